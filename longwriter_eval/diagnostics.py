@@ -1,0 +1,129 @@
+"""What goes wrong in long text, measured without a judge. Pure.
+
+Heuristics, not verdicts: each says what it looks at, so that a reader can tell a real fault from
+an odd style.
+"""
+
+import re
+from dataclasses import asdict, dataclass
+
+from longwriter_eval.length import Language, count_words, main_language
+
+# Opening words that refuse. Only short responses count: a story may open with "I'm sorry".
+_REFUSAL = re.compile(
+    r"\b(i[’']?m (very |so |really )?sorry|i apologi[sz]e|unfortunately)\b.{0,60}"
+    r"\b(can[’']?t|cannot|can not|unable|not able|won[’']?t)\b"
+    r"|\bi (can[’']?t|cannot|can not|am unable to|am not able to|won[’']?t) "
+    r"(help|assist|write|create|provide|fulfil|fulfill|comply|generate|complete|do that|evaluate)"
+    r"|\bas an ai\b.{0,60}\b(can[’']?t|cannot|unable|not able)\b"
+    r"|(抱歉|对不起|很遗憾).{0,20}(无法|不能|没法)"
+    r"|作为(一个|一名)?(AI|人工智能|语言模型).{0,30}(无法|不能)"
+    r"|^\W*我(无法|不能)(提供|完成|满足|协助|帮助|生成|撰写)",
+    re.IGNORECASE | re.DOTALL,
+)
+_REFUSAL_WINDOW = 300  # characters
+_REFUSAL_MAX_WORDS = 200
+
+_TO_BE_CONTINUED = re.compile(
+    r"to be continued|continued in (the )?(next|part)|\[?\(?continue(s|d)?\.\.\.\)?\]?\s*$"
+    r"|未完待续|待续|下回分解|（?此处省略|由于篇幅",
+    re.IGNORECASE,
+)
+_TO_BE_CONTINUED_WINDOW = 200  # characters
+
+# What may follow the final punctuation: quotes, brackets, emphasis, code fences, blanks.
+_CLOSERS = "\"'”’»」』)]}）】》*_`~#-— \t\r\n\u3000"
+_FINAL = re.compile(r"([.!?…。！？]|the end|完|终)$", re.IGNORECASE)
+
+_UNIT = re.compile(r"[\u4e00-\u9fff]|[^\W\d_\u4e00-\u9fff]+")
+# A window of ten words is the duplicate n-gram of arXiv 2112.11446 (Gopher), table A1; Chinese
+# takes about two characters a word.
+_WINDOW = {"en": 10, "zh": 20}
+
+_ASKS_FOR = {
+    "en": re.compile(r"\bin english\b|用英[文语]|英[文语](撰写|写作|写一)", re.IGNORECASE),
+    "zh": re.compile(r"\bin chinese\b|用中文|用汉语", re.IGNORECASE),
+}
+
+
+@dataclass(frozen=True)
+class Diagnostics:
+    """Faults of one response: 0 or 1 each, `repetition` a share from 0 to 1."""
+
+    empty: float
+    cut_off: float
+    repetition: float
+    wrong_language: float
+    refusal: float
+    to_be_continued: float
+
+    def as_dict(self) -> dict[str, float]:
+        """Metric name -> value."""
+        return asdict(self)
+
+
+METRICS = tuple(Diagnostics.__dataclass_fields__)
+
+
+def diagnose(prompt: str, response: str, *, reached_limit: bool = False) -> Diagnostics:
+    """Every diagnostic of `response` to `prompt`.
+
+    `reached_limit` says that the backend stopped at its token limit, which counts as cut off
+    whatever the last character is.
+    """
+    return Diagnostics(
+        empty=float(not response.strip()),
+        cut_off=float(reached_limit or is_cut_off(response)),
+        repetition=repetition(response),
+        wrong_language=float(is_wrong_language(prompt, response)),
+        refusal=float(is_refusal(response)),
+        to_be_continued=float(is_to_be_continued(response)),
+    )
+
+
+def is_cut_off(text: str) -> bool:
+    """Whether a text that is not empty ends without final punctuation."""
+    body = text.rstrip(_CLOSERS)
+    return bool(body) and not _FINAL.search(body)
+
+
+def is_refusal(text: str) -> bool:
+    """Whether a short text opens by declining the request, in English or Chinese."""
+    opening = text.strip()[:_REFUSAL_WINDOW]
+    return bool(_REFUSAL.search(opening)) and count_words(text) < _REFUSAL_MAX_WORDS
+
+
+def is_to_be_continued(text: str) -> bool:
+    """Whether the last lines put the rest off instead of writing it."""
+    return bool(_TO_BE_CONTINUED.search(text.rstrip()[-_TO_BE_CONTINUED_WINDOW:]))
+
+
+def is_wrong_language(prompt: str, response: str) -> bool:
+    """Whether most of the response is in another language than the prompt asks for."""
+    return bool(count_words(response)) and main_language(response) != wanted_language(prompt)
+
+
+def wanted_language(prompt: str) -> Language:
+    """The language that a prompt asks for by name, else the one it is written in."""
+    written_in = main_language(prompt)
+    other: Language = "en" if written_in == "zh" else "zh"
+    return other if _ASKS_FOR[other].search(prompt) else written_in
+
+
+def repetition(text: str) -> float:
+    """Share (0..1) of the words that lie in a run of ten words seen earlier in the text.
+
+    Twenty characters for Chinese. The first occurrence of a passage does not count.
+    """
+    units = [unit.lower() for unit in _UNIT.findall(text)]
+    size = _WINDOW[main_language(text)]
+    seen: set[int] = set()
+    covered = covered_to = 0
+    for start in range(len(units) - size + 1):
+        # A hash collision among 200,000 windows has odds of about one in a billion.
+        window = hash(tuple(units[start : start + size]))
+        if window in seen:
+            covered += start + size - max(start, covered_to)
+            covered_to = start + size
+        seen.add(window)
+    return covered / len(units) if units else 0.0

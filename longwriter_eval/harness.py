@@ -1,0 +1,504 @@
+"""The task classes that harness_tasks/ names: LongBench-Write, LongWrite-Ruler, and the demo.
+
+lm-eval builds one task per YAML file, generates for all of them, and then filters, scores and
+aggregates task by task. All judging happens in the first task's filter step, for every task of
+the run at once, so that no task waits for the slowest verdict of the one before it.
+"""
+
+import contextlib
+import logging
+import math
+import os
+import statistics
+import sys
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, ClassVar
+
+import datasets
+import lm_eval.evaluator_utils
+from lm_eval.api.model import LM
+from lm_eval.api.task import ConfigurableTask
+from lm_eval.tasks import TaskManager
+from tqdm import tqdm
+
+from longwriter_eval import __version__, assets, samples
+from longwriter_eval.diagnostics import METRICS as DIAGNOSTICS
+from longwriter_eval.diagnostics import diagnose
+from longwriter_eval.errors import InputError
+from longwriter_eval.judge import (
+    DIMENSIONS,
+    Item,
+    Judge,
+    Judgement,
+    JudgePrompt,
+    JudgeSettings,
+    api_key,
+)
+from longwriter_eval.length import bucket, count_words, length_score
+from longwriter_eval.llm import run_async
+from longwriter_eval.special_tokens import strip_special_tokens
+
+_log = logging.getLogger(__name__)
+
+# Below this share of judged responses a quality score would speak for too few of them.
+MIN_COVERAGE = 0.95
+
+_KEPT_RUNS = 20  # folders of responses that wait for their verdicts
+
+
+class Pooled(float):
+    """A statistic over documents that lm-eval can form for a group of tasks, too.
+
+    lm-eval's row for a group is sum(value * size) / sum(size), where a size counts documents that
+    no judge could read. Here `*` and `/` leave the documents alone and `+` puts them together, so
+    the same expression yields the statistic over all documents of the group, exactly.
+    """
+
+    documents: tuple[float, ...]
+    statistic: ClassVar[Callable[[Sequence[float]], float]]
+
+    def __new__(cls, documents: Sequence[float]) -> "Pooled":
+        """The statistic over one value per document, NaN for those without one."""
+        self = super().__new__(cls, cls.statistic(documents))
+        self.documents = tuple(documents)
+        return self
+
+    def _same(self, size: float) -> "Pooled":  # noqa: ARG002 - the documents are their own weight
+        return self
+
+    __mul__ = __rmul__ = __truediv__ = __radd__ = _same  # type: ignore[assignment]
+
+    def __add__(self, other: "Pooled") -> "Pooled":  # type: ignore[override]
+        return type(self)(self.documents + other.documents)
+
+
+def _present(documents: Sequence[float]) -> list[float]:
+    return [value for value in documents if not math.isnan(value)]
+
+
+def _covered_mean(documents: Sequence[float]) -> float:
+    present = _present(documents)
+    enough = present and len(present) >= MIN_COVERAGE * len(documents)
+    return statistics.fmean(present) if enough else math.nan
+
+
+class Mean(Pooled):
+    """Mean over the documents that have a value; NaN where under 95% of them have one."""
+
+    statistic = staticmethod(_covered_mean)
+
+
+class Max(Pooled):
+    """The largest value."""
+
+    statistic = staticmethod(max)
+
+
+def _stderr(documents: Sequence[float]) -> float:
+    """Standard error of the mean over the documents that have a value, as lm-eval's mean has it."""
+    present = _present(documents)
+    if len(present) < 2:
+        return math.nan
+    return statistics.stdev(present) / math.sqrt(len(present))
+
+
+def _teach_stderr() -> None:
+    """Let lm-eval fill in the standard error of our Mean.
+
+    It knows a formula for its own `mean` only, which cannot leave out unjudged documents.
+    """
+    known = lm_eval.evaluator_utils.stderr_for_metric
+    if getattr(known, "knows_longwriter", False):
+        return
+
+    def stderr_for_metric(metric: Any, bootstrap_iters: int) -> Any:
+        if metric is Mean:
+            return _stderr if bootstrap_iters > 0 else None
+        return known(metric=metric, bootstrap_iters=bootstrap_iters)
+
+    stderr_for_metric.knows_longwriter = True  # type: ignore[attr-defined]
+    lm_eval.evaluator_utils.stderr_for_metric = stderr_for_metric
+
+
+def _caller(name: str, kind: type = object) -> Any:
+    """The local variable `name` of the nearest lm-eval function below us on the stack, or None.
+
+    lm-eval tells a task neither which model will run it nor, in 0.4.11, the --metadata; both are
+    needed before the first token is generated.
+    """
+    frame = sys._getframe(1)
+    while frame := frame.f_back:  # type: ignore[assignment]
+        if str(frame.f_globals.get("__name__")).startswith("lm_eval."):
+            value = frame.f_locals.get(name)
+            if value is not None and isinstance(value, kind):
+                return value
+    return None
+
+
+@contextlib.contextmanager
+def _one_clear_line() -> Iterator[None]:
+    """Under the lm_eval command, end on an InputError's message and exit code 2, no traceback."""
+    try:
+        yield
+    except InputError as error:
+        if "lm_eval" not in sys.argv[0].replace("-", "_"):
+            raise
+        print(f"longwriter: error: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
+
+
+class RecordedAnswers(LM):
+    """A model that gives the answers of an earlier run, by task and prompt id."""
+
+    def __init__(self, answers: Mapping[tuple[str, str], str]) -> None:
+        super().__init__()
+        self._answers = answers
+
+    def generate_until(self, requests: Any, **_: Any) -> list[str]:
+        """The recorded answer to each request."""
+        return [self._answers[request.task_name, request.doc["id"]] for request in requests]
+
+    def loglikelihood(self, requests: Any, **_: Any) -> Any:
+        """Not recorded."""
+        raise NotImplementedError
+
+    loglikelihood_rolling = loglikelihood
+
+
+class LengthTask(ConfigurableTask):  # type: ignore[misc]
+    """Writing prompts scored by length and diagnostics alone. Needs no judge.
+
+    The YAML's `dataset_kwargs` name the `benchmark` and, beside it, the values that a row must
+    have (bucket, language, length) to belong to the task.
+    """
+
+    _predict_only: bool = False
+
+    def __init__(self, config: dict[str, Any], **_: Any) -> None:
+        config = {key: value for key, value in config.items() if key != "class"}
+        # lm-eval 0.4.11 does not hand --metadata to tasks with a class; the manager has it.
+        manager = _caller("self", TaskManager)
+        given = {**(config.get("metadata") or {}), **(getattr(manager, "metadata", None) or {})}
+        with _one_clear_line():
+            own = self._configure(given, config["dataset_kwargs"]["benchmark"])
+            config["metadata"] = {**given, "longwriter": own}
+            super().__init__(config=config)
+        _teach_stderr()
+        self._lm: Callable[[], Any] = lambda: None
+
+    def _configure(self, metadata: Mapping[str, Any], benchmark: str) -> dict[str, Any]:  # noqa: ARG002
+        """What results must say of the task: versions, hashes, settings."""
+        return {"version": __version__, "data_sha256": assets.data_sha256(benchmark)}
+
+    def download(self, dataset_kwargs: Mapping[str, Any], **_: Any) -> None:
+        """Put the task's rows into the test split."""
+        wanted = dict(dataset_kwargs)
+        rows = [
+            {**row, "bucket": bucket(row["length"])}
+            for row in assets.read_prompts(wanted.pop("benchmark"))
+        ]
+        rows = [row for row in rows if all(row[key] == value for key, value in wanted.items())]
+        self.dataset = {"test": datasets.Dataset.from_list(rows)}
+
+    def override_metric(self, metric_name: str) -> None:
+        """lm-eval calls this with "bypass" for --predict_only."""
+        self._predict_only = True
+        super().override_metric(metric_name)
+
+    def build_all_requests(self, **options: Any) -> None:
+        """Build the requests, and refuse a backend that would cut a prompt."""
+        super().build_all_requests(**options)
+        lm = _caller("lm")
+        if lm is not None:
+            self._lm = weakref.ref(lm)
+        with _one_clear_line():
+            self._check_context(lm)
+
+    def _max_gen_toks(self) -> int:
+        kwargs = self.config.generation_kwargs
+        names = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
+        return int(next((kwargs[name] for name in names if name in kwargs), 0))
+
+    def _check_context(self, lm: Any) -> None:
+        """Raise InputError where prompt and answer do not fit the model's context together.
+
+        Backends that tokenize would then cut the prompt from the left, down to nothing, and the
+        model would answer something that nobody asked.
+        """
+        if lm is None or getattr(lm, "tokenized_requests", True) is False:
+            return  # a chat endpoint checks its own limit, and says so
+        context = getattr(lm, "max_length", None)
+        lengths = [_tokens(lm, instance.args[0]) for instance in self.instances]
+        longest = max((length for length in lengths if length), default=None)
+        if not isinstance(context, int) or longest is None:
+            return
+        answer = self._max_gen_toks()
+        if longest + answer > context:
+            raise InputError(
+                f"{self.config.task}: a prompt of {longest} tokens and max_gen_toks={answer} do "
+                f"not fit the model's context of {context} tokens, so the backend would cut the "
+                f"prompt to {max(0, context - answer)}: set --gen_kwargs max_gen_toks="
+                f"{max(1, context - longest)}, or raise max_length (vllm: max_model_len) in "
+                "--model_args where the model allows it"
+            )
+
+    def apply_filters(self) -> None:
+        """Remove special tokens, keeping each response with its own prompt."""
+        for instance in self.instances:
+            instance.filtered_resps["none"] = strip_special_tokens(instance.resps[0])
+        empty = sum(not instance.filtered_resps["none"] for instance in self.instances)
+        if empty:
+            _log.warning(
+                "%s: %d of %d responses are empty and score 0 for length; see the log above for "
+                "failed requests",
+                self.config.task,
+                empty,
+                len(self.instances),
+            )
+
+    def process_results(self, doc: dict[str, Any], results: Sequence[str]) -> dict[str, float]:
+        """Metric values of one response."""
+        if self._predict_only:
+            return super().process_results(doc, results)  # type: ignore[no-any-return]
+        response = results[0]
+        words = count_words(response)
+        tokens = _tokens(self._lm(), response)
+        limit = self._max_gen_toks()
+        # decoding and encoding again may lose a token or two
+        reached_limit = bool(tokens and limit and tokens >= limit - 2)
+        return {
+            "length_score": length_score(doc["length"], words),
+            "output_words": float(words),
+            **diagnose(doc["prompt"], response, reached_limit=reached_limit).as_dict(),
+        }
+
+    def metrics(self) -> dict[str, bool]:
+        """Metric -> whether higher is better, for everything that process_results returns."""
+        return {"length_score": True, "output_words": True, **dict.fromkeys(DIAGNOSTICS, False)}
+
+    def aggregation(self) -> dict[str, Any]:
+        """Metric -> how its values over documents become one."""
+        if self._predict_only:
+            return super().aggregation()  # type: ignore[no-any-return]
+        return {name: Max if name.startswith("max_") else Mean for name in self.metrics()}
+
+    def higher_is_better(self) -> dict[str, bool]:
+        """Metric -> direction."""
+        if self._predict_only:
+            return super().higher_is_better()  # type: ignore[no-any-return]
+        return self.metrics()
+
+
+class RulerTask(LengthTask):
+    """LongWrite-Ruler: how much a model writes when asked for more and more."""
+
+    def process_results(self, doc: dict[str, Any], results: Sequence[str]) -> dict[str, float]:
+        """The length metrics, and the words once more for the longest output."""
+        values = super().process_results(doc, results)
+        return values if self._predict_only else {**values, "max_output_words": values["output_words"]}
+
+    def metrics(self) -> dict[str, bool]:
+        """Metric -> whether higher is better."""
+        return {**super().metrics(), "max_output_words": True}
+
+
+@dataclass
+class _JudgedRun:
+    """The tasks of one evaluation that one judge judges together."""
+
+    judge: Judge
+    tasks: list["JudgedTask"] = field(default_factory=list)
+    ranks: int = 1
+
+
+# The evaluations under way: model -> judge settings -> run. Gone once judged, or with the model.
+_RUNS: weakref.WeakKeyDictionary[Any, dict[JudgeSettings, _JudgedRun]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+class JudgedTask(LengthTask):
+    """LongBench-Write: length, and quality as an LLM judge sees it."""
+
+    judge_prompt = "official"  # where neither metadata nor environment choose one
+
+    def _configure(self, metadata: Mapping[str, Any], benchmark: str) -> dict[str, Any]:
+        self._settings = JudgeSettings.resolve(metadata, os.environ, prompt=self.judge_prompt)
+        self._judgements: dict[str, Judgement] | None = None
+        prompt = JudgePrompt.load(self._settings.prompt)
+        return {
+            **super()._configure(metadata, benchmark),
+            "judge": self._settings.record(),
+            "judge_prompt_sha256": prompt.sha256,
+        }
+
+    def build_all_requests(self, **options: Any) -> None:
+        """Build the requests, and see that the judge answers before anything is generated."""
+        super().build_all_requests(**options)
+        if self._predict_only:
+            return
+        lm = self._lm()
+        runs = _RUNS.setdefault(lm, {}) if lm is not None else {}
+        if self._settings not in runs:
+            with _one_clear_line():
+                judge = Judge(self._settings, api_key(self._settings, os.environ))
+                if not isinstance(lm, RecordedAnswers):
+                    run_async(judge.check())
+            runs[self._settings] = _JudgedRun(judge, ranks=options.get("world_size", 1))
+        self._run = runs[self._settings]
+        self._run.tasks.append(self)
+
+    def apply_filters(self) -> None:
+        """Clean the responses of every judged task of the run, and judge them all at once."""
+        if self._predict_only:
+            super().apply_filters()
+        elif self._judgements is None:
+            run = self._run
+            tasks = [task for task in run.tasks if all(i.resps for i in task.instances)]
+            for task in tasks:
+                LengthTask.apply_filters(task)
+            kept = None if isinstance(self._lm(), RecordedAnswers) else _keep_responses(tasks)
+            judgements = _judge(run, tasks)
+            for task in tasks:
+                task._judgements = judgements[task.config.task]
+            run.tasks.clear()
+            _RUNS.get(self._lm(), {}).pop(self._settings, None)
+            _report_gaps([j for of in judgements.values() for j in of.values()], kept)
+
+    def process_results(self, doc: dict[str, Any], results: Sequence[str]) -> dict[str, float]:
+        """Metric values of one response; the judge's record goes into the logged document."""
+        values = super().process_results(doc, results)
+        if self._predict_only:
+            return values
+        assert self._judgements is not None
+        judgement = self._judgements[doc["id"]]
+        doc["judgement"] = judgement.record()
+        quality = judgement.quality
+        score = quality.get("score", math.nan)
+        return {
+            **values,
+            "quality_score": score,
+            "overall_score": (values["length_score"] + score) / 2,
+            **{f"quality_{name}": quality.get(name, math.nan) for name in DIMENSIONS},
+            "judge_coverage": float(bool(quality)),
+        }
+
+    def metrics(self) -> dict[str, bool]:
+        """Metric -> whether higher is better."""
+        judged = ["quality_score", "overall_score", *(f"quality_{name}" for name in DIMENSIONS)]
+        return {**super().metrics(), **dict.fromkeys([*judged, "judge_coverage"], True)}
+
+
+class DemoTask(JudgedTask):
+    """Prompts of this project's own, judged with its own prompt: nothing is downloaded."""
+
+    judge_prompt = "longwriter"
+
+
+def _judge(run: _JudgedRun, tasks: Sequence[JudgedTask]) -> dict[str, dict[str, Judgement]]:
+    """Judge the responses of all `tasks` together: task -> prompt id -> judgement.
+
+    Ctrl-C ends the judging, not the run; what has no verdict by then says so.
+    """
+    judge, pairs = run.judge, [(task, instance) for task in tasks for instance in task.instances]
+    items = {
+        (task.config.task, instance.doc["id"]): Item(
+            f"{task.config.task}:{instance.doc['id']}",
+            instance.doc["prompt"],
+            instance.filtered_resps["none"],
+        )
+        for task, instance in pairs
+    }
+    found: dict[tuple[str, str], Judgement] = {}
+    keys = {item.id: key for key, item in items.items()}
+    with tqdm(total=len(items), desc=f"Judging with {judge.settings.model}") as bar:
+
+        def done(item: Item, judgement: Judgement) -> None:
+            found[keys[item.id]] = judgement
+            bar.update()
+
+        try:
+            concurrency = max(1, judge.settings.concurrency // run.ranks)
+            run_async(judge.judge(items.values(), done, concurrency))
+        except KeyboardInterrupt:
+            _log.warning("judging stopped by Ctrl-C: results follow, without the other verdicts")
+    judgements: dict[str, dict[str, Judgement]] = {task.config.task: {} for task in tasks}
+    for key, item in items.items():
+        judgements[key[0]][key[1]] = found.get(key) or judge.judgement(item)
+    return judgements
+
+
+def _report_gaps(judgements: Sequence[Judgement], kept: Path | None) -> None:
+    """Warn of responses without a verdict, with the command that asks for the missing ones."""
+    reasons = [judgement.status for judgement in judgements if judgement.status != "judged"]
+    if not reasons:
+        return
+    counts = ", ".join(f"{name} {reasons.count(name)}" for name in sorted(set(reasons)))
+    share = 1 - len(reasons) / len(judgements)
+    _log.warning(
+        "%d of %d responses have no verdict (%s)%s; to ask for the missing ones: longwriter score %s",
+        len(reasons),
+        len(judgements),
+        counts,
+        f": under {MIN_COVERAGE:.0%}, so quality_score and overall_score are NaN"
+        if share < MIN_COVERAGE
+        else "",
+        _output_folder() or kept or "RUN_DIR (the run's --output_path)",
+    )
+
+
+def _output_folder() -> Path | None:
+    """Where lm-eval will write this run's samples, or None where it will not."""
+    tracker = _caller("evaluation_tracker")
+    if not _caller("log_samples") or not getattr(tracker, "output_path", None):
+        return None
+    path = Path(tracker.output_path)
+    if path.suffix == ".json":
+        return path.parent
+    return path / str(tracker.general_config_tracker.model_name_sanitized)
+
+
+def _keep_responses(tasks: Sequence[JudgedTask]) -> Path | None:
+    """Write the responses where `longwriter score` can read them, as a run that is not judged.
+
+    They cost GPU hours, and lm-eval writes them only after the judging, which may be killed.
+    """
+    parent = assets.cache_dir() / "unjudged"
+    folder = parent / f"{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}"
+    rows = {
+        task.config.task: [
+            {
+                "doc_id": instance.doc_id,
+                "doc": instance.doc,
+                "resps": [instance.resps],
+                "filtered_resps": [instance.filtered_resps["none"]],
+                "arguments": {"gen_args_0": {"arg_1": instance.args[1]}},
+            }
+            for instance in task.instances
+        ]
+        for task in tasks
+    }
+    try:
+        samples.save_run(
+            folder, {"configs": {task.config.task: task.dump_config() for task in tasks}}, rows
+        )
+        for old in sorted(parent.iterdir())[:-_KEPT_RUNS]:
+            for file in old.iterdir():
+                file.unlink()
+            old.rmdir()
+    except OSError as error:
+        _log.warning("cannot keep the responses in %s while judging: %s", folder, error.strerror)
+        return None
+    return folder
+
+
+def _tokens(lm: Any, text: Any) -> int | None:
+    """How many tokens the backend's own tokenizer makes of `text`; None where it has none."""
+    if not isinstance(text, str) or getattr(lm, "tokenizer", None) is None:
+        return None
+    encoded = lm.tok_encode(text)
+    return len(encoded) if isinstance(encoded, list) else None

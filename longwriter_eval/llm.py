@@ -1,0 +1,277 @@
+"""The one chat client, and the on-disk store of finished calls.
+
+A call that has finished is on disk before anything else happens, under a key that says what was
+asked; asking the same again reads it back and pays nothing.
+"""
+
+import asyncio
+import json
+import logging
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import openai
+from openai.types.chat import ChatCompletion
+
+from longwriter_eval.assets import cache_dir, sha256, write_atomically
+from longwriter_eval.errors import InputError
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+# Seconds for one reply: a section of 4,096 tokens from a slow server takes minutes.
+_TIMEOUT = 600.0
+# The openai library waits 0.5, 1, 2, 4, 8, 8 … seconds between tries, or as long as Retry-After
+# says; ten retries ride out about a minute of a server that is down.
+_RETRIES = 10
+
+_OVERFLOW_SIGNS = ("context_length_exceeded", "context length", "context window", "too many tokens")
+_FILTER_SIGNS = ("content_filter", "content_policy", "content management policy")
+
+
+class CallError(Exception):
+    """A call that gave no reply. Everything that the openai library raises becomes one of these.
+
+    CallError                 gave up after bounded retries; a later run may succeed
+    ├── ContextOverflowError  the prompt does not fit the model's context
+    ├── RefusedError          the endpoint's content filter declined
+    ├── EndpointError         wrong key, unknown model, no such API: all calls would fail alike
+    └── NotAskedError         not attempted, because an earlier call showed that it would be in vain
+    """
+
+    reason = "transport_error"
+
+
+class ContextOverflowError(CallError):
+    """The prompt does not fit the model's context."""
+
+    reason = "context_overflow"
+
+
+class RefusedError(CallError):
+    """The endpoint's content filter declined."""
+
+    reason = "refused"
+
+
+class EndpointError(CallError):
+    """Wrong key, unknown model, no credit, or not an API: every call would fail alike."""
+
+
+class NotAskedError(CallError):
+    """The call was not attempted."""
+
+    reason = "not_asked"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What an endpoint answered. Token counts are the endpoint's own, None where it gives none."""
+
+    text: str
+    model: str
+    finish_reason: str | None
+    refusal: str | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    retries: int = 0
+    stored: bool = False  # read back from the store: no call was made
+
+
+def call_key(**parts: Any) -> str:
+    """The store's key for what was asked: a SHA-256 over its parts."""
+    return sha256(json.dumps(parts, sort_keys=True, ensure_ascii=True))
+
+
+class Store:
+    """Finished calls, one small file each, below `folder`.
+
+    Files, not a database: they are written whole or not at all, several processes may share them,
+    they work on network file systems, and one bad file spoils one call.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder or cache_dir() / "calls"
+
+    def check(self) -> None:
+        """Raise InputError unless calls can be written and read here."""
+        probe = self.folder / ".probe"
+        try:
+            write_atomically(probe, b"")
+            probe.read_bytes()
+        except OSError as error:
+            raise InputError(
+                f"cannot keep finished calls in {self.folder} ({error.strerror}): free or repair "
+                "it, or set LONGWRITER_CACHE to a folder that can be written"
+            ) from error
+
+    def get(self, key: str) -> Reply | None:
+        """The reply kept under `key`, or None. A file that cannot be read counts as none."""
+        path = self._path(key)
+        try:
+            kept = json.loads(path.read_bytes())
+            return Reply(**{field.name: kept[field.name] for field in fields(Reply)})
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            _log.warning("cannot read %s (%s): the call is made again", path, error)
+            return None
+
+    def put(self, key: str, reply: Reply) -> None:
+        """Keep `reply` under `key`. Raises OSError, as when the disk is full."""
+        kept = asdict(replace(reply, stored=True))
+        write_atomically(self._path(key), json.dumps(kept).encode())
+
+    def _path(self, key: str) -> Path:
+        return self.folder / key[:2] / f"{key}.json"
+
+
+class Chat:
+    """An OpenAI-compatible endpoint, with a store in front. Use as `async with Chat(...) as chat`.
+
+    `api_key` never appears in a message, a reply or a file. `retries` bounds the openai library's
+    own retries on 408, 409, 429, 5xx, time-outs and dropped connections.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        base_url: str | None,
+        api_key: str,
+        retries: int = _RETRIES,
+    ) -> None:
+        self._store = store
+        self._api_key = api_key
+        self._vain: str | None = None  # why no further call is worth making
+        try:
+            self._client = openai.AsyncOpenAI(
+                base_url=base_url, api_key=api_key, max_retries=retries, timeout=_TIMEOUT
+            )
+        except Exception as error:  # a malformed URL raises the HTTP library's own types
+            raise InputError(f"cannot use {base_url!r} as an endpoint: {error}") from error
+
+    async def __aenter__(self) -> "Chat":
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._client.close()
+
+    def kept(self, key: str) -> Reply | None:
+        """The reply that the store has under `key`, or None."""
+        return self._store.get(key)
+
+    async def ask(self, key: str, request: Mapping[str, Any]) -> Reply:
+        """Make one chat completion call, and return once its reply is in the store under `key`.
+
+        `request` holds the call's own fields (model, messages, temperature, …). Raises CallError.
+        After an EndpointError or a store that cannot be written, no further call is made.
+        """
+        if self._vain:
+            raise NotAskedError(self._vain)
+        try:
+            reply = await self._call(request)
+        except EndpointError as error:
+            self._vain = str(error)
+            raise
+        try:
+            await asyncio.to_thread(self._store.put, key, reply)
+        except OSError as error:
+            # The reply is paid for, so the caller gets it; further ones could not be kept.
+            self._vain = (
+                f"cannot write to {self._store.folder} ({error.strerror}), so no further call is "
+                "made: free space there, or set LONGWRITER_CACHE"
+            )
+            _log.error(self._vain)
+        return reply
+
+    async def _call(self, request: Mapping[str, Any]) -> Reply:
+        try:
+            raw = await self._client.chat.completions.with_raw_response.create(**request)
+            completion = raw.parse()
+        except (openai.OpenAIError, ValueError) as error:
+            raise _translated(error, self._scrub(str(error))) from error
+        if not isinstance(completion, ChatCompletion) or not completion.choices:
+            kind = raw.headers.get("content-type", "no content type")
+            raise CallError(
+                f"{public_url(str(self._client.base_url))} answered with {kind} instead of a chat "
+                "completion: is the base URL right (most end in /v1)?"
+            )
+        choice, usage = completion.choices[0], completion.usage
+        return Reply(
+            text=choice.message.content or "",
+            model=completion.model or "",
+            finish_reason=choice.finish_reason,
+            refusal=choice.message.refusal,
+            prompt_tokens=usage.prompt_tokens if usage else None,
+            completion_tokens=usage.completion_tokens if usage else None,
+            retries=raw.retries_taken,
+        )
+
+    def _scrub(self, message: str) -> str:
+        """The message on one line, without the key, which some servers echo."""
+        return " ".join(message.replace(self._api_key, "***").split())[:500]
+
+
+def _translated(error: Exception, message: str) -> CallError:
+    """The CallError that stands for what the openai library raised."""
+    if isinstance(
+        error, openai.AuthenticationError | openai.PermissionDeniedError | openai.NotFoundError
+    ):
+        return EndpointError(message)
+    if isinstance(error, openai.RateLimitError) and error.code == "insufficient_quota":
+        return EndpointError(message)
+    if isinstance(error, openai.APIStatusError) and error.status_code in (400, 413, 422):
+        signs = f"{error.code} {message}".lower()
+        if any(sign in signs for sign in _OVERFLOW_SIGNS):
+            return ContextOverflowError(message)
+        if any(sign in signs for sign in _FILTER_SIGNS):
+            return RefusedError(message)
+    return CallError(message)
+
+
+def public_url(url: str) -> str:
+    """A URL without what may be secret: user, password and query."""
+    scheme, separator, rest = url.partition("://")
+    return scheme + separator + rest.partition("?")[0].rpartition("@")[2]
+
+
+async def for_each(
+    items: Iterable[_T], work: Callable[[_T], Awaitable[None]], concurrency: int
+) -> None:
+    """Run `work` on every item, `concurrency` at a time, drawing items only as workers free up."""
+    queue = iter(items)
+
+    async def worker() -> None:
+        for item in queue:
+            await work(item)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(concurrency):
+            group.create_task(worker())
+
+
+def run_async(coroutine: Coroutine[Any, Any, _T]) -> _T:
+    """Run a coroutine to its end, also from inside a running event loop, as in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    outcome: list[_T] = []
+    failure: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            outcome.append(asyncio.run(coroutine))
+        except BaseException as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    if failure:
+        raise failure[0]
+    return outcome[0]

@@ -1,0 +1,351 @@
+"""The contract of the stand-in server: what the demo, the other tests and the benchmarks rely on."""
+
+import asyncio
+import hashlib
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import openai
+import pytest
+
+from longwriter_eval import standin
+from longwriter_eval.length import count_words
+from longwriter_eval.standin import FAULT_CYCLE, FAULT_KINDS, JUDGE, WRITER, Faults, StandIn
+
+SCORES = [
+    "Relevance",
+    "Accuracy",
+    "Coherence",
+    "Clarity",
+    "Breadth and Depth",
+    "Reading Experience",
+]
+DEMO_PROMPTS = Path(standin.__file__).with_name("demo_prompts.jsonl")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[StandIn]:
+    with StandIn() as server:
+        yield server
+
+
+def ask(server: StandIn, prompt: str, model: str = WRITER, **settings: Any) -> Any:
+    """One chat call through the real client, without retries."""
+    settings = {"timeout": 10, **settings}
+    with openai.OpenAI(base_url=server.base_url, api_key="any", max_retries=0) as client:
+        return client.chat.completions.create(
+            model=model, messages=[{"role": "user", "content": prompt}], **settings
+        )
+
+
+def text(server: StandIn, prompt: str, model: str = WRITER, **settings: Any) -> str:
+    return str(ask(server, prompt, model, **settings).choices[0].message.content)
+
+
+def http(url: str, body: object = None, key: str = "") -> tuple[int, Any]:
+    """Status and JSON of a plain request: a POST if there is a body."""
+    data = None if body is None else json.dumps(body).encode()
+    try:
+        with urlopen(Request(url, data, {"Authorization": f"Bearer {key}"}), timeout=10) as reply:
+            return reply.status, json.load(reply)
+    except HTTPError as error:
+        with error:
+            return error.code, json.load(error)
+
+
+# The writer
+
+
+@pytest.mark.parametrize(
+    ("prompt", "length"),
+    [
+        ("Write a 500-word story.", 500),
+        ("Write about 1,500 words on tea.", 1500),
+        ("First 200 words on tea, no: 3000 Words.", 3000),
+        ("请写一篇3000字的文章", 3000),
+        ("写 800 个字左右", 800),
+        ("Chapter 12 of 40, in 1999", 300),
+    ],
+)
+def test_the_required_length_is_the_last_one_named_else_300(prompt: str, length: int) -> None:
+    assert standin.required_length(prompt) == length
+
+
+def test_every_demo_prompt_names_its_required_length() -> None:
+    rows = [json.loads(line) for line in DEMO_PROMPTS.read_text("utf-8").splitlines()]
+    assert rows
+    for row in rows:
+        assert standin.required_length(row["prompt"]) == row["length"]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "full_stop"),
+    [("Write {} words about trains.", "."), ("请写一篇关于火车的{}字文章。", "。")],
+    ids=["English", "Chinese"],
+)
+def test_prose_is_half_to_one_and_a_third_as_long_as_required(
+    server: StandIn, prompt: str, full_stop: str
+) -> None:
+    shares = []
+    for length in range(1000, 3000, 100):
+        prose = text(server, prompt.format(length))
+        assert prose.endswith(full_stop)
+        assert "\n\n" in prose
+        shares.append(count_words(prose) / length)
+    assert 0.5 <= min(shares) < 0.7
+    assert 1.1 < max(shares) <= 1.35
+
+
+def test_the_same_prompt_gets_the_same_text_on_every_server(server: StandIn) -> None:
+    with StandIn() as other:
+        assert text(server, "Write 400 words.") == text(other, "Write 400 words.")
+
+
+def test_another_prompt_or_seed_gets_another_text(server: StandIn) -> None:
+    prompts = [("Write 400 words.", 1), ("Write 400 words!", 1), ("Write 400 words.", 2)]
+    assert len({text(server, prompt, seed=seed) for prompt, seed in prompts}) == 3
+
+
+@pytest.mark.parametrize("setting", ["max_tokens", "max_completion_tokens"])
+def test_max_tokens_cuts_the_text(server: StandIn, setting: str) -> None:
+    whole = ask(server, "Write 900 words.")
+    cut = ask(server, "Write 900 words.", **{setting: 50})
+    assert whole.choices[0].finish_reason == "stop"
+    assert cut.choices[0].finish_reason == "length"
+    assert cut.usage.completion_tokens == 50
+    assert whole.choices[0].message.content.startswith(cut.choices[0].message.content)
+
+
+def test_a_completion_says_what_openai_says(server: StandIn) -> None:
+    first, second = ask(server, "Write 300 words."), ask(server, "Write 300 words.")
+    assert first.id != second.id
+    assert first.object == "chat.completion"
+    assert first.model == WRITER
+    assert abs(first.created - time.time()) < 10
+    assert first.choices[0].message.role == "assistant"
+    usage = first.usage
+    assert usage.total_tokens == usage.prompt_tokens + usage.completion_tokens > 100
+
+
+# The judge
+
+
+@pytest.mark.parametrize("model", [JUDGE, "my-judge-7b"])
+def test_a_judge_gives_six_whole_scores_from_1_to_5(server: StandIn, model: str) -> None:
+    for number in range(20):
+        reply = text(server, f"Judge response {number}.", model)
+        verdict = json.loads(reply[reply.index("{") :])
+        assert list(verdict) == ["Analysis", *SCORES]
+        assert all(type(verdict[name]) is int and 1 <= verdict[name] <= 5 for name in SCORES)
+
+
+def test_nothing_of_the_prompt_enters_a_verdict(server: StandIn) -> None:
+    assert "zebra" not in text(server, 'Say {"Relevance": 5, "note": "zebra"}', JUDGE)
+
+
+def test_a_verdict_depends_on_the_prompt_and_on_the_judge(server: StandIn) -> None:
+    calls = [("a", JUDGE), ("b", JUDGE), ("a", "other-judge")]
+    verdicts = [text(server, *call) for call in calls]
+    assert len(set(verdicts)) == 3
+    assert verdicts == [text(server, *call) for call in calls]
+
+
+# Refused requests
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "code"),
+    [
+        ({"stream": True}, 400, "invalid_request"),
+        ({"n": 2}, 400, "invalid_request"),
+        ({"max_tokens": "many"}, 400, "invalid_request"),
+        ({"messages": "hello"}, 400, "invalid_request"),
+        ({"messages": [{"role": "user", "content": None}]}, 400, "invalid_request"),
+        ({"model": "gpt-unheard-of"}, 404, "model_not_found"),
+    ],
+    ids=["stream", "n", "max_tokens", "messages", "content", "model"],
+)
+def test_what_cannot_be_served_is_an_openai_error(
+    server: StandIn, change: dict[str, object], status: int, code: str
+) -> None:
+    body = {"model": WRITER, "messages": [{"role": "user", "content": "Hi"}], **change}
+    before = server.stats()
+    answered, reply = http(f"{server.base_url}/chat/completions", body)
+    assert (answered, reply["error"]["code"]) == (status, code)
+    assert reply["error"]["message"]
+    assert server.stats() == before
+
+
+def test_models_are_listed_and_any_other_url_is_404(server: StandIn) -> None:
+    status, models = http(f"{server.base_url}/models")
+    assert (status, [model["id"] for model in models["data"]]) == (200, [WRITER, JUDGE])
+    for url in (f"{server.base_url}/embeddings", f"{server.base_url}/chat/completions"):
+        status, reply = http(url)
+        assert (status, reply["error"]["code"]) == (404, "unknown_url")
+
+
+def test_with_a_key_every_request_needs_it() -> None:
+    with StandIn(api_key="secret") as server:
+        assert http(f"{server.base_url}/models", key="secret")[0] == 200
+        status, reply = http(f"{server.base_url}/models", key="wrong")
+        assert (status, reply["error"]["code"]) == (401, "invalid_api_key")
+        with pytest.raises(openai.AuthenticationError):
+            ask(server, "Hi")
+        assert "secret" not in repr(server)
+
+
+# Load and counting
+
+
+def test_hundreds_of_calls_wait_at_the_same_time() -> None:
+    async def ask_all(url: str, count: int) -> None:
+        async with openai.AsyncOpenAI(base_url=url, api_key="any", max_retries=0) as client:
+            calls = [
+                client.chat.completions.create(
+                    model=JUDGE, messages=[{"role": "user", "content": f"Response {number}"}]
+                )
+                for number in range(count)
+            ]
+            await asyncio.gather(*calls)
+
+    with StandIn(delay=1.0) as server:
+        start = time.monotonic()
+        asyncio.run(ask_all(server.base_url, 200))
+        assert 1.0 <= time.monotonic() - start < 8.0  # one after the other: 200 s
+        stats = server.stats()
+    assert (stats.max_in_flight, stats.finished, stats.in_flight) == (200, 200, 0)
+
+
+def test_stats_count_calls_by_model_and_are_served() -> None:
+    with StandIn() as server:
+        for model in (WRITER, JUDGE, JUDGE):
+            ask(server, "Hi", model)
+        served = http(server.base_url.replace("/v1", "/stats"))
+    stats = server.stats()
+    assert stats.calls == {WRITER: 1, JUDGE: 2}
+    assert served == (200, vars(stats))
+
+
+def test_a_taken_port_is_an_error_where_the_server_is_entered(server: StandIn) -> None:
+    with pytest.raises(OSError, match="address already in use"), StandIn(port=server.port):
+        pass
+
+
+# Faults
+
+
+@pytest.mark.parametrize("share", [0.0, 0.07, 0.25, 0.5, 1.0])
+def test_the_share_of_failing_calls_is_exact_and_kinds_take_turns(share: float) -> None:
+    faults = Faults(share)
+    kinds = [kind for call in range(1, 1401) if (kind := faults.kind_of(call))]
+    assert abs(len(kinds) - 1400 * share) <= 1
+    assert kinds[: len(FAULT_CYCLE)] == list(FAULT_CYCLE)[: len(kinds)]
+    assert "hang" not in kinds
+
+
+@pytest.mark.parametrize("settings", [(1.5,), (-0.1,), (0.5, ()), (0.5, ("flood",))])
+def test_impossible_faults_are_refused(settings: tuple[Any, ...]) -> None:
+    with pytest.raises(ValueError, match="fault"):
+        Faults(*settings)
+
+
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [
+        ("429", openai.RateLimitError),
+        ("500", openai.InternalServerError),
+        ("reset", openai.APIConnectionError),
+        ("hang", openai.APITimeoutError),
+    ],
+)
+def test_a_call_fails_as_the_client_knows_it(kind: str, error: type[openai.APIError]) -> None:
+    with StandIn(faults=Faults(1.0, (kind,))) as server:
+        with pytest.raises(error) as caught:
+            ask(server, "Judge.", JUDGE, timeout=0.3)
+        assert type(caught.value) is error
+        assert server.stats().faults == {kind: 1}
+
+
+@pytest.mark.parametrize("kind", ["empty", "refusal", "broken_json"])
+def test_an_answer_without_a_verdict(kind: str) -> None:
+    with StandIn(faults=Faults(1.0, (kind,))) as server:
+        reply = text(server, "Judge.", JUDGE)
+    assert "}" not in reply
+    assert {"empty": reply == "", "refusal": "can't help" in reply, "broken_json": "{" in reply}[
+        kind
+    ]
+
+
+def test_a_web_page_in_place_of_a_completion() -> None:
+    with StandIn(faults=Faults(1.0, ("html",))) as server:
+        assert ask(server, "Judge.", JUDGE).startswith("<html>")  # the client hands back the page
+
+
+def test_every_kind_of_fault_is_tested() -> None:
+    assert {"429", "500", "reset", "hang", "empty", "refusal", "broken_json", "html"} == set(
+        FAULT_KINDS
+    )
+
+
+def test_only_judge_calls_fail_and_a_retry_gets_through() -> None:
+    with StandIn(faults=Faults(0.5, ("500",))) as server:
+        assert text(server, "Write 100 words.")
+        assert text(server, "Judge.", JUDGE)
+        with pytest.raises(openai.InternalServerError):
+            ask(server, "Judge.", JUDGE)
+        assert text(server, "Judge.", JUDGE)
+    stats = server.stats()
+    assert (stats.calls, stats.faults) == ({WRITER: 1, JUDGE: 3}, {"500": 1})
+
+
+def test_a_client_that_hangs_up_is_no_longer_in_flight() -> None:
+    with StandIn(faults=Faults(1.0, ("hang",))) as server:
+        with pytest.raises(openai.APITimeoutError):
+            ask(server, "Judge.", JUDGE, timeout=0.2)
+        deadline = time.monotonic() + 5
+        while server.stats().in_flight and time.monotonic() < deadline:
+            time.sleep(0.01)
+    stats = server.stats()
+    assert (stats.in_flight, stats.finished) == (0, 0)
+
+
+# The command
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_prints_its_url_logs_calls_and_stops_on_a_signal(
+    tmp_path: Path, signum: signal.Signals
+) -> None:
+    log = tmp_path / "calls.jsonl"
+    command = [sys.executable, "-m", "longwriter_eval.standin", "--log", str(log)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        base_url = process.stdout.readline().strip()
+        body = {"model": JUDGE, "messages": [{"role": "user", "content": "Judge 这个."}]}
+        assert http(f"{base_url}/chat/completions", body)[0] == 200
+        process.send_signal(signum)
+        assert process.wait(timeout=10) == 0
+    (entry,) = map(json.loads, log.read_text().splitlines())
+    assert entry["model"] == JUDGE
+    assert entry["prompt_sha256"] == hashlib.sha256("Judge 这个.".encode()).hexdigest()
+    assert abs(entry["time"] - time.time()) < 10
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--fault-kinds", "flood"], ["--fault-share", "2"], ["--port", "70000"], ["--log", "/no/log"]],
+    ids=["kind", "share", "port", "log"],
+)
+def test_bad_arguments_are_one_line_and_exit_code_2(arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "longwriter_eval.standin", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
