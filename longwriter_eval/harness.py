@@ -5,168 +5,44 @@ aggregates task by task. All judging happens in the first task's filter step, fo
 the run at once, so that no task waits for the slowest verdict of the one before it.
 """
 
-import contextlib
 import logging
 import math
 import os
-import statistics
-import sys
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import datasets
-import lm_eval.evaluator_utils
-from lm_eval.api.model import LM
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks import TaskManager
 from tqdm import tqdm
 
 from longwriter_eval import __version__, assets, samples
+from longwriter_eval.aggregation import MIN_COVERAGE, Max, Mean, teach_stderr
 from longwriter_eval.diagnostics import METRICS as DIAGNOSTICS
 from longwriter_eval.diagnostics import diagnose
 from longwriter_eval.errors import InputError
-from longwriter_eval.judge import (
-    DIMENSIONS,
-    Item,
-    Judge,
-    Judgement,
-    JudgePrompt,
-    JudgeSettings,
-    api_key,
-)
+from longwriter_eval.judge import Item, Judge
+from longwriter_eval.judge_prompt import JudgePrompt
+from longwriter_eval.judge_settings import JudgeSettings, api_key
 from longwriter_eval.length import bucket, count_words, length_score
 from longwriter_eval.llm import run_async
-from longwriter_eval.special_tokens import strip_special_tokens
+from longwriter_eval.lm_eval_seams import (
+    RecordedAnswers,
+    caller,
+    count_tokens,
+    one_clear_line,
+    output_folder,
+)
+from longwriter_eval.quality import DIMENSIONS
+from longwriter_eval.verdict import Judgement
 
 _log = logging.getLogger(__name__)
 
-# Below this share of judged responses a quality score would speak for too few of them.
-MIN_COVERAGE = 0.95
-
 _KEPT_RUNS = 20  # folders of responses that wait for their verdicts
-
-
-class Pooled(float):
-    """A statistic over documents that lm-eval can form for a group of tasks, too.
-
-    lm-eval's row for a group is sum(value * size) / sum(size), where a size counts documents that
-    no judge could read. Here `*` and `/` leave the documents alone and `+` puts them together, so
-    the same expression yields the statistic over all documents of the group, exactly.
-    """
-
-    documents: tuple[float, ...]
-    statistic: ClassVar[Callable[[Sequence[float]], float]]
-
-    def __new__(cls, documents: Sequence[float]) -> "Pooled":
-        """The statistic over one value per document, NaN for those without one."""
-        self = super().__new__(cls, cls.statistic(documents))
-        self.documents = tuple(documents)
-        return self
-
-    def _same(self, size: float) -> "Pooled":  # noqa: ARG002 - the documents are their own weight
-        return self
-
-    __mul__ = __rmul__ = __truediv__ = __radd__ = _same  # type: ignore[assignment]
-
-    def __add__(self, other: "Pooled") -> "Pooled":  # type: ignore[override]
-        return type(self)(self.documents + other.documents)
-
-
-def _present(documents: Sequence[float]) -> list[float]:
-    return [value for value in documents if not math.isnan(value)]
-
-
-def _covered_mean(documents: Sequence[float]) -> float:
-    present = _present(documents)
-    enough = present and len(present) >= MIN_COVERAGE * len(documents)
-    return statistics.fmean(present) if enough else math.nan
-
-
-class Mean(Pooled):
-    """Mean over the documents that have a value; NaN where under 95% of them have one."""
-
-    statistic = staticmethod(_covered_mean)
-
-
-class Max(Pooled):
-    """The largest value."""
-
-    statistic = staticmethod(max)
-
-
-def _stderr(documents: Sequence[float]) -> float:
-    """Standard error of the mean over the documents that have a value, as lm-eval's mean has it."""
-    present = _present(documents)
-    if len(present) < 2:
-        return math.nan
-    return statistics.stdev(present) / math.sqrt(len(present))
-
-
-def _teach_stderr() -> None:
-    """Let lm-eval fill in the standard error of our Mean.
-
-    It knows a formula for its own `mean` only, which cannot leave out unjudged documents.
-    """
-    known = lm_eval.evaluator_utils.stderr_for_metric
-    if getattr(known, "knows_longwriter", False):
-        return
-
-    def stderr_for_metric(metric: Any, bootstrap_iters: int) -> Any:
-        if metric is Mean:
-            return _stderr if bootstrap_iters > 0 else None
-        return known(metric=metric, bootstrap_iters=bootstrap_iters)
-
-    stderr_for_metric.knows_longwriter = True  # type: ignore[attr-defined]
-    lm_eval.evaluator_utils.stderr_for_metric = stderr_for_metric
-
-
-def _caller(name: str, kind: type = object) -> Any:
-    """The local variable `name` of the nearest lm-eval function below us on the stack, or None.
-
-    lm-eval tells a task neither which model will run it nor, in 0.4.11, the --metadata; both are
-    needed before the first token is generated.
-    """
-    frame = sys._getframe(1)
-    while frame := frame.f_back:  # type: ignore[assignment]
-        if str(frame.f_globals.get("__name__")).startswith("lm_eval."):
-            value = frame.f_locals.get(name)
-            if value is not None and isinstance(value, kind):
-                return value
-    return None
-
-
-@contextlib.contextmanager
-def _one_clear_line() -> Iterator[None]:
-    """Under the lm_eval command, end on an InputError's message and exit code 2, no traceback."""
-    try:
-        yield
-    except InputError as error:
-        if "lm_eval" not in sys.argv[0].replace("-", "_"):
-            raise
-        print(f"longwriter: error: {error}", file=sys.stderr)
-        raise SystemExit(2) from error
-
-
-class RecordedAnswers(LM):
-    """A model that gives the answers of an earlier run, by task and prompt id."""
-
-    def __init__(self, answers: Mapping[tuple[str, str], str]) -> None:
-        super().__init__()
-        self._answers = answers
-
-    def generate_until(self, requests: Any, **_: Any) -> list[str]:
-        """The recorded answer to each request."""
-        return [self._answers[request.task_name, request.doc["id"]] for request in requests]
-
-    def loglikelihood(self, requests: Any, **_: Any) -> Any:
-        """Not recorded."""
-        raise NotImplementedError
-
-    loglikelihood_rolling = loglikelihood
 
 
 class LengthTask(ConfigurableTask):  # type: ignore[misc]
@@ -181,13 +57,13 @@ class LengthTask(ConfigurableTask):  # type: ignore[misc]
     def __init__(self, config: dict[str, Any], **_: Any) -> None:
         config = {key: value for key, value in config.items() if key != "class"}
         # lm-eval 0.4.11 does not hand --metadata to tasks with a class; the manager has it.
-        manager = _caller("self", TaskManager)
+        manager = caller("self", TaskManager)
         given = {**(config.get("metadata") or {}), **(getattr(manager, "metadata", None) or {})}
-        with _one_clear_line():
+        with one_clear_line():
             own = self._configure(given, config["dataset_kwargs"]["benchmark"])
             config["metadata"] = {**given, "longwriter": own}
             super().__init__(config=config)
-        _teach_stderr()
+        teach_stderr()
         self._lm: Callable[[], Any] = lambda: None
 
     def _configure(self, metadata: Mapping[str, Any], benchmark: str) -> dict[str, Any]:  # noqa: ARG002
@@ -212,10 +88,10 @@ class LengthTask(ConfigurableTask):  # type: ignore[misc]
     def build_all_requests(self, **options: Any) -> None:
         """Build the requests, and refuse a backend that would cut a prompt."""
         super().build_all_requests(**options)
-        lm = _caller("lm")
+        lm = caller("lm")
         if lm is not None:
             self._lm = weakref.ref(lm)
-        with _one_clear_line():
+        with one_clear_line():
             self._check_context(lm)
 
     def _max_gen_toks(self) -> int:
@@ -232,7 +108,7 @@ class LengthTask(ConfigurableTask):  # type: ignore[misc]
         if lm is None or getattr(lm, "tokenized_requests", True) is False:
             return  # a chat endpoint checks its own limit, and says so
         context = getattr(lm, "max_length", None)
-        lengths = [_tokens(lm, instance.args[0]) for instance in self.instances]
+        lengths = [count_tokens(lm, instance.args[0]) for instance in self.instances]
         longest = max((length for length in lengths if length), default=None)
         if not isinstance(context, int) or longest is None:
             return
@@ -249,7 +125,7 @@ class LengthTask(ConfigurableTask):  # type: ignore[misc]
     def apply_filters(self) -> None:
         """Remove special tokens, keeping each response with its own prompt."""
         for instance in self.instances:
-            instance.filtered_resps["none"] = strip_special_tokens(instance.resps[0])
+            instance.filtered_resps["none"] = strip_specialcount_tokens(instance.resps[0])
         empty = sum(not instance.filtered_resps["none"] for instance in self.instances)
         if empty:
             _log.warning(
@@ -266,15 +142,21 @@ class LengthTask(ConfigurableTask):  # type: ignore[misc]
             return super().process_results(doc, results)  # type: ignore[no-any-return]
         response = results[0]
         words = count_words(response)
-        tokens = _tokens(self._lm(), response)
-        limit = self._max_gen_toks()
-        # decoding and encoding again may lose a token or two
-        reached_limit = bool(tokens and limit and tokens >= limit - 2)
+        limit = self._reached_limit(doc, response)
         return {
             "length_score": length_score(doc["length"], words),
             "output_words": float(words),
-            **diagnose(doc["prompt"], response, reached_limit=reached_limit).as_dict(),
+            **diagnose(doc["prompt"], response, reached_limit=limit).as_dict(),
         }
+
+    def _reached_limit(self, doc: Mapping[str, Any], response: str) -> bool:
+        """Whether the backend stopped at its token limit, as far as its tokenizer can tell."""
+        lm = self._lm()
+        if isinstance(lm, RecordedAnswers):
+            return (self.config.task, doc["id"]) in lm.cut_off
+        tokens, limit = count_tokens(lm, response), self._max_gen_toks()
+        # decoding and encoding again may lose a token or two
+        return bool(tokens and limit and tokens >= limit - 2)
 
     def metrics(self) -> dict[str, bool]:
         """Metric -> whether higher is better, for everything that process_results returns."""
@@ -299,7 +181,9 @@ class RulerTask(LengthTask):
     def process_results(self, doc: dict[str, Any], results: Sequence[str]) -> dict[str, float]:
         """The length metrics, and the words once more for the longest output."""
         values = super().process_results(doc, results)
-        return values if self._predict_only else {**values, "max_output_words": values["output_words"]}
+        return (
+            values if self._predict_only else {**values, "max_output_words": values["output_words"]}
+        )
 
     def metrics(self) -> dict[str, bool]:
         """Metric -> whether higher is better."""
@@ -316,9 +200,7 @@ class _JudgedRun:
 
 
 # The evaluations under way: model -> judge settings -> run. Gone once judged, or with the model.
-_RUNS: weakref.WeakKeyDictionary[Any, dict[JudgeSettings, _JudgedRun]] = (
-    weakref.WeakKeyDictionary()
-)
+_RUNS: weakref.WeakKeyDictionary[Any, dict[JudgeSettings, _JudgedRun]] = weakref.WeakKeyDictionary()
 
 
 class JudgedTask(LengthTask):
@@ -344,7 +226,7 @@ class JudgedTask(LengthTask):
         lm = self._lm()
         runs = _RUNS.setdefault(lm, {}) if lm is not None else {}
         if self._settings not in runs:
-            with _one_clear_line():
+            with one_clear_line():
                 judge = Judge(self._settings, api_key(self._settings, os.environ))
                 if not isinstance(lm, RecordedAnswers):
                     run_async(judge.check())
@@ -447,19 +329,8 @@ def _report_gaps(judgements: Sequence[Judgement], kept: Path | None) -> None:
         f": under {MIN_COVERAGE:.0%}, so quality_score and overall_score are NaN"
         if share < MIN_COVERAGE
         else "",
-        _output_folder() or kept or "RUN_DIR (the run's --output_path)",
+        output_folder() or kept or "RUN_DIR (the run's --output_path)",
     )
-
-
-def _output_folder() -> Path | None:
-    """Where lm-eval will write this run's samples, or None where it will not."""
-    tracker = _caller("evaluation_tracker")
-    if not _caller("log_samples") or not getattr(tracker, "output_path", None):
-        return None
-    path = Path(tracker.output_path)
-    if path.suffix == ".json":
-        return path.parent
-    return path / str(tracker.general_config_tracker.model_name_sanitized)
 
 
 def _keep_responses(tasks: Sequence[JudgedTask]) -> Path | None:
@@ -494,11 +365,3 @@ def _keep_responses(tasks: Sequence[JudgedTask]) -> Path | None:
         _log.warning("cannot keep the responses in %s while judging: %s", folder, error.strerror)
         return None
     return folder
-
-
-def _tokens(lm: Any, text: Any) -> int | None:
-    """How many tokens the backend's own tokenizer makes of `text`; None where it has none."""
-    if not isinstance(text, str) or getattr(lm, "tokenizer", None) is None:
-        return None
-    encoded = lm.tok_encode(text)
-    return len(encoded) if isinstance(encoded, list) else None

@@ -1,18 +1,15 @@
-"""Judging responses: settings, prompt, and verdicts that are scores or a reason, never a guess."""
+"""Judging responses: every verdict is scores or a reason, never a guess."""
 
-import difflib
 import logging
-import re
-import statistics
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from importlib.resources import files
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
-from longwriter_eval import assets
+from longwriter_eval.assets import sha256
 from longwriter_eval.diagnostics import is_refusal
 from longwriter_eval.errors import InputError
+from longwriter_eval.judge_prompt import JudgePrompt
+from longwriter_eval.judge_settings import MAX_TOKENS, TEMPERATURE, JudgeSettings
 from longwriter_eval.llm import (
     CallError,
     Chat,
@@ -23,223 +20,12 @@ from longwriter_eval.llm import (
     for_each,
     public_url,
 )
-from longwriter_eval.quality import DIMENSIONS, Scores, quality_scores, read_verdict
+from longwriter_eval.quality import read_verdict
+from longwriter_eval.verdict import Judgement, Verdict
 
 _log = logging.getLogger(__name__)
 
-# The published protocol: evaluation/eval_quality.py of THUDM/LongWriter.
-TEMPERATURE = 0.5
-MAX_TOKENS = 1024
-TRIES = 5  # asks per verdict and run, where the reply cannot be read
-
-_ENVIRONMENT = "LONGWRITER_JUDGE_"
-_INST, _RESPONSE = "$INST$", "$RESPONSE$"
-
-
-@dataclass(frozen=True)
-class JudgeSettings:
-    """Who judges, and how.
-
-    `prompt` is "official" (upstream's), "longwriter" (this project's own, which needs no
-    download), or the path of a file.
-    """
-
-    model: str = "gpt-4o-2024-05-13"
-    base_url: str | None = None
-    concurrency: int = 32
-    prompt: str = "official"
-    repeats: int = 1
-
-    @classmethod
-    def resolve(
-        cls, metadata: Mapping[str, Any], environment: Mapping[str, str], **defaults: str
-    ) -> "JudgeSettings":
-        """The settings given as `judge_*` metadata, else as LONGWRITER_JUDGE_*, else `defaults`.
-
-        lm-eval merges the model's own arguments into the metadata, so other names are left alone.
-        Raises InputError that lists every unknown name and unusable value at once.
-        """
-        given = {
-            "judge_" + name.removeprefix(_ENVIRONMENT).lower(): (name, value)
-            for name, value in environment.items()
-            if name.startswith(_ENVIRONMENT) and name != _ENVIRONMENT + "API_KEY" and value
-        }
-        known = {f"judge_{name}": name for name in cls.__dataclass_fields__}
-        for key, value in metadata.items():
-            # a slip such as jugde_model must not silently mean the default judge
-            if key.startswith("judge") or difflib.get_close_matches(key, known, 1, 0.85):
-                given[key] = (key, value)
-        problems: list[str] = []
-        values: dict[str, Any] = dict(defaults)
-        for key, (name, value) in given.items():
-            try:
-                if key == "judge_api_key":
-                    raise ValueError(
-                        "would be written to the results: set LONGWRITER_JUDGE_API_KEY instead"
-                    )
-                if key not in known:
-                    close = difflib.get_close_matches(key, known, 1)
-                    raise ValueError(f"is unknown (known: {', '.join(close or known)})")
-                values[known[key]] = _checked(known[key], value)
-            except ValueError as error:
-                problems.append(f"{name} {error}")
-        if problems:
-            raise InputError(f"judge settings: {'; '.join(problems)}")
-        return cls(**values)
-
-    def record(self) -> dict[str, Any]:
-        """What a result must say of its judge; never a key, a password or a local path."""
-        return {
-            "model": self.model,
-            "base_url": public_url(self.base_url) if self.base_url else None,
-            "temperature": TEMPERATURE,
-            "max_tokens": MAX_TOKENS,
-            "repeats": self.repeats,
-            "prompt": Path(self.prompt).name,
-        }
-
-
-def _checked(setting: str, value: Any) -> Any:
-    """The value of a setting, or ValueError with the rest of a sentence that says why not."""
-    if setting in ("concurrency", "repeats"):
-        if isinstance(value, bool) or not str(value).isdecimal() or int(value) < 1:
-            raise ValueError(f"must be a whole number from 1, not {value!r}")
-        return int(value)
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"must be text, not {value!r}")
-    if setting == "base_url":
-        if not re.match(r"https?://[^/]", value):
-            raise ValueError(f"must be a URL like https://host/v1, not {value!r}")
-        return value.strip().rstrip("/")
-    return value.strip()
-
-
-def api_key(settings: JudgeSettings, environment: Mapping[str, str]) -> str:
-    """The judge's key: LONGWRITER_JUDGE_API_KEY, else OPENAI_API_KEY.
-
-    A server of one's own often needs none. Raises InputError where OpenAI itself would judge.
-    """
-    key = environment.get(_ENVIRONMENT + "API_KEY") or environment.get("OPENAI_API_KEY")
-    if key:
-        return key
-    if settings.base_url or environment.get("OPENAI_BASE_URL"):
-        return "no-key-needed"
-    raise InputError(
-        f"no key for the judge {settings.model}: set LONGWRITER_JUDGE_API_KEY or OPENAI_API_KEY, "
-        "or judge_base_url to a server of your own, or use longbench_write_length or "
-        "--predict_only, which need no judge"
-    )
-
-
-@dataclass(frozen=True)
-class JudgePrompt:
-    """A judge's instructions with places for the request ($INST$) and the response ($RESPONSE$)."""
-
-    template: str
-
-    @classmethod
-    def load(cls, prompt: str) -> "JudgePrompt":
-        """The prompt that a setting names. Raises InputError where it is unusable."""
-        if prompt == "official":
-            return cls(assets.read("judge.txt"))
-        if prompt == "longwriter":
-            return cls((files("longwriter_eval") / "judge_prompt.txt").read_text(encoding="utf-8"))
-        try:
-            template = Path(prompt).expanduser().read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(
-                f"cannot read judge_prompt {prompt!r}: {error}; it must be official, longwriter, or a file"
-            ) from error
-        missing = [place for place in (_INST, _RESPONSE) if template.count(place) != 1]
-        if missing:
-            raise InputError(f"judge_prompt {prompt}: must contain {' and '.join(missing)} once")
-        return cls(template)
-
-    @property
-    def sha256(self) -> str:
-        """Of the template."""
-        return assets.sha256(self.template)
-
-    def render(self, instruction: str, response: str) -> tuple[str, bool]:
-        """The prompt for one response, and whether a tag in either text had to be defused.
-
-        Both texts are put in at once, so that neither can hold a place for the other; a tag of
-        the template's own, such as </Response>, gets its "<" written as "&lt;", so that it cannot
-        end its section. Without such a tag the result is upstream's to the byte.
-        """
-        tags = {name for name in re.findall(r"</?\s*([A-Za-z][\w ]*?)\s*>", self.template)}
-        fence = re.compile(
-            r"<(?=\s*/?\s*(?:" + "|".join(r"\s+".join(tag.split()) for tag in tags) + r")\s*/?\s*>)",
-            re.IGNORECASE,
-        )
-        texts = {_INST: instruction, _RESPONSE: response}
-        if tags:
-            texts = {place: fence.sub("&lt;", text) for place, text in texts.items()}
-        prompt = re.sub(r"\$(?:INST|RESPONSE)\$", lambda place: texts[place[0]], self.template)
-        return prompt, texts != {_INST: instruction, _RESPONSE: response}
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """One judge's reading of one response: scores, or the reason why there are none.
-
-    Reasons: parse_error, refused, context_overflow, transport_error, not_asked. `asks` counts the
-    calls that this verdict took in all, `retries` the failed tries below the last of them.
-    """
-
-    repeat: int
-    scores: Scores | None = None
-    reason: str | None = "not_asked"
-    detail: str | None = None
-    raw: str = ""
-    model: str | None = None
-    asks: int = 0
-    retries: int = 0
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    defused: bool = False
-    call: str | None = None
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """All verdicts on one response. It counts as judged where at least one has scores."""
-
-    verdicts: tuple[Verdict, ...]
-    prompt_sha256: str
-    response_sha256: str
-    quality: dict[str, float] = field(default_factory=dict)
-    spread: float | None = None
-
-    @classmethod
-    def of(cls, verdicts: Iterable[Verdict], prompt: str, response: str) -> "Judgement":
-        """Average the verdicts that have scores; `spread` is the standard deviation of S_q."""
-        verdicts = tuple(sorted(verdicts, key=lambda verdict: verdict.repeat))
-        scored = [quality_scores(verdict.scores) for verdict in verdicts if verdict.scores]
-        return cls(
-            verdicts,
-            prompt,
-            assets.sha256(response),
-            {name: statistics.fmean(each[name] for each in scored) for name in scored[0]}
-            if scored
-            else {},
-            statistics.stdev(each["score"] for each in scored) if len(scored) > 1 else None,
-        )
-
-    @property
-    def status(self) -> str:
-        """ "judged", or the reason of the last verdict."""
-        return "judged" if self.quality else str(self.verdicts[-1].reason)
-
-    def record(self) -> dict[str, Any]:
-        """What a sample log keeps: enough to recompute every score from it."""
-        return {
-            "status": self.status,
-            "prompt_sha256": self.prompt_sha256,
-            "response_sha256": self.response_sha256,
-            "spread": self.spread,
-            "verdicts": [vars(verdict) for verdict in self.verdicts],
-        }
+TRIES = 5  # asks per verdict and run, where the reply cannot be read; upstream's number
 
 
 @dataclass(frozen=True)
@@ -369,8 +155,8 @@ class Judge:
             temperature=TEMPERATURE,
             max_tokens=MAX_TOKENS,
             prompt=self.prompt.sha256,
-            instruction=assets.sha256(item.instruction),
-            response=assets.sha256(item.response),
+            instruction=sha256(item.instruction),
+            response=sha256(item.response),
             repeat=repeat,
             ask=ask,
         )
@@ -401,6 +187,3 @@ def _read(verdict: Verdict, reply: Reply) -> Verdict:
         prompt_tokens=reply.prompt_tokens,
         completion_tokens=reply.completion_tokens,
     )
-
-
-__all__ = ["DIMENSIONS", "Item", "Judge", "JudgePrompt", "JudgeSettings", "Judgement", "Verdict"]

@@ -7,17 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import lm_eval.tasks
+import yaml
+from lm_eval import simple_evaluate
+from lm_eval.tasks import TaskManager
+from lm_eval.utils import make_table
+
 from longwriter_eval.errors import InputError
-from longwriter_eval.harness import RecordedAnswers
-from longwriter_eval.judge import Item, Judge, JudgeSettings, api_key
+from longwriter_eval.judge import Item, Judge
+from longwriter_eval.judge_settings import JudgeSettings, api_key
 from longwriter_eval.llm import run_async
+from longwriter_eval.lm_eval_seams import RecordedAnswers
 from longwriter_eval.samples import Run, load_run, save_run
 from longwriter_eval.special_tokens import strip_special_tokens
 
 # What an evaluation says of its tasks; the rest of a results file tells of model and machine.
 _RESULT_KEYS = (
-    "results", "groups", "group_subtasks", "configs", "versions", "n-shot", "higher_is_better",
-    "n-samples",
+    "results", "groups", "group_subtasks", "versions", "n-shot", "higher_is_better", "n-samples",
 )  # fmt: skip
 
 
@@ -38,33 +44,39 @@ def score(folder: Path, overrides: Mapping[str, Any]) -> Scored:
     leave open is as the run had it. The tasks, prompts and aggregation are lm-eval's own, with the
     recorded answers in the model's place. Raises InputError.
     """
-    from lm_eval import simple_evaluate
-    from lm_eval.tasks import TaskManager
-    from lm_eval.utils import make_table
-
     run = load_run(folder)
-    metadata = {**_recorded_settings(run), **overrides}
-    _prepare_judge(run, metadata)
+    judged = _judged_tasks(run)
+    metadata = {**_recorded_settings(judged), **overrides}
+    _prepare_judge(run, judged, metadata)
     rows: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
     for sample in run.samples:
         rows[sample.task][sample.row["doc_id"]] = sample.row
-    manager = TaskManager(metadata=metadata)
     evaluated = simple_evaluate(
-        model=RecordedAnswers({(s.task, s.id): s.response for s in run.samples}),
-        tasks=_roots(manager, set(rows)),
+        model=RecordedAnswers(
+            {(s.task, s.id): s.response for s in run.samples},
+            {(s.task, s.id) for s in run.samples if s.row.get("cut_off")},
+        ),
+        tasks=_roots(set(rows)),
         samples={task: sorted(of_task) for task, of_task in rows.items()},
-        task_manager=manager,
+        task_manager=TaskManager(metadata=metadata),
         metadata=metadata,
     )
-    results = {**run.results}
+    results = {**run.results, "configs": {**run.results["configs"]}}
     for key in _RESULT_KEYS:
         if key in evaluated:
             results[key] = {**run.results.get(key, {}), **evaluated[key]}
+    for task, config in evaluated["configs"].items():
+        # how the answers were generated stays as it was recorded; who judged them is new
+        old = run.results["configs"][task]
+        judged = {**old["metadata"], "longwriter": config["metadata"]["longwriter"]}
+        results["configs"][task] = {**old, "metadata": judged}
     merged = {
         task: [_merge(rows[task][new["doc_id"]], new) for new in evaluated["samples"][task]]
         for task in rows
     }
-    statuses = [row["doc"].get("judgement", {}).get("status") for of in merged.values() for row in of]
+    statuses = [
+        row["doc"].get("judgement", {}).get("status") for of in merged.values() for row in of
+    ]
     table = make_table(evaluated)
     if "groups" in evaluated:
         table += "\n" + make_table(evaluated, "groups")
@@ -76,46 +88,62 @@ def score(folder: Path, overrides: Mapping[str, Any]) -> Scored:
     )
 
 
-def _recorded_settings(run: Run) -> dict[str, Any]:
-    """The judge settings of the run, as metadata, less what the environment sets."""
-    for config in run.results["configs"].values():
-        judge = (config.get("metadata") or {}).get("longwriter", {}).get("judge")
-        if judge:
-            recorded = {
-                name: judge[name]
-                for name in ("model", "base_url", "repeats", "prompt")
-                if judge.get(name)
-            }
-            return {
-                f"judge_{name}": value
-                for name, value in recorded.items()
-                if f"LONGWRITER_JUDGE_{name.upper()}" not in os.environ
-            }
-    raise InputError(f"{run.folder} holds no task that a judge scores")
+def _judged_tasks(run: Run) -> dict[str, dict[str, Any]]:
+    """Task -> the record of its judge's settings, for the tasks that a judge scores."""
+    judged = {
+        task: config["metadata"]["longwriter"]["judge"]
+        for task, config in run.results["configs"].items()
+        if "judge" in (config.get("metadata") or {}).get("longwriter", {})
+    }
+    if not judged:
+        raise InputError(f"{run.folder} holds no task that a judge scores")
+    return judged
 
 
-def _prepare_judge(run: Run, metadata: Mapping[str, Any]) -> None:
+def _recorded_settings(judged: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The judge settings of the run, as metadata, less what the environment sets.
+
+    A prompt that all tasks share is one of them; else each task has its own by default. The path
+    of a prompt file is not on record.
+    """
+    first = next(iter(judged.values()))
+    settings = {name: first[name] for name in ("model", "base_url", "repeats")}
+    prompts = {record["prompt"] for record in judged.values()}
+    if len(prompts) == 1:
+        settings["prompt"] = prompts.pop()
+    return {
+        f"judge_{name}": value
+        for name, value in settings.items()
+        if value is not None and f"LONGWRITER_JUDGE_{name.upper()}" not in os.environ
+    }
+
+
+def _prepare_judge(
+    run: Run, judged: Mapping[str, Mapping[str, Any]], metadata: Mapping[str, Any]
+) -> None:
     """Keep the verdicts that the run already has, and check the judge if others are missing."""
-    settings = JudgeSettings.resolve(metadata, os.environ)
-    judge = Judge(settings, api_key(settings, os.environ))
-    missing = False
+    judges = {}
+    for task, record in judged.items():
+        settings = JudgeSettings.resolve(metadata, os.environ, prompt=record["prompt"])
+        judges[task] = Judge(settings, api_key(settings, os.environ))
+    incomplete = None
     for sample in run.samples:
-        item = Item(sample.id, sample.prompt, strip_special_tokens(sample.response))
-        judge.adopt(item, sample.judgement or {})
-        missing = missing or not judge.has_verdicts(item)
-    if missing:
-        run_async(judge.check())
+        if judge := judges.get(sample.task):
+            item = Item(sample.id, sample.prompt, strip_special_tokens(sample.response))
+            judge.adopt(item, sample.judgement or {})
+            if not judge.has_verdicts(item):
+                incomplete = judge
+    if incomplete:
+        run_async(incomplete.check())
 
 
-def _roots(manager: Any, tasks: set[str]) -> list[str]:
+def _roots(tasks: set[str]) -> list[str]:
     """`tasks`, with a group in the place of its members where all of them are there."""
     roots = set(tasks)
-    for group in manager.all_groups:
-        if not group.startswith("long"):
-            continue
-        members = set(manager.load(group)["tasks"]) if hasattr(manager, "load") else set()
-        if members and members <= tasks:
-            roots = roots - members | {group}
+    for path in (Path(lm_eval.tasks.__file__).parent / "longwriter").glob("*/_group.yaml"):
+        group = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if roots.issuperset(group["task"]):
+            roots = roots.difference(group["task"]) | {group["group"]}
     return sorted(roots)
 
 

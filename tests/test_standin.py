@@ -1,4 +1,4 @@
-"""The contract of the stand-in server: what the demo, the other tests and the benchmarks rely on."""
+"""The contract of the stand-in server, on which the demo, tests and benchmarks rely."""
 
 import asyncio
 import hashlib

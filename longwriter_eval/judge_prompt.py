@@ -1,0 +1,62 @@
+"""The judge's prompt, and putting untrusted text into it."""
+
+import re
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from longwriter_eval import assets
+from longwriter_eval.errors import InputError
+
+_INST, _RESPONSE = "$INST$", "$RESPONSE$"
+
+
+@dataclass(frozen=True)
+class JudgePrompt:
+    """A judge's instructions with places for the request ($INST$) and the response ($RESPONSE$)."""
+
+    template: str
+
+    @classmethod
+    def load(cls, prompt: str) -> "JudgePrompt":
+        """The prompt that a setting names. Raises InputError where it is unusable."""
+        if prompt == "official":
+            return cls(assets.read("judge.txt"))
+        if prompt == "longwriter":
+            return cls((files("longwriter_eval") / "judge_prompt.txt").read_text(encoding="utf-8"))
+        try:
+            template = Path(prompt).expanduser().read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(
+                f"cannot read judge_prompt {prompt!r} ({error}): it must be official, longwriter, "
+                "or a file"
+            ) from error
+        missing = [place for place in (_INST, _RESPONSE) if template.count(place) != 1]
+        if missing:
+            raise InputError(f"judge_prompt {prompt}: must contain {' and '.join(missing)} once")
+        return cls(template)
+
+    @property
+    def sha256(self) -> str:
+        """Of the template."""
+        return assets.sha256(self.template)
+
+    def render(self, instruction: str, response: str) -> tuple[str, bool]:
+        """The prompt for one response, and whether a tag in either text had to be defused.
+
+        Both texts are put in at once, so that neither can hold a place for the other; a tag of
+        the template's own, such as </Response>, gets its "<" written as "&lt;", so that it cannot
+        end its section. Without such a tag the result is upstream's to the byte.
+        """
+        tags = set(re.findall(r"</?\s*([A-Za-z][\w ]*?)\s*>", self.template))
+        fence = re.compile(
+            r"<(?=\s*/?\s*(?:"
+            + "|".join(r"\s+".join(tag.split()) for tag in tags)
+            + r")\s*/?\s*>)",
+            re.IGNORECASE,
+        )
+        texts = {_INST: instruction, _RESPONSE: response}
+        if tags:
+            texts = {place: fence.sub("&lt;", text) for place, text in texts.items()}
+        prompt = re.sub(r"\$(?:INST|RESPONSE)\$", lambda place: texts[place[0]], self.template)
+        return prompt, texts != {_INST: instruction, _RESPONSE: response}

@@ -1,0 +1,112 @@
+"""Who judges, and how: from metadata and environment to checked values."""
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from longwriter_eval.errors import InputError
+from longwriter_eval.llm import public_url
+
+# The published protocol: evaluation/eval_quality.py of THUDM/LongWriter.
+TEMPERATURE = 0.5
+MAX_TOKENS = 1024
+
+_ENVIRONMENT = "LONGWRITER_JUDGE_"
+
+
+@dataclass(frozen=True)
+class JudgeSettings:
+    """Who judges, and how.
+
+    `prompt` is "official" (upstream's), "longwriter" (this project's own, which needs no
+    download), or the path of a file.
+    """
+
+    model: str = "gpt-4o-2024-05-13"
+    base_url: str | None = None
+    concurrency: int = 32
+    prompt: str = "official"
+    repeats: int = 1
+
+    @classmethod
+    def resolve(
+        cls, metadata: Mapping[str, Any], environment: Mapping[str, str], **defaults: str
+    ) -> "JudgeSettings":
+        """The settings given as `judge_*` metadata, else as LONGWRITER_JUDGE_*, else `defaults`.
+
+        lm-eval merges the model's own arguments into the metadata, so other names are left alone.
+        Raises InputError that lists every unknown name and unusable value at once.
+        """
+        given = {
+            "judge_" + name.removeprefix(_ENVIRONMENT).lower(): (name, value)
+            for name, value in environment.items()
+            if name.startswith(_ENVIRONMENT) and name != _ENVIRONMENT + "API_KEY" and value
+        }
+        known = {f"judge_{name}": name for name in cls.__dataclass_fields__}
+        for key, value in metadata.items():
+            # a slip such as jugde_model must not silently mean the default judge
+            if key.startswith("judge") or difflib.get_close_matches(key, known, 1, 0.85):
+                given[key] = (key, value)
+        problems: list[str] = []
+        values: dict[str, Any] = dict(defaults)
+        for key, (name, value) in given.items():
+            try:
+                if key == "judge_api_key":
+                    raise ValueError(
+                        "would be written to the results: set LONGWRITER_JUDGE_API_KEY instead"
+                    )
+                if key not in known:
+                    close = difflib.get_close_matches(key, known, 1)
+                    raise ValueError(f"is unknown (known: {', '.join(close or known)})")
+                values[known[key]] = _checked(known[key], value)
+            except ValueError as error:
+                problems.append(f"{name} {error}")
+        if problems:
+            raise InputError(f"judge settings: {'; '.join(problems)}")
+        return cls(**values)
+
+    def record(self) -> dict[str, Any]:
+        """What a result must say of its judge; never a key, a password or a local path."""
+        return {
+            "model": self.model,
+            "base_url": public_url(self.base_url) if self.base_url else None,
+            "temperature": TEMPERATURE,
+            "max_tokens": MAX_TOKENS,
+            "repeats": self.repeats,
+            "prompt": Path(self.prompt).name,
+        }
+
+
+def _checked(setting: str, value: Any) -> Any:
+    """The value of a setting, or ValueError with the rest of a sentence that says why not."""
+    if setting in ("concurrency", "repeats"):
+        if isinstance(value, bool) or not str(value).isdecimal() or int(value) < 1:
+            raise ValueError(f"must be a whole number from 1, not {value!r}")
+        return int(value)
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"must be text, not {value!r}")
+    if setting == "base_url":
+        if not re.match(r"https?://[^/]", value):
+            raise ValueError(f"must be a URL like https://host/v1, not {value!r}")
+        return value.strip().rstrip("/")
+    return value.strip()
+
+
+def api_key(settings: JudgeSettings, environment: Mapping[str, str]) -> str:
+    """The judge's key: LONGWRITER_JUDGE_API_KEY, else OPENAI_API_KEY.
+
+    A server of one's own often needs none. Raises InputError where OpenAI itself would judge.
+    """
+    key = environment.get(_ENVIRONMENT + "API_KEY") or environment.get("OPENAI_API_KEY")
+    if key:
+        return key
+    if settings.base_url or environment.get("OPENAI_BASE_URL"):
+        return "no-key-needed"
+    raise InputError(
+        f"no key for the judge {settings.model}: set LONGWRITER_JUDGE_API_KEY or OPENAI_API_KEY, "
+        "or judge_base_url to a server of your own, or use longbench_write_length or "
+        "--predict_only, which need no judge"
+    )
