@@ -2,8 +2,8 @@
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any
 
 import lm_eval.evaluator_utils
 
@@ -20,7 +20,11 @@ class Pooled(float):
     """
 
     documents: tuple[float, ...]
-    statistic: ClassVar[Callable[[Sequence[float]], float]]
+
+    @staticmethod
+    def statistic(documents: Sequence[float]) -> float:
+        """The statistic itself."""
+        raise NotImplementedError
 
     def __new__(cls, documents: Sequence[float]) -> "Pooled":
         """The statistic over one value per document, NaN for those without one."""
@@ -41,22 +45,24 @@ def _present(documents: Sequence[float]) -> list[float]:
     return [value for value in documents if not math.isnan(value)]
 
 
-def _covered_mean(documents: Sequence[float]) -> float:
-    present = _present(documents)
-    enough = present and len(present) >= MIN_COVERAGE * len(documents)
-    return statistics.fmean(present) if enough else math.nan
-
-
 class Mean(Pooled):
     """Mean over the documents that have a value; NaN where under 95% of them have one."""
 
-    statistic = staticmethod(_covered_mean)
+    @staticmethod
+    def statistic(documents: Sequence[float]) -> float:
+        """The mean."""
+        present = _present(documents)
+        enough = present and len(present) >= MIN_COVERAGE * len(documents)
+        return statistics.fmean(present) if enough else math.nan
 
 
 class Max(Pooled):
     """The largest value."""
 
-    statistic = staticmethod(max)
+    @staticmethod
+    def statistic(documents: Sequence[float]) -> float:
+        """The maximum."""
+        return max(documents)
 
 
 def _stderr(documents: Sequence[float]) -> float:

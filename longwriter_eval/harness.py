@@ -125,7 +125,7 @@ class LengthTask(ConfigurableTask):  # type: ignore[misc]
     def apply_filters(self) -> None:
         """Remove special tokens, keeping each response with its own prompt."""
         for instance in self.instances:
-            instance.filtered_resps["none"] = strip_specialcount_tokens(instance.resps[0])
+            instance.filtered_resps["none"] = strip_special_tokens(instance.resps[0])
         empty = sum(not instance.filtered_resps["none"] for instance in self.instances)
         if empty:
             _log.warning(
@@ -322,7 +322,7 @@ def _report_gaps(judgements: Sequence[Judgement], kept: Path | None) -> None:
     counts = ", ".join(f"{name} {reasons.count(name)}" for name in sorted(set(reasons)))
     share = 1 - len(reasons) / len(judgements)
     _log.warning(
-        "%d of %d responses have no verdict (%s)%s; to ask for the missing ones: longwriter score %s",
+        "%d of %d responses have no verdict (%s)%s; to ask again: longwriter score %s",
         len(reasons),
         len(judgements),
         counts,

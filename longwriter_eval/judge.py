@@ -113,7 +113,7 @@ class Judge:
                 )
 
     def has_verdicts(self, item: Item) -> bool:
-        """Whether the store holds a readable verdict for every repeat: judging would ask nothing."""
+        """Whether the store holds a readable verdict for every repeat."""
         return all(self._kept_verdict(item, repeat) for repeat in range(self.settings.repeats))
 
     def _kept_verdict(self, item: Item, repeat: int) -> bool:

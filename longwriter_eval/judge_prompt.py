@@ -45,14 +45,12 @@ class JudgePrompt:
         """The prompt for one response, and whether a tag in either text had to be defused.
 
         Both texts are put in at once, so that neither can hold a place for the other; a tag of
-        the template's own, such as </Response>, gets its "<" written as "&lt;", so that it cannot
+        the template's own, such as </Response>, has its "<" written as "&lt;", so that it cannot
         end its section. Without such a tag the result is upstream's to the byte.
         """
         tags = set(re.findall(r"</?\s*([A-Za-z][\w ]*?)\s*>", self.template))
         fence = re.compile(
-            r"<(?=\s*/?\s*(?:"
-            + "|".join(r"\s+".join(tag.split()) for tag in tags)
-            + r")\s*/?\s*>)",
+            r"<(?=\s*/?\s*(?:" + "|".join(r"\s+".join(tag.split()) for tag in tags) + r")\b)",
             re.IGNORECASE,
         )
         texts = {_INST: instruction, _RESPONSE: response}

@@ -39,7 +39,7 @@ def one_clear_line() -> Iterator[None]:
         raise SystemExit(2) from error
 
 
-class RecordedAnswers(LM):
+class RecordedAnswers(LM):  # type: ignore[misc]
     """A model that gives the answers of an earlier run.
 
     `answers` and `cut_off` (those that the run found to be) go by task and prompt id.

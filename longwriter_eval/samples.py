@@ -27,7 +27,8 @@ class Sample:
     @property
     def judgement(self) -> dict[str, Any] | None:
         """The record of the judge's verdicts, or None where nothing was judged."""
-        return self.row["doc"].get("judgement")
+        judgement: dict[str, Any] | None = self.row["doc"].get("judgement")
+        return judgement
 
 
 @dataclass(frozen=True)

@@ -151,5 +151,7 @@ def _merge(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     """The old sample row with the new scores; what was asked and answered stays as it was."""
     if old["doc"]["prompt"] != new["doc"]["prompt"]:
         raise InputError(f"{new['doc']['id']}: the run was made with another version of the data")
-    kept = {key: old[key] for key in ("arguments", "resps", "prompt_hash") if key in old}
+    kept: dict[str, Any] = {
+        key: old[key] for key in ("arguments", "resps", "prompt_hash") if key in old
+    }
     return {**old, **new, **kept}
