@@ -35,7 +35,7 @@ class Pooled(float):
     def _same(self, size: float) -> "Pooled":  # noqa: ARG002 - the documents are their own weight
         return self
 
-    __mul__ = __rmul__ = __truediv__ = __radd__ = _same  # type: ignore[assignment]
+    __mul__ = __rmul__ = __truediv__ = __radd__ = _same
 
     def __add__(self, other: "Pooled") -> "Pooled":  # type: ignore[override]
         return type(self)(self.documents + other.documents)

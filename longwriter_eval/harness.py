@@ -38,6 +38,7 @@ from longwriter_eval.lm_eval_seams import (
     output_folder,
 )
 from longwriter_eval.quality import DIMENSIONS
+from longwriter_eval.special_tokens import strip_special_tokens
 from longwriter_eval.verdict import Judgement
 
 _log = logging.getLogger(__name__)

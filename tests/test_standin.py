@@ -1,4 +1,4 @@
-"""The contract of the stand-in server, on which the demo, tests and benchmarks rely."""
+"""The contract of the stand-in server that the demo, the other tests and the benchmarks rely on."""
 
 import asyncio
 import hashlib
@@ -117,7 +117,8 @@ def test_another_prompt_or_seed_gets_another_text(server: StandIn) -> None:
 @pytest.mark.parametrize("setting", ["max_tokens", "max_completion_tokens"])
 def test_max_tokens_cuts_the_text(server: StandIn, setting: str) -> None:
     whole = ask(server, "Write 900 words.")
-    cut = ask(server, "Write 900 words.", **{setting: 50})
+    limit: dict[str, Any] = {setting: 50}
+    cut = ask(server, "Write 900 words.", **limit)
     assert whole.choices[0].finish_reason == "stop"
     assert cut.choices[0].finish_reason == "length"
     assert cut.usage.completion_tokens == 50
