@@ -1,10 +1,10 @@
 """Upstream's benchmark files: pinned, checked by SHA-256, cached; never part of this package."""
 
 import hashlib
+import http.client
 import json
 import os
 import tempfile
-import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from importlib.resources import files
@@ -115,14 +115,20 @@ def fetch(name: str) -> Path:
     try:
         with urllib.request.urlopen(asset.url, timeout=_TIMEOUT) as response:
             data: bytes = response.read()
-    except (OSError, urllib.error.URLError) as error:
+    except (OSError, http.client.HTTPException) as error:
         raise InputError(
             f"cannot download {asset.url} ({getattr(error, 'reason', error)}): run `longwriter "
             "assets --fetch` once where there is a network, or set LONGWRITER_ASSETS to a folder "
             f"that holds {name}"
         ) from error
     _check(asset, data, asset.url, "a proxy may have altered it")
-    write_atomically(path, data)
+    try:
+        write_atomically(path, data)
+    except OSError as error:
+        raise InputError(
+            f"cannot write {path} ({error.strerror}): free or repair the folder, or set "
+            f"LONGWRITER_CACHE to another one, or LONGWRITER_ASSETS to one that holds {name}"
+        ) from error
     return path
 
 

@@ -13,26 +13,29 @@ from longwriter_eval.length import Language, count_words, main_language
 _REFUSAL = re.compile(
     r"\b(i[’']?m (very |so |really )?sorry|i apologi[sz]e|unfortunately)\b.{0,60}"
     r"\b(can[’']?t|cannot|can not|unable|not able|won[’']?t)\b"
-    r"|\bi (can[’']?t|cannot|can not|am unable to|am not able to|won[’']?t) "
+    r"|\bi([’']?m| am|) (can[’']?t|cannot|can not|unable to|not able to|won[’']?t) "
     r"(help|assist|write|create|provide|fulfil|fulfill|comply|generate|complete|do that|evaluate)"
     r"|\bas an ai\b.{0,60}\b(can[’']?t|cannot|unable|not able)\b"
-    r"|(抱歉|对不起|很遗憾).{0,20}(无法|不能|没法)"
+    r"|(抱歉|对不起|很遗憾).{0,20}(无法|無法|不能|没法)"
     r"|作为(一个|一名)?(AI|人工智能|语言模型).{0,30}(无法|不能)"
-    r"|^\W*我(无法|不能)(提供|完成|满足|协助|帮助|生成|撰写)",
+    r"|^\W*我(无法|無法|不能)(为您|为你)?(提供|完成|满足|协助|帮助|生成|撰写|写)",
     re.IGNORECASE | re.DOTALL,
 )
 _REFUSAL_WINDOW = 300  # characters
 _REFUSAL_MAX_WORDS = 200
 
 _TO_BE_CONTINUED = re.compile(
-    r"to be continued|continued in (the )?(next|part)|\[?\(?continue(s|d)?\.\.\.\)?\]?\s*$"
+    r"to be continued|continued in (the )?(next|following) (part|chapter|section|response|message)"
+    r"|continued in part|[\[(]continue[sd]?\b[^\])\n]{0,40}[\])]\W*$|^\W*continue[sd]?\.\.\.\W*$"
     r"|未完待续|待续|下回分解|（?此处省略|由于篇幅",
-    re.IGNORECASE,
+    re.IGNORECASE | re.MULTILINE,
 )
 _TO_BE_CONTINUED_WINDOW = 200  # characters
 
 # What may follow the final punctuation: quotes, brackets, emphasis, code fences, blanks.
 _CLOSERS = "\"'”’»」』)]}）】》*_`~#-— \t\r\n\u3000"
+_PAUSES = (",", "，", "、", ";", "；", ":", "：")
+_VERSE = 4  # so many lines in a row without final punctuation are a style, not a fault
 _FINAL = re.compile(r"([.!?…。！？]|the end|完|终)$", re.IGNORECASE)
 
 _UNIT = re.compile(r"[\u4e00-\u9fff]|[^\W\d_\u4e00-\u9fff]+")
@@ -41,8 +44,10 @@ _UNIT = re.compile(r"[\u4e00-\u9fff]|[^\W\d_\u4e00-\u9fff]+")
 _WINDOW = {"en": 10, "zh": 20}
 
 _ASKS_FOR = {
-    "en": re.compile(r"\bin english\b|用英[文语]|英[文语](撰写|写作|写一)", re.IGNORECASE),
-    "zh": re.compile(r"\bin chinese\b|用中文|用汉语", re.IGNORECASE),
+    "en": re.compile(
+        r"\b(in|into) english\b|[用成]英[文语]|英[文语](撰写|写作|写一|作文)", re.IGNORECASE
+    ),
+    "zh": re.compile(r"\b(in|into) chinese\b|[用成](中文|汉语)", re.IGNORECASE),
 }
 
 
@@ -82,9 +87,15 @@ def diagnose(prompt: str, response: str, *, reached_limit: bool = False) -> Diag
 
 
 def is_cut_off(text: str) -> bool:
-    """Whether a text that is not empty ends without final punctuation."""
-    body = text.rstrip(_CLOSERS)
-    return bool(body) and not _FINAL.search(body)
+    """Whether a text that is not empty ends without final punctuation.
+
+    In a poem or a list that has none at its lines' ends, the last line needs none either.
+    """
+    lines = [body for line in text.splitlines() if (body := line.rstrip(_CLOSERS))][-_VERSE:]
+    if not lines or _FINAL.search(lines[-1]):
+        return False
+    is_verse = len(lines) == _VERSE and not any(_FINAL.search(line) for line in lines)
+    return not is_verse or lines[-1].endswith(_PAUSES)
 
 
 def is_refusal(text: str) -> bool:
@@ -100,7 +111,10 @@ def is_to_be_continued(text: str) -> bool:
 
 def is_wrong_language(prompt: str, response: str) -> bool:
     """Whether most of the response is in another language than the prompt asks for."""
-    return bool(count_words(response)) and main_language(response) != wanted_language(prompt)
+    units = _UNIT.findall(response)
+    chinese = sum("\u4e00" <= unit <= "\u9fff" for unit in units)
+    english = sum(unit.isascii() for unit in units)
+    return 2 * (chinese if wanted_language(prompt) == "zh" else english) < len(units)
 
 
 def wanted_language(prompt: str) -> Language:

@@ -1,7 +1,8 @@
 """Judging responses: every verdict is scores or a reason, never a guess."""
 
+import itertools
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -57,7 +58,8 @@ class Judge:
             try:
                 await chat.ask(call_key(check=request), request)
             except CallError as error:
-                where = public_url(self.settings.base_url or "the default OpenAI endpoint")
+                url = self.settings.base_url
+                where = public_url(url) if url else "the default OpenAI endpoint"
                 raise InputError(
                     f"the judge {self.settings.model} at {where} cannot be used: {error}"
                 ) from error
@@ -94,14 +96,15 @@ class Judge:
         """
         for entry in record.get("verdicts", ()):
             repeat = entry["repeat"]
-            if not entry["asks"] or not read_verdict(entry["raw"]):
+            # a reply that was cut off may look like a verdict, but had no scores
+            if not entry["scores"] or not read_verdict(entry["raw"]):
                 continue
             if entry["call"] != self._call_key(item, repeat, entry["asks"]):
                 continue
-            first = self._call_key(item, repeat, 1)
-            if self._store.get(first) is None:
+            kept = list(self._kept(item, repeat))
+            if not any(_read(Verdict(repeat), reply).scores for reply in kept):
                 self._store.put(
-                    first,
+                    self._call_key(item, repeat, len(kept) + 1),
                     Reply(
                         text=entry["raw"],
                         model=entry["model"],
@@ -114,15 +117,18 @@ class Judge:
 
     def has_verdicts(self, item: Item) -> bool:
         """Whether the store holds a readable verdict for every repeat."""
-        return all(self._kept_verdict(item, repeat) for repeat in range(self.settings.repeats))
+        return all(
+            any(_read(Verdict(repeat), reply).scores for reply in self._kept(item, repeat))
+            for repeat in range(self.settings.repeats)
+        )
 
-    def _kept_verdict(self, item: Item, repeat: int) -> bool:
-        asks = 1
-        while reply := self._store.get(self._call_key(item, repeat, asks)):
-            if _read(Verdict(repeat), reply).scores:
-                return True
-            asks += 1
-        return False
+    def _kept(self, item: Item, repeat: int) -> Iterator[Reply]:
+        """The replies that the store has, in the order in which they were asked for."""
+        for ask in itertools.count(1):
+            reply = self._store.get(self._call_key(item, repeat, ask))
+            if reply is None:
+                return
+            yield reply
 
     async def _verdict(self, chat: Chat, item: Item, repeat: int) -> Verdict:
         """Ask until a reply can be read, at most TRIES times beyond what the store has."""
@@ -164,7 +170,8 @@ class Judge:
     def _request(self, prompt: str) -> dict[str, Any]:
         return {
             "model": self.settings.model,
-            "messages": [{"role": "user", "content": prompt}],
+            # half a surrogate pair in a response cannot be sent; "?" takes its place
+            "messages": [{"role": "user", "content": prompt.encode("utf-8", "replace").decode()}],
             "temperature": TEMPERATURE,
             "max_tokens": MAX_TOKENS,
         }
@@ -181,7 +188,7 @@ def _read(verdict: Verdict, reply: Reply) -> Verdict:
         verdict,
         scores=scores,
         reason=None if scores else "refused" if declined else "parse_error",
-        raw=reply.refusal or reply.text,
+        raw=reply.text if scores else reply.refusal or reply.text,
         model=reply.model,
         retries=reply.retries,
         prompt_tokens=reply.prompt_tokens,

@@ -50,7 +50,7 @@ class JudgePrompt:
         """
         tags = set(re.findall(r"</?\s*([A-Za-z][\w ]*?)\s*>", self.template))
         fence = re.compile(
-            r"<(?=\s*/?\s*(?:" + "|".join(r"\s+".join(tag.split()) for tag in tags) + r")\b)",
+            r"<(?=\s*(?:/\s*)?(?:" + "|".join(r"\s+".join(tag.split()) for tag in tags) + r")\b)",
             re.IGNORECASE,
         )
         texts = {_INST: instruction, _RESPONSE: response}

@@ -48,10 +48,13 @@ class JudgeSettings:
         known = {f"judge_{name}": name for name in cls.__dataclass_fields__}
         for key, value in metadata.items():
             # a slip such as jugde_model must not silently mean the default judge
-            if key.startswith("judge") or difflib.get_close_matches(key, known, 1, 0.85):
+            near = difflib.get_close_matches(key, (*known, "judge_api_key"), 1, 0.85)
+            if key.startswith("judge") or near:
                 given[key] = (key, value)
         problems: list[str] = []
         values: dict[str, Any] = dict(defaults)
+        if url := environment.get("OPENAI_BASE_URL"):  # as the openai library would, but on record
+            given.setdefault("judge_base_url", ("OPENAI_BASE_URL", url))
         for key, (name, value) in given.items():
             try:
                 if key == "judge_api_key":
@@ -90,7 +93,7 @@ def _checked(setting: str, value: Any) -> Any:
         raise ValueError(f"must be text, not {value!r}")
     if setting == "base_url":
         if not re.match(r"https?://[^/]", value):
-            raise ValueError(f"must be a URL like https://host/v1, not {value!r}")
+            raise ValueError("must be a URL like https://host/v1")  # it may hold a password
         return value.strip().rstrip("/")
     return value.strip()
 
@@ -101,8 +104,8 @@ def api_key(settings: JudgeSettings, environment: Mapping[str, str]) -> str:
     A server of one's own often needs none. Raises InputError where OpenAI itself would judge.
     """
     key = environment.get(_ENVIRONMENT + "API_KEY") or environment.get("OPENAI_API_KEY")
-    if key:
-        return key
+    if key and key.strip():
+        return key.strip()  # a line break from a file would make an illegal header
     if settings.base_url or environment.get("OPENAI_BASE_URL"):
         return "no-key-needed"
     raise InputError(

@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import openai
-from openai.types.chat import ChatCompletion
 
 from longwriter_eval.assets import cache_dir, sha256, write_atomically
 from longwriter_eval.errors import InputError
@@ -24,12 +24,21 @@ _T = TypeVar("_T")
 
 # Seconds for one reply: a section of 4,096 tokens from a slow server takes minutes.
 _TIMEOUT = 600.0
+_CONNECT_TIMEOUT = 30.0  # seconds until a host that does not answer at all counts as down
 # The openai library waits 0.5, 1, 2, 4, 8, 8 … seconds between tries, or as long as Retry-After
 # says; ten retries ride out about a minute of a server that is down.
 _RETRIES = 10
 
-_OVERFLOW_SIGNS = ("context_length_exceeded", "context length", "context window", "too many tokens")
-_FILTER_SIGNS = ("content_filter", "content_policy", "content management policy")
+# As OpenAI, vLLM, llama.cpp, Anthropic and their gateways word it.
+_OVERFLOW_SIGNS = (
+    "context_length_exceeded",
+    "context length",
+    "context size",
+    "context window",
+    "prompt is too long",
+    "too many tokens",
+)
+_FILTER_SIGNS = ("content_filter", "content_policy", "content management policy", "moderation")
 
 
 class CallError(Exception):
@@ -113,10 +122,13 @@ class Store:
         path = self._path(key)
         try:
             kept = json.loads(path.read_bytes())
-            return Reply(**{field.name: kept[field.name] for field in fields(Reply)})
+            reply = Reply(**{field.name: kept[field.name] for field in fields(Reply)})
+            if not isinstance(reply.text, str) or not isinstance(reply.refusal, str | None):
+                raise TypeError("not a reply")
+            return reply
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             _log.warning("cannot read %s (%s): the call is made again", path, error)
             return None
 
@@ -149,10 +161,18 @@ class Chat:
         self._vain: str | None = None  # why no further call is worth making
         try:
             self._client = openai.AsyncOpenAI(
-                base_url=base_url, api_key=api_key, max_retries=retries, timeout=_TIMEOUT
+                base_url=base_url,
+                api_key=api_key,
+                max_retries=retries,
+                timeout=openai.Timeout(_TIMEOUT, connect=_CONNECT_TIMEOUT),
             )
+            urlsplit(str(self._client.base_url)).port  # noqa: B018 - raises ValueError above 65535
         except Exception as error:  # a malformed URL raises the HTTP library's own types
-            raise InputError(f"cannot use {base_url!r} as an endpoint: {error}") from error
+            # the library's message may quote a password out of the URL
+            raise InputError(
+                f"cannot use {public_url(base_url or '')} as an endpoint "
+                f"({type(error).__name__}): it must be a URL like https://host/v1"
+            ) from error
 
     async def __aenter__(self) -> "Chat":
         return self
@@ -189,54 +209,82 @@ class Chat:
         return reply
 
     async def _call(self, request: Mapping[str, Any]) -> Reply:
-        try:
-            raw = await self._client.chat.completions.with_raw_response.create(**request)
-            completion = raw.parse()
-        except (openai.OpenAIError, ValueError) as error:
-            raise _translated(error, self._scrub(str(error))) from error
-        if not isinstance(completion, ChatCompletion) or not completion.choices:
-            kind = raw.headers.get("content-type", "no content type")
-            raise CallError(
-                f"{public_url(str(self._client.base_url))} answered with {kind} instead of a chat "
-                "completion: is the base URL right (most end in /v1)?"
-            )
-        choice, usage = completion.choices[0], completion.usage
-        return Reply(
-            text=choice.message.content or "",
-            model=completion.model or "",
-            finish_reason=choice.finish_reason,
-            refusal=choice.message.refusal,
-            prompt_tokens=usage.prompt_tokens if usage else None,
-            completion_tokens=usage.completion_tokens if usage else None,
-            retries=raw.retries_taken,
-        )
+        retries = 0
+        while True:
+            try:
+                raw = await self._client.chat.completions.with_raw_response.create(**request)
+            except (openai.OpenAIError, ValueError) as error:
+                raise _translated(error, self._scrub(str(error))) from error
+            retries += raw.retries_taken
+            if reply := _reply(raw, retries):
+                return reply
+            # Status 200 without a completion, such as a gateway's error page: the openai library
+            # takes it for an answer, so the waiting and asking again is done here.
+            if retries >= self._client.max_retries:
+                kind = raw.headers.get("content-type", "no content type")
+                raise CallError(
+                    f"{public_url(str(self._client.base_url))} answered with {kind} instead of a "
+                    "chat completion: is the base URL right (most end in /v1)?"
+                )
+            await asyncio.sleep(min(0.5 * 2**retries, 8))
+            retries += 1
 
     def _scrub(self, message: str) -> str:
         """The message on one line, without the key, which some servers echo."""
         return " ".join(message.replace(self._api_key, "***").split())[:500]
 
 
+def _reply(raw: Any, retries: int) -> Reply | None:
+    """The reply that an endpoint's answer holds, or None where it is no chat completion.
+
+    The openai library does not check what it parses: any field may be missing or of any type.
+    """
+    try:
+        completion = raw.parse()
+        choice, usage = completion.choices[0], completion.usage
+        reply = Reply(
+            text=choice.message.content or "",
+            model=str(completion.model or ""),
+            finish_reason=choice.finish_reason,
+            refusal=choice.message.refusal,
+            prompt_tokens=usage.prompt_tokens if usage else None,
+            completion_tokens=usage.completion_tokens if usage else None,
+            retries=retries,
+        )
+    except (openai.OpenAIError, ValueError, RecursionError):  # not JSON
+        return None
+    except (AttributeError, IndexError, KeyError, TypeError):  # not of this shape
+        return None
+    is_text = isinstance(reply.text, str) and isinstance(reply.refusal, str | None)
+    return reply if is_text else None
+
+
 def _translated(error: Exception, message: str) -> CallError:
     """The CallError that stands for what the openai library raised."""
-    if isinstance(
-        error, openai.AuthenticationError | openai.PermissionDeniedError | openai.NotFoundError
-    ):
+    if not isinstance(error, openai.APIStatusError):
+        return CallError(message)
+    if error.code == "insufficient_quota":
         return EndpointError(message)
-    if isinstance(error, openai.RateLimitError) and error.code == "insufficient_quota":
-        return EndpointError(message)
-    if isinstance(error, openai.APIStatusError) and error.status_code in (400, 413, 422):
+    if error.status_code in (400, 403, 413, 422):  # 403: how gateways report moderation
         signs = f"{error.code} {message}".lower()
         if any(sign in signs for sign in _OVERFLOW_SIGNS):
             return ContextOverflowError(message)
         if any(sign in signs for sign in _FILTER_SIGNS):
             return RefusedError(message)
-    return CallError(message)
+    # bad key, no credit, forbidden, unknown model or path, not an API
+    vain = error.status_code in (401, 402, 403, 404, 405)
+    return EndpointError(message) if vain else CallError(message)
 
 
 def public_url(url: str) -> str:
-    """A URL without what may be secret: user, password and query."""
-    scheme, separator, rest = url.partition("://")
-    return scheme + separator + rest.partition("?")[0].rpartition("@")[2]
+    """A URL without what may be secret: user, password and query. Of any other text, nothing."""
+    try:
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    except ValueError:  # as where a password holds "/", so that part of it stands for a port
+        pass
+    return "(not a URL)"
 
 
 async def for_each(

@@ -69,7 +69,9 @@ def _last_object(text: str) -> dict[str, Any] | None:
     end = unclosed = 0  # where the last object ends; braces left open before it
     position = text.find("{")
     while position >= 0:
-        unclosed += text.count("{", end, position) - text.count("}", end, position)
+        unclosed -= text.count("}", end, position)
+        if unclosed < 0:  # a brace that closes nothing would make up for one left open
+            return None
         try:
             found, end = _DECODER.raw_decode(text, position)
         except (ValueError, RecursionError):

@@ -122,7 +122,7 @@ def _write(prompt: str, dice: random.Random) -> str:
     def fill(slot: str) -> str:
         return _SLOT.sub(lambda inner: fill(inner[1]), dice.choice(grammar[slot]))
 
-    target = min(required_length(prompt), 50_000) * dice.uniform(0.5, 1.3)  # a typo is no order
+    target = min(required_length(prompt), 50_000) * dice.uniform(0.5, 1.3)  # a typo has a limit
     text, written = "", 0
     while written < target:
         sentence = fill("sentence")
@@ -245,7 +245,7 @@ class StandIn:
             self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
             started.set_result(None)
             await self._stop.wait()
-        except (OSError, OverflowError) as error:
+        except Exception as error:
             started.set_exception(error)  # __enter__ raises it
         finally:
             await runner.cleanup()
@@ -334,12 +334,12 @@ def main() -> None:
     parser.add_argument("--log", type=Path, help="append one JSON line per chat call")
     args = parser.parse_args()
 
-    stop = threading.Event()
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, lambda *_: stop.set())
     try:
         faults = Faults(args.fault_share, tuple(args.fault_kinds.split(",")))
         with StandIn(args.port, args.delay, args.api_key, faults, args.log) as server:
+            stop = threading.Event()
+            for signum in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(signum, lambda *_: stop.set())
             print(server.base_url, flush=True)
             stop.wait()
     except (OSError, OverflowError, ValueError) as error:
