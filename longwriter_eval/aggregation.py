@@ -1,10 +1,12 @@
 """From values per document to a task's row, and from tasks to a group's row, in lm-eval's hands."""
 
+import functools
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import lm_eval.api.metrics
 import lm_eval.evaluator_utils
 
 # Below this share of judged responses a quality score would speak for too few of them.
@@ -12,12 +14,7 @@ MIN_COVERAGE = 0.95
 
 
 class Pooled(float):
-    """A statistic over documents that lm-eval can form for a group of tasks, too.
-
-    lm-eval's row for a group is sum(value * size) / sum(size), where a size counts documents that
-    no judge could read. Here `*` and `/` leave the documents alone and `+` puts them together, so
-    the same expression yields the statistic over all documents of the group, exactly.
-    """
+    """A statistic that remembers its documents, so that tasks can be put together exactly."""
 
     documents: tuple[float, ...]
 
@@ -32,17 +29,8 @@ class Pooled(float):
         self.documents = tuple(documents)
         return self
 
-    def _same(self, size: float) -> "Pooled":  # noqa: ARG002 - the documents are their own weight
-        return self
-
-    __mul__ = __rmul__ = __truediv__ = __radd__ = _same
-
-    def __add__(self, other: "Pooled") -> "Pooled":  # type: ignore[override]
-        return type(self)(self.documents + other.documents)
-
-
-def _present(documents: Sequence[float]) -> list[float]:
-    return [value for value in documents if not math.isnan(value)]
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.documents,)
 
 
 class Mean(Pooled):
@@ -65,7 +53,7 @@ class Max(Pooled):
         return max(documents)
 
 
-def _stderr(documents: Sequence[float]) -> float:
+def stderr(documents: Sequence[float]) -> float:
     """Standard error of the mean over the documents that have a value, as lm-eval's mean has it."""
     present = _present(documents)
     if len(present) < 2:
@@ -73,19 +61,38 @@ def _stderr(documents: Sequence[float]) -> float:
     return statistics.stdev(present) / math.sqrt(len(present))
 
 
-def teach_stderr() -> None:
-    """Let lm-eval fill in the standard error of our Mean.
+def teach_lm_eval() -> None:
+    """Let lm-eval form our statistics for groups, and their standard errors.
 
-    It knows a formula for its own `mean` only, which cannot leave out unjudged documents.
+    A group's row is its tasks' rows weighted by their sizes, which count unjudged documents too,
+    and standard errors are known for lm-eval's own `mean` only. lm-eval has no place to say
+    otherwise (0.4.13 ignores a group's own `aggregation`), so two of its functions get a case for
+    our types; for everything else they stay what they are.
     """
-    known = lm_eval.evaluator_utils.stderr_for_metric
-    if getattr(known, "knows_longwriter", False):
-        return
+    for module in (lm_eval.api.metrics, lm_eval.evaluator_utils):
+        _extend(module, "aggregate_subtask_metrics", _pool)
+        _extend(module, "stderr_for_metric", _stderr_for_mean)
 
-    def stderr_for_metric(metric: Any, bootstrap_iters: int) -> Any:
-        if metric is Mean:
-            return _stderr if bootstrap_iters > 0 else None
+
+def _pool(known: Callable[..., Any], metrics: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
+    kind = type(metrics[0])
+    if not issubclass(kind, Pooled) or any(type(metric) is not kind for metric in metrics):
+        return known(metrics, *args, **kwargs)
+    return kind([value for metric in metrics for value in metric.documents])
+
+
+def _stderr_for_mean(known: Callable[..., Any], metric: Any, bootstrap_iters: int) -> Any:
+    if metric is not Mean:
         return known(metric=metric, bootstrap_iters=bootstrap_iters)
+    return stderr if bootstrap_iters > 0 else None
 
-    stderr_for_metric.knows_longwriter = True  # type: ignore[attr-defined]
-    lm_eval.evaluator_utils.stderr_for_metric = stderr_for_metric
+
+def _extend(module: Any, name: str, case: Callable[..., Any]) -> None:
+    """Put `case` in front of a function of `module`, once."""
+    known = getattr(module, name, None)
+    if known and getattr(known, "func", None) is not case:
+        setattr(module, name, functools.partial(case, known))
+
+
+def _present(documents: Sequence[float]) -> list[float]:
+    return [value for value in documents if not math.isnan(value)]

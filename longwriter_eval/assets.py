@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import tempfile
+import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from importlib.resources import files
@@ -116,6 +117,8 @@ def fetch(name: str) -> Path:
         with urllib.request.urlopen(asset.url, timeout=_TIMEOUT) as response:
             data: bytes = response.read()
     except (OSError, http.client.HTTPException) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()
         raise InputError(
             f"cannot download {asset.url} ({getattr(error, 'reason', error)}): run `longwriter "
             "assets --fetch` once where there is a network, or set LONGWRITER_ASSETS to a folder "

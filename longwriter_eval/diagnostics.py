@@ -111,7 +111,7 @@ def is_to_be_continued(text: str) -> bool:
 
 def is_wrong_language(prompt: str, response: str) -> bool:
     """Whether most of the response is in another language than the prompt asks for."""
-    units = _UNIT.findall(response)
+    units: list[str] = _UNIT.findall(response)
     chinese = sum("\u4e00" <= unit <= "\u9fff" for unit in units)
     english = sum(unit.isascii() for unit in units)
     return 2 * (chinese if wanted_language(prompt) == "zh" else english) < len(units)

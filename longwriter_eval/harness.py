@@ -21,7 +21,7 @@ from lm_eval.tasks import TaskManager
 from tqdm import tqdm
 
 from longwriter_eval import __version__, assets, samples
-from longwriter_eval.aggregation import MIN_COVERAGE, Max, Mean, teach_stderr
+from longwriter_eval.aggregation import MIN_COVERAGE, Max, Mean, teach_lm_eval
 from longwriter_eval.diagnostics import METRICS as DIAGNOSTICS
 from longwriter_eval.diagnostics import diagnose
 from longwriter_eval.errors import InputError
@@ -64,7 +64,7 @@ class LengthTask(ConfigurableTask):  # type: ignore[misc]
             own = self._configure(given, config["dataset_kwargs"]["benchmark"])
             config["metadata"] = {**given, "longwriter": own}
             super().__init__(config=config)
-        teach_stderr()
+        teach_lm_eval()
         self._lm: Callable[[], Any] = lambda: None
 
     def _configure(self, metadata: Mapping[str, Any], benchmark: str) -> dict[str, Any]:  # noqa: ARG002

@@ -48,8 +48,8 @@ class JudgeSettings:
         known = {f"judge_{name}": name for name in cls.__dataclass_fields__}
         for key, value in metadata.items():
             # a slip such as jugde_model must not silently mean the default judge
-            near = difflib.get_close_matches(key, (*known, "judge_api_key"), 1, 0.85)
-            if key.startswith("judge") or near:
+            near = difflib.get_close_matches(key.lower(), (*known, "judge_api_key"), 1, 0.85)
+            if near or key.lower().startswith("judge"):
                 given[key] = (key, value)
         problems: list[str] = []
         values: dict[str, Any] = dict(defaults)
@@ -91,11 +91,12 @@ def _checked(setting: str, value: Any) -> Any:
         return int(value)
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"must be text, not {value!r}")
+    value = value.strip()
     if setting == "base_url":
         if not re.match(r"https?://[^/]", value):
             raise ValueError("must be a URL like https://host/v1")  # it may hold a password
-        return value.strip().rstrip("/")
-    return value.strip()
+        return value.rstrip("/")
+    return value
 
 
 def api_key(settings: JudgeSettings, environment: Mapping[str, str]) -> str:

@@ -251,9 +251,7 @@ def _reply(raw: Any, retries: int) -> Reply | None:
             completion_tokens=usage.completion_tokens if usage else None,
             retries=retries,
         )
-    except (openai.OpenAIError, ValueError, RecursionError):  # not JSON
-        return None
-    except (AttributeError, IndexError, KeyError, TypeError):  # not of this shape
+    except (openai.OpenAIError, ValueError, RecursionError, AttributeError, LookupError, TypeError):
         return None
     is_text = isinstance(reply.text, str) and isinstance(reply.refusal, str | None)
     return reply if is_text else None

@@ -3,6 +3,7 @@
 import os
 from collections import defaultdict
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,9 @@ def score(folder: Path, overrides: Mapping[str, Any]) -> Scored:
         task_manager=TaskManager(metadata=metadata),
         metadata=metadata,
     )
+    table = make_table(deepcopy(evaluated))  # which takes the names of the rows out
+    if "groups" in evaluated:
+        table += "\n" + make_table(deepcopy(evaluated), "groups")
     results = {**run.results, "configs": {**run.results["configs"]}}
     for key in _RESULT_KEYS:
         if key in evaluated:
@@ -77,9 +81,6 @@ def score(folder: Path, overrides: Mapping[str, Any]) -> Scored:
     statuses = [
         row["doc"].get("judgement", {}).get("status") for of in merged.values() for row in of
     ]
-    table = make_table(evaluated)
-    if "groups" in evaluated:
-        table += "\n" + make_table(evaluated, "groups")
     return Scored(
         save_run(run.folder, results, merged),
         table,

@@ -5,7 +5,7 @@ import re
 # A role header names its role between two tokens; the role is not part of the answer either.
 _HEADER = re.compile(r"<\|start_header_id\|>[^<]{0,40}<\|end_header_id\|>\s*")
 # <|eot_id|>, <|user|>, <｜end▁of▁sentence｜> … stand for nothing else, wherever they are.
-_ANYWHERE = re.compile(r"<[|｜][\w▁. -]{1,40}[|｜]>|\[gMASK\]|<sop>|<eop>")
+_ANYWHERE = re.compile(r"<[|｜][\w▁.-]{1,40}[|｜]>|\[gMASK\]|<sop>|<eop>")
 # </s> and its like are also markup, so only those at either end of the text are taken off.
 _NAMES = r"</?s>|<(?:bos|eos|pad|unk|end_of_turn|start_of_turn)>"
 _RUN = re.compile(rf"(?:(?:{_NAMES})\s*)+")

@@ -103,8 +103,9 @@ def test_each_sample_log_has_scores_status_and_the_evidence_of_the_judge(
         assert judgement["status"] == "judged"
         assert judgement["prompt_sha256"] == assets.ASSETS["judge.txt"].sha256
         assert judgement["response_sha256"] == assets.sha256(sample.response)
-        assert json.loads(verdict["raw"].partition("\n\n")[2])["Clarity"] == (
-            verdict["scores"]["clarity"]
+        assert (
+            json.loads(verdict["raw"].partition("\n\n")[2])["Clarity"]
+            == (verdict["scores"]["clarity"])
         )
         assert (verdict["model"], verdict["asks"]) == (JUDGE, 1)
         assert verdict["prompt_tokens"] > 0
@@ -147,7 +148,9 @@ def test_the_key_stands_in_no_file_that_a_run_leaves(
 @pytest.mark.parametrize(
     ("settings", "metadata", "says"),
     [
-        pytest.param({"LONGWRITER_JUDGE_API_KEY": "sk-wrong"}, {}, "cannot be used", id="wrong-key"),
+        pytest.param(
+            {"LONGWRITER_JUDGE_API_KEY": "sk-wrong"}, {}, "cannot be used", id="wrong-key"
+        ),
         pytest.param({}, {"jugde_model": "x"}, "jugde_model is unknown", id="misspelt"),
     ],
 )
@@ -165,9 +168,7 @@ def test_a_judge_that_cannot_be_used_stops_the_run_before_the_first_token(
     assert server.stats().calls.get(WRITER, 0) == before
 
 
-def test_predict_only_never_judges_and_score_does_it_later(
-    server: StandIn, tmp_path: Path
-) -> None:
+def test_predict_only_never_judges_and_score_does_it_later(server: StandIn, tmp_path: Path) -> None:
     before = server.stats().calls.get(JUDGE, 0)
     with StandIn() as writer:
         arguments = lm_eval_arguments(writer, server, tmp_path, "longwrite_demo", "--predict_only")

@@ -1,0 +1,110 @@
+"""README and CONTRIBUTING tell the truth: every path, option and command in them works."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from runs import command, environment, run
+
+from longwriter_eval.aggregation import MIN_COVERAGE
+from longwriter_eval.cli import main
+from longwriter_eval.harness import JudgedTask, RulerTask
+from longwriter_eval.judge_settings import JudgeSettings
+from longwriter_eval.standin import JUDGE, WRITER, StandIn
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {path.name: path.read_text(encoding="utf-8") for path in ROOT.glob("*.md")}
+COMMANDS = [
+    line.partition("   #")[0].strip()
+    for page in PAGES.values()
+    for block in re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
+    for line in block.splitlines()
+    if line.strip()
+]
+
+
+def _starting_with(program: str) -> list[str]:
+    found = [line for line in COMMANDS if line.startswith(program + " ")]
+    assert found
+    return found
+
+
+@pytest.fixture(scope="module")
+def run_options() -> str:
+    return run("lm_eval", "run", "--help").out
+
+
+@pytest.mark.parametrize("line", _starting_with("lm_eval"))
+def test_lm_eval_knows_every_option(line: str, run_options: str) -> None:
+    for option in re.findall(r"--\w+", line):
+        assert option in run_options
+
+
+@pytest.mark.parametrize(
+    "line", [line for line in _starting_with("lm_eval") if "--model local-chat" in line]
+)
+def test_the_endpoint_commands_run_as_they_stand(line: str, tmp_path: Path) -> None:
+    with StandIn() as server:
+        values = {"$MODEL": WRITER, "$BASE_URL": server.base_url, "runs/mine": str(tmp_path)}
+        for name, value in values.items():
+            line = line.replace(name, value)
+        line = re.sub(r"http://localhost:8001/v1", server.base_url, line)
+        ended = run(
+            *shlex.split(line), "--limit", "1",
+            LONGWRITER_JUDGE_BASE_URL=server.base_url, LONGWRITER_JUDGE_MODEL=JUDGE,
+        )  # fmt: skip
+    assert ended.code == 0, ended.out
+    assert "quality_score" in ended.out
+
+
+@pytest.mark.parametrize("line", _starting_with("longwriter"))
+def test_longwriter_knows_every_command_and_option(
+    line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = shlex.split(line)[1:]
+    with pytest.raises(SystemExit) as ended:
+        main([words[0], "--help"])
+    assert ended.value.code == 0
+    printed = capsys.readouterr().out
+    assert all(word in printed for word in words if word.startswith("--"))
+
+
+@pytest.mark.parametrize("line", _starting_with("make"))
+def test_make_knows_every_target(line: str) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in shlex.split(line, comments=True)[1:]:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_path_on_a_page_exists(page: str) -> None:
+    named = re.findall(r"`((?:longwriter_eval|scripts|tests|harness_tasks)/[^`\s]*)`", PAGES[page])
+    named += re.findall(r"\]\((?!http)([^)]+)\)", PAGES[page])
+    assert named or page == "CHANGELOG.md"
+    assert not [path for path in named if not (ROOT / path).exists()]
+
+
+def test_the_readme_names_every_metric_and_setting() -> None:
+    for name in {*JudgedTask.metrics(JudgedTask.__new__(JudgedTask))} | {
+        *RulerTask.metrics(RulerTask.__new__(RulerTask))
+    }:
+        assert f"`{name}`" in README
+    for name in JudgeSettings.__dataclass_fields__:
+        assert f"`judge_{name}`" in README
+        assert f"`LONGWRITER_JUDGE_{name.upper()}`" in README
+    assert f"under {MIN_COVERAGE}," in README
+
+
+def test_every_option_of_the_command_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("assets", "demo", "score"):
+        with pytest.raises(SystemExit):
+            main([name, "--help"])
+        for line in capsys.readouterr().out.splitlines():
+            assert not re.fullmatch(r"\s+--[\w-]+( [A-Z_]+)?", line) or len(line) > 20
+
+
+def test_commands_are_installed() -> None:
+    assert Path(command("longwriter")[0]).exists()
+    assert environment()["HF_HUB_OFFLINE"] == "1"
