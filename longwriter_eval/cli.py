@@ -97,9 +97,10 @@ def _score(options: argparse.Namespace) -> int:
     print(scored.table)
     print(f"wrote {scored.path}, with its samples beside it")
     if scored.unjudged:
+        reasons = ", ".join(f"{reason} {n}" for reason, n in sorted(scored.unjudged.items()))
         print(
-            f"{scored.unjudged} of {scored.responses} responses have no verdict; to ask again: "
-            f"longwriter score {options.run_dir}",
+            f"{scored.unjudged.total()} of {scored.responses} responses have no verdict "
+            f"({reasons}); to ask again: longwriter score {options.run_dir}",
             file=sys.stderr,
         )
         return 1

@@ -244,13 +244,15 @@ class JudgedTask(LengthTask):
             tasks = [task for task in run.tasks if all(i.resps for i in task.instances)]
             for task in tasks:
                 LengthTask.apply_filters(task)
-            kept = None if isinstance(self._lm(), RecordedAnswers) else _keep_responses(tasks)
+            is_recorded = isinstance(self._lm(), RecordedAnswers)
+            kept = None if is_recorded else _keep_responses(tasks)
             judgements = _judge(run, tasks)
             for task in tasks:
                 task._judgements = judgements[task.config.task]
             run.tasks.clear()
             _RUNS.get(self._lm(), {}).pop(self._settings, None)
-            _report_gaps([j for of in judgements.values() for j in of.values()], kept)
+            if not is_recorded:
+                _report_gaps([j for of in judgements.values() for j in of.values()], kept)
 
     def process_results(self, doc: dict[str, Any], results: Sequence[str]) -> dict[str, float]:
         """Metric values of one response; the judge's record goes into the logged document."""
@@ -365,4 +367,5 @@ def _keep_responses(tasks: Sequence[JudgedTask]) -> Path | None:
     except OSError as error:
         _log.warning("cannot keep the responses in %s while judging: %s", folder, error.strerror)
         return None
+    _log.info("the responses are in %s until they are judged", folder)
     return folder

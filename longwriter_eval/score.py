@@ -1,7 +1,7 @@
 """Judging the samples of a finished run: fill its gaps, or judge it anew with another model."""
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class Scored:
     path: Path  # the new results file
     table: str
     responses: int
-    unjudged: int
+    unjudged: Counter[str]  # reason -> responses
 
 
 def score(folder: Path, overrides: Mapping[str, Any]) -> Scored:
@@ -48,7 +48,8 @@ def score(folder: Path, overrides: Mapping[str, Any]) -> Scored:
     run = load_run(folder)
     judged = _judged_tasks(run)
     metadata = {**_recorded_settings(judged), **overrides}
-    _prepare_judge(run, judged, metadata)
+    chose_prompt = "judge_prompt" in overrides or "LONGWRITER_JUDGE_PROMPT" in os.environ
+    _prepare_judge(run, judged, metadata, chose_prompt=chose_prompt)
     rows: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
     for sample in run.samples:
         rows[sample.task][sample.row["doc_id"]] = sample.row
@@ -72,30 +73,28 @@ def score(folder: Path, overrides: Mapping[str, Any]) -> Scored:
     for task, config in evaluated["configs"].items():
         # how the answers were generated stays as it was recorded; who judged them is new
         old = run.results["configs"][task]
-        judged = {**old["metadata"], "longwriter": config["metadata"]["longwriter"]}
-        results["configs"][task] = {**old, "metadata": judged}
+        new = {**old["metadata"], "longwriter": config["metadata"]["longwriter"]}
+        results["configs"][task] = {**old, "metadata": new}
     merged = {
         task: [_merge(rows[task][new["doc_id"]], new) for new in evaluated["samples"][task]]
         for task in rows
     }
-    statuses = [
-        row["doc"].get("judgement", {}).get("status") for of in merged.values() for row in of
-    ]
+    statuses = Counter(row["doc"]["judgement"]["status"] for task in judged for row in merged[task])
     return Scored(
         save_run(run.folder, results, merged),
         table,
-        len(statuses),
-        sum(status not in ("judged", None) for status in statuses),
+        statuses.total(),
+        Counter({status: n for status, n in statuses.items() if status != "judged"}),
     )
 
 
 def _judged_tasks(run: Run) -> dict[str, dict[str, Any]]:
-    """Task -> the record of its judge's settings, for the tasks that a judge scores."""
-    judged = {
-        task: config["metadata"]["longwriter"]["judge"]
+    """Task -> what the run recorded of it (judge, judge_prompt_sha256), for the judged tasks."""
+    recorded = {
+        task: (config.get("metadata") or {}).get("longwriter", {})
         for task, config in run.results["configs"].items()
-        if "judge" in (config.get("metadata") or {}).get("longwriter", {})
     }
+    judged = {task: record for task, record in recorded.items() if "judge" in record}
     if not judged:
         raise InputError(f"{run.folder} holds no task that a judge scores")
     return judged
@@ -104,12 +103,11 @@ def _judged_tasks(run: Run) -> dict[str, dict[str, Any]]:
 def _recorded_settings(judged: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """The judge settings of the run, as metadata, less what the environment sets.
 
-    A prompt that all tasks share is one of them; else each task has its own by default. The path
-    of a prompt file is not on record.
+    A prompt is among them if all tasks share it; else each task has its own by default.
     """
-    first = next(iter(judged.values()))
-    settings = {name: first[name] for name in ("model", "base_url", "repeats")}
-    prompts = {record["prompt"] for record in judged.values()}
+    judges = [record["judge"] for record in judged.values()]
+    settings = {name: judges[0][name] for name in ("model", "base_url", "repeats")}
+    prompts = {judge["prompt"] for judge in judges}
     if len(prompts) == 1:
         settings["prompt"] = prompts.pop()
     return {
@@ -120,13 +118,22 @@ def _recorded_settings(judged: Mapping[str, Mapping[str, Any]]) -> dict[str, Any
 
 
 def _prepare_judge(
-    run: Run, judged: Mapping[str, Mapping[str, Any]], metadata: Mapping[str, Any]
+    run: Run,
+    judged: Mapping[str, Mapping[str, Any]],
+    metadata: Mapping[str, Any],
+    *,
+    chose_prompt: bool,
 ) -> None:
     """Keep the verdicts that the run already has, and check the judge if others are missing."""
     judges = {}
     for task, record in judged.items():
-        settings = JudgeSettings.resolve(metadata, os.environ, prompt=record["prompt"])
+        settings = JudgeSettings.resolve(metadata, os.environ, prompt=record["judge"]["prompt"])
         judges[task] = Judge(settings, api_key(settings, os.environ))
+        if not chose_prompt and judges[task].prompt.sha256 != record["judge_prompt_sha256"]:
+            raise InputError(
+                f"{run.folder}: {task} was judged with another prompt than {settings.prompt} is "
+                "now: name the one to judge with by --judge-prompt"
+            )
     incomplete = None
     for sample in run.samples:
         if judge := judges.get(sample.task):

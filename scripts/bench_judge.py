@@ -143,7 +143,7 @@ def measure_faults(folder: Path, calm: Evaluation) -> Row:
     judged = sum(not math.isnan(quality) for _, quality in found.values())
     differ = sum(found[name] != expected[name] for name in expected)
     what = f"{FAULTS.share:.0%} of the calls fail: responses judged; scores that differ"
-    measured = f"{judged}; {differ} ({', '.join(f'{n} {kind}' for kind, n in failed.items())})"
+    measured = f"{judged}; {differ} ({', '.join(f'{kind} × {n}' for kind, n in failed.items())})"
     met = judged == RESPONSES and not differ and set(failed) == set(FAULTS.kinds)
     return what, f"{RESPONSES}; 0", measured, met
 

@@ -9,7 +9,10 @@ from typing import Any
 
 from aiohttp import web
 
-from longwriter_eval.standin import StandIn
+from longwriter_eval.llm import CallError, Chat, Reply, Store, call_key, run_async
+from longwriter_eval.standin import JUDGE, StandIn
+
+KEY = "sk-never-to-be-seen"
 
 DIMENSIONS = (
     "Relevance",
@@ -55,3 +58,25 @@ class Endpoint(StandIn):
         await request.content.read()
         status, answer = self.answers[turn]
         return web.json_response(answer, status=status)
+
+
+def request(text: str = "Hello.", model: str = JUDGE) -> dict[str, Any]:
+    return {"model": model, "messages": [{"role": "user", "content": text}]}
+
+
+async def ask_all(
+    url: str, *requests: dict[str, Any], key: str = KEY, retries: int = 3
+) -> list[Reply | CallError]:
+    """One call after the other through one Chat: what came of each."""
+    outcomes: list[Reply | CallError] = []
+    async with Chat(Store(), base_url=url, api_key=key, retries=retries) as chat:
+        for each in requests:
+            try:
+                outcomes.append(await chat.ask(call_key(request=each), each))
+            except CallError as error:
+                outcomes.append(error)
+    return outcomes
+
+
+def ask(url: str, retries: int = 0) -> Reply | CallError:
+    return run_async(ask_all(url, request(), retries=retries))[0]

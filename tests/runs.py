@@ -33,7 +33,7 @@ def environment(**changes: str) -> dict[str, str]:
     return {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", **changes}
 
 
-def run(name: str, *arguments: str, timeout: float = 240, **changes: str) -> Ended:
+def run(name: str, *arguments: str, **changes: str) -> Ended:
     """Run a command to its end."""
     ended = subprocess.run(
         command(name, *arguments),
@@ -42,7 +42,7 @@ def run(name: str, *arguments: str, timeout: float = 240, **changes: str) -> End
         stderr=subprocess.STDOUT,
         encoding="utf-8",
         errors="replace",
-        timeout=timeout,
+        timeout=240,
         check=False,
     )
     return Ended(ended.returncode, ended.stdout)
@@ -66,10 +66,21 @@ def judged(run: Run) -> dict[str, Mapping[str, Any]]:
     """task:id -> the scores of its sample."""
     return {
         f"{sample.task}:{sample.id}": {
-            name: value for name, value in sample.row.items() if name.startswith(("quality", "length_"))
+            name: value
+            for name, value in sample.row.items()
+            if name.startswith(("quality", "length_"))
         }
         for sample in run.samples
     }
 
 
-__all__ = ["KEY", "Ended", "command", "environment", "judged", "lm_eval_arguments", "load_run", "run"]
+__all__ = [
+    "KEY",
+    "Ended",
+    "command",
+    "environment",
+    "judged",
+    "lm_eval_arguments",
+    "load_run",
+    "run",
+]

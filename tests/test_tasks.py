@@ -175,8 +175,9 @@ def test_the_context_error_names_a_length_that_fits() -> None:
         pytest.param({"judge_api_key": "sk-1"}, "LONGWRITER_JUDGE_API_KEY", id="key-in-metadata"),
     ],
 )
+@pytest.mark.usefixtures("judge")
 def test_a_judge_that_cannot_be_used_stops_the_run_before_the_first_token(
-    judge: StandIn, metadata: dict[str, Any], says: str
+    metadata: dict[str, Any], says: str
 ) -> None:
     author = Author("One.")
     with pytest.raises(InputError) as refused:
