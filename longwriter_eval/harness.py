@@ -41,7 +41,7 @@ from longwriter_eval.quality import DIMENSIONS
 from longwriter_eval.special_tokens import strip_special_tokens
 from longwriter_eval.verdict import Judgement
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("lm_eval.longwriter")  # lm-eval shows its own loggers only
 
 _KEPT_RUNS = 20  # folders of responses that wait for their verdicts
 

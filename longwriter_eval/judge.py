@@ -1,7 +1,6 @@
 """Judging responses: every verdict is scores or a reason, never a guess."""
 
 import itertools
-import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +13,6 @@ from longwriter_eval.judge_settings import MAX_TOKENS, TEMPERATURE, JudgeSetting
 from longwriter_eval.llm import (
     CallError,
     Chat,
-    EndpointError,
     Reply,
     Store,
     call_key,
@@ -23,8 +21,6 @@ from longwriter_eval.llm import (
 )
 from longwriter_eval.quality import read_verdict
 from longwriter_eval.verdict import Judgement, Verdict
-
-_log = logging.getLogger(__name__)
 
 TRIES = 5  # asks per verdict and run, where the reply cannot be read; upstream's number
 
@@ -145,10 +141,7 @@ class Judge:
                 try:
                     reply = await chat.ask(key, request)
                 except CallError as error:
-                    detail = f"{error}"
-                    if isinstance(error, EndpointError):
-                        _log.error("judge: %s", detail)
-                    return replace(verdict, reason=error.reason, detail=detail, asks=asks)
+                    return replace(verdict, reason=error.reason, detail=str(error), asks=asks)
             verdict = _read(replace(verdict, asks=asks, call=key), reply)
             if verdict.scores:
                 break

@@ -195,18 +195,23 @@ class Chat:
         try:
             reply = await self._call(request)
         except EndpointError as error:
-            self._vain = str(error)
+            self._give_up(str(error))
             raise
         try:
             await asyncio.to_thread(self._store.put, key, reply)
         except OSError as error:
             # The reply is paid for, so the caller gets it; further ones could not be kept.
-            self._vain = (
-                f"cannot write to {self._store.folder} ({error.strerror}), so no further call is "
-                "made: free space there, or set LONGWRITER_CACHE"
+            self._give_up(
+                f"cannot write to {self._store.folder} ({error.strerror}): free space there, or "
+                "set LONGWRITER_CACHE"
             )
-            _log.error(self._vain)
         return reply
+
+    def _give_up(self, why: str) -> None:
+        """Make no further call; say so once, though many calls in flight may find out."""
+        if not self._vain:
+            _log.error("no further call is made: %s", why)
+        self._vain = why
 
     async def _call(self, request: Mapping[str, Any]) -> Reply:
         retries = 0

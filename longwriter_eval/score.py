@@ -17,10 +17,12 @@ from lm_eval.utils import make_table
 from longwriter_eval.errors import InputError
 from longwriter_eval.judge import Item, Judge
 from longwriter_eval.judge_settings import JudgeSettings, api_key
-from longwriter_eval.llm import run_async
+from longwriter_eval.llm import Store, run_async
 from longwriter_eval.lm_eval_seams import RecordedAnswers
 from longwriter_eval.samples import Run, load_run, save_run
 from longwriter_eval.special_tokens import strip_special_tokens
+
+_TASKS = Path(lm_eval.tasks.__file__).parent / "longwriter"  # where pip puts harness_tasks/
 
 # What an evaluation says of its tasks; the rest of a results file tells of model and machine.
 _RESULT_KEYS = (
@@ -60,7 +62,10 @@ def score(folder: Path, overrides: Mapping[str, Any]) -> Scored:
         ),
         tasks=_roots(set(rows)),
         samples={task: sorted(of_task) for task, of_task in rows.items()},
-        task_manager=TaskManager(metadata=metadata),
+        # ours alone: to index all of lm-eval's tasks takes it many seconds
+        task_manager=TaskManager(
+            include_path=str(_TASKS), include_defaults=False, metadata=metadata
+        ),
         metadata=metadata,
     )
     table = make_table(deepcopy(evaluated))  # which takes the names of the rows out
@@ -125,6 +130,7 @@ def _prepare_judge(
     chose_prompt: bool,
 ) -> None:
     """Keep the verdicts that the run already has, and check the judge if others are missing."""
+    Store().check()
     judges = {}
     for task, record in judged.items():
         settings = JudgeSettings.resolve(metadata, os.environ, prompt=record["judge"]["prompt"])
@@ -148,7 +154,7 @@ def _prepare_judge(
 def _roots(tasks: set[str]) -> list[str]:
     """`tasks`, with a group in the place of its members where all of them are there."""
     roots = set(tasks)
-    for path in (Path(lm_eval.tasks.__file__).parent / "longwriter").glob("*/_group.yaml"):
+    for path in _TASKS.glob("*/_group.yaml"):
         group = yaml.safe_load(path.read_text(encoding="utf-8"))
         if roots.issuperset(group["task"]):
             roots = roots.difference(group["task"]) | {group["group"]}
