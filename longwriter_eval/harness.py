@@ -43,7 +43,7 @@ from longwriter_eval.verdict import Judgement
 
 _log = logging.getLogger("lm_eval.longwriter")  # lm-eval shows its own loggers only
 
-_KEPT_RUNS = 20  # folders of responses that wait for their verdicts
+_KEPT_RUNS = 20  # how many runs' responses to keep in the cache
 
 
 class LengthTask(ConfigurableTask):  # type: ignore[misc]
@@ -341,7 +341,7 @@ def _keep_responses(tasks: Sequence[JudgedTask]) -> Path | None:
 
     They cost GPU hours, and lm-eval writes them only after the judging, which may be killed.
     """
-    parent = assets.cache_dir() / "unjudged"
+    parent = assets.cache_dir() / "responses"
     folder = parent / f"{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}"
     rows = {
         task.config.task: [
@@ -367,5 +367,5 @@ def _keep_responses(tasks: Sequence[JudgedTask]) -> Path | None:
     except OSError as error:
         _log.warning("cannot keep the responses in %s while judging: %s", folder, error.strerror)
         return None
-    _log.info("the responses are in %s until they are judged", folder)
+    _log.info("the responses are kept in %s while they are judged", folder)
     return folder

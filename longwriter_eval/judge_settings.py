@@ -1,19 +1,19 @@
 """Who judges, and how: from metadata and environment to checked values."""
 
 import difflib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from longwriter_eval.errors import InputError
-from longwriter_eval.llm import public_url
+from longwriter_eval.llm import NOT_A_URL, public_url
 
 # The published protocol: evaluation/eval_quality.py of THUDM/LongWriter.
 TEMPERATURE = 0.5
 MAX_TOKENS = 1024
 
+_MOST = 1024  # calls in flight, or verdicts per response
 _ENVIRONMENT = "LONGWRITER_JUDGE_"
 
 
@@ -64,7 +64,12 @@ class JudgeSettings:
                 if key not in known:
                     close = difflib.get_close_matches(key, known, 1)
                     raise ValueError(f"is unknown (known: {', '.join(close or known)})")
-                values[known[key]] = _checked(known[key], value)
+                checked = values[known[key]] = _checked(known[key], value)
+                if key == name == "judge_base_url" and public_url(checked) != checked:
+                    raise ValueError(
+                        "has a password or a query, which would be written to the results: set "
+                        "LONGWRITER_JUDGE_BASE_URL instead"
+                    )
             except ValueError as error:
                 problems.append(f"{name} {error}")
         if problems:
@@ -86,14 +91,14 @@ class JudgeSettings:
 def _checked(setting: str, value: Any) -> Any:
     """The value of a setting, or ValueError with the rest of a sentence that says why not."""
     if setting in ("concurrency", "repeats"):
-        if isinstance(value, bool) or not str(value).isdecimal() or int(value) < 1:
-            raise ValueError(f"must be a whole number from 1, not {value!r}")
+        if not str(value).isdecimal() or not 1 <= int(value) <= _MOST:
+            raise ValueError(f"must be a whole number from 1 to {_MOST}, not {value!r}")
         return int(value)
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"must be text, not {value!r}")
     value = value.strip()
     if setting == "base_url":
-        if not re.match(r"https?://[^/]", value):
+        if public_url(value) == NOT_A_URL:
             raise ValueError("must be a URL like https://host/v1")  # it may hold a password
         return value.rstrip("/")
     return value

@@ -279,6 +279,9 @@ def _translated(error: Exception, message: str) -> CallError:
     return EndpointError(message) if vain else CallError(message)
 
 
+NOT_A_URL = "(not a URL)"
+
+
 def public_url(url: str) -> str:
     """A URL without what may be secret: user, password and query. Of any other text, nothing."""
     try:
@@ -287,22 +290,28 @@ def public_url(url: str) -> str:
             return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     except ValueError:  # as where a password holds "/", so that part of it stands for a port
         pass
-    return "(not a URL)"
+    return NOT_A_URL
 
 
 async def for_each(
     items: Iterable[_T], work: Callable[[_T], Awaitable[None]], concurrency: int
 ) -> None:
-    """Run `work` on every item, `concurrency` at a time, drawing items only as workers free up."""
+    """Run `work` on every item, `concurrency` at a time, drawing items only as workers free up.
+
+    What `work` raises first ends the others and is raised here.
+    """
     queue = iter(items)
 
     async def worker() -> None:
         for item in queue:
             await work(item)
 
-    async with asyncio.TaskGroup() as group:
-        for _ in range(concurrency):
-            group.create_task(worker())
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(concurrency):
+                group.create_task(worker())
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None
 
 
 def run_async(coroutine: Coroutine[Any, Any, _T]) -> _T:

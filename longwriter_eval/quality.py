@@ -16,6 +16,9 @@ DIMENSIONS = {
 
 Scores = dict[str, int]  # dimension -> 1..5
 
+# Characters; 1,024 tokens stay far below. Looking through nested braces takes quadratic time.
+_LONGEST_REPLY = 50_000
+
 
 def read_verdict(reply: str) -> Scores | None:
     """The six scores (1..5) that a judge's reply ends on, or None if it cannot be trusted.
@@ -25,7 +28,7 @@ def read_verdict(reply: str) -> Scores | None:
     the object must be closed and none may follow it (else it is a quotation inside something
     larger), no key may stand twice, and every dimension must be a whole number from 1 to 5.
     """
-    found = _last_object(reply)
+    found = _last_object(reply) if len(reply) <= _LONGEST_REPLY else None
     if found is None:
         return None
     scores: Scores = {}

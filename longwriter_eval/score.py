@@ -144,7 +144,13 @@ def _prepare_judge(
     for sample in run.samples:
         if judge := judges.get(sample.task):
             item = Item(sample.id, sample.prompt, strip_special_tokens(sample.response))
-            judge.adopt(item, sample.judgement or {})
+            try:
+                judge.adopt(item, sample.judgement or {})
+            except (KeyError, TypeError) as error:
+                raise InputError(
+                    f"{run.folder}: the judgement of {sample.id} in {sample.task} is malformed "
+                    f"({error!r})"
+                ) from error
             if not judge.has_verdicts(item):
                 incomplete = judge
     if incomplete:

@@ -100,7 +100,7 @@ def test_a_key_in_metadata_is_told_where_it_belongs() -> None:
     ("name", "value"),
     [(name, value) for name in ("concurrency", "repeats") for value in (0, -1, 1.5, "many", True)]
     + [("model", ""), ("model", None), ("prompt", 3)]
-    + [("base_url", "host/v1"), ("base_url", "ftp://host"), ("base_url", "http://")],
+    + [("base_url", "host/v1"), ("base_url", "ftp://host"), ("base_url", "http://h:99999")],
 )
 def test_an_unusable_value_is_refused(name: str, value: object) -> None:
     assert f"judge_{name} must be " in refusal({f"judge_{name}": value})
@@ -108,6 +108,14 @@ def test_an_unusable_value_is_refused(name: str, value: object) -> None:
 
 def test_a_refused_url_is_not_shown_since_it_may_hold_a_password() -> None:
     assert "hunter2" not in refusal({"judge_base_url": "user:hunter2@host/v1"})
+
+
+@pytest.mark.parametrize("url", ["http://me:hunter2@host/v1", "http://host/v1?key=hunter2"])
+def test_a_url_with_a_secret_must_come_from_the_environment(url: str) -> None:
+    line = refusal({"judge_base_url": url})  # lm-eval writes all metadata to the results
+    assert "set LONGWRITER_JUDGE_BASE_URL instead" in line
+    assert "hunter2" not in line
+    assert JudgeSettings.resolve({}, {"LONGWRITER_JUDGE_BASE_URL": url}).base_url == url
 
 
 def test_all_problems_are_told_at_once() -> None:

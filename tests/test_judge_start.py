@@ -102,7 +102,7 @@ def test_a_verdict_is_adopted_beside_a_stored_reply_that_could_not_be_read(tmp_p
         ours.adopt(ONE[0], record_of(server))
         paid = server.requests
         (found,) = judged(ours, ONE).values()
-    assert (found.status, server.requests) == ("judged", paid)
+    assert (found.status, found.verdicts[0].asks, server.requests) == ("judged", 6, paid)
 
 
 def test_adopting_never_replaces_a_verdict_in_the_store(tmp_path: Path) -> None:

@@ -159,3 +159,13 @@ def test_run_async_works_inside_a_running_loop_as_in_a_notebook() -> None:
     for run in (run_async, lambda coroutine: asyncio.run(cell(coroutine))):
         with pytest.raises(InputError, match="no"):
             run(fail())
+
+
+def test_what_a_worker_raises_ends_the_others_and_is_raised_as_it_is() -> None:
+    async def work(item: int) -> None:
+        if item == 1:
+            raise InputError("this one")
+        await asyncio.sleep(60)
+
+    with pytest.raises(InputError, match="this one"):
+        asyncio.run(for_each(range(3), work, 2))

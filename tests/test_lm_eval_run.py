@@ -211,7 +211,7 @@ def test_a_run_killed_while_judging_pays_for_no_finished_verdict_again(tmp_path:
         process.kill()
         process.communicate()
         stored = len(list(cache.glob("calls/*/*.json"))) - 1  # less the check
-        (kept,) = (cache / "unjudged").iterdir()
+        (kept,) = (cache / "responses").iterdir()
         before = judge.stats().calls[JUDGE]
         ended = run(
             "longwriter", "score", str(kept), OPENAI_API_KEY=KEY, LONGWRITER_CACHE=str(cache)

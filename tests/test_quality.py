@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from longwriter_eval.quality import DIMENSIONS, quality_scores, read_verdict
@@ -110,6 +110,8 @@ NESTED = st.builds(
 
 @settings(deadline=None)
 @given(st.one_of(st.text(), NEAR_JSON, NESTED))
+@example('{"a":' * 5000)
+@example("[" * 5000 + VERDICT)
 def test_any_text_gives_six_scores_or_none(text: str) -> None:
     scores = read_verdict(text)
     if scores is not None:
@@ -141,3 +143,7 @@ def test_quality_scores_by_hand() -> None:
         "reading_experience": 75,
         "score": 325 / 6,
     }
+
+
+def test_a_reply_far_beyond_the_token_limit_is_no_verdict_and_takes_no_time() -> None:
+    assert read_verdict('{"a":' * 20_000) is None
