@@ -1,12 +1,16 @@
 """No test sees the user's keys, judge or cache, and none waits for the network."""
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-UPSTREAM = Path(__file__).parents[2] / "shared" / "upstream"
+from longwriter_eval import assets
+from longwriter_eval.errors import InputError
+
+BESIDE = Path(__file__).parents[2] / "shared" / "upstream"
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -15,10 +19,18 @@ def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         for name in list(os.environ):
             if name.startswith(("LONGWRITER_JUDGE_", "OPENAI_")):
                 patch.delenv(name)
-        if UPSTREAM.is_dir() and "LONGWRITER_ASSETS" not in os.environ:
-            patch.setenv("LONGWRITER_ASSETS", str(UPSTREAM))
         patch.setenv("LONGWRITER_CACHE", str(tmp_path_factory.mktemp("cache")))
+        if "LONGWRITER_ASSETS" not in os.environ:
+            patch.setenv("LONGWRITER_ASSETS", str(BESIDE if BESIDE.is_dir() else _downloaded()))
         yield
+
+
+def _downloaded() -> Path:
+    """The folder that upstream's files are downloaded to; empty where there is no network."""
+    with contextlib.suppress(InputError):
+        for name in assets.ASSETS:
+            assets.fetch(name)
+    return assets.location("judge.txt").parent
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +41,7 @@ def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture(scope="session")
 def upstream(_environment: None) -> Path:
     """The folder with upstream's own files; what needs it is skipped without."""
-    folder = Path(os.environ.get("LONGWRITER_ASSETS", UPSTREAM))
-    if not folder.is_dir():
-        pytest.skip(f"upstream's files are not in {folder}: set LONGWRITER_ASSETS")
+    folder = Path(os.environ["LONGWRITER_ASSETS"])
+    if not (folder / "judge.txt").is_file():
+        pytest.skip("no network, and LONGWRITER_ASSETS names no folder with upstream's files")
     return folder

@@ -1,7 +1,6 @@
 """The `longwriter` command: exit codes, one clear line for bad input, and nothing lost."""
 
 import json
-import os
 import signal
 import subprocess
 import time
@@ -32,7 +31,7 @@ def test_assets_shows_the_state_of_every_file(
     assert "longwriter assets --fetch" in printed
 
 
-@pytest.mark.skipif(not os.environ.get("LONGWRITER_ASSETS"), reason="needs upstream's files")
+@pytest.mark.usefixtures("upstream")
 def test_assets_is_content_with_the_official_files(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["assets"]) == 0
     assert capsys.readouterr().out.count("ok ") == 6

@@ -42,6 +42,7 @@ def test_lm_eval_knows_every_option(line: str, run_options: str) -> None:
         assert option in run_options
 
 
+@pytest.mark.usefixtures("upstream")
 @pytest.mark.parametrize(
     "line", [line for line in _starting_with("lm_eval") if "--model local-chat" in line]
 )

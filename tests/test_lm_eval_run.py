@@ -27,6 +27,8 @@ from longwriter_eval.length import count_words, length_score
 from longwriter_eval.samples import Run
 from longwriter_eval.standin import JUDGE, WRITER, Faults, StandIn
 
+pytestmark = pytest.mark.usefixtures("upstream")
+
 JUDGED_METRICS = ("quality_score", "overall_score", "judge_coverage", "quality_relevance")
 BUCKETS = {"[0,500)": 26, "[500,2k)": 36, "[2k,4k)": 31, "[4k,20k]": 27}
 

@@ -17,6 +17,8 @@ from longwriter_eval.errors import InputError
 from longwriter_eval.harness import DemoTask, JudgedTask, LengthTask, RulerTask
 from longwriter_eval.standin import JUDGE, WRITER, StandIn
 
+pytestmark = pytest.mark.usefixtures("upstream")
+
 SOURCES = Path(__file__).parents[1] / "harness_tasks"
 INSTALLED = Path(lm_eval.tasks.__file__).parent / "longwriter"
 YAMLS = sorted(SOURCES.rglob("*.yaml"))
