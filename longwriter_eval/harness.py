@@ -2,7 +2,7 @@
 
 lm-eval builds one task per YAML file, generates for all of them, and then filters, scores and
 aggregates task by task. All judging happens in the first task's filter step, for every task of
-the run at once, so that no task waits for the slowest verdict of the one before it.
+the evaluation, so that none waits for the slowest verdict of the one before it.
 """
 
 import logging
@@ -10,24 +10,21 @@ import math
 import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import datasets
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks import TaskManager
-from tqdm import tqdm
 
-from longwriter_eval import __version__, assets, samples
-from longwriter_eval.aggregation import MIN_COVERAGE, Max, Mean, teach_lm_eval
+from longwriter_eval import __version__, assets
+from longwriter_eval.aggregation import Max, Mean, teach_lm_eval
 from longwriter_eval.diagnostics import METRICS as DIAGNOSTICS
 from longwriter_eval.diagnostics import diagnose
 from longwriter_eval.errors import InputError
-from longwriter_eval.judge import Item, Judge
+from longwriter_eval.judge import Judge
 from longwriter_eval.judge_prompt import JudgePrompt
 from longwriter_eval.judge_settings import JudgeSettings, api_key
+from longwriter_eval.judging import Judging, item_id
 from longwriter_eval.length import bucket, count_words, length_score
 from longwriter_eval.llm import run_async
 from longwriter_eval.lm_eval_seams import (
@@ -35,15 +32,12 @@ from longwriter_eval.lm_eval_seams import (
     caller,
     count_tokens,
     one_clear_line,
-    output_folder,
 )
 from longwriter_eval.quality import DIMENSIONS
 from longwriter_eval.special_tokens import strip_special_tokens
 from longwriter_eval.verdict import Judgement
 
 _log = logging.getLogger("lm_eval.longwriter")  # lm-eval shows its own loggers only
-
-_KEPT_RUNS = 20  # how many runs' responses to keep in the cache
 
 
 class LengthTask(ConfigurableTask):  # type: ignore[misc]
@@ -191,17 +185,10 @@ class RulerTask(LengthTask):
         return {**super().metrics(), "max_output_words": True}
 
 
-@dataclass
-class _JudgedRun:
-    """The tasks of one evaluation that one judge judges together."""
-
-    judge: Judge
-    tasks: list["JudgedTask"] = field(default_factory=list)
-    ranks: int = 1
-
-
-# The evaluations under way: model -> judge settings -> run. Gone once judged, or with the model.
-_RUNS: weakref.WeakKeyDictionary[Any, dict[JudgeSettings, _JudgedRun]] = weakref.WeakKeyDictionary()
+# Evaluations under way: model -> judge settings -> judging. Gone once judged, or with the model.
+_UNDER_WAY: weakref.WeakKeyDictionary[Any, dict[JudgeSettings, Judging]] = (
+    weakref.WeakKeyDictionary()
+)
 
 
 class JudgedTask(LengthTask):
@@ -211,7 +198,7 @@ class JudgedTask(LengthTask):
 
     def _configure(self, metadata: Mapping[str, Any], benchmark: str) -> dict[str, Any]:
         self._settings = JudgeSettings.resolve(metadata, os.environ, prompt=self.judge_prompt)
-        self._judgements: dict[str, Judgement] | None = None
+        self._judgements: Mapping[str, Judgement] | None = None
         prompt = JudgePrompt.load(self._settings.prompt)
         return {
             **super()._configure(metadata, benchmark),
@@ -225,34 +212,31 @@ class JudgedTask(LengthTask):
         if self._predict_only:
             return
         lm = self._lm()
-        runs = _RUNS.setdefault(lm, {}) if lm is not None else {}
-        if self._settings not in runs:
+        self._under_way = _UNDER_WAY.setdefault(lm, {}) if lm is not None else {}
+        if self._settings not in self._under_way:
+            is_recorded = isinstance(lm, RecordedAnswers)
             with one_clear_line():
                 judge = Judge(self._settings, api_key(self._settings, os.environ))
-                if not isinstance(lm, RecordedAnswers):
+                if not is_recorded:
                     run_async(judge.check())
-            runs[self._settings] = _JudgedRun(judge, ranks=options.get("world_size", 1))
-        self._run = runs[self._settings]
-        self._run.tasks.append(self)
+            ranks = options.get("world_size", 1)
+            judging = Judging(judge, ranks=ranks, is_recorded=is_recorded)
+            self._under_way[self._settings] = judging
+        self._under_way[self._settings].tasks.append(self)
 
     def apply_filters(self) -> None:
         """Clean the responses of every judged task of the run, and judge them all at once."""
         if self._predict_only:
             super().apply_filters()
         elif self._judgements is None:
-            run = self._run
-            tasks = [task for task in run.tasks if all(i.resps for i in task.instances)]
-            for task in tasks:
+            judging = self._under_way.pop(self._settings)
+            # without those of an earlier evaluation with this model that broke off
+            judging.tasks = [t for t in judging.tasks if all(i.resps for i in t.instances)]
+            for task in judging.tasks:
                 LengthTask.apply_filters(task)
-            is_recorded = isinstance(self._lm(), RecordedAnswers)
-            kept = None if is_recorded else _keep_responses(tasks)
-            judgements = _judge(run, tasks)
-            for task in tasks:
-                task._judgements = judgements[task.config.task]
-            run.tasks.clear()
-            _RUNS.get(self._lm(), {}).pop(self._settings, None)
-            if not is_recorded:
-                _report_gaps([j for of in judgements.values() for j in of.values()], kept)
+            judgements = judging.run()
+            for task in judging.tasks:
+                task._judgements = judgements
 
     def process_results(self, doc: dict[str, Any], results: Sequence[str]) -> dict[str, float]:
         """Metric values of one response; the judge's record goes into the logged document."""
@@ -260,7 +244,7 @@ class JudgedTask(LengthTask):
         if self._predict_only:
             return values
         assert self._judgements is not None
-        judgement = self._judgements[doc["id"]]
+        judgement = self._judgements[item_id(self.config.task, doc["id"])]
         doc["judgement"] = judgement.record()
         quality = judgement.quality
         score = quality.get("score", math.nan)
@@ -282,90 +266,3 @@ class DemoTask(JudgedTask):
     """Prompts of this project's own, judged with its own prompt: nothing is downloaded."""
 
     judge_prompt = "longwriter"
-
-
-def _judge(run: _JudgedRun, tasks: Sequence[JudgedTask]) -> dict[str, dict[str, Judgement]]:
-    """Judge the responses of all `tasks` together: task -> prompt id -> judgement.
-
-    Ctrl-C ends the judging, not the run; what has no verdict by then says so.
-    """
-    judge, pairs = run.judge, [(task, instance) for task in tasks for instance in task.instances]
-    items = {
-        (task.config.task, instance.doc["id"]): Item(
-            f"{task.config.task}:{instance.doc['id']}",
-            instance.doc["prompt"],
-            instance.filtered_resps["none"],
-        )
-        for task, instance in pairs
-    }
-    found: dict[tuple[str, str], Judgement] = {}
-    keys = {item.id: key for key, item in items.items()}
-    with tqdm(total=len(items), desc=f"Judging with {judge.settings.model}") as bar:
-
-        def done(item: Item, judgement: Judgement) -> None:
-            found[keys[item.id]] = judgement
-            bar.update()
-
-        try:
-            concurrency = max(1, judge.settings.concurrency // run.ranks)
-            run_async(judge.judge(items.values(), done, concurrency))
-        except KeyboardInterrupt:
-            _log.warning("judging stopped by Ctrl-C: results follow, without the other verdicts")
-    judgements: dict[str, dict[str, Judgement]] = {task.config.task: {} for task in tasks}
-    for key, item in items.items():
-        judgements[key[0]][key[1]] = found.get(key) or judge.judgement(item)
-    return judgements
-
-
-def _report_gaps(judgements: Sequence[Judgement], kept: Path | None) -> None:
-    """Warn of responses without a verdict, with the command that asks for the missing ones."""
-    reasons = [judgement.status for judgement in judgements if judgement.status != "judged"]
-    if not reasons:
-        return
-    counts = ", ".join(f"{name} {reasons.count(name)}" for name in sorted(set(reasons)))
-    share = 1 - len(reasons) / len(judgements)
-    _log.warning(
-        "%d of %d responses have no verdict (%s)%s; to ask again: longwriter score %s",
-        len(reasons),
-        len(judgements),
-        counts,
-        f": under {MIN_COVERAGE:.0%}, so quality_score and overall_score are NaN"
-        if share < MIN_COVERAGE
-        else "",
-        output_folder() or kept or "RUN_DIR (the run's --output_path)",
-    )
-
-
-def _keep_responses(tasks: Sequence[JudgedTask]) -> Path | None:
-    """Write the responses where `longwriter score` can read them, as a run that is not judged.
-
-    They cost GPU hours, and lm-eval writes them only after the judging, which may be killed.
-    """
-    parent = assets.cache_dir() / "responses"
-    folder = parent / f"{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}"
-    rows = {
-        task.config.task: [
-            {
-                "doc_id": instance.doc_id,
-                "doc": instance.doc,
-                "resps": [instance.resps],
-                "filtered_resps": [instance.filtered_resps["none"]],
-                "arguments": {"gen_args_0": {"arg_1": instance.args[1]}},
-            }
-            for instance in task.instances
-        ]
-        for task in tasks
-    }
-    try:
-        samples.save_run(
-            folder, {"configs": {task.config.task: task.dump_config() for task in tasks}}, rows
-        )
-        for old in sorted(parent.iterdir())[:-_KEPT_RUNS]:
-            for file in old.iterdir():
-                file.unlink()
-            old.rmdir()
-    except OSError as error:
-        _log.warning("cannot keep the responses in %s while judging: %s", folder, error.strerror)
-        return None
-    _log.info("the responses are kept in %s while they are judged", folder)
-    return folder
