@@ -20,6 +20,7 @@ from aiohttp import ClientSession, TCPConnector
 from longwriter_eval import standin
 from longwriter_eval.length import count_words
 from longwriter_eval.standin import FAULT_CYCLE, FAULT_KINDS, JUDGE, WRITER, Faults, StandIn
+from longwriter_eval.standin_prose import required_length
 
 SCORES = [
     "Relevance",
@@ -84,14 +85,14 @@ def ask(server: StandIn, model: str = JUDGE, timeout: float = 10) -> Any:
     ],
 )
 def test_the_required_length_is_the_last_one_named_else_300(prompt: str, length: int) -> None:
-    assert standin.required_length(prompt) == length
+    assert required_length(prompt) == length
 
 
 def test_every_demo_prompt_names_its_required_length() -> None:
     rows = [json.loads(line) for line in DEMO_PROMPTS.read_text("utf-8").splitlines()]
     assert rows
     for row in rows:
-        assert standin.required_length(row["prompt"]) == row["length"]
+        assert required_length(row["prompt"]) == row["length"]
 
 
 @pytest.mark.parametrize(
