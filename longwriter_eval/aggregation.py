@@ -53,38 +53,44 @@ class Max(Pooled):
         return max(documents)
 
 
-def stderr(documents: Sequence[float]) -> float:
-    """Standard error of the mean over the documents that have a value, as lm-eval's mean has it."""
-    present = _present(documents)
-    if len(present) < 2:
-        return math.nan
-    return statistics.stdev(present) / math.sqrt(len(present))
+class StandardError(Pooled):
+    """Of the Mean, over the documents that have a value; NaN where the mean is."""
+
+    @staticmethod
+    def statistic(documents: Sequence[float]) -> float:
+        """As lm-eval has it for its own mean: sample standard deviation / sqrt(n)."""
+        present = _present(documents)
+        if len(present) < 2 or math.isnan(Mean.statistic(documents)):
+            return math.nan
+        return statistics.stdev(present) / math.sqrt(len(present))
 
 
 def teach_lm_eval() -> None:
     """Let lm-eval form our statistics for groups, and their standard errors.
 
-    A group's row is its tasks' rows weighted by their sizes, which count unjudged documents too,
-    and standard errors are known for lm-eval's own `mean` only. lm-eval has no place to say
-    otherwise (0.4.13 ignores a group's own `aggregation`), so two of its functions get a case for
-    our types; for everything else they stay what they are.
+    A group's row is its tasks' rows weighted by their sizes, which count unjudged documents too;
+    its standard error leaves out how the tasks differ; and a task's standard error is known for
+    lm-eval's own `mean` only. lm-eval has no place to say otherwise (0.4.13 ignores a group's own
+    `aggregation`), so three of its functions get a case for our types; for everything else they
+    stay what they are.
     """
     for module in (lm_eval.api.metrics, lm_eval.evaluator_utils):
         _extend(module, "aggregate_subtask_metrics", _pool)
+        _extend(module, "pooled_sample_stderr", _pool)
         _extend(module, "stderr_for_metric", _stderr_for_mean)
 
 
-def _pool(known: Callable[..., Any], metrics: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
-    kind = type(metrics[0])
-    if not issubclass(kind, Pooled) or any(type(metric) is not kind for metric in metrics):
-        return known(metrics, *args, **kwargs)
-    return kind([value for metric in metrics for value in metric.documents])
+def _pool(known: Callable[..., Any], values: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
+    kind = type(values[0])
+    if not issubclass(kind, Pooled) or any(type(value) is not kind for value in values):
+        return known(values, *args, **kwargs)
+    return kind([document for value in values for document in value.documents])
 
 
 def _stderr_for_mean(known: Callable[..., Any], metric: Any, bootstrap_iters: int) -> Any:
     if metric is not Mean:
         return known(metric=metric, bootstrap_iters=bootstrap_iters)
-    return stderr if bootstrap_iters > 0 else None
+    return StandardError if bootstrap_iters > 0 else None
 
 
 def _extend(module: Any, name: str, case: Callable[..., Any]) -> None:

@@ -1,6 +1,7 @@
 """The `longwriter` command."""
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +20,9 @@ _JUDGE_OPTIONS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code: 0 done, 1 something is missing, 2 bad input."""
-    options = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    options = _parser().parse_args(given)
+    options.given = given
     try:
         code: int = options.run(options)
         return code
@@ -95,12 +98,15 @@ def _score(options: argparse.Namespace) -> int:
     given = {name: getattr(options, name) for name in (f"judge_{name}" for name in _JUDGE_OPTIONS)}
     scored = score(options.run_dir, {name: value for name, value in given.items() if value})
     print(scored.table)
+    print(f"scored {scored.source}")
     print(f"wrote {scored.path}, with its samples beside it")
-    if scored.unjudged:
-        reasons = ", ".join(f"{reason} {n}" for reason, n in sorted(scored.unjudged.items()))
+    if scored.missing:
+        reasons = ", ".join(
+            f"{reason} {number}" for reason, number in sorted(scored.missing.items())
+        )
         print(
-            f"{scored.unjudged.total()} of {scored.responses} responses have no verdict "
-            f"({reasons}); to ask again: longwriter score {options.run_dir}",
+            f"{scored.missing.total()} of {scored.verdicts} verdicts are missing ({reasons}); to "
+            f"ask again: {shlex.join(['longwriter', *options.given])}",
             file=sys.stderr,
         )
         return 1

@@ -34,7 +34,7 @@ from longwriter_eval.lm_eval_seams import (
     one_clear_line,
 )
 from longwriter_eval.quality import DIMENSIONS
-from longwriter_eval.special_tokens import strip_special_tokens
+from longwriter_eval.special_tokens import encodable, strip_special_tokens
 from longwriter_eval.verdict import Judgement
 
 _log = logging.getLogger("lm_eval.longwriter")  # lm-eval shows its own loggers only
@@ -120,6 +120,8 @@ class LengthTask(ConfigurableTask):  # type: ignore[misc]
     def apply_filters(self) -> None:
         """Remove special tokens, keeping each response with its own prompt."""
         for instance in self.instances:
+            # lm-eval loses the whole log over a text that cannot be encoded
+            instance.resps[:] = [encodable(response) for response in instance.resps]
             instance.filtered_resps["none"] = strip_special_tokens(instance.resps[0])
         empty = sum(not instance.filtered_resps["none"] for instance in self.instances)
         if empty:

@@ -20,6 +20,7 @@ from longwriter_eval.llm import (
     public_url,
 )
 from longwriter_eval.quality import read_verdict
+from longwriter_eval.special_tokens import encodable
 from longwriter_eval.verdict import Judgement, Verdict
 
 TRIES = 5  # asks per verdict and run, where the reply cannot be read; upstream's number
@@ -82,7 +83,7 @@ class Judge:
 
     def judgement(self, item: Item, verdicts: Iterable[Verdict] = ()) -> Judgement:
         """The judgement that `verdicts` make; without any, one that says that none was asked."""
-        verdicts = tuple(verdicts) or (Verdict(repeat=0),)
+        verdicts = tuple(verdicts) or tuple(map(Verdict, range(self.settings.repeats)))
         return Judgement.of(verdicts, self.prompt.sha256, item.response)
 
     def adopt(self, item: Item, record: Mapping[str, Any]) -> None:
@@ -163,8 +164,7 @@ class Judge:
     def _request(self, prompt: str) -> dict[str, Any]:
         return {
             "model": self.settings.model,
-            # half a surrogate pair in a response cannot be sent; "?" takes its place
-            "messages": [{"role": "user", "content": prompt.encode("utf-8", "replace").decode()}],
+            "messages": [{"role": "user", "content": encodable(prompt)}],
             "temperature": TEMPERATURE,
             "max_tokens": MAX_TOKENS,
         }

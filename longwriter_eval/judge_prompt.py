@@ -8,6 +8,8 @@ from pathlib import Path
 from longwriter_eval import assets
 from longwriter_eval.errors import InputError
 
+BUILT_IN = ("official", "longwriter")  # any other name of a prompt is a file's path
+
 _INST, _RESPONSE = "$INST$", "$RESPONSE$"
 
 

@@ -62,7 +62,7 @@ class JudgeSettings:
                         "would be written to the results: set LONGWRITER_JUDGE_API_KEY instead"
                     )
                 if key not in known:
-                    close = difflib.get_close_matches(key, known, 1)
+                    close = difflib.get_close_matches(key, known, 1, 0.8)
                     raise ValueError(f"is unknown (known: {', '.join(close or known)})")
                 checked = values[known[key]] = _checked(known[key], value)
                 if key == name == "judge_base_url" and public_url(checked) != checked:

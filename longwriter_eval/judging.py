@@ -2,8 +2,10 @@
 
 import logging
 import os
+import shlex
+import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,9 @@ from tqdm import tqdm
 from longwriter_eval import assets, samples
 from longwriter_eval.aggregation import MIN_COVERAGE
 from longwriter_eval.judge import Item, Judge
+from longwriter_eval.judge_prompt import BUILT_IN
 from longwriter_eval.llm import run_async
-from longwriter_eval.lm_eval_seams import output_folder
+from longwriter_eval.lm_eval_seams import model_record, output_folder
 from longwriter_eval.verdict import Judgement
 
 _log = logging.getLogger("lm_eval.longwriter")  # lm-eval shows its own loggers only
@@ -61,7 +64,7 @@ class Judging:
         for item in items:
             found.setdefault(item.id, self.judge.judgement(item))
         if not self._is_recorded:
-            _report_gaps(found, kept)
+            self._report_gaps(found.values(), kept)
         return found
 
     def _items(self) -> Iterator[Item]:
@@ -92,31 +95,32 @@ class Judging:
             for task in self.tasks
         }
         try:
-            samples.save_run(folder, {"configs": configs}, rows)
-            for old in sorted(parent.iterdir())[:-_KEPT_RUNS]:
-                for file in old.iterdir():
-                    file.unlink()
-                old.rmdir()
+            samples.save_run(folder, {**model_record(), "configs": configs}, rows)
         except OSError as error:
             _log.warning("cannot keep the responses in %s meanwhile: %s", folder, error.strerror)
             return None
+        for old in sorted(parent.iterdir())[:-_KEPT_RUNS]:
+            if len(list(old.glob("results_*"))) == 1:  # else somebody has scored it
+                shutil.rmtree(old, ignore_errors=True)
         _log.info("the responses are kept in %s while they are judged", folder)
         return folder
 
-
-def _report_gaps(judgements: Mapping[str, Judgement], kept: Path | None) -> None:
-    """Warn of responses without a verdict, with the command that asks for the missing ones."""
-    statuses = Counter(judgement.status for judgement in judgements.values())
-    judged = statuses.pop("judged", 0)
-    if not statuses:
-        return
-    _log.warning(
-        "%d of %d responses have no verdict (%s)%s; to ask again: longwriter score %s",
-        statuses.total(),
-        len(judgements),
-        ", ".join(f"{reason} {number}" for reason, number in sorted(statuses.items())),
-        f": under {MIN_COVERAGE:.0%}, so quality_score and overall_score are NaN"
-        if judged < MIN_COVERAGE * len(judgements)
-        else "",
-        output_folder() or kept or "RUN_DIR (the run's --output_path)",
-    )
+    def _report_gaps(self, judgements: Collection[Judgement], kept: Path | None) -> None:
+        """Warn of missing verdicts, with the command that asks for them again."""
+        missing = Counter(reason for judgement in judgements for reason in judgement.missing)
+        if not missing:
+            return
+        judged = sum(bool(judgement.quality) for judgement in judgements)
+        command = ["longwriter", "score", str(output_folder() or kept or "OUTPUT_PATH")]
+        if self.judge.settings.prompt not in BUILT_IN:  # a file's path is not on record
+            command += ["--judge-prompt", self.judge.settings.prompt]
+        _log.warning(
+            "%d of %d verdicts are missing (%s)%s; to ask again: %s",
+            missing.total(),
+            len(judgements) * self.judge.settings.repeats,
+            ", ".join(f"{reason} {number}" for reason, number in sorted(missing.items())),
+            f": under {MIN_COVERAGE:.0%} of the responses are judged, so the quality scores are NaN"
+            if judged < MIN_COVERAGE * len(judgements)
+            else "",
+            shlex.join(command),
+        )

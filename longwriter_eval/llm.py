@@ -9,6 +9,7 @@ import json
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +19,7 @@ import openai
 
 from longwriter_eval.assets import cache_dir, sha256, write_atomically
 from longwriter_eval.errors import InputError
+from longwriter_eval.special_tokens import encodable
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -26,7 +28,7 @@ _T = TypeVar("_T")
 _TIMEOUT = 600.0
 _CONNECT_TIMEOUT = 30.0  # seconds until a host that does not answer at all counts as down
 # The openai library waits 0.5, 1, 2, 4, 8, 8 … seconds between tries, or as long as Retry-After
-# says; ten retries ride out about a minute of a server that is down.
+# says, up to two minutes; ten retries ride out about a minute of a server that is down.
 _RETRIES = 10
 
 # As OpenAI, vLLM, llama.cpp, Anthropic and their gateways word it.
@@ -219,10 +221,17 @@ class Chat:
             try:
                 raw = await self._client.chat.completions.with_raw_response.create(**request)
             except (openai.OpenAIError, ValueError) as error:
-                raise _translated(error, self._scrub(str(error))) from error
+                # "Connection error." alone does not tell a wrong host from a refused port
+                cause = f" ({error.__cause__})" if error.__cause__ else ""
+                raise _translated(error, self._scrub(f"{error}{cause}")) from error
             retries += raw.retries_taken
             if reply := _reply(raw, retries):
-                return reply
+                return replace(
+                    reply,
+                    text=self._kept_out(reply.text),
+                    model=self._kept_out(reply.model),
+                    refusal=reply.refusal and self._kept_out(reply.refusal),
+                )
             # Status 200 without a completion, such as a gateway's error page: the openai library
             # takes it for an answer, so the waiting and asking again is done here.
             if retries >= self._client.max_retries:
@@ -234,9 +243,13 @@ class Chat:
             await asyncio.sleep(min(0.5 * 2**retries, 8))
             retries += 1
 
+    def _kept_out(self, text: str) -> str:
+        """`text` without the key, which some servers echo, and fit to be written to a file."""
+        return encodable(text.replace(self._api_key, "***"))
+
     def _scrub(self, message: str) -> str:
-        """The message on one line, without the key, which some servers echo."""
-        return " ".join(message.replace(self._api_key, "***").split())[:500]
+        """An error's message on one line, without the key."""
+        return " ".join(self._kept_out(message).split())[:500]
 
 
 def _reply(raw: Any, retries: int) -> Reply | None:
@@ -320,18 +333,27 @@ def run_async(coroutine: Coroutine[Any, Any, _T]) -> _T:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(coroutine)
-    outcome: list[_T] = []
-    failure: list[BaseException] = []
+    started: Future[Callable[[], Any]] = Future()  # how to cancel, from another thread
+    outcome: Future[_T] = Future()
 
-    def run() -> None:
+    async def run() -> _T:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task
+        started.set_result(lambda: loop.call_soon_threadsafe(task.cancel))
+        return await coroutine
+
+    def work() -> None:
         try:
-            outcome.append(asyncio.run(coroutine))
+            outcome.set_result(asyncio.run(run()))
         except BaseException as error:
-            failure.append(error)
+            outcome.set_exception(error)
 
-    thread = threading.Thread(target=run)
+    thread = threading.Thread(target=work)
     thread.start()
-    thread.join()
-    if failure:
-        raise failure[0]
-    return outcome[0]
+    try:
+        thread.join()
+    except BaseException:  # Ctrl-C must not leave calls going on, and being paid for
+        started.result()()
+        thread.join()
+        raise
+    return outcome.result()

@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+import time
 from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,21 @@ def output_folder() -> Path | None:
     if path.suffix == ".json":
         return path.parent
     return path / str(tracker.general_config_tracker.model_name_sanitized)
+
+
+def model_record() -> dict[str, Any]:
+    """What lm-eval will write of the model into this run's results, under the same names."""
+    model, tracker = caller("model"), caller("evaluation_tracker")
+    general = getattr(tracker, "general_config_tracker", None)
+    return {
+        "config": {
+            "model": model if isinstance(model, str) else type(model).__name__,
+            "model_args": caller("model_args") or {},
+            "gen_kwargs": caller("gen_kwargs"),
+        },
+        "model_name": getattr(general, "model_name", None),
+        "date": time.time(),
+    }
 
 
 def count_tokens(lm: Any, text: Any) -> int | None:

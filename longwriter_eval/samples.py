@@ -1,13 +1,14 @@
 """The files of an lm-eval run: sample logs in, typed rows out; and the same shape written back."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from longwriter_eval.assets import write_atomically
+from longwriter_eval.assets import sha256, write_atomically
 from longwriter_eval.errors import InputError
 
 
@@ -35,34 +36,59 @@ class Sample:
 class Run:
     """The newest results of a run folder, and the samples that belong to them."""
 
-    folder: Path
+    path: Path  # of the results file
     results: dict[str, Any]
     samples: list[Sample]
 
+    @property
+    def folder(self) -> Path:
+        """Where results and samples lie."""
+        return self.path.parent
+
+
+# lm-eval writes results_DATE.json, or NAME_DATE.json for an --output_path NAME.json.
+_DATE = re.compile(r"_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)$")
+
 
 def load_run(folder: Path) -> Run:
-    """Read the newest results_*.json below `folder` and the samples_*.jsonl beside it.
+    """Read the newest results below `folder` that hold this package's tasks, and their samples.
 
-    Only this package's tasks are read. Raises InputError that names the file and the line.
+    Raises InputError that names the file and the line, also where samples are missing.
     """
-    found = sorted(folder.rglob("*results_*.json"), key=lambda path: path.stem[-26:])
-    if not found:
-        hint = "" if folder.is_dir() else " (there is no such folder)"
-        raise InputError(f"no results_*.json in {folder}{hint}: name the --output_path of a run")
-    newest = found[-1]
-    date = newest.stem.partition("results_")[2] or newest.stem[-26:]
-    results = _parse(newest, newest.read_text(encoding="utf-8"))
-    if not isinstance(results, dict) or not isinstance(results.get("configs"), dict):
-        raise InputError(f"{newest} is not a results file of lm-eval: it has no configs")
-    samples = [
-        sample
-        for task, config in results["configs"].items()
-        if "longwriter" in (config.get("metadata") or {})
-        for sample in _read_samples(newest.parent / f"samples_{task}_{date}.jsonl", task)
-    ]
-    if not samples:
-        raise InputError(f"{newest} holds no task of longwriter")
-    return Run(newest.parent, results, samples)
+    found = ((_DATE.search(path.stem), path) for path in folder.rglob("*.json"))
+    dated = sorted(((match[1], path) for match, path in found if match), reverse=True)
+    for date, path in dated:
+        results = _parse(path, path.read_text(encoding="utf-8"))
+        if not isinstance(results, dict) or not isinstance(results.get("configs"), dict):
+            raise InputError(f"{path} is not a results file of lm-eval: it has no configs")
+        ours = [
+            task
+            for task, config in results["configs"].items()
+            if "longwriter" in (config.get("metadata") or {})
+        ]
+        if ours:
+            hashes = results.get("task_hashes") or {}
+            return Run(
+                path,
+                results,
+                [
+                    sample
+                    for task in ours
+                    for sample in _read_samples(
+                        path.with_name(f"samples_{task}_{date}.jsonl"), task, hashes.get(task)
+                    )
+                ],
+            )
+    if dated:
+        raise InputError(f"none of the {len(dated)} results files in {folder} holds our tasks")
+    hint = "it holds no results" if folder.is_dir() else "there is no such folder"
+    raise InputError(f"{folder}: {hint}; name the --output_path of a run of lm_eval")
+
+
+def task_hash(rows: Iterable[Mapping[str, Any]]) -> str:
+    """lm-eval's hash over a task's samples, in their order: results hold it as `task_hashes`."""
+    hashes = (row["doc_hash"] + row["prompt_hash"] + row["target_hash"] for row in rows)
+    return sha256("".join(hashes))
 
 
 def save_run(
@@ -86,28 +112,39 @@ def _encode(text: str) -> bytes:
     return text.encode("utf-8", "backslashreplace")
 
 
-def _read_samples(path: Path, task: str) -> Iterable[Sample]:
+def _read_samples(path: Path, task: str, expected_hash: str | None) -> list[Sample]:
     if not path.is_file():
         raise InputError(f"{path} is missing: the run must be made with --log_samples")
+    samples = []
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             row = _parse(path, line, number)
             try:
                 doc = row["doc"]
-                yield Sample(
-                    task=task,
-                    id=doc["id"],
-                    prompt=doc["prompt"],
-                    type=doc["type"],
-                    required=doc["length"],
-                    language=doc["language"],
-                    response=row["resps"][0][0],
-                    row=row,
+                samples.append(
+                    Sample(
+                        task=task,
+                        id=doc["id"],
+                        prompt=doc["prompt"],
+                        type=doc["type"],
+                        required=doc["length"],
+                        language=doc["language"],
+                        response=row["resps"][0][0],
+                        row=row,
+                    )
                 )
+                if expected_hash:
+                    task_hash([row])
             except (KeyError, IndexError, TypeError) as error:
                 raise InputError(
                     f"{path}, line {number}: not a sample of {task} ({error!r} is missing)"
                 ) from error
+    if expected_hash and task_hash(sample.row for sample in samples) != expected_hash:
+        raise InputError(
+            f"{path}: its {len(samples)} samples are not the ones that the results count; lines "
+            "are missing or edited"
+        )
+    return samples
 
 
 def _parse(path: Path, text: str, line: int | None = None) -> Any:

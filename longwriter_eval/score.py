@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +16,11 @@ from lm_eval.utils import make_table
 
 from longwriter_eval.errors import InputError
 from longwriter_eval.judge import Item, Judge
+from longwriter_eval.judge_prompt import BUILT_IN
 from longwriter_eval.judge_settings import JudgeSettings, api_key
 from longwriter_eval.llm import Store, run_async
 from longwriter_eval.lm_eval_seams import RecordedAnswers
-from longwriter_eval.samples import Run, load_run, save_run
+from longwriter_eval.samples import Run, load_run, save_run, task_hash
 from longwriter_eval.special_tokens import strip_special_tokens
 
 _TASKS = Path(lm_eval.tasks.__file__).parent / "longwriter"  # where pip puts harness_tasks/
@@ -34,10 +35,11 @@ _RESULT_KEYS = (
 class Scored:
     """What scoring a run came to."""
 
-    path: Path  # the new results file
+    source: Path  # the results file that was scored
+    path: Path  # the new one
     table: str
-    responses: int
-    unjudged: Counter[str]  # reason -> responses
+    verdicts: int  # that there should be
+    missing: Counter[str]  # reason -> verdicts without scores
 
 
 def score(folder: Path, overrides: Mapping[str, Any]) -> Scored:
@@ -49,9 +51,8 @@ def score(folder: Path, overrides: Mapping[str, Any]) -> Scored:
     """
     run = load_run(folder)
     judged = _judged_tasks(run)
-    metadata = {**_recorded_settings(judged), **overrides}
-    chose_prompt = "judge_prompt" in overrides or "LONGWRITER_JUDGE_PROMPT" in os.environ
-    _prepare_judge(run, judged, metadata, chose_prompt=chose_prompt)
+    metadata = _settings(judged, overrides)
+    _prepare_judge(run, judged, metadata)
     rows: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
     for sample in run.samples:
         rows[sample.task][sample.row["doc_id"]] = sample.row
@@ -68,28 +69,31 @@ def score(folder: Path, overrides: Mapping[str, Any]) -> Scored:
         ),
         metadata=metadata,
     )
-    table = make_table(deepcopy(evaluated))  # which takes the names of the rows out
-    if "groups" in evaluated:
-        table += "\n" + make_table(deepcopy(evaluated), "groups")
-    results = {**run.results, "configs": {**run.results["configs"]}}
-    for key in _RESULT_KEYS:
-        if key in evaluated:
-            results[key] = {**run.results.get(key, {}), **evaluated[key]}
-    for task, config in evaluated["configs"].items():
-        # how the answers were generated stays as it was recorded; who judged them is new
-        old = run.results["configs"][task]
-        new = {**old["metadata"], "longwriter": config["metadata"]["longwriter"]}
-        results["configs"][task] = {**old, "metadata": new}
     merged = {
         task: [_merge(rows[task][new["doc_id"]], new) for new in evaluated["samples"][task]]
         for task in rows
     }
-    statuses = Counter(row["doc"]["judgement"]["status"] for task in judged for row in merged[task])
+    try:
+        path = save_run(run.folder, _merge_results(run.results, evaluated, merged), merged)
+    except OSError as error:
+        raise InputError(
+            f"cannot write to {run.folder} ({error.strerror}): make room and run the same command "
+            f"again; the verdicts are kept in {Store().folder}"
+        ) from error
+    verdicts = [
+        verdict
+        for task in judged
+        for row in merged[task]
+        for verdict in row["doc"]["judgement"]["verdicts"]
+    ]
     return Scored(
-        save_run(run.folder, results, merged),
-        table,
-        statuses.total(),
-        Counter({status: n for status, n in statuses.items() if status != "judged"}),
+        source=run.path,
+        path=path,
+        # make_table takes the rows' names out of what it is given
+        table=make_table(deepcopy(evaluated))
+        + ("\n" + make_table(deepcopy(evaluated), "groups") if "groups" in evaluated else ""),
+        verdicts=len(verdicts),
+        missing=Counter(verdict["reason"] for verdict in verdicts if not verdict["scores"]),
     )
 
 
@@ -105,29 +109,35 @@ def _judged_tasks(run: Run) -> dict[str, dict[str, Any]]:
     return judged
 
 
-def _recorded_settings(judged: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The judge settings of the run, as metadata, less what the environment sets.
+def _settings(
+    judged: Mapping[str, Mapping[str, Any]], overrides: Mapping[str, Any]
+) -> dict[str, Any]:
+    """As metadata: the overrides, and the settings of the run, less what the environment sets.
 
-    A prompt is among them if all tasks share it; else each task has its own by default.
+    A prompt is among them if all tasks share it; else each task has its own by default. The path
+    of a prompt file is not on record: it must be named again.
     """
     judges = [record["judge"] for record in judged.values()]
     settings = {name: judges[0][name] for name in ("model", "base_url", "repeats")}
     prompts = {judge["prompt"] for judge in judges}
     if len(prompts) == 1:
         settings["prompt"] = prompts.pop()
-    return {
+    settings = {
         f"judge_{name}": value
         for name, value in settings.items()
-        if value is not None and f"LONGWRITER_JUDGE_{name.upper()}" not in os.environ
+        if value is not None and not os.environ.get(f"LONGWRITER_JUDGE_{name.upper()}")
     }
+    settings.update(overrides)
+    if "judge_prompt" not in overrides and settings.get("judge_prompt", "official") not in BUILT_IN:
+        raise InputError(
+            f"the run was judged with a prompt of its own, {settings['judge_prompt']}: name that "
+            "file, or another prompt, by --judge-prompt"
+        )
+    return settings
 
 
 def _prepare_judge(
-    run: Run,
-    judged: Mapping[str, Mapping[str, Any]],
-    metadata: Mapping[str, Any],
-    *,
-    chose_prompt: bool,
+    run: Run, judged: Mapping[str, Mapping[str, Any]], metadata: Mapping[str, Any]
 ) -> None:
     """Keep the verdicts that the run already has, and check the judge if others are missing."""
     Store().check()
@@ -135,11 +145,6 @@ def _prepare_judge(
     for task, record in judged.items():
         settings = JudgeSettings.resolve(metadata, os.environ, prompt=record["judge"]["prompt"])
         judges[task] = Judge(settings, api_key(settings, os.environ))
-        if not chose_prompt and judges[task].prompt.sha256 != record["judge_prompt_sha256"]:
-            raise InputError(
-                f"{run.folder}: {task} was judged with another prompt than {settings.prompt} is "
-                "now: name the one to judge with by --judge-prompt"
-            )
     incomplete = None
     for sample in run.samples:
         if judge := judges.get(sample.task):
@@ -148,9 +153,11 @@ def _prepare_judge(
                 judge.adopt(item, sample.judgement or {})
             except (KeyError, TypeError) as error:
                 raise InputError(
-                    f"{run.folder}: the judgement of {sample.id} in {sample.task} is malformed "
+                    f"{run.path}: the judgement of {sample.id} in {sample.task} is malformed "
                     f"({error!r})"
                 ) from error
+            except OSError as error:
+                raise InputError(f"cannot keep verdicts in {Store().folder}: {error}") from error
             if not judge.has_verdicts(item):
                 incomplete = judge
     if incomplete:
@@ -165,6 +172,24 @@ def _roots(tasks: set[str]) -> list[str]:
         if roots.issuperset(group["task"]):
             roots = roots.difference(group["task"]) | {group["group"]}
     return sorted(roots)
+
+
+def _merge_results(
+    old: Mapping[str, Any],
+    new: Mapping[str, Any],
+    rows: Mapping[str, Iterable[Mapping[str, Any]]],
+) -> dict[str, Any]:
+    """The old results with the new scores; how the answers were generated stays on record."""
+    results = {**old, "configs": {**old["configs"]}}
+    for key in _RESULT_KEYS:
+        if key in new:
+            results[key] = {**old.get(key, {}), **new[key]}
+    for task, config in new["configs"].items():
+        recorded = old["configs"][task]
+        judged = {**recorded["metadata"], "longwriter": config["metadata"]["longwriter"]}
+        results["configs"][task] = {**recorded, "metadata": judged}
+    hashes = {task: task_hash(of_task) for task, of_task in rows.items()}
+    return {**results, "task_hashes": {**old.get("task_hashes", {}), **hashes}}
 
 
 def _merge(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Removing the control tokens that some backends leave in a text. Pure."""
+"""Making a model's text fit for counting and keeping. Pure."""
 
 import re
 
@@ -18,3 +18,8 @@ def strip_special_tokens(text: str) -> str:
     return _RUN.sub(
         lambda run: "" if run.start() == 0 or run.end() == len(text) else run[0], text
     ).strip()
+
+
+def encodable(text: str) -> str:
+    r"""`text` with half surrogate pairs as \udxxx: no file or request can hold them as they are."""
+    return text.encode("utf-8", "backslashreplace").decode()

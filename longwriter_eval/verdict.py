@@ -57,6 +57,11 @@ class Judgement:
         )
 
     @property
+    def missing(self) -> list[str]:
+        """The reasons of the verdicts that have no scores."""
+        return [str(verdict.reason) for verdict in self.verdicts if not verdict.scores]
+
+    @property
     def status(self) -> str:
         """ "judged", or the reason of the last verdict."""
         return "judged" if self.quality else str(self.verdicts[-1].reason)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lm_eval import evaluator_utils
 from lm_eval.api import metrics as lm_eval_metrics
 
-from longwriter_eval.aggregation import MIN_COVERAGE, Max, Mean, stderr, teach_lm_eval
+from longwriter_eval.aggregation import MIN_COVERAGE, Max, Mean, StandardError, teach_lm_eval
 
 NAN = math.nan
 scores = st.lists(st.floats(0, 100), min_size=1, max_size=20)
@@ -75,14 +75,28 @@ def test_a_row_is_a_number_like_any_other_to_who_reads_it() -> None:
 @given(st.lists(st.floats(0, 100), min_size=2, max_size=20), st.integers(0, 5))
 def test_the_standard_error_is_lm_evals_over_the_judged(values: list[float], missing: int) -> None:
     expected = lm_eval_metrics.mean_stderr(values)
-    assert stderr(values + [NAN] * missing) == pytest.approx(expected, abs=1e-9)
+    found = StandardError(values + [NAN] * missing)
+    if len(values) >= MIN_COVERAGE * (len(values) + missing):
+        assert float(found) == pytest.approx(expected, abs=1e-9)
+    else:
+        assert math.isnan(found)
+
+
+def test_a_groups_standard_error_is_over_its_documents() -> None:
+    teach_lm_eval()
+    tasks = [[10.0, 20.0, 30.0], [70.0, 90.0]]
+    # as 0.4.11 and 0.4.13 look it up
+    pooled = getattr(evaluator_utils, "pooled_sample_stderr", lm_eval_metrics.pooled_sample_stderr)
+    found = pooled([StandardError(task) for task in tasks], [3, 2])
+    assert float(found) == pytest.approx(lm_eval_metrics.mean_stderr(tasks[0] + tasks[1]))
+    assert pooled([0.5, 0.5], [10, 10]) > 0  # of other tasks, as ever
 
 
 def test_lm_eval_finds_our_standard_error_and_keeps_its_own() -> None:
     teach_lm_eval()
     teach_lm_eval()  # a second task changes nothing
     find = evaluator_utils.stderr_for_metric
-    assert find(metric=Mean, bootstrap_iters=100) is stderr
+    assert find(metric=Mean, bootstrap_iters=100) is StandardError
     assert find(metric=Mean, bootstrap_iters=0) is None
     assert find(metric=lm_eval_metrics.mean, bootstrap_iters=1) is lm_eval_metrics.mean_stderr
     assert find(metric=Max, bootstrap_iters=100) is None

@@ -1,16 +1,22 @@
 """The `longwriter` command: exit codes, one clear line for bad input, and nothing lost."""
 
 import json
+import shlex
+import shutil
 import signal
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
+from endpoint import Endpoint, completion, verdict
 from runs import KEY, command, environment, lm_eval_arguments, load_run, run
 
 from longwriter_eval.cli import main
-from longwriter_eval.standin import JUDGE, StandIn
+from longwriter_eval.standin import JUDGE, Faults, StandIn
+
+RESULTS = "results_2026-01-02T03-04-05.678901.json"
+SAMPLES = RESULTS.replace("results_", "samples_t_").replace(".json", ".jsonl")
 
 
 def one_line(printed: str) -> str:
@@ -51,27 +57,31 @@ def test_fetching_without_a_network_is_one_line(
     ("content", "says"),
     [
         pytest.param(None, "there is no such folder", id="no-folder"),
-        pytest.param({}, "no results_", id="empty-folder"),
-        pytest.param({"results_x.json": "{"}, "not JSON", id="broken-results"),
-        pytest.param({"results_x.json": "[]"}, "not a results file", id="other-json"),
-        pytest.param({"results_x.json": '{"configs": {"ifeval": {}}}'}, "no task", id="other-task"),
+        pytest.param({}, "holds no results", id="empty-folder"),
+        pytest.param({RESULTS: "{"}, "not JSON", id="broken-results"),
+        pytest.param({RESULTS: "[]"}, "not a results file", id="other-json"),
         pytest.param(
-            {"results_x.json": '{"configs": {"longwrite_demo": {"metadata": {"longwriter": {}}}}}'},
+            {RESULTS: '{"configs": {"ifeval": {}}}'},
+            "none of the 1",
+            id="other-task",
+        ),
+        pytest.param(
+            {RESULTS: '{"configs": {"longwrite_demo": {"metadata": {"longwriter": {}}}}}'},
             "--log_samples",
             id="no-samples",
         ),
         pytest.param(
             {
-                "results_x.json": '{"configs": {"t": {"metadata": {"longwriter": {}}}}}',
-                "samples_t_x.jsonl": '{"doc": {}}\n',
+                RESULTS: '{"configs": {"t": {"metadata": {"longwriter": {}}}}}',
+                SAMPLES: '{"doc": {}}\n',
             },
             "line 1",
             id="malformed-sample",
         ),
         pytest.param(
             {
-                "results_x.json": '{"configs": {"t": {"metadata": {"longwriter": {}}}}}',
-                "samples_t_x.jsonl": '{"doc": \n',
+                RESULTS: '{"configs": {"t": {"metadata": {"longwriter": {}}}}}',
+                SAMPLES: '{"doc": \n',
             },
             "line 1: not JSON",
             id="cut-sample",
@@ -130,8 +140,7 @@ def test_the_demo_uses_the_models_that_it_is_given(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of longwrite_demo, and the cache that it filled, which a colleague does not have."""
+def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     with StandIn() as server:
         ended = run(
@@ -142,12 +151,16 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "out"
 
 
-def test_score_on_another_machine_pays_for_no_verdict_in_the_log(
-    finished: Path, tmp_path: Path
-) -> None:
+@pytest.fixture
+def finished(once: Path, tmp_path: Path) -> Path:
+    """A copy of a run of longwrite_demo, without the cache that it filled."""
+    return Path(shutil.copytree(once, tmp_path / "finished"))
+
+
+def test_score_on_another_machine_pays_for_no_verdict_in_the_log(finished: Path) -> None:
     before = load_run(finished)
     # the judge's server is gone: a single call would fail
-    ended = run("longwriter", "score", str(finished), LONGWRITER_CACHE=str(tmp_path))
+    ended = run("longwriter", "score", str(finished))
     assert ended.code == 0, ended.out
     after = load_run(finished)
     assert after.folder == before.folder
@@ -158,39 +171,34 @@ def test_score_on_another_machine_pays_for_no_verdict_in_the_log(
         assert new.row["quality_score"] == old.row["quality_score"]
 
 
-def test_an_edited_response_is_judged_anew(finished: Path, tmp_path: Path) -> None:
+def test_an_edited_response_is_judged_anew(finished: Path) -> None:
     found = load_run(finished)
     rows = [sample.row for sample in found.samples]
     rows[3]["resps"] = [["Another text."]]
-    for path in found.folder.iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    newest = max(tmp_path.glob("samples_*"))
+    newest = max(found.folder.glob("samples_*"))
     lines = [json.dumps(row) + "\n" for row in rows]
     newest.write_text("".join(lines), encoding="utf-8")
     recorded = found.results["configs"]["longwrite_demo"]["metadata"]["longwriter"]["judge"]
     port = int(recorded["base_url"].rpartition(":")[2].removesuffix("/v1"))
     with StandIn(port) as judge:  # the same endpoint as before, so that the log counts
-        ended = run("longwriter", "score", str(tmp_path), LONGWRITER_CACHE=str(tmp_path / "cache"))
+        ended = run("longwriter", "score", str(finished))
         assert ended.code == 0, ended.out
         assert judge.stats().calls == {JUDGE: 1 + 1}
-    assert load_run(tmp_path).samples[3].row["output_words"] == 2
+    assert load_run(finished).samples[3].row["output_words"] == 2
 
 
-def test_another_judge_judges_anew_beside_the_old_results(finished: Path, tmp_path: Path) -> None:
+def test_another_judge_judges_anew_beside_the_old_results(finished: Path) -> None:
     found = load_run(finished)
-    for path in found.folder.iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    old = {path.name for path in tmp_path.iterdir()}
+    old = {path.name for path in found.folder.iterdir()}
     with StandIn() as judge:
         ended = run(
-            "longwriter", "score", str(tmp_path), "--judge-base-url", judge.base_url,
+            "longwriter", "score", str(finished), "--judge-base-url", judge.base_url,
             "--judge-model", "second-judge", "--judge-repeats", "2",
-            LONGWRITER_CACHE=str(tmp_path / "cache"),
         )  # fmt: skip
         assert ended.code == 0, ended.out
         assert judge.stats().calls == {"second-judge": 1 + 24}
-    assert old < {path.name for path in tmp_path.iterdir()}
-    after = load_run(tmp_path)
+    assert old < {path.name for path in found.folder.iterdir()}
+    after = load_run(finished)
     settings = after.results["configs"]["longwrite_demo"]["metadata"]["longwriter"]["judge"]
     assert (settings["model"], settings["repeats"]) == ("second-judge", 2)
     assert after.results["config"] == found.results["config"]  # the writer is still on record
@@ -201,14 +209,98 @@ def test_ctrl_c_while_scoring_says_how_to_go_on(finished: Path, tmp_path: Path) 
         arguments = ["score", str(finished), "--judge-base-url", judge.base_url]
         process = subprocess.Popen(
             command("longwriter", *arguments, "--judge-concurrency", "2"),
-            env=environment(LONGWRITER_CACHE=str(tmp_path)),
+            env=environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
-        while len(list(tmp_path.glob("calls/*/*.json"))) < 4:
+        while len(list((tmp_path / "cache").glob("calls/*/*.json"))) < 4:
             assert process.poll() is None
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         printed = process.communicate(timeout=60)[0].decode()
     assert process.returncode == 1, printed
     assert f"longwriter score {finished}" in printed
+
+
+def test_a_sample_log_that_lacks_lines_is_not_scored_as_if_it_were_whole(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = load_run(finished)
+    newest = max(found.folder.glob("samples_*"))
+    newest.write_text(newest.read_text(encoding="utf-8").partition("\n")[0], encoding="utf-8")
+    assert main(["score", str(finished)]) == 2
+    assert "its 1 samples are not the ones" in one_line(capsys.readouterr().err)
+
+
+def test_an_empty_variable_does_not_change_the_judge(finished: Path) -> None:
+    empty = {f"LONGWRITER_JUDGE_{name}": "" for name in ("MODEL", "BASE_URL", "PROMPT", "REPEATS")}
+    ended = run("longwriter", "score", str(finished), **empty)
+    assert ended.code == 0, ended.out
+    settings = load_run(finished).results["configs"]["longwrite_demo"]["metadata"]["longwriter"]
+    assert settings["judge"]["model"] == JUDGE
+
+
+def test_an_output_file_is_found_and_so_is_a_prompt_file(tmp_path: Path) -> None:
+    prompt = tmp_path / "mine.txt"
+    prompt.write_text("Grade <Text>$RESPONSE$</Text> for $INST$", encoding="utf-8")
+    with StandIn(faults=Faults(1.0, ("broken_json",))) as server:
+        arguments = lm_eval_arguments(server, server, tmp_path / "x.json", "longwrite_demo")
+        given = json.loads(arguments.pop()) | {"judge_prompt": str(prompt)}
+        ended = run("lm_eval", *arguments, json.dumps(given), "--limit", "2")
+        assert ended.code == 0, ended.out
+    (line,) = [line for line in ended.out.splitlines() if "longwriter score" in line]
+    command = shlex.split(line[line.index("longwriter score") :])
+    assert command[2:] == [str(tmp_path), "--judge-prompt", str(prompt)]
+    port = int(server.base_url.rpartition(":")[2].removesuffix("/v1"))
+    with StandIn(port) as recovered:
+        without_prompt = run(*command[:3])
+        assert without_prompt.code == 2
+        assert "mine.txt: name that file, or another prompt, by --judge-prompt" in (
+            without_prompt.out
+        )
+        assert run(*command).code == 0
+        assert recovered.stats().calls == {JUDGE: 1 + 2}
+    assert load_run(tmp_path).path.name.startswith("results_")
+
+
+def test_missing_repeats_are_missing_verdicts(finished: Path) -> None:
+    # so many calls fail that five asks are not enough for every verdict
+    with StandIn(faults=Faults(0.9, ("refusal",))) as judge:
+        ended = run(
+            "longwriter", "score", str(finished), "--judge-base-url", judge.base_url,
+            "--judge-repeats", "2",
+        )  # fmt: skip
+    verdicts = [v for s in load_run(finished).samples for v in (s.judgement or {})["verdicts"]]
+    missing = sum(not verdict["scores"] for verdict in verdicts)
+    assert len(verdicts) == 24
+    assert 0 < missing < 24
+    assert ended.code == 1
+    assert f"{missing} of 24 verdicts are missing (refused {missing})" in ended.out
+
+
+def test_a_run_of_other_tasks_in_the_same_folder_does_not_hide_ours(finished: Path) -> None:
+    found = load_run(finished)
+    other = {"configs": {"ifeval": {"metadata": {"version": 4}}}}
+    (found.folder / "results_2999-01-01T00-00-00.000000.json").write_text(json.dumps(other))
+    assert load_run(finished).results["results"].keys() == {"longwrite_demo"}
+
+
+@pytest.mark.parametrize("who", ["writer", "judge"])
+def test_half_a_surrogate_pair_and_an_echoed_key_spoil_no_log(tmp_path: Path, who: str) -> None:
+    spoilt = f"A text {chr(0xD800)} that names {KEY}."
+    written = spoilt.replace(KEY, "no key") if who == "writer" else "A text."
+    read = verdict(3).replace("Read.", spoilt) if who == "judge" else verdict(3)
+    with (
+        Endpoint(answers=[(200, completion(written))]) as writer,
+        Endpoint(answers=[(200, completion(read))]) as judge,
+    ):
+        ended = run(
+            "lm_eval", *lm_eval_arguments(writer, judge, tmp_path / "out", "longwrite_demo"),
+            OPENAI_API_KEY=KEY, LONGWRITER_CACHE=str(tmp_path / "cache"),
+        )  # fmt: skip
+    assert ended.code == 0, ended.out
+    found = load_run(tmp_path / "out")
+    assert len(found.samples) == 12
+    assert all(sample.row["judge_coverage"] for sample in found.samples)
+    left = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not [path for path in left if KEY.encode() in path.read_bytes()]

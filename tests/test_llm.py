@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -169,3 +170,28 @@ def test_what_a_worker_raises_ends_the_others_and_is_raised_as_it_is() -> None:
 
     with pytest.raises(InputError, match="this one"):
         asyncio.run(for_each(range(3), work, 2))
+
+
+def test_ctrl_c_in_a_notebook_ends_the_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = []
+
+    async def call() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.append(True)
+
+    async def cell() -> None:
+        run_async(call())
+
+    join = threading.Thread.join
+
+    def interrupted(thread: threading.Thread) -> None:
+        monkeypatch.setattr(threading.Thread, "join", join)
+        join(thread, 0.2)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "join", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(cell())
+    assert ended == [True]

@@ -1,5 +1,6 @@
 """`lm_eval run` as a user starts it: the table, the logs, the judge's check, kills and Ctrl-C."""
 
+import contextlib
 import json
 import math
 import signal
@@ -71,9 +72,11 @@ def test_every_group_row_is_the_mean_over_all_its_documents(
     results = found.results["results"]["longbench_write"]
     assert len(found.samples) == 120
     for metric in (*JUDGED_METRICS, "length_score", "output_words", "cut_off", "repetition"):
-        expected = statistics.fmean(sample.row[metric] for sample in found.samples)
+        values = [sample.row[metric] for sample in found.samples]
+        expected = statistics.fmean(values)
         assert results[f"{metric},none"] == pytest.approx(expected), metric
-        assert 0 <= results[f"{metric}_stderr,none"] < math.inf, metric
+        error = statistics.stdev(values) / math.sqrt(len(values))
+        assert results[f"{metric}_stderr,none"] == pytest.approx(error), metric
 
 
 def test_a_bucket_row_has_lm_evals_own_mean_and_standard_error(
@@ -186,30 +189,29 @@ def test_predict_only_never_judges_and_score_does_it_later(server: StandIn, tmp_
     assert server.stats().calls[JUDGE] == before + 1 + 12
 
 
-def _start(arguments: list[str], cache: Path) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen(
-        command("lm_eval", *arguments),
-        env=environment(OPENAI_API_KEY=KEY, LONGWRITER_CACHE=str(cache)),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-
-
-def _wait_for_verdicts(cache: Path, number: int) -> None:
-    """Until `number` calls are in the store: the check, and then verdicts."""
-    deadline = time.monotonic() + 120
-    while len(list(cache.glob("calls/*/*.json"))) < number:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+@contextlib.contextmanager
+def judging(folder: Path) -> Iterator[tuple["subprocess.Popen[bytes]", StandIn]]:
+    """`lm_eval` on longbench_write with 10 slow calls in flight, some 40 of which have ended."""
+    cache = folder / "cache"
+    with StandIn() as writer, StandIn(delay=0.5) as judge:
+        arguments = lm_eval_arguments(writer, judge, folder / "out", "longbench_write")
+        given = json.loads(arguments.pop()) | {"judge_concurrency": 10}
+        process = subprocess.Popen(
+            command("lm_eval", *arguments, json.dumps(given)),
+            env=environment(OPENAI_API_KEY=KEY, LONGWRITER_CACHE=str(cache)),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        deadline = time.monotonic() + 120
+        while len(list(cache.glob("calls/*/*.json"))) < 40:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        yield process, judge
 
 
 def test_a_run_killed_while_judging_pays_for_no_finished_verdict_again(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    with StandIn() as writer, StandIn(delay=0.5) as judge:
-        arguments = lm_eval_arguments(writer, judge, tmp_path / "out", "longbench_write")
-        given = json.loads(arguments.pop()) | {"judge_concurrency": 10}
-        process = _start([*arguments, json.dumps(given)], cache)
-        _wait_for_verdicts(cache, 40)
+    with judging(tmp_path) as (process, judge):
         process.kill()
         process.communicate()
         stored = len(list(cache.glob("calls/*/*.json"))) - 1  # less the check
@@ -230,11 +232,7 @@ def test_a_run_killed_while_judging_pays_for_no_finished_verdict_again(tmp_path:
 
 def test_ctrl_c_while_judging_keeps_the_results_and_score_fills_the_gaps(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    with StandIn() as writer, StandIn(delay=0.5) as judge:
-        arguments = lm_eval_arguments(writer, judge, tmp_path / "out", "longbench_write")
-        given = json.loads(arguments.pop()) | {"judge_concurrency": 10}
-        process = _start([*arguments, json.dumps(given)], cache)
-        _wait_for_verdicts(cache, 40)
+    with judging(tmp_path) as (process, _):
         process.send_signal(signal.SIGINT)
         printed = process.communicate(timeout=120)[0].decode()
         assert process.returncode == 0, printed
