@@ -6,9 +6,8 @@
 PYTHON ?= python3
 # The version that axolotl 0.19.0 was built for; `make TORCH=torch` takes the newest.
 TORCH ?= torch==2.13.0
-LM_EVAL := 0.4.11 0.4.13
+OLDEST := .venv/lm-eval-0.4.11
 NEWEST := .venv/lm-eval-0.4.13
-INSTALLED := $(LM_EVAL:%=.venv/lm-eval-%/.installed)
 SOURCES := pyproject.toml $(shell find harness_tasks -type f -not -path '*/__pycache__/*')
 
 .PHONY: demo test check format bench clean
@@ -16,36 +15,44 @@ SOURCES := pyproject.toml $(shell find harness_tasks -type f -not -path '*/__pyc
 demo: .venv/demo/.installed
 	.venv/demo/bin/longwriter demo
 
-test: $(INSTALLED)
-	set -e; for version in $(LM_EVAL); do \
-	  echo "== lm-eval $$version"; \
-	  .venv/lm-eval-$$version/bin/python -m pytest -n 2 --dist loadfile; \
-	done
+test: $(OLDEST)/.installed
+	$(OLDEST)/bin/python -m pytest -n 2 --dist loadfile
+	$(NEWEST)/bin/python -m pytest -n 2 --dist loadfile
 
-check: $(INSTALLED)
+check: $(OLDEST)/.installed
 	$(NEWEST)/bin/ruff format --check .
 	$(NEWEST)/bin/ruff check .
 	$(NEWEST)/bin/mypy
 	$(MAKE) test
 
-format: $(INSTALLED)
+format: $(NEWEST)/.installed
 	$(NEWEST)/bin/ruff format .
 	$(NEWEST)/bin/ruff check --fix .
 
-bench: $(INSTALLED)
+bench: $(NEWEST)/.installed
 	$(NEWEST)/bin/python scripts/bench_judge.py
 
 # The task files are copied into lm-eval's own folder, so a change to them installs again.
 .venv/demo/.installed: $(SOURCES)
 	$(PYTHON) -m venv .venv/demo
-	.venv/demo/bin/pip install --quiet --disable-pip-version-check .
+	.venv/demo/bin/pip install --quiet --disable-pip-version-check --editable .
 	touch $@
 
-.venv/lm-eval-%/.installed: $(SOURCES)
-	$(PYTHON) -m venv .venv/lm-eval-$*
-	.venv/lm-eval-$*/bin/pip install --quiet --disable-pip-version-check "$(TORCH)"
-	.venv/lm-eval-$*/bin/pip install --quiet --disable-pip-version-check \
-	  "$(TORCH)" "lm_eval[api,hf]==$*" --editable ".[dev]"
+$(NEWEST)/.installed: $(SOURCES)
+	$(PYTHON) -m venv $(NEWEST)
+	$(NEWEST)/bin/pip install --quiet --disable-pip-version-check "$(TORCH)"
+	$(NEWEST)/bin/pip install --quiet --disable-pip-version-check \
+	  "$(TORCH)" "lm_eval[api,hf]==$(NEWEST:.venv/lm-eval-%=%)" --editable ".[dev]"
+	touch $@
+
+# The oldest lm-eval, with our tasks inside it, borrows all other packages from the newest one's
+# environment: torch alone is a gigabyte.
+$(OLDEST)/.installed: $(NEWEST)/.installed
+	$(PYTHON) -m venv $(OLDEST)
+	$(NEWEST)/bin/python -c 'import site; print(site.getsitepackages()[0])' \
+	  > $$($(OLDEST)/bin/python -c 'import site; print(site.getsitepackages()[0])')/borrowed.pth
+	$(OLDEST)/bin/pip install --quiet --disable-pip-version-check --no-deps --ignore-installed \
+	  "lm_eval==$(OLDEST:.venv/lm-eval-%=%)" --editable .
 	touch $@
 
 clean:

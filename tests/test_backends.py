@@ -6,13 +6,14 @@ are noise; templates, special tokens, stopping and context limits are not.
 
 import json
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from runs import command, environment, load_run, run
+from runs import environment, load_run, run
 from tiny_models import make_tiny_glm, make_tiny_llama
 
 from longwriter_eval.standin import JUDGE, StandIn
@@ -80,7 +81,7 @@ def served(models: dict[str, Path]) -> Iterator[str]:
     arguments = [str(models["llama"]), "--device", "cpu", "--dtype", "float32"]
     arguments += ["--host", "127.0.0.1", "--port", str(port)]
     process = subprocess.Popen(
-        command("transformers", "serve", *arguments),
+        [sys.executable, "-m", "transformers.cli.transformers", "serve", *arguments],
         env=environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
