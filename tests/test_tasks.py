@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import lm_eval.evaluator
 import lm_eval.tasks
 import pytest
 import yaml
@@ -51,6 +52,12 @@ class Author(LM):  # type: ignore[misc]
         raise NotImplementedError
 
     loglikelihood_rolling = loglikelihood
+
+
+@pytest.fixture(autouse=True)
+def _without_pip_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where torch is installed, lm-eval runs `pip list` for every evaluation: seconds."""
+    monkeypatch.setattr(lm_eval.evaluator, "add_env_info", lambda _: None)
 
 
 def manager(**metadata: Any) -> TaskManager:
