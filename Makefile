@@ -16,8 +16,8 @@ demo: .venv/demo/.installed
 	.venv/demo/bin/longwriter demo
 
 test: $(OLDEST)/.installed
-	$(OLDEST)/bin/python -m pytest -n 2 --dist loadfile
-	$(NEWEST)/bin/python -m pytest -n 2 --dist loadfile
+	$(OLDEST)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(NEWEST)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(OLDEST)/.installed
 	$(NEWEST)/bin/ruff format --check .
