@@ -29,7 +29,7 @@ MAX_TOKENS = 4096
 
 @dataclass(frozen=True)
 class Answer(Generic[_T]):
-    """What a usable reply was read as. Tokens are those of all asks, as the endpoint counts them."""
+    """What a usable reply was read as. Tokens are those of all asks, by the endpoint's count."""
 
     value: _T
     model: str

@@ -60,8 +60,9 @@ _META_CLOSING = re.compile(
 )
 _CLOSING_WINDOW = 400  # characters
 _ERROR = re.compile(
-    r"\A\W*(?:max tries|(?:internal |api |server |unknown |fatal )?error\b[:：\s]|internal server error|rate limit"
-    r"|request (?:timed out|failed)|connection (?:error|reset|refused)|traceback \(most recent"
+    r"\A\W*(?:max tries|(?:internal |api |server |unknown |fatal )?error\b[:：\s]"
+    r"|internal server error|rate limit|request (?:timed out|failed)"
+    r"|connection (?:error|reset|refused)|traceback \(most recent"
     r"|<!doctype html|<html\b|\{\s*[\"']?error[\"']?\s*:|bad gateway|service unavailable"
     r"|\d{3} (?:bad gateway|internal server error|service unavailable))",
     re.IGNORECASE,

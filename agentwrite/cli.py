@@ -217,7 +217,8 @@ def _report(tally: "Tally", options: argparse.Namespace) -> int:
     earlier = f" ({tally.skipped:,} were there already)" if tally.skipped else ""
     print(
         f"wrote {options.output / 'texts.jsonl'}: {tally.skipped + tally.finished:,} of "
-        f"{tally.instructions:,} texts{earlier}, {tally.words:,} words in {tally.sections:,} sections, "
+        f"{tally.instructions:,} texts{earlier}, {tally.words:,} words in {tally.sections:,} "
+        "sections, "
         f"{tally.prompt_tokens:,} prompt and {tally.completion_tokens:,} completion tokens",
         file=sys.stderr,
     )

@@ -34,7 +34,7 @@ _WINDOW = 40  # characters before a length in which "each" counts
 
 
 def narrow(text: str) -> str:
-    """`text` with full-width digits and punctuation in their ASCII form, character for character."""
+    """`text` with full-width digits and punctuation in ASCII, character for character."""
     return text.translate(_NARROW)
 
 

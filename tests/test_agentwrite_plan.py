@@ -151,7 +151,8 @@ HABITS = {
         ZWEI,
     ),
     "第一段": ("第一段：港口如何淤积（400字）\n第二段：疏浚的代价（约600字）", ZWEI),
-    "第 1 段 in bold": ("**第 1 段**：港口如何淤积（４００字）\n**第 2 段**：疏浚的代价（６００字左右）", ZWEI),
+    "第 1 段 in bold": ("**第 1 段**：港口如何淤积（４００字）\n"
+        "**第 2 段**：疏浚的代价（６００字左右）", ZWEI),
     "Chinese numbering": ("一、港口如何淤积（四百字）\n二、疏浚的代价（六百字）", ZWEI),
     "a Chinese preamble and fields": (
         "好的，以下是写作计划：\n\n段落一\n要点：港口如何淤积\n字数要求：400字\n\n"
@@ -219,7 +220,9 @@ def test_a_plan_of_chapters_is_read_by_its_chapters() -> None:
             id="51-steps",
         ),
         pytest.param(
-            "Paragraph 1 - Main Point: Mud - Word Count: 9000 words", "steps_too_long", id="one-step"
+            "Paragraph 1 - Main Point: Mud - Word Count: 9000 words",
+            "steps_too_long",
+            id="one-step",
         ),
     ],
 )  # fmt: skip
@@ -294,7 +297,7 @@ PIECES = st.sampled_from(
 @given(st.text() | st.lists(PIECES, max_size=60).map("".join), st.none() | st.integers(1, 10**6))
 def test_any_reply_is_a_plan_or_a_reason(reply: str, required: int | None) -> None:
     for level in ("Paragraph", "Chapter"):
-        found = read_plan(reply, required, level)  # type: ignore[arg-type]
+        found = read_plan(reply, required, level)
         if isinstance(found, Plan):
             assert all(step.point and step.words >= 1 for step in found.steps)
         else:
