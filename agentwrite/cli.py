@@ -5,6 +5,7 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -197,12 +198,21 @@ def _run(options: argparse.Namespace) -> int:
         found = estimate(options.instructions, options.output, settings, **choice)
         _print_estimate(found, settings)
         return 0
-    with tqdm(desc="Writing", unit="text", smoothing=0.05) as bar:
+    with ExitStack() as bars:
+        bar: Any = None
 
         def progress(tally: "Tally") -> None:
-            if not bar.total:
-                bar.total = tally.instructions
-                bar.initial = bar.n = tally.skipped
+            nonlocal bar
+            if bar is None:  # only now that the input is known to be good
+                bar = bars.enter_context(
+                    tqdm(
+                        desc="Writing",
+                        unit="text",
+                        total=tally.instructions,
+                        initial=tally.skipped,
+                        smoothing=0.05,
+                    )  # fmt: skip
+                )
             bar.set_postfix(
                 sections=tally.sections, words=tally.words, failed=tally.failed, refresh=False
             )
