@@ -204,14 +204,9 @@ def _run(options: argparse.Namespace) -> int:
         def progress(tally: "Tally") -> None:
             nonlocal bar
             if bar is None:  # only now that the input is known to be good
+                total, done = tally.instructions, tally.skipped
                 bar = bars.enter_context(
-                    tqdm(
-                        desc="Writing",
-                        unit="text",
-                        total=tally.instructions,
-                        initial=tally.skipped,
-                        smoothing=0.05,
-                    )  # fmt: skip
+                    tqdm(desc="Writing", unit="text", total=total, initial=done)
                 )
             bar.set_postfix(
                 sections=tally.sections, words=tally.words, failed=tally.failed, refresh=False
