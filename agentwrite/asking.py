@@ -1,12 +1,13 @@
 """Asking a model until its reply can be used; every finished call is in the store."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from agentwrite.clean import is_error_text
 from agentwrite.errors import Rejected, WriteError
+from agentwrite.plan import Step
 from longwriter_eval.assets import sha256
 from longwriter_eval.diagnostics import is_refusal
 from longwriter_eval.llm import (
@@ -17,6 +18,7 @@ from longwriter_eval.llm import (
     NotAskedError,
     Reply,
     call_key,
+    for_each,
 )
 
 _T = TypeVar("_T")
@@ -136,3 +138,21 @@ def _fault(reply: Reply) -> Rejected | None:
     if reply.finish_reason == "length":
         return Rejected("cut", f"at {reply.completion_tokens or 'max_tokens'} tokens")
     return None
+
+
+async def all_at_once(steps: Sequence[Step], work: Callable[[Step], Awaitable[None]]) -> None:
+    """Run `work` on all steps. The first WriteError is raised when all have ended.
+
+    What is in flight is paid for: ending it at the first failure would lose it.
+    """
+    failures: list[WriteError] = []
+
+    async def work_on(step: Step) -> None:
+        try:
+            await work(step)
+        except WriteError as error:
+            failures.append(error)
+
+    await for_each(steps, work_on, len(steps))
+    if failures:
+        raise failures[0]

@@ -8,14 +8,15 @@
 Source: arXiv 2408.07055, section 3.1.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from agentwrite.asking import Answer, Asking
+from agentwrite.asking import Answer, Asking, all_at_once
 from agentwrite.clean import Cleaned, clean
 from agentwrite.errors import Rejected, WriteError
-from agentwrite.plan import ONE_PLAN, Level, Plan, Step, joined, read_plan
+from agentwrite.plan import Plan, Step
+from agentwrite.planning import Planner
 from agentwrite.prompts import Prompts
 from agentwrite.required import required_length
 from agentwrite.settings import Settings
@@ -23,7 +24,7 @@ from agentwrite.text import Instruction, Section, Text
 from agentwrite.text_so_far import TextSoFar, estimate_tokens
 from longwriter_eval.diagnostics import repetition
 from longwriter_eval.length import count_words
-from longwriter_eval.llm import Chat, ContextOverflowError, Store, for_each, run_async
+from longwriter_eval.llm import Chat, ContextOverflowError, Store, run_async
 
 _T = TypeVar("_T")
 
@@ -89,6 +90,7 @@ class Writer:
             max_tokens=settings.max_tokens,
             scope=scope,
         )
+        self._planner = Planner(self._asking, self.prompts)
 
     async def write(
         self, instruction: Instruction, progress: Progress | None = None, turn: int = 0
@@ -97,7 +99,7 @@ class Writer:
         if (instruction.required or 0) > MOST_WORDS:
             raise WriteError("too_long", f"more than {MOST_WORDS} words are asked for", "plan")
         job = _Job(instruction, turn, progress or (lambda _section, _plan: None))
-        plan = await self._plan(job)
+        plan = await self._planner.plan(instruction, turn, job.planning)
         so_far = TextSoFar(plan)
         write = self._write_parallel if self.settings.parallel else self._write_serially
         sections = await write(job, so_far)
@@ -121,41 +123,6 @@ class Writer:
             sum(answer.completion_tokens for answer in answers),
         )
 
-    # Plan
-
-    async def _plan(self, job: _Job) -> Plan:
-        """One plan, or where that cannot hold the text, a plan of chapters and one of each."""
-        required = job.instruction.required
-        if (required or 0) <= ONE_PLAN:
-            return await self._ask_plan(job, "plan", "Paragraph", required, "plan")
-        chapters = await self._ask_plan(job, "chapters", "Chapter", required, "plan of chapters")
-        plans: dict[int, Plan] = {}
-
-        async def plan_chapter(chapter: Step) -> None:
-            plans[chapter.number] = await self._ask_plan(
-                job, "chapter", "Paragraph", chapter.words, f"plan of chapter {chapter.number}",
-                plan=chapters.text, step=chapter.line,
-            )  # fmt: skip
-
-        await _all(chapters.steps, plan_chapter)
-        return joined(chapters.steps, [plans[chapter.number] for chapter in chapters.steps])
-
-    async def _ask_plan(
-        self, job: _Job, name: str, level: Level, required: int | None, place: str, **texts: str
-    ) -> Plan:
-        length = f"{required} words" if required else "whatever the instruction needs"
-        prompt = self.prompts.render(name, inst=job.instruction.instruction, length=length, **texts)
-        try:
-            answer = await self._until(
-                job, prompt, lambda reply: read_plan(reply, required, level), place
-            )
-        except ContextOverflowError as error:
-            raise WriteError(error.reason, str(error), place) from error
-        job.planning.append(answer)
-        return answer.value
-
-    # Write
-
     async def _write_serially(self, job: _Job, so_far: TextSoFar) -> list[Section]:
         """Every step sees all text before it."""
         sections = []
@@ -175,7 +142,7 @@ class Writer:
             written[step.number] = section
             job.progress(section, so_far.plan)
 
-        await _all(so_far.plan.steps, write)
+        await all_at_once(so_far.plan.steps, write)
         sections = []
         for step in so_far.plan.steps:
             section = written[step.number].recleaned(so_far.text)
@@ -262,21 +229,3 @@ class Writer:
         return await self._asking.until(
             prompt, read, place=place, text_id=job.instruction.id, turn=job.turn
         )
-
-
-async def _all(steps: Sequence[Step], work: Callable[[Step], Awaitable[None]]) -> None:
-    """Run `work` on all steps at once. The first WriteError is raised when all have ended.
-
-    What is in flight is paid for: ending it at the first failure would lose it.
-    """
-    failures: list[WriteError] = []
-
-    async def work_on(step: Step) -> None:
-        try:
-            await work(step)
-        except WriteError as error:
-            failures.append(error)
-
-    await for_each(steps, work_on, len(steps))
-    if failures:
-        raise failures[0]
