@@ -4,11 +4,11 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 
-from agentwrite.required import CHINESE_NUMBER
+from agentwrite.required import CHINESE_NUMBER, NUMBER_WORD
 from longwriter_eval.length import count_words
 from longwriter_eval.special_tokens import strip_special_tokens
 
-_N = rf"(?:\d{{1,4}}|{CHINESE_NUMBER}{{1,4}})"
+_N = rf"(?:\d{{1,4}}|{CHINESE_NUMBER}{{1,4}}|{NUMBER_WORD})"
 _THINKING = re.compile(r"\A\s*<think>.*?</think>\s*", re.DOTALL)
 
 # "**Paragraph 3:** The harbour…": the identifier goes, the rest of the line stays. Only at the
@@ -37,13 +37,15 @@ _HERE_IT_IS = (
     r"[^\n]{0,60}"
 )
 _META_OPENING = re.compile(
-    r"\A\W*(?:"
+    r"\A[\s*_#>]*(?:"  # no quotation mark: somebody may say "Sure!" in the story
     # without "Sure!" before it, only a colon tells it from prose
     rf"{_POLITE}[^\n]{{0,20}}?[,.!:]\W*{_HERE_IT_IS}[:.…]\**|{_HERE_IT_IS}:\**"
-    rf"|{_POLITE}[,.!:][^\n]{{0,60}}"
+    rf"|{_POLITE}[,.!](?:[ \t]*(?:i(?:[’']ll| will| can|[’']d| would)|here|let)\b[^\n]{{0,60}})?"
     r"|(?:好的|当然|没问题|明白了|收到)[，。！,!：:]?"
-    r"(?:[^\n]{0,40}(?:段|部分|内容|续写|撰写|正文)[^\n]{0,20}[：:。！])?"
-    r"|(?:以下|下面|接下来)(?:是|将|为|我)[^\n]{0,40}(?:段|部分|内容|正文|续写|章节)[^\n]{0,20}[：:。]"
+    r"(?:[^\n]{0,40}(?:第.{1,4}段|段落|部分|内容|续写|撰写|正文)[^\n]{0,20}[：:。！])?"
+    r"|(?:以下|下面|接下来)(?:是|将|为)?(?:我|您|根据|按照|第|下一|续写|接续|正文|本|该|关于|这)"
+    r"[^\n]{0,40}[：:]"
+    r"|(?:以下|下面)(?:是|为)正文[^\n]{0,10}"
     r")[ \t]*(?:\n+|\Z)",
     re.IGNORECASE,
 )

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from agentwrite.errors import Rejected
-from agentwrite.required import CHINESE_NUMBER, narrow, number
+from agentwrite.required import CHINESE_NUMBER, NUMBER_WORD, narrow, number
 
 Level = Literal["Paragraph", "Chapter"]
 
@@ -115,12 +115,12 @@ def read_plan(
 
 
 # How a line may announce a step; patterns match the narrow form of a line without its markup.
-_N = rf"(?:[0-9]{{1,4}}|{CHINESE_NUMBER}{{1,4}}|[IVXivx]{{1,5}}\b)"
+_N = rf"(?:[0-9]{{1,4}}|{CHINESE_NUMBER}{{1,4}}|[IVX]{{1,5}}\b|{NUMBER_WORD})"
 _NAMES = {
     "paragraph": rf"(?:paragraph|subtask|step|段落|步骤)\s*\(?{_N}\)?|第\s*{_N}\s*(?:段落|段|步)",
     "section": rf"(?:section|小节)\s*\(?{_N}\)?|第\s*{_N}\s*(?:小节|节)",
     "chapter": rf"(?:chapter|part|章节|部分)\s*\(?{_N}\)?|第\s*{_N}\s*(?:章节|章|部分)",
-    "numbered": rf"\(?(?:[0-9]{{1,3}}|{CHINESE_NUMBER}{{1,3}})(?:[.、)]+|:)(?![0-9])",
+    "numbered": rf"\(?(?:[0-9]{{1,3}}|{CHINESE_NUMBER}{{1,3}}|[IVX]{{1,5}})(?:[.、)]+|:)(?![0-9])",
 }
 _HEADERS = {
     name: re.compile(rf"(?:{pattern})(?![0-9A-Za-z])[\s.:、,)\-|]*", re.IGNORECASE)

@@ -13,6 +13,7 @@ _ENGLISH_NUMBERS = {
     "nine": 9, "ten": 10, "twelve": 12, "fifteen": 15, "twenty": 20, "thirty": 30, "forty": 40,
     "fifty": 50,
 }  # fmt: skip
+NUMBER_WORD = rf"(?:{'|'.join(_ENGLISH_NUMBERS)})\b"
 
 _AMOUNT = (
     r"(?:(?<![\d.,])\d{1,3}(?:,\d{3})+|(?<![\d.,])\d{1,7}(?:\.\d{1,3})?)\s*(?:k\b|thousand\b|千|万)?"

@@ -93,6 +93,15 @@ HABITS = {
         TWO,
     ),
     "numbered": ("1. How harbours silt up (400 words)\n2. What dredging costs (600 words)", TWO),
+    "Roman numbers": (
+        "I. How harbours silt up (400 words)\nII. What dredging costs (600 words)",
+        TWO,
+    ),
+    "numbers as words": (
+        "Paragraph One: How harbours silt up (400 words)\n"
+        "Paragraph Two: What dredging costs (600 words)",
+        TWO,
+    ),
     "numbered with brackets": (
         "1) How harbours silt up - 400 words\n2) What dredging costs - 600 words", TWO,
     ),
