@@ -8,7 +8,8 @@ import asyncio
 import json
 import logging
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -30,6 +31,7 @@ _CONNECT_TIMEOUT = 30.0  # seconds until a host that does not answer at all coun
 # The openai library waits 0.5, 1, 2, 4, 8, 8 … seconds between tries, or as long as Retry-After
 # says, up to two minutes; ten retries ride out about a minute of a server that is down.
 _RETRIES = 10
+_REST = 60.0  # seconds that an endpoint which failed is asked last, where there are others
 
 # As OpenAI, vLLM, llama.cpp, Anthropic and their gateways word it.
 _OVERFLOW_SIGNS = (
@@ -106,6 +108,8 @@ class Store:
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder or cache_dir() / "calls"
+        # what to do where it cannot be written
+        self.advice = "free space there" if folder else "free space there, or set LONGWRITER_CACHE"
 
     def check(self) -> None:
         """Raise InputError unless calls can be written and read here."""
@@ -143,83 +147,110 @@ class Store:
         return self.folder / key[:2] / f"{key}.json"
 
 
+@dataclass
+class _Endpoint:
+    """One base URL, and whether it is worth asking."""
+
+    client: openai.AsyncOpenAI
+    vain: str | None = None  # why no further call to it is worth making
+    rests_until: float = 0.0  # on the monotonic clock
+
+    @property
+    def url(self) -> str:
+        return public_url(str(self.client.base_url))
+
+
 class Chat:
     """An OpenAI-compatible endpoint, with a store in front. Use as `async with Chat(...) as chat`.
 
     `api_key` never appears in a message, a reply or a file. `retries` bounds the openai library's
-    own retries on 408, 409, 429, 5xx, time-outs and dropped connections.
+    own retries on 408, 409, 429, 5xx, time-outs and dropped connections. Several base URLs serve
+    the same model and share the calls; where one fails, the next is asked.
     """
 
     def __init__(
         self,
         store: Store,
         *,
-        base_url: str | None,
+        base_url: str | Sequence[str] | None,
         api_key: str,
         retries: int = _RETRIES,
     ) -> None:
         self._store = store
         self._api_key = api_key
         self._vain: str | None = None  # why no further call is worth making
-        try:
-            self._client = openai.AsyncOpenAI(
-                base_url=base_url,
-                api_key=api_key,
-                max_retries=retries,
-                timeout=openai.Timeout(_TIMEOUT, connect=_CONNECT_TIMEOUT),
-            )
-            urlsplit(str(self._client.base_url)).port  # noqa: B018 - raises ValueError above 65535
-        except Exception as error:  # a malformed URL raises the HTTP library's own types
-            # the library's message may quote a password out of the URL
-            raise InputError(
-                f"cannot use {public_url(base_url or '')} as an endpoint "
-                f"({type(error).__name__}): it must be a URL like https://host/v1"
-            ) from error
+        urls = [base_url] if base_url is None or isinstance(base_url, str) else base_url
+        self._endpoints = [_Endpoint(_client(url, api_key, retries)) for url in urls or [None]]
 
     async def __aenter__(self) -> "Chat":
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        await self._client.close()
+        for endpoint in self._endpoints:
+            await endpoint.client.close()
+
+    @property
+    def is_vain(self) -> bool:
+        """Whether no further call will be made: every endpoint refuses, or the disk is full."""
+        return bool(self._vain)
 
     def kept(self, key: str) -> Reply | None:
         """The reply that the store has under `key`, or None."""
         return self._store.get(key)
 
-    async def ask(self, key: str, request: Mapping[str, Any]) -> Reply:
+    async def ask(self, key: str, request: Mapping[str, Any], *, turn: int = 0) -> Reply:
         """Make one chat completion call, and return once its reply is in the store under `key`.
 
-        `request` holds the call's own fields (model, messages, temperature, …). Raises CallError.
-        After an EndpointError or a store that cannot be written, no further call is made.
+        `request` holds the call's own fields (model, messages, temperature, …). `turn` chooses
+        among several endpoints: calls of one turn share the prefix cache of one server. Raises
+        CallError. After an EndpointError of every endpoint, or a store that cannot be written, no
+        further call is made.
         """
         if self._vain:
             raise NotAskedError(self._vain)
-        try:
-            reply = await self._call(request)
-        except EndpointError as error:
-            self._give_up(str(error))
-            raise
+        reply = await self._ask_in_turn(request, turn)
         try:
             await asyncio.to_thread(self._store.put, key, reply)
         except OSError as error:
             # The reply is paid for, so the caller gets it; further ones could not be kept.
-            self._give_up(
-                f"cannot write to {self._store.folder} ({error.strerror}): free space there, or "
-                "set LONGWRITER_CACHE"
+            self.give_up(
+                f"cannot write to {self._store.folder} ({error.strerror}): {self._store.advice}"
             )
         return reply
 
-    def _give_up(self, why: str) -> None:
+    def give_up(self, why: str) -> None:
         """Make no further call; say so once, though many calls in flight may find out."""
         if not self._vain:
             _log.error("no further call is made: %s", why)
         self._vain = why
 
-    async def _call(self, request: Mapping[str, Any]) -> Reply:
+    async def _ask_in_turn(self, request: Mapping[str, Any], turn: int) -> Reply:
+        """The reply of the first endpoint that gives one; those that just failed come last."""
+        first, now = turn % len(self._endpoints), time.monotonic()
+        in_turn = [*self._endpoints[first:], *self._endpoints[:first]]
+        failure: CallError | None = None
+        for endpoint in sorted(in_turn, key=lambda each: each.rests_until > now):
+            if endpoint.vain:
+                continue
+            try:
+                return await self._call(endpoint, request)
+            except (ContextOverflowError, RefusedError):
+                raise  # any other would say the same
+            except EndpointError as error:
+                failure, endpoint.vain = error, str(error)
+                if all(each.vain for each in self._endpoints):
+                    self.give_up(str(error))
+                    raise
+                _log.error("%s is not asked any more: %s", endpoint.url, error)
+            except CallError as error:
+                failure, endpoint.rests_until = error, time.monotonic() + _REST
+        raise failure or NotAskedError(self._vain or "no endpoint is left")
+
+    async def _call(self, endpoint: _Endpoint, request: Mapping[str, Any]) -> Reply:
         retries = 0
         while True:
             try:
-                raw = await self._client.chat.completions.with_raw_response.create(**request)
+                raw = await endpoint.client.chat.completions.with_raw_response.create(**request)
             except (openai.OpenAIError, ValueError) as error:
                 # "Connection error." alone does not tell a wrong host from a refused port
                 cause = f" ({error.__cause__})" if error.__cause__ else ""
@@ -234,10 +265,10 @@ class Chat:
                 )
             # Status 200 without a completion, such as a gateway's error page: the openai library
             # takes it for an answer, so the waiting and asking again is done here.
-            if retries >= self._client.max_retries:
+            if retries >= endpoint.client.max_retries:
                 kind = raw.headers.get("content-type", "no content type")
                 raise CallError(
-                    f"{public_url(str(self._client.base_url))} answered with {kind} instead of a "
+                    f"{endpoint.url} answered with {kind} instead of a "
                     "chat completion: is the base URL right (most end in /v1)?"
                 )
             await asyncio.sleep(min(0.5 * 2**retries, 8))
@@ -250,6 +281,25 @@ class Chat:
     def _scrub(self, message: str) -> str:
         """An error's message on one line, without the key."""
         return " ".join(self._kept_out(message).split())[:500]
+
+
+def _client(base_url: str | None, api_key: str, retries: int) -> openai.AsyncOpenAI:
+    """The openai library's client. Raises InputError for what is not a URL."""
+    try:
+        client = openai.AsyncOpenAI(
+            base_url=base_url,
+            api_key=api_key,
+            max_retries=retries,
+            timeout=openai.Timeout(_TIMEOUT, connect=_CONNECT_TIMEOUT),
+        )
+        urlsplit(str(client.base_url)).port  # noqa: B018 - raises ValueError above 65535
+    except Exception as error:  # a malformed URL raises the HTTP library's own types
+        # the library's message may quote a password out of the URL
+        raise InputError(
+            f"cannot use {public_url(base_url or '')} as an endpoint "
+            f"({type(error).__name__}): it must be a URL like https://host/v1"
+        ) from error
+    return client
 
 
 def _reply(raw: Any, retries: int) -> Reply | None:

@@ -1,8 +1,9 @@
 """A local OpenAI-compatible server that stands in for writer and judge. Its scores mean nothing.
 
 The demo, the tests and the benchmarks talk to it instead of to paid models. It writes word salad
-of roughly the required length and judges by rolling dice: a number that comes from it says that
-the plumbing works, and nothing about any model or any text.
+of roughly the required length, answers AgentWrite's prompts with a plan or the text of one step,
+and judges by rolling dice: a number that comes from it says that the plumbing works, and nothing
+about any model or any text.
 
     with StandIn(delay=0.5, faults=Faults(share=0.2)) as server:
         client = AsyncOpenAI(base_url=server.base_url, api_key="any")

@@ -1,4 +1,4 @@
-"""What the stand-in writes and how it judges: word salad and dice, the same for the same seed."""
+"""What the stand-in plans, writes and judges: word salad and dice, the same for the same seed."""
 
 import json
 import random
@@ -9,6 +9,12 @@ _KEYS = ("Relevance", "Accuracy", "Coherence", "Clarity", "Breadth and Depth", "
 _REQUIRED_LENGTH = re.compile(r"(\d[\d,]{0,9})\s*(?:-?\s*words?\b|个?字)", re.IGNORECASE)
 _SLOT = re.compile(r"{(\w+)}")
 _HAN = re.compile(r"[\u4e00-\u9fff]")
+# How a prompt shows the form of a plan, says how long the text is to be, and names one step of it.
+_PLAN_FORM = re.compile(r"^(Paragraph|Chapter) 1 - Main Point: \[", re.MULTILINE)
+_TOTAL = re.compile(r"^Total length: (\d+) words", re.MULTILINE)
+_STEP = re.compile(r"Main Point: (.*?) - Word Count: \d+ words")
+_STEP_WORDS = {"Paragraph": 400, "Chapter": 5_000}
+_MOST_STEPS = 50
 TOKEN = re.compile(r"[\u4e00-\u9fff]|[A-Za-z0-9]+")  # a 字 or a word; near enough to real tokens
 
 # A grammar: what a slot may become, separated by bars. The gap comes after every sentence.
@@ -42,21 +48,53 @@ def required_length(prompt: str) -> int:
 
 
 def write(prompt: str, dice: random.Random) -> str:
-    """Prose of 0.5 to 1.3 times the required length, and at most a sentence more."""
-    han = len(_HAN.findall(prompt))
-    language = _CHINESE if han > len(TOKEN.findall(prompt)) - han else _ENGLISH
-    grammar = {slot: choices.split("|") for slot, choices in language.items()}
+    """A plan where the prompt asks for one; else prose of 0.5 to 1.3 times the required length.
 
-    def fill(slot: str) -> str:
-        return _SLOT.sub(lambda inner: fill(inner[1]), dice.choice(grammar[slot]))
-
-    target = min(required_length(prompt), 50_000) * dice.uniform(0.5, 1.3)  # a typo has a limit
+    The text of one step of a plan is 0.8 to 1.2 times as long as the step says. Prose ends with a
+    whole sentence, so it is at most that much longer.
+    """
+    if form := _PLAN_FORM.search(prompt):
+        return _plan(prompt, form[1], dice)
+    steps = _STEP.findall(prompt)
+    grammar = _grammar(steps[-1] if steps else prompt)
+    least, most = (0.8, 1.2) if steps else (0.5, 1.3)
+    target = min(required_length(prompt), 50_000) * dice.uniform(least, most)  # a typo has a limit
     text, written = "", 0
     while written < target:
-        sentence = fill("sentence")
+        sentence = _fill("sentence", grammar, dice)
         written += len(TOKEN.findall(sentence))
-        text += sentence + fill("gap")
+        text += sentence + _fill("gap", grammar, dice)
     return text.rstrip()
+
+
+def _plan(prompt: str, label: str, dice: random.Random) -> str:
+    """A line for each step; the targets sum up to the length that the prompt asks for.
+
+    Where it names none as the total, that is the largest that it names, as in upstream's prompt.
+    """
+    total = _TOTAL.search(prompt)
+    named = [int(length.replace(",", "")) for length in _REQUIRED_LENGTH.findall(prompt)]
+    required = min(int(total[1]) if total else max(named, default=2_000), 1_000_000)
+    steps = min(max(1, round(required / _STEP_WORDS[label])), _MOST_STEPS)
+    # one character of Chinese can only come from the instruction: the prompts are in English
+    grammar = _grammar("字" if _HAN.search(prompt) else "")
+    lines = []
+    for number in range(1, steps + 1):
+        words = required // steps + (required % steps if number == steps else 0)
+        point = _fill("sentence", grammar, dice).rstrip(".。")
+        lines.append(f"{label} {number} - Main Point: {point} - Word Count: {words} words")
+    return "\n\n".join(lines)
+
+
+def _grammar(text: str) -> dict[str, list[str]]:
+    """The grammar of the language that most of `text` is in."""
+    han = len(_HAN.findall(text))
+    language = _CHINESE if han > len(TOKEN.findall(text)) - han else _ENGLISH
+    return {slot: choices.split("|") for slot, choices in language.items()}
+
+
+def _fill(slot: str, grammar: dict[str, list[str]], dice: random.Random) -> str:
+    return _SLOT.sub(lambda inner: _fill(inner[1], grammar, dice), dice.choice(grammar[slot]))
 
 
 def judge(dice: random.Random) -> str:

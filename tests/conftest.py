@@ -17,7 +17,7 @@ BESIDE = Path(__file__).parents[2] / "shared" / "upstream"
 def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
-            if name.startswith(("LONGWRITER_JUDGE_", "OPENAI_")):
+            if name.startswith(("LONGWRITER_JUDGE_", "OPENAI_", "AGENTWRITE_")):
                 patch.delenv(name)
         patch.setenv("LONGWRITER_CACHE", str(tmp_path_factory.mktemp("cache")))
         if "LONGWRITER_ASSETS" not in os.environ:

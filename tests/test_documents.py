@@ -1,5 +1,6 @@
 """README and CONTRIBUTING tell the truth: every path, option and command in them works."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 from runs import command, environment, run
 
+from agentwrite.cli import main as agentwrite_main
 from longwriter_eval.aggregation import MIN_COVERAGE
 from longwriter_eval.cli import main
 from longwriter_eval.harness import JudgedTask, RulerTask
@@ -15,7 +17,10 @@ from longwriter_eval.standin import JUDGE, WRITER, StandIn
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = {path.name: path.read_text(encoding="utf-8") for path in ROOT.glob("*.md")}
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
+    for path in (*ROOT.glob("*.md"), *ROOT.glob("agentwrite/*.md"))
+}
 COMMANDS = [
     line.partition("   #")[0].strip()
     for page in PAGES.values()
@@ -72,6 +77,45 @@ def test_longwriter_knows_every_command_and_option(
     assert all(word in printed for word in words if word.startswith("--"))
 
 
+@pytest.mark.parametrize("line", _starting_with("agentwrite"))
+def test_agentwrites_commands_run_as_they_stand(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = json.dumps({"instruction": "Write 900 words on tea."})
+    (tmp_path / "instructions.jsonl").write_text(rows, encoding="utf-8")
+    with StandIn() as server:
+        line = line.replace("$MODEL", WRITER).replace("$BASE_URL", server.base_url)
+        assert agentwrite_main(shlex.split(line)[1:]) == 0
+    assert (tmp_path / "lighthouses.md").exists() or (tmp_path / "runs/texts/texts.jsonl").exists()
+
+
+def test_the_three_lines_of_python_write_a_text(capsys: pytest.CaptureFixture[str]) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", PAGES["agentwrite/README.md"], re.DOTALL)
+    assert sum(map(bool, code.splitlines())) == 3
+    with StandIn() as server:
+        exec(code, {"MODEL": WRITER, "BASE_URL": server.base_url})
+    assert int(capsys.readouterr().out.split()[0]) > 10_000
+
+
+def test_agentwrites_readme_names_every_option_reason_and_rule(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    page = PAGES["agentwrite/README.md"]
+    for name in ("write", "run"):
+        with pytest.raises(SystemExit):
+            agentwrite_main([name, "--help"])
+        for option in set(re.findall(r"--[a-z-]+", capsys.readouterr().out)):
+            assert option in page or option in ("--help", "--output")
+    sources = "".join(
+        (ROOT / "agentwrite" / f"{name}.py").read_text(encoding="utf-8")
+        for name in ("asking", "clean", "plan", "write")
+    )
+    named = set(re.findall(r'(?:Rejected|apply)\(\s*"(\w+)"', sources))
+    assert len(named) > 15
+    assert not [name for name in named if f"`{name}`" not in page]
+
+
 @pytest.mark.parametrize("line", _starting_with("make"))
 def test_make_knows_every_target(line: str) -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
@@ -81,9 +125,11 @@ def test_make_knows_every_target(line: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_path_on_a_page_exists(page: str) -> None:
-    named = re.findall(r"`((?:longwriter_eval|scripts|tests|harness_tasks)/[^`\s]*)`", PAGES[page])
+    named = re.findall(
+        r"`((?:longwriter_eval|agentwrite|scripts|tests|harness_tasks)/[^`\s]*)`", PAGES[page]
+    )
     named += re.findall(r"\]\((?!http)([^)]+)\)", PAGES[page])
-    assert named or page == "CHANGELOG.md"
+    assert named or page in ("CHANGELOG.md", "agentwrite/README.md")
     assert not [path for path in named if not (ROOT / path).exists()]
 
 

@@ -22,6 +22,16 @@ def test_the_command_loads_nothing_heavy_before_it_knows_what_to_do() -> None:
     assert _loaded_by("longwriter_eval.cli") == []
 
 
+def test_agentwrites_command_loads_nothing_heavy_before_it_knows_what_to_do() -> None:
+    assert _loaded_by("agentwrite") == []
+    assert _loaded_by("agentwrite.cli") == []
+
+
+def test_writing_needs_neither_lm_eval_nor_torch() -> None:
+    heavy = {"torch", "transformers", "lm_eval", "datasets"}
+    assert not heavy.intersection(_loaded_by("agentwrite.run"))
+
+
 def test_judging_needs_neither_lm_eval_nor_torch() -> None:
     heavy = {"torch", "transformers", "lm_eval", "datasets"}
     assert not heavy.intersection(_loaded_by("longwriter_eval.judge"))

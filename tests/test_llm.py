@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from endpoint import KEY, Endpoint, ask, ask_all, completion, request
+from endpoint import KEY, Endpoint, ask, ask_all, completion, refusal, request
 
 from longwriter_eval import llm
 from longwriter_eval.errors import InputError
 from longwriter_eval.llm import (
+    CallError,
     Chat,
+    ContextOverflowError,
+    EndpointError,
+    NotAskedError,
     Reply,
     Store,
     call_key,
@@ -195,3 +199,61 @@ def test_ctrl_c_in_a_notebook_ends_the_calls(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(KeyboardInterrupt):
         asyncio.run(cell())
     assert ended == [True]
+
+
+# Several endpoints
+
+
+def share(urls: list[str], calls: int, retries: int = 0) -> list[Reply | CallError]:
+    async def run() -> list[Reply | CallError]:
+        outcomes: list[Reply | CallError] = []
+        async with Chat(Store(), base_url=urls, api_key=KEY, retries=retries) as chat:
+            for turn in range(calls):
+                asked = request(str(turn))
+                try:
+                    outcomes.append(await chat.ask(call_key(request=asked), asked, turn=turn))
+                except CallError as error:
+                    outcomes.append(error)
+        return outcomes
+
+    return run_async(run())
+
+
+def test_endpoints_share_the_calls_by_their_turn() -> None:
+    with Endpoint() as one, Endpoint() as other:
+        assert len(share([one.base_url, other.base_url], 6)) == 6
+    assert (one.requests, other.requests) == (3, 3)
+
+
+def test_an_endpoint_that_is_down_is_passed_over_and_then_asked_last() -> None:
+    with Endpoint(faults=Faults(1.0, ("500",))) as down, Endpoint() as up:
+        outcomes = share([down.base_url, up.base_url], 6)
+    assert all(isinstance(outcome, Reply) for outcome in outcomes)
+    assert (down.requests, up.requests) == (1, 6)
+
+
+def test_an_endpoint_that_refuses_every_call_is_not_asked_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with Endpoint(api_key="another") as wrong, Endpoint(api_key=KEY) as right:
+        outcomes = share([wrong.base_url, right.base_url], 4)
+    assert all(isinstance(outcome, Reply) for outcome in outcomes)
+    assert (wrong.requests, right.requests) == (1, 4)
+    assert f"{wrong.base_url}/ is not asked any more" in caplog.text
+    assert KEY not in caplog.text
+
+
+def test_when_every_endpoint_refuses_no_further_call_is_made() -> None:
+    with Endpoint(api_key="another") as one, Endpoint(api_key="other") as two:
+        first, *others = share([one.base_url, two.base_url], 3)
+    assert isinstance(first, EndpointError)
+    assert all(isinstance(other, NotAskedError) for other in others)
+    assert (one.requests, two.requests) == (1, 1)
+
+
+def test_what_every_endpoint_would_say_is_asked_once() -> None:
+    overflow = [refusal(400, "context_length_exceeded", "Too long.")]
+    with Endpoint(answers=overflow) as one, Endpoint() as two:
+        (outcome,) = share([one.base_url, two.base_url], 1)
+    assert isinstance(outcome, ContextOverflowError)
+    assert two.requests == 0

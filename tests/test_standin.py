@@ -144,6 +144,42 @@ def test_the_openai_client_reads_a_completion(server: StandIn) -> None:
     assert usage.total_tokens == usage.prompt_tokens + usage.completion_tokens > 100
 
 
+# The writer, asked as AgentWrite asks
+
+
+PLAN_FORM = "Paragraph 1 - Main Point: [detail] - Word Count: [e.g. 400 words]"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "label", "required"),
+    [
+        (f"Write 5,000 words on tea.\n\n{PLAN_FORM}\n\nOver 200 words each.", "Paragraph", 5000),
+        (f"Write 9000 words.\n{PLAN_FORM}\nTotal length: 3210 words", "Paragraph", 3210),
+        (PLAN_FORM.replace("Para", "Chap").replace("graph", "ter")
+         + "\nTotal length: 30000 words", "Chapter", 30_000),
+    ],
+    ids=["named-in-the-instruction", "named-as-the-total", "chapters"],
+)  # fmt: skip
+def test_a_plan_has_steps_that_add_up(
+    server: StandIn, prompt: str, label: str, required: int
+) -> None:
+    lines = text(server, prompt).split("\n\n")
+    targets = []
+    for number, line in enumerate(lines, 1):
+        assert line.startswith(f"{label} {number} - Main Point: ")
+        targets.append(int(line.rpartition("Word Count: ")[2].removesuffix(" words")))
+    assert sum(targets) == required
+    assert len(targets) > 1
+
+
+def test_a_step_is_written_at_its_length_and_in_its_language(server: StandIn) -> None:
+    for point, full_stop in (("Tides", "."), ("潮汐", "。")):
+        step = f"Paragraph 2 - Main Point: {point} - Word Count: 500 words"
+        prose = text(server, f"Write 9000 words of English.\n\nNow write {step}")
+        assert 400 <= count_words(prose) <= 650
+        assert prose.endswith(full_stop)
+
+
 # The judge
 
 

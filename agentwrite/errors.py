@@ -1,0 +1,23 @@
+"""Why a model's reply cannot be used, and why a text was not written."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A reply that cannot be used: `reason` is one word to count by, `detail` is for a person."""
+
+    reason: str
+    detail: str = ""
+
+
+class WriteError(Exception):
+    """A text that was not written, with the reason and the place where it ended.
+
+    Finished calls are in the store: writing the same text again pays only for what is missing.
+    `is_vain` says that every further text would end alike, as with a wrong key.
+    """
+
+    def __init__(self, reason: str, detail: str, place: str, *, is_vain: bool = False) -> None:
+        super().__init__(f"{place}: {reason} ({detail})" if detail else f"{place}: {reason}")
+        self.reason, self.detail, self.place, self.is_vain = reason, detail, place, is_vain

@@ -1,0 +1,198 @@
+"""Many texts: bounded in calls and memory, resumable, every failure with its reason."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from agentwrite.errors import WriteError
+from agentwrite.folder import RunFolder, read_rows
+from agentwrite.instructions import check_instructions, read_instructions
+from agentwrite.plan import ONE_PLAN, Plan
+from agentwrite.prompts import Prompts
+from agentwrite.settings import Settings
+from agentwrite.text import Instruction, Section, Text
+from agentwrite.write import Writer
+from longwriter_eval.assets import sha256
+from longwriter_eval.errors import InputError
+from longwriter_eval.llm import for_each, run_async
+
+
+@dataclass
+class Tally:
+    """What a run has done so far. Words and tokens are of this run's texts and sections."""
+
+    instructions: int
+    skipped: int  # finished by an earlier run
+    finished: int = 0
+    failed: int = 0
+    sections: int = 0
+    words: int = 0
+    planned: int = 0  # texts whose length the plan decided, since nothing named one
+    folded: int = 0  # texts whose beginning the last steps saw only as a summary
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)  # of failures
+    cleaned: Counter[str] = field(default_factory=Counter)  # by rule
+    rejected: Counter[str] = field(default_factory=Counter)  # replies asked for again, by reason
+    stopped: str = ""  # why the rest was not tried, as with a wrong key
+
+    @property
+    def missing(self) -> int:
+        """Instructions that have no text."""
+        return self.instructions - self.skipped - self.finished
+
+    def add(self, text: Text) -> None:
+        """Count a finished text."""
+        self.finished += 1
+        self.planned += text.instruction.required is None
+        self.folded += text.folded > 0
+        self.prompt_tokens += text.prompt_tokens
+        self.completion_tokens += text.completion_tokens
+        self.cleaned += text.cleaned
+        self.rejected += text.rejected
+
+
+def run(
+    path: Path,
+    output: Path,
+    settings: Settings,
+    *,
+    limit: int | None = None,
+    default_length: int | None = None,
+    progress: Callable[[Tally], None] = lambda _tally: None,
+) -> Tally:
+    """Write a text for every instruction in `path` that has none in `output` yet.
+
+    `progress` is called after every section and every text. Raises InputError for input, folder
+    or endpoint that cannot be used.
+    """
+    wanted = check_instructions(path, limit)
+    with RunFolder(output, _in_common(settings)) as folder:
+        folder.check_finished(wanted)
+        tally = Tally(len(wanted), sum(id in folder.finished for id in wanted))
+        todo = (
+            instruction
+            for instruction in read_instructions(path, limit, default_length)
+            if instruction.id not in folder.finished
+        )
+        run_async(_write_all(todo, folder, settings, tally, progress))
+        folder.settle()
+    return tally
+
+
+async def _write_all(
+    todo: Iterator[Instruction],
+    folder: RunFolder,
+    settings: Settings,
+    tally: Tally,
+    progress: Callable[[Tally], None],
+) -> None:
+    async with settings.chat(folder.store) as chat:
+        # no scope: the folder is this run's own, and a server may come back at another address
+        writer = Writer(chat, settings)
+
+        def on_section(section: Section, _plan: Plan) -> None:
+            tally.sections += 1
+            tally.words += section.words
+            progress(tally)
+
+        def numbered() -> Iterator[tuple[int, Instruction]]:
+            for turn, instruction in enumerate(todo):
+                if chat.is_vain:
+                    return
+                yield turn, instruction
+
+        async def work(item: tuple[int, Instruction]) -> None:
+            turn, instruction = item
+            try:
+                text = await writer.write(instruction, on_section, turn)
+            except WriteError as error:
+                if error.is_vain:  # says nothing about this instruction
+                    tally.stopped = tally.stopped or error.detail
+                    return
+                with stopping_where_full():
+                    folder.add_failure(instruction, error)
+                    tally.failed += 1
+                    tally.reasons[error.reason] += 1
+            else:
+                with stopping_where_full():
+                    folder.add(text)
+                    tally.add(text)
+            progress(tally)
+
+        @contextmanager
+        def stopping_where_full() -> Iterator[None]:
+            try:
+                yield
+            except OSError as error:
+                tally.stopped = f"cannot write to {folder.path} ({error.strerror})"
+                chat.give_up(tally.stopped)
+
+        progress(tally)
+        await for_each(numbered(), work, settings.concurrency)
+    if tally.stopped and not tally.sections:
+        raise InputError(f"{settings.model} at {settings.where}: {tally.stopped}")
+
+
+def _in_common(settings: Settings) -> dict[str, object]:
+    """What all texts of a folder share; another model, say, belongs in another folder."""
+    prompts = Prompts.load(settings.prompts)
+    return {
+        "model": settings.model,
+        "parallel": settings.parallel,
+        "prompts": prompts.name,
+        "prompts_sha256": prompts.sha256,
+        "context": settings.context,
+        "temperature": settings.temperature,
+        "max_tokens": settings.max_tokens,
+    }
+
+
+@dataclass
+class Estimate:
+    """What writing would call, roughly: sections of 500 words, English tokens, no reply in vain."""
+
+    texts: int = 0
+    without_length: int = 0
+    calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    def add(self, instruction: Instruction, *, parallel: bool) -> None:
+        """Count one text; one without a length counts as 5,000 words."""
+        words = instruction.required or 5_000
+        steps = max(1, round(words / 500))
+        chapters = round(words / 5_000) if words > ONE_PLAN else 0
+        plan = 50 * steps  # tokens: a line for each step
+        asked = len(instruction.instruction) // 3
+        text = words * 4 // 3
+        self.texts += 1
+        self.without_length += instruction.required is None
+        self.calls += 1 + chapters + steps
+        self.prompt_tokens += (1 + chapters + steps) * (asked + 300) + steps * plan
+        self.prompt_tokens += 0 if parallel else text * (steps - 1) // 2
+        self.completion_tokens += plan + text
+
+
+def estimate(
+    path: Path,
+    output: Path,
+    settings: Settings,
+    *,
+    limit: int | None = None,
+    default_length: int | None = None,
+) -> Estimate:
+    """What `run` would call; no call is made and nothing is written."""
+    check_instructions(path, limit)
+    finished = _finished(output)
+    found = Estimate()
+    for instruction in read_instructions(path, limit, default_length):
+        if finished.get(instruction.id) != sha256(instruction.instruction):
+            found.add(instruction, parallel=settings.parallel)
+    return found
+
+
+def _finished(output: Path) -> dict[str, str]:
+    return {str(row["id"]): sha256(row["instruction"]) for row in read_rows(output / "texts.jsonl")}
