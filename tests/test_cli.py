@@ -37,6 +37,14 @@ def test_assets_shows_the_state_of_every_file(
     assert "longwriter assets --fetch" in printed
 
 
+def test_a_reader_who_has_seen_enough_is_no_error() -> None:
+    piped = f"{shlex.join(command('longwriter', 'assets'))} | true"
+    ended = subprocess.run(
+        ["bash", "-c", piped], env=environment(), capture_output=True, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
 @pytest.mark.usefixtures("upstream")
 def test_assets_is_content_with_the_official_files(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["assets"]) == 0
