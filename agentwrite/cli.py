@@ -1,7 +1,6 @@
 """The `agentwrite` command."""
 
 import argparse
-import shlex
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from longwriter_eval.command import run_command
 from longwriter_eval.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,18 +18,7 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code: 0 done, 1 something is missing, 2 bad input."""
-    given = sys.argv[1:] if arguments is None else list(arguments)
-    options = _parser().parse_args(given)
-    options.again = shlex.join(["agentwrite", *given])
-    try:
-        code: int = options.run(options)
-        return code
-    except (InputError, OSError) as error:
-        print(f"agentwrite: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"\nagentwrite: stopped; to go on: {options.again}", file=sys.stderr)
-        return 130
+    return run_command(_parser(), arguments)
 
 
 def _parser() -> argparse.ArgumentParser:

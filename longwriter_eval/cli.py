@@ -1,13 +1,11 @@
 """The `longwriter` command."""
 
 import argparse
-import os
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from longwriter_eval.errors import InputError
+from longwriter_eval.command import run_command
 
 # Settings of the judge, as options of `longwriter score`.
 _JUDGE_OPTIONS = {
@@ -21,21 +19,7 @@ _JUDGE_OPTIONS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code: 0 done, 1 something is missing, 2 bad input."""
-    given = sys.argv[1:] if arguments is None else list(arguments)
-    options = _parser().parse_args(given)
-    options.given = given
-    try:
-        code: int = options.run(options)
-        return code
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except (InputError, OSError) as error:
-        print(f"longwriter: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("longwriter: stopped; run the same command again to go on", file=sys.stderr)
-        return 130
+    return run_command(_parser(), arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -110,7 +94,7 @@ def _score(options: argparse.Namespace) -> int:
         )
         print(
             f"{scored.missing.total()} of {scored.verdicts} verdicts are missing ({reasons}); to "
-            f"ask again: {shlex.join(['longwriter', *options.given])}",
+            f"ask again: {options.again}",
             file=sys.stderr,
         )
         return 1

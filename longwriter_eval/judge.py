@@ -98,10 +98,10 @@ class Judge:
                 continue
             if entry["call"] != self._call_key(item, repeat, entry["asks"]):
                 continue
-            kept = list(self._kept(item, repeat))
-            if not any(_read(Verdict(repeat), reply).scores for reply in kept):
+            if not self._has_verdict(item, repeat):
+                asks = len(list(self._kept(item, repeat)))
                 self._store.put(
-                    self._call_key(item, repeat, len(kept) + 1),
+                    self._call_key(item, repeat, asks + 1),
                     Reply(
                         text=entry["raw"],
                         model=entry["model"],
@@ -114,10 +114,10 @@ class Judge:
 
     def has_verdicts(self, item: Item) -> bool:
         """Whether the store holds a readable verdict for every repeat."""
-        return all(
-            any(_read(Verdict(repeat), reply).scores for reply in self._kept(item, repeat))
-            for repeat in range(self.settings.repeats)
-        )
+        return all(self._has_verdict(item, repeat) for repeat in range(self.settings.repeats))
+
+    def _has_verdict(self, item: Item, repeat: int) -> bool:
+        return any(_read(Verdict(repeat), reply).scores for reply in self._kept(item, repeat))
 
     def _kept(self, item: Item, repeat: int) -> Iterator[Reply]:
         """The replies that the store has, in the order in which they were asked for."""
