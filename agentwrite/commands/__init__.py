@@ -1,0 +1,1 @@
+"""The commands of `agentwrite`, one file each. Importing one loads nothing heavy."""

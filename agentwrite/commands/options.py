@@ -1,0 +1,82 @@
+"""What the commands share: options that name who is asked, and lines of the summary."""
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agentwrite.run import Estimate
+    from agentwrite.settings import Settings
+
+
+def add_endpoint_options(command: argparse.ArgumentParser) -> None:
+    """Options of every command that asks a model."""
+    command.add_argument(
+        "--base-url", action="append", default=[], metavar="URL",
+        help="OpenAI-compatible endpoint (…/v1); given more than once, they share the load",
+    )  # fmt: skip
+    command.add_argument("--model", required=True, help="the model's name at its endpoint")
+    command.add_argument(
+        "--concurrency", type=positive, default=32, metavar="N",
+        help="calls in flight (default: 32)",
+    )  # fmt: skip
+    command.add_argument(
+        "--dry-run", action="store_true", help="say what it would call, and call nothing"
+    )
+
+
+def add_writing_options(command: argparse.ArgumentParser) -> None:
+    """Options of the commands that plan and write."""
+    command.add_argument(
+        "--parallel", action="store_true",
+        help="write all steps at once, without the text so far: faster, less coherent",
+    )  # fmt: skip
+    command.add_argument(
+        "--prompts", default="longwriter", metavar="NAME",
+        help="longwriter (ours, the default), official (the paper's), or a folder",
+    )  # fmt: skip
+    command.add_argument(
+        "--context", type=positive, metavar="TOKENS",
+        help="what the model takes, prompt and answer; beyond it, the oldest text is summed up",
+    )  # fmt: skip
+
+
+def positive(text: str) -> int:
+    """A whole number from 1, as an option's type."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1, not {text!r}")
+    return int(text)
+
+
+def writing_settings(options: argparse.Namespace) -> "Settings":
+    """Checked settings of a command that plans and writes. Raises InputError."""
+    from agentwrite.settings import Settings
+
+    return Settings.resolve(
+        model=options.model,
+        base_urls=tuple(options.base_url),
+        concurrency=options.concurrency,
+        parallel=options.parallel,
+        prompts=options.prompts,
+        context=options.context,
+    )
+
+
+def print_counts(what: str, counts: Mapping[str, int]) -> None:
+    """One line of the summary: what, and how often each."""
+    if counts:
+        listed = ", ".join(f"{name} {n:,}" for name, n in Counter(counts).most_common())
+        print(f"{what}: {listed}", file=sys.stderr)
+
+
+def print_estimate(found: "Estimate", settings: "Settings") -> None:
+    """What `--dry-run` says."""
+    print(
+        f"would ask {settings.model} at {settings.where} for {found.texts:,} texts: about "
+        f"{found.calls:,} calls, {found.prompt_tokens:,} prompt and "
+        f"{found.completion_tokens:,} completion tokens"
+    )
+    if found.without_length:
+        print(f"{found.without_length:,} name no length and count as 5,000 words")

@@ -1,0 +1,1 @@
+"""The commands of `longwriter`, one file each. Importing one loads nothing heavy."""
