@@ -15,10 +15,9 @@ def unknown_keys(recipe: Mapping[str, Any]) -> list[str]:
     where one of them, or axolotl, is not installed.
     """
     from axolotl.integrations.base import load_plugin
-    from axolotl.integrations.config import merge_input_args
     from axolotl.utils.schemas.config import AxolotlInputConfig
 
-    schemas: list[type[BaseModel]] = [AxolotlInputConfig, merge_input_args()[1]]
+    schemas: list[type[BaseModel]] = [AxolotlInputConfig]
     for name in recipe.get("plugins") or []:
         if arguments := load_plugin(name).get_input_args():
             module, _, kind = arguments.rpartition(".")
