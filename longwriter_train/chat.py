@@ -19,7 +19,9 @@ from typing import Any
 IGNORED = -100  # the label of a token that carries no loss
 
 Message = Mapping[str, str]
-Render = Callable[[Sequence[Message], bool], str]  # messages, and whether the answer's header follows
+Render = Callable[
+    [Sequence[Message], bool], str
+]  # messages, and whether the answer's header follows
 
 
 @dataclass(frozen=True)

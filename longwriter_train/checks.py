@@ -71,11 +71,18 @@ class ChecksPlugin(BasePlugin):  # type: ignore[misc]
             _refuse(str(error))
         cfg.dataset_prepared_path = str(prepared / _digest(_contents(cfg)))
 
+    def pre_model_load(self, cfg: Any) -> None:
+        """Let several processes without a GPU train, as for a trial of a launch line."""
+        if cfg.device == "cpu" and cfg.world_size > 1:
+            cfg.device_map = {"": "cpu"}  # axolotl gives each the GPU of its number
+
 
 def _use_right_rows(entry: Any, cfg: Any, folder: Path) -> None:
     """Point a recipe's data set to a copy of its right rows, made by the first process to come."""
     settings = {**entry, "rl": cfg.rl, "benchmark_check": cfg.benchmark_check}
-    copy = folder / f"{_digest([json.dumps(settings, sort_keys=True, default=str).encode()])}.parquet"
+    copy = (
+        folder / f"{_digest([json.dumps(settings, sort_keys=True, default=str).encode()])}.parquet"
+    )
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(copy.with_suffix(".lock")):
         if not copy.exists():

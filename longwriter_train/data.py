@@ -40,7 +40,9 @@ def problem(row: Any, dpo: bool) -> str | None:
             if not isinstance(message, Mapping) or not isinstance(message.get("content"), str):
                 return "has a message without text as its `content`"
             if message.get("role") not in ROLES:
-                return f"has a message of the role {message.get('role')!r}, not of {', '.join(ROLES)}"
+                return (
+                    f"has a message of the role {message.get('role')!r}, not of {', '.join(ROLES)}"
+                )
         if messages[-1]["role"] != "assistant":
             return "does not end with an answer of the role assistant"
         if not any(message["role"] == "user" for message in messages):
@@ -134,7 +136,7 @@ def _inspect(row: Mapping[str, Any], dpo: bool, index: PromptIndex) -> dict[str,
 
 
 def _lines(path: Path) -> Iterator[tuple[int, Any]]:
-    """Line number and row of a JSONL file, blank lines left out; for a broken line, what is wrong."""
+    """Number and row of each line that is not blank; for a broken one, what is wrong."""
     try:
         with path.open(encoding="utf-8") as file:
             for number, line in enumerate(file, 1):

@@ -34,7 +34,7 @@ _MUST_BE = {
 }
 
 
-class TokenLogProbs(torch.autograd.Function):
+class TokenLogProbs(torch.autograd.Function):  # type: ignore[misc]
     """The log-probabilities of given tokens under a linear head, without its logits in memory.
 
     `hidden` (tokens × width), `weight` (vocabulary × width), `tokens` (tokens) give float32
@@ -55,9 +55,7 @@ class TokenLogProbs(torch.autograd.Function):
         )
 
     @staticmethod
-    def backward(
-        ctx: Any, grad: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor | None, None]:
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None, None]:
         """d log p(token) / d logits is onehot − softmax."""
         hidden, weight, tokens = ctx.saved_tensors
         of_hidden = torch.empty_like(hidden)
@@ -196,7 +194,7 @@ class ChunkedDPOTrainer(AxolotlDPOTrainer):  # type: ignore[misc]
         return -F.logsigmoid(margin).mean()
 
     def prediction_step(
-        self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: Any = None
+        self, model: Any, inputs: Any, *_: Any, **__: Any
     ) -> tuple[torch.Tensor, None, None]:
         """The loss of an evaluation batch; there are no logits."""
         with torch.no_grad(), self.compute_loss_context_manager():

@@ -1,12 +1,12 @@
-"""Tiny random chat models for tests that must run a whole generation on a CPU.
+"""Tiny random chat models, for whole trainings and generations on a CPU.
 
 The weights are noise, so the answers are noise too. Everything around them is as in the two
 families the benchmark is run with: the architecture, the special tokens, a chat template, a
 tokenizer that adds its own prefix and several end tokens in the generation config. That is where
 a model backend and a long-generation task can disagree, and it costs nothing to test.
 
-torch and transformers are imported inside the functions, so that a test module can import this
-one in an environment without them and skip.
+torch and transformers are imported inside the functions, so that what imports this module can do
+without them.
 """
 
 from __future__ import annotations
@@ -143,7 +143,8 @@ def _train(special_tokens: tuple[str, ...]) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
+    make_trainer: Any = trainers.BpeTrainer  # typed in some releases of tokenizers only
+    trainer = make_trainer(
         vocab_size=VOCAB_SIZE,
         special_tokens=list(special_tokens),
         # All 256 bytes, so that any text can be encoded and nothing is unknown.

@@ -140,7 +140,9 @@ def settings(folder: Path, *entries: Any, **more: Any) -> Any:
     from axolotl.utils.dict import DictDefault
 
     prepared = str(folder / "prepared")
-    return DictDefault({**RECIPE, "dataset_prepared_path": prepared, "datasets": [*entries], **more})
+    return DictDefault(
+        {**RECIPE, "dataset_prepared_path": prepared, "datasets": [*entries], **more}
+    )
 
 
 def test_training_ends_with_one_line_where_a_file_is_wrong(

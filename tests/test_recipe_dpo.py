@@ -51,8 +51,16 @@ def trainers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     tokenizer = AutoTokenizer.from_pretrained(path)
     pairs = Dataset.from_list(
         [
-            {"prompt": "Write.", "chosen": "The sea is calm.<|eot_id|>", "rejected": "No<|eot_id|>"},
-            {"prompt": "Go on, please.", "chosen": "Yes<|eot_id|>", "rejected": "海很平静<|eot_id|>"},
+            {
+                "prompt": "Write.",
+                "chosen": "The sea is calm.<|eot_id|>",
+                "rejected": "No<|eot_id|>",
+            },
+            {
+                "prompt": "Go on, please.",
+                "chosen": "Yes<|eot_id|>",
+                "rejected": "海很平静<|eot_id|>",
+            },
         ]
     )
     made = {}

@@ -1,6 +1,5 @@
-"""What carries loss: the assistant's text, whole, and the token that ends its turn. Nothing else."""
+"""What carries loss: the assistant's text, whole, and its end-of-turn token. Nothing else."""
 
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 

@@ -22,7 +22,13 @@ ONE_GPU = {"deepspeed", "gradient_accumulation_steps", "optimizer", "optim_args"
 LORA = {key for recipe in RECIPES.values() for key in recipe if key.startswith("lora_")} | {
     "adapter", "learning_rate", "gradient_checkpointing_kwargs",
 }  # fmt: skip
-FAMILY = {"base_model", "overrides_of_model_config", "chat_template_jinja", "eot_tokens", "special_tokens"}
+FAMILY = {
+    "base_model",
+    "overrides_of_model_config",
+    "chat_template_jinja",
+    "eot_tokens",
+    "special_tokens",
+}
 MAY_DIFFER = {
     ("sft", "sft_offload"): {"deepspeed"},
     ("sft", "sft_1gpu"): ONE_GPU,
