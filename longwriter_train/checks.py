@@ -70,11 +70,8 @@ class ChecksPlugin(BasePlugin):  # type: ignore[misc]
         except InputError as error:
             _refuse(str(error))
         cfg.dataset_prepared_path = str(prepared / _digest(_contents(cfg)))
-
-    def pre_model_load(self, cfg: Any) -> None:
-        """Let several processes without a GPU train, as for a trial of a launch line."""
         if cfg.device == "cpu" and cfg.world_size > 1:
-            cfg.device_map = {"": "cpu"}  # axolotl gives each the GPU of its number
+            cfg.device_map = {"": "cpu"}  # axolotl names the GPU of each process's number
 
 
 def _use_right_rows(entry: Any, cfg: Any, folder: Path) -> None:
