@@ -18,6 +18,8 @@ from tiny_models import make_tiny_glm, make_tiny_llama
 
 from longwriter_eval.standin import JUDGE, StandIn
 
+pytestmark = pytest.mark.lm_eval
+
 pytest.importorskip("torch", reason="needs the hf extra")
 
 MAKERS = {"llama": make_tiny_llama, "glm": make_tiny_glm}
@@ -52,7 +54,7 @@ def hf(model: Path, judge: StandIn, output: Path, *more: str) -> list[str]:
 def test_hf_generates_and_is_judged(
     models: dict[str, Path], judge: StandIn, tmp_path: Path, name: str
 ) -> None:
-    ended = run("lm_eval", *hf(models[name], judge, tmp_path, "--gen_kwargs", SHORT))
+    ended = run("quick_lm_eval", *hf(models[name], judge, tmp_path, "--gen_kwargs", SHORT))
     assert ended.code == 0, ended.out
     found = load_run(tmp_path)
     assert len(found.samples) == 12
@@ -67,7 +69,7 @@ def test_hf_generates_and_is_judged(
 def test_hf_with_a_context_too_short_is_told_a_length_that_fits(
     models: dict[str, Path], judge: StandIn, tmp_path: Path
 ) -> None:
-    ended = run("lm_eval", *hf(models["llama"], judge, tmp_path))  # asks for 32768 of 2048
+    ended = run("quick_lm_eval", *hf(models["llama"], judge, tmp_path))  # asks for 32768 of 2048
     assert ended.code == 2, ended.out
     assert "Traceback" not in ended.out
     assert "do not fit the model's context of 2048 tokens" in ended.out
@@ -106,7 +108,7 @@ def test_transformers_serve_answers_lm_eval(
     served: str, models: dict[str, Path], judge: StandIn, tmp_path: Path
 ) -> None:
     ended = run(
-        "lm_eval", "run", "--model", "local-chat-completions",
+        "quick_lm_eval", "run", "--model", "local-chat-completions",
         "--model_args", f"model={models['llama']},base_url={served}/chat/completions",
         "--gen_kwargs", '{"max_gen_toks": 48, "stop": null}',  # it cannot take an empty list
         "--tasks", "longwrite_demo", "--apply_chat_template", "--limit", "4",
