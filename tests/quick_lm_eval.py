@@ -4,6 +4,7 @@ Reading the thousands of tasks that come with lm-eval takes it ten seconds a sta
 is the command itself; tests/test_tasks.py and tests/test_documents.py start it as users do.
 """
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,4 +21,5 @@ def _index_ours(self: Any, *arguments: Any, **options: Any) -> None:
 
 if __name__ == "__main__":
     lm_eval.tasks.TaskManager.__init__ = _index_ours
+    sys.argv[0] = "lm_eval"
     cli_evaluate()

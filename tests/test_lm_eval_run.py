@@ -165,7 +165,9 @@ def test_a_judge_that_cannot_be_used_stops_the_run_before_the_first_token(
     before = server.stats().calls.get(WRITER, 0)
     arguments = lm_eval_arguments(server, server, tmp_path / "out", "longwrite_demo")
     given = json.loads(arguments.pop()) | metadata
-    ended = run("quick_lm_eval", *arguments, json.dumps(given), **{"OPENAI_API_KEY": KEY, **settings})
+    ended = run(
+        "quick_lm_eval", *arguments, json.dumps(given), **{"OPENAI_API_KEY": KEY, **settings}
+    )
     assert ended.code == 2, ended.out
     assert "Traceback" not in ended.out
     (line,) = [line for line in ended.out.splitlines() if line.startswith("longwriter: error:")]
