@@ -72,8 +72,8 @@ def required_length(instruction: str) -> int | None:
         if low < high and re.fullmatch(r"[0-9.,]+", found["low"].strip()) and low * 100 < high:
             low *= high / (number(re.sub(r"[^0-9.,]", "", found["high"])) or 1)  # 2 to 3k, 2-3万
         lengths.append(round((low + high) / 2))
-    if not lengths and (found := _UNITLESS.search(text)):
-        lengths = [round(number(found["amount"]) or 0)]
+    if not lengths and (bare := _UNITLESS.search(text)):
+        lengths = [round(number(bare["amount"]) or 0)]
     return max(lengths, default=None) or None
 
 

@@ -5,15 +5,12 @@ are noise; templates, special tokens, stopping and context limits are not.
 """
 
 import json
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from runs import environment, load_run, run
+from runs import load_run, run
+from serving import transformers_serve
 from tiny_models import make_tiny_glm, make_tiny_llama
 
 from longwriter_eval.standin import JUDGE, StandIn
@@ -78,30 +75,8 @@ def test_hf_with_a_context_too_short_is_told_a_length_that_fits(
 @pytest.fixture(scope="module")
 def served(models: dict[str, Path]) -> Iterator[str]:
     """The base URL of `transformers serve` with the tiny Llama."""
-    with StandIn() as free:  # a port that was free a moment ago
-        port = free.port
-    arguments = [str(models["llama"]), "--device", "cpu", "--dtype", "float32"]
-    arguments += ["--host", "127.0.0.1", "--port", str(port)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "transformers.cli.transformers", "serve", *arguments],
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
-                break
-            except OSError:
-                assert process.poll() is None
-                assert time.monotonic() < deadline
-                time.sleep(0.5)
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        process.terminate()
-        process.wait(30)
+    with transformers_serve(models["llama"]) as base_url:
+        yield base_url
 
 
 def test_transformers_serve_answers_lm_eval(
