@@ -11,7 +11,7 @@ from agentwrite.errors import Rejected
 TEMPERATURE = 0.5  # asked again, a reply that cannot be read has to come out otherwise
 MAX_TOKENS = 1024
 
-_THINKING = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
+_THINKING = re.compile(r"\A\s*<think>.*?(?:</think>|\Z)", re.DOTALL)
 # The longest come first: 不是 is no 是. A form repeated ("yes or no") is no answer.
 _WORD = r"(不需要|不是|不用|需要|是|否|yes|no)(?![a-z])(?!\W{0,3}or\b)(?!\W{0,2}(?:否|不是))"
 _ANSWER = re.compile(

@@ -12,7 +12,7 @@ the source again from its beginning, and asks only what was never answered.
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -138,20 +138,25 @@ async def _decide(rows: Iterator[Row], log: Log, settings: Settings, progress: P
                 text, place = row.candidate.instruction, f"row {row.number}"
                 return await screener.ask(text, place, row.number)
 
+        unreadable: InputError | None = None
         try:
-            async for row in _from_thread(rows):
-                task = None if row.turned_away else asyncio.create_task(ask(row))
-                waiting.append((row, task))
-                asks += task is not None
-                while waiting and (
-                    _is_settled(waiting[0][1])
-                    or asks >= _AHEAD * settings.concurrency
-                    or len(waiting) >= _WAITING
-                ):
-                    asks -= await _log_next(waiting, log)
-                progress(log.selection)
-                if log.is_over:
+            while not log.is_over and not unreadable:
+                batch, unreadable = await asyncio.to_thread(_next_batch, rows)
+                if not batch:
                     break
+                for row in batch:
+                    is_wanted = not (row.turned_away or log.selection.has_enough(row.language))
+                    task = asyncio.create_task(ask(row)) if is_wanted else None
+                    waiting.append((row, task))
+                    asks += is_wanted
+                    await asyncio.sleep(0)  # what is in the store is known now: no need to ask on
+                    while waiting and (
+                        _is_settled(waiting[0][1])
+                        or asks >= _AHEAD * settings.concurrency
+                        or len(waiting) >= _WAITING
+                    ):
+                        asks -= await _log_next(waiting, log)
+                progress(log.selection)
             while waiting and not log.is_over:
                 await _log_next(waiting, log)
                 progress(log.selection)
@@ -162,6 +167,8 @@ async def _decide(rows: Iterator[Row], log: Log, settings: Settings, progress: P
                 if not is_over:
                     task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+    if unreadable and not log.is_over:  # where enough was chosen before it, it does not matter
+        raise unreadable
     if log.selection.stopped and not log.selection.asked:
         raise InputError(f"{settings.model} at {settings.where}: {log.selection.stopped}")
 
@@ -196,11 +203,15 @@ def _screener(chat: Chat, settings: Settings) -> Screener:
     )
 
 
-async def _from_thread(rows: Iterator[Row]) -> AsyncIterator[Row]:
-    """The rows; while a source is waited for, the calls in flight go on."""
-    while batch := await asyncio.to_thread(lambda: list(islice(rows, _BATCH))):
-        for row in batch:
-            yield row
+def _next_batch(rows: Iterator[Row]) -> tuple[list[Row], InputError | None]:
+    """Some rows, and what ended them early. Read in a thread: meanwhile, calls in flight go on."""
+    batch: list[Row] = []
+    try:
+        for row in islice(rows, _BATCH):
+            batch.append(row)  # one by one: what was read before an error stays
+    except InputError as error:
+        return batch, error
+    return batch, None
 
 
 @dataclass

@@ -64,7 +64,8 @@ def _select(options: argparse.Namespace) -> int:
                 bar = bars.enter_context(
                     tqdm(desc="Selecting", unit="row", total=selection.total, mininterval=0.5)
                 )
-            bar.set_postfix(asked=selection.asked, **selection.chosen, refresh=False)
+            counts = {"asked": selection.asked, **selection.chosen}
+            bar.set_postfix({name: f"{n:,}" for name, n in counts.items()}, refresh=False)
             bar.update(selection.read - bar.n)
 
         selection = select(
