@@ -27,6 +27,8 @@ Kind = Literal["instructions", "texts", "sft", "dpo"]
 # Upper bounds of the histogram, in words.
 _BOUNDS = (500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000)
 
+_MOST = 10**9  # words; more are a mistake
+
 
 @dataclass(frozen=True)
 class Distribution:
@@ -81,7 +83,7 @@ class _Count:
     prices: list[float | None] = field(default_factory=list)
 
     def length(self, name: str, words: object) -> None:
-        if type(words) is int and 0 <= words < 2**63:
+        if type(words) is int:
             self.lengths.setdefault(name, array("q")).append(words)
 
     def number(self, name: str, value: object) -> None:
@@ -94,7 +96,7 @@ class _Count:
 
     def rules(self, name: str, value: object) -> None:
         if isinstance(value, Mapping):
-            numbers = {str(rule): n for rule, n in value.items() if isinstance(n, int)}
+            numbers = {str(rule): n for rule, n in value.items() if isinstance(n, int) and n > 0}
             self.counts.setdefault(name, Counter()).update(numbers)
 
 
@@ -163,14 +165,14 @@ def _read_common(row: Mapping[str, Any], count: _Count) -> None:
 
 def _read_instruction(row: Mapping[str, Any], count: _Count) -> None:
     text = row.get("instruction", row.get("prompt"))
-    length = row.get("length", row.get("required"))
+    length = _length(row.get("length", row.get("required")))
     count.length("required", length or required_length(text or ""))
     count.name("languages", row.get("language") or main_language(text or ""))
 
 
 def _read_text(row: Mapping[str, Any], count: _Count) -> None:
     _read_answer(row["text"], row.get("required"), count)
-    models = [model for model in row.get("models") or () if isinstance(model, str)]
+    models = row["models"] if isinstance(row.get("models"), list) else []
     for model in models:
         count.name("models", model)
     count.rules("cleaned", row.get("cleaned"))
@@ -181,7 +183,7 @@ def _read_text(row: Mapping[str, Any], count: _Count) -> None:
     )
     count.tokens.update(prompt=prompt, completion=completion)
     # a text that several models wrote does not say whose tokens were whose
-    count.prices.append(cost(models[0], prompt, completion) if len(models) == 1 else None)
+    count.prices.append(cost(str(models[0]), prompt, completion) if len(models) == 1 else None)
 
 
 def _read_sft(row: Mapping[str, Any], count: _Count) -> None:
@@ -201,10 +203,14 @@ def _read_answer(text: str, required: object, count: _Count) -> None:
     words = count_words(text)
     count.length("words", words)
     count.name("languages", main_language(text))
-    if type(required) is int and required > 0:
+    if required := _length(required):
         count.length("required", required)
         count.number("produced", words / required)
         count.number("length_score", length_score(required, words))
+
+
+def _length(value: object) -> int | None:
+    return value if type(value) is int and 0 < value <= _MOST else None
 
 
 _READERS: dict[Kind, Callable[[Mapping[str, Any], _Count], None]] = {

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from hub import Hub
 from model import WRITER, Model
-from runs import command, environment
+from runs import command, environment, run
 
 from agentwrite.cli import main
 from agentwrite.instructions import read_instructions
@@ -205,6 +206,34 @@ def test_parquet_and_folders_are_read_like_jsonl(tmp_path: Path) -> None:
     select(str(folder / "1.parquet"), tmp_path / "file.jsonl")
     assert [row["instruction"] for row in rows_of(tmp_path / "folder.jsonl")] == TEXTS[:40]
     assert [row["instruction"] for row in rows_of(tmp_path / "file.jsonl")] == TEXTS[30:40]
+
+
+def test_a_hub_dataset_is_streamed_and_only_as_far_as_needed(tmp_path: Path) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    card = (
+        "---\ndataset_info:\n  splits:\n  - name: train\n    num_examples: 60\n    num_bytes: 1\n"
+        "configs:\n- config_name: default\n  data_files:\n  - split: train\n"
+        "    path: data/train-*\n---\n"
+    )
+    files = {"README.md": card.encode()}
+    for part in range(3):  # of 20 rows each
+        turns = [[{"role": "user", "content": text}] for text in TEXTS[part * 20 :][:20]]
+        table, buffer = pyarrow.table({"conversation": turns}), pyarrow.BufferOutputStream()
+        parquet.write_table(table, buffer)
+        files[f"data/train-{part:05}-of-00003.parquet"] = buffer.getvalue().to_pybytes()
+    output = tmp_path / "o.jsonl"
+    with Hub("owner/chats", files) as hub:
+        ended = run("agentwrite", "select", "owner/chats", "-o", str(output), "--rules-only",
+                    "--quota", "en=15", HF_ENDPOINT=hub.url, HF_HOME=str(tmp_path / "hf"),
+                    HF_HUB_OFFLINE="0", HF_DATASETS_OFFLINE="0")  # fmt: skip
+    assert ended.code == 0, ended.out
+    rows = rows_of(output)
+    assert [row["instruction"] for row in rows] == TEXTS[0:30:2]
+    assert rows[-1]["selection"]["source"] == "owner/chats"
+    assert "/60 " in ended.out  # the card says how many rows there are
+    assert {name for name in hub.fetched if name.startswith("data")} == set(list(files)[1:3])
 
 
 def test_limit_counts_rows_read(tmp_path: Path) -> None:
