@@ -92,8 +92,10 @@ class TurnedAway:
 
 
 class Rules:
-    """The rules, in the order in which they are applied. Those on duplicates remember: about 1 KB
-    for each instruction that came so far, and nothing for the others.
+    """The rules, in the order in which they are applied.
+
+    Those on duplicates remember about 1.3 KB of each instruction that comes so far, and nothing of
+    the others (scripts/bench_select.py).
     """
 
     def __init__(self, benchmarks: Mapping[str, str]) -> None:
