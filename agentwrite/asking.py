@@ -120,8 +120,7 @@ class Asking:
     def _request(self, prompt: str) -> dict[str, Any]:
         return {
             "model": self.model,
-            # half a surrogate pair cannot be sent; "?" takes its place
-            "messages": [{"role": "user", "content": prompt.encode("utf-8", "replace").decode()}],
+            "messages": [{"role": "user", "content": prompt}],
             "temperature": self.temperature,
             "max_tokens": self.max_tokens,
         }

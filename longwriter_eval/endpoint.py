@@ -23,8 +23,9 @@ from longwriter_eval.errors import InputError
 from longwriter_eval.special_tokens import encodable
 
 _OPENAI = "https://api.openai.com/v1"
-# Seconds for one reply: a section of 4,096 tokens from a slow server takes minutes.
-_TIMEOUT = 600.0
+# Seconds for a reply of up to so many tokens: from a slow server it takes minutes. Longer replies
+# have longer.
+_TIMEOUT, _TIMEOUT_TOKENS = 600.0, 4_096
 _CONNECT_TIMEOUT = 30.0  # seconds until a host that does not answer at all counts as down
 # uvicorn, and so vLLM, hangs up after 5 idle seconds: a call sent just then would be lost.
 _KEEP_ALIVE = 4.0  # seconds
@@ -105,7 +106,7 @@ class Endpoint:
     """One base URL, None for OpenAI's own.
 
     A user and password in the URL are sent in the place of the key. Proxies are those that the
-    environment names. Raises InputError for what is not a URL.
+    environment names. Raises InputError for what is not a URL, or not a key.
     """
 
     def __init__(self, base_url: str | None, api_key: str, retries: int) -> None:
@@ -113,6 +114,8 @@ class Endpoint:
         self.url = public_url(base_url)
         if self.url == NOT_A_URL:  # it may hold a password, so it is not shown
             raise InputError("cannot use the endpoint: it must be a URL like https://host/v1")
+        if not api_key.isprintable():
+            raise InputError(f"the key for {self.url} has a line break, or the like, in it")
         parts = urlsplit(base_url)
         user, _, host = parts.netloc.rpartition("@")
         path = f"{parts.path.rstrip('/')}/chat/completions"
@@ -138,8 +141,12 @@ class Endpoint:
         """
         # half a surrogate pair cannot be sent; "?" takes its place
         body = json.dumps(request, ensure_ascii=False).encode("utf-8", "replace")
+        tokens = max(request.get("max_tokens") or 0, _TIMEOUT_TOKENS)
+        timeout = aiohttp.ClientTimeout(
+            None, _CONNECT_TIMEOUT, sock_read=_TIMEOUT * tokens / _TIMEOUT_TOKENS
+        )
         for retries in itertools.count():
-            outcome = await self._try(session, body, retries)
+            outcome = await self._try(session, body, timeout, retries)
             if isinstance(outcome, Reply):
                 return outcome
             if retries >= self._retries or not outcome.may_pass:
@@ -149,7 +156,11 @@ class Endpoint:
         raise AssertionError  # count() has no end
 
     async def _try(
-        self, session: aiohttp.ClientSession, body: bytes, retries: int
+        self,
+        session: aiohttp.ClientSession,
+        body: bytes,
+        timeout: aiohttp.ClientTimeout,
+        retries: int,
     ) -> Reply | _Failure:
         try:
             async with session.post(
@@ -157,10 +168,10 @@ class Endpoint:
                 data=body,
                 headers=self._headers,
                 proxy=self._proxy,
-                timeout=aiohttp.ClientTimeout(None, _CONNECT_TIMEOUT, sock_read=_TIMEOUT),
+                timeout=timeout,
             ) as response:
                 answer, status, headers = await response.read(), response.status, response.headers
-        except ValueError as error:  # a key that is no header, a proxy that is no URL
+        except ValueError as error:  # a proxy that is no URL
             return _Failure(EndpointError(self._scrubbed(f"{error}")), may_pass=False)
         except (aiohttp.ClientError, OSError) as error:
             what = f"Connection error: {error or type(error).__name__}"

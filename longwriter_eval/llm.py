@@ -40,6 +40,7 @@ __all__ = [
     "RefusedError",
     "Reply",
     "Store",
+    "Usage",
     "call_key",
     "for_each",
     "public_url",
@@ -107,6 +108,21 @@ class Store:
 
 
 @dataclass
+class Usage:
+    """Calls that were made, and so paid for, with their tokens by the endpoint's count."""
+
+    calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    def add(self, reply: Reply) -> None:
+        """Count a call."""
+        self.calls += 1
+        self.prompt_tokens += reply.prompt_tokens or 0
+        self.completion_tokens += reply.completion_tokens or 0
+
+
+@dataclass
 class _Turn:
     """An endpoint, and whether it is worth asking."""
 
@@ -132,6 +148,7 @@ class Chat:
         retries: int = _RETRIES,
     ) -> None:
         self._store = store
+        self.usage = Usage()
         self._vain: str | None = None  # why no further call is worth making
         urls = [base_url] if base_url is None or isinstance(base_url, str) else base_url
         self._turns = [_Turn(Endpoint(url, api_key, retries)) for url in urls or [None]]
@@ -163,6 +180,7 @@ class Chat:
         if self._vain:
             raise NotAskedError(self._vain)
         reply = await self._ask_in_turn(request, turn)
+        self.usage.add(reply)
         try:
             await asyncio.to_thread(self._store.put, key, reply)
         except OSError as error:
