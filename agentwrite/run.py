@@ -16,12 +16,12 @@ from agentwrite.text import Instruction, Section, Text
 from agentwrite.write import Writer
 from longwriter_eval.assets import sha256
 from longwriter_eval.errors import InputError
-from longwriter_eval.llm import for_each, run_async
+from longwriter_eval.llm import Usage, for_each, run_async
 
 
 @dataclass
 class Tally:
-    """What a run has done so far. Words and tokens are of this run's texts and sections."""
+    """What a run has done so far. Words are those of this run's sections."""
 
     instructions: int
     skipped: int  # finished by an earlier run
@@ -31,8 +31,8 @@ class Tally:
     words: int = 0
     planned: int = 0  # texts whose length the plan decided, since nothing named one
     folded: int = 0  # texts whose beginning the last steps saw only as a summary
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    written: float = 0.0  # texts, counting those that are begun by their share of the plan
+    usage: Usage = field(default_factory=Usage)  # calls of this run; what was stored is not among
     reasons: Counter[str] = field(default_factory=Counter)  # of failures
     cleaned: Counter[str] = field(default_factory=Counter)  # by rule
     rejected: Counter[str] = field(default_factory=Counter)  # replies asked for again, by reason
@@ -48,8 +48,6 @@ class Tally:
         self.finished += 1
         self.planned += text.instruction.required is None
         self.folded += text.folded > 0
-        self.prompt_tokens += text.prompt_tokens
-        self.completion_tokens += text.completion_tokens
         self.cleaned += text.cleaned
         self.rejected += text.rejected
 
@@ -93,8 +91,11 @@ async def _write_all(
         # no scope: the folder is this run's own, and a server may come back at another address
         writer = Writer(chat, settings)
 
-        def on_section(section: Section, _plan: Plan) -> None:
+        tally.usage = chat.usage
+
+        def on_section(section: Section, plan: Plan) -> None:
             tally.sections += 1
+            tally.written += 1 / len(plan.steps)
             tally.words += section.words
             progress(tally)
 

@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from agentwrite.run import Estimate
@@ -71,12 +71,34 @@ def print_counts(what: str, counts: Mapping[str, int]) -> None:
         print(f"{what}: {listed}", file=sys.stderr)
 
 
+class Tokens(Protocol):
+    """What counts tokens."""
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of what was sent."""
+
+    @property
+    def completion_tokens(self) -> int:
+        """Tokens of what came back."""
+
+
+def tokens(model: str, spent: Tokens) -> str:
+    """Tokens, and what they cost by the model's list price, where it has one."""
+    from longwriter_eval.prices import cost, money
+
+    price = money(cost(model, spent.prompt_tokens, spent.completion_tokens))
+    return (
+        f"{spent.prompt_tokens:,} prompt and {spent.completion_tokens:,} completion tokens"
+        f"{price and f', {price}'}"
+    )
+
+
 def print_estimate(found: "Estimate", settings: "Settings") -> None:
     """What `--dry-run` says."""
     print(
         f"would ask {settings.model} at {settings.where} for {found.texts:,} texts: about "
-        f"{found.calls:,} calls, {found.prompt_tokens:,} prompt and "
-        f"{found.completion_tokens:,} completion tokens"
+        f"{found.calls:,} calls, {tokens(settings.model, found)}"
     )
     if found.without_length:
         print(f"{found.without_length:,} name no length and count as 5,000 words")
