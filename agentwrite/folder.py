@@ -92,7 +92,7 @@ class RunFolder:
         last = {str(row["id"]): row for row in read_rows(self.failures)}
         left = [row for id, row in last.items() if id not in self.finished]
         if left:
-            write_atomically(self.failures, b"".join(map(_line, left)))
+            write_atomically(self.failures, b"".join(map(as_line, left)))
         else:
             self.failures.unlink(missing_ok=True)
         return len(left)
@@ -140,7 +140,8 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
             yield row
 
 
-def _line(row: Mapping[str, Any]) -> bytes:
+def as_line(row: Mapping[str, Any]) -> bytes:
+    """A row of a JSONL file."""
     # half a surrogate pair in a text must not lose it
     return (json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
 
@@ -149,7 +150,7 @@ def _append(path: Path, row: Mapping[str, Any]) -> None:
     with path.open("ab") as file:
         start = file.tell()
         try:
-            file.write(_line(row))
+            file.write(as_line(row))
             # not forced to disk: after a power cut, the text is put together anew from its calls
             file.flush()
         except OSError:
