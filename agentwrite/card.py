@@ -3,45 +3,27 @@
 import json
 import statistics
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
+from agentwrite.histogram import draw_lengths
 from agentwrite.mix import Mixed, beside
-from agentwrite.sft import Sft, settings_record
 from longwriter_eval.assets import write_atomically
 
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 _LOADED = {"sft": "`type: chat_template`", "dpo": "`rl: dpo` and `type: chat_template.default`"}
 
 
-def write_sft_card(built: Sft) -> Path:
-    """Write the card of an SFT file; returns its path."""
-    runs = {
-        f"{source}, {name}": value
-        for source, settings in built.runs.items()
-        for name, value in settings.items()
-    }
-    return write_card(
-        built.mixed,
-        "sft",
-        {**settings_record(built), **runs},
-        [
-            ("Cleaned away, by rule", dict(built.cleaned)),
-            ("No length was required", {"texts": built.without_length}),
-        ],
-        picture=True,
-    )
-
-
 def write_card(
     mixed: Mixed,
     stage: str,
     settings: Mapping[str, Any],
-    counts: Iterable[tuple[str, Mapping[str, int]]] = (),
-    *,
-    picture: bool = False,
-) -> Path:
-    """Write the card of a file of rows; returns its path. It says nothing of the day or place."""
+    counts: Mapping[str, Mapping[str, int]],
+) -> None:
+    """Write the card of a file of rows, and its picture. It says nothing of the day or place.
+
+    `counts` are further tables, by their heading. Raises OSError.
+    """
+    draw_lengths(beside(mixed.output, ".png"), mixed.words)
     path, data = beside(mixed.output, ".md"), mixed.output.name
     total = mixed.taken.total()
     lines = [
@@ -82,19 +64,18 @@ def write_card(
             for language in sorted(mixed.words)
         ],
     )
-    if picture:
+    if mixed.ours:
         lines += [f"![Rows by length in words]({beside(mixed.output, '.png').name})", ""]
     lines += _table("Models", ("model", "rows"), _ordered(mixed.models))
     lines += _table("Left out", ("rule", "rows"), _ordered(mixed.rejected))
     lines += _table("General rows left out", ("reason", "rows"), _ordered(mixed.unusable))
-    for what, found in counts:
+    for what, found in counts.items():
         lines += _table(what, ("", "times"), _ordered(found))
     lines += ["## Benchmark prompts", "", _overlap(mixed), ""]
     lines += _table(
         "Settings", ("setting", "value"), [(name, _said(settings[name])) for name in settings]
     )
     write_atomically(path, "\n".join(lines).encode("utf-8", "backslashreplace"))
-    return path
 
 
 def _overlap(mixed: Mixed) -> str:

@@ -49,7 +49,7 @@ def draw_lengths(path: Path, words: Mapping[str, Sequence[int]]) -> None:
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel("words (Chinese: characters)")
-    axes.set_ylabel("texts")
+    axes.set_ylabel("rows")
     if shown:
         figure.legend(loc="outside upper left", ncols=2, frameon=False)
     picture = io.BytesIO()

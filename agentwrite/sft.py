@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from agentwrite.card import write_card
 from agentwrite.clean import clean
 from agentwrite.folder import read_rows
 from agentwrite.general import conversation
@@ -25,7 +26,7 @@ from longwriter_eval.assets import sha256
 from longwriter_eval.errors import InputError
 from longwriter_eval.length import count_words, main_language
 
-WHOLE_SET = ("duplicate", "benchmark")  # rules that look beyond the text
+DUPLICATE = "duplicate"  # the rule that looks beyond the text
 
 
 @dataclass
@@ -39,6 +40,16 @@ class Sft:
     cleaned: Counter[str] = field(default_factory=Counter)  # rule of agentwrite.clean -> times
     without_length: int = 0  # rows in the file of which no length was required
     runs: dict[str, dict[str, Any]] = field(default_factory=dict)  # source -> its settings
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that the file depends on but the texts."""
+        own = {**asdict(self.limits), "without": sorted(self.without), "seed": self.seed}
+        return own | {
+            f"{source}, {name}": value
+            for source, settings in self.runs.items()
+            for name, value in settings.items()
+        }
 
     @property
     def ours(self) -> int:
@@ -59,19 +70,21 @@ def sft(
     without: frozenset[str] = frozenset(),
     general: General | None = None,
     seed: int = 42,
+    check: bool = True,
     progress: Progress = lambda _what: None,
 ) -> Sft:
-    """Write `output` from the texts of run folders, and what is left out beside it.
+    """Write `output` from the texts of run folders; beside it what is left out, a card, a picture.
 
-    The same input and seed give the same bytes. Rules in `without` are not applied. Raises
-    InputError for input that cannot be used, and OSError, as for a full disk.
+    Rules in `without` are not applied; `check` leaves out what holds a benchmark's prompt. The
+    same input and seed give the same bytes. Raises InputError for input that cannot be used, and
+    OSError, as for a full disk.
     """
-    if unknown := without - {*RULES, *WHOLE_SET}:
+    if unknown := without - {*RULES, DUPLICATE}:
         raise InputError(
-            f"no rule {', '.join(sorted(unknown))}: the rules are {', '.join([*RULES, *WHOLE_SET])}"
+            f"no rule {', '.join(sorted(unknown))}: the rules are {', '.join([*RULES, DUPLICATE])}"
         )
     sources = _sources(folders)
-    with Mix(output, seed=seed, check="benchmark" not in without) as mix:
+    with Mix(output, seed=seed, check=check) as mix:
         built = Sft(mix.mixed, limits or Limits(), without, seed)
         seen: set[bytes] = set()
         for source, path in sources.items():
@@ -80,6 +93,11 @@ def sft(
                 _add(mix, built, source, row, seen)
                 progress("texts")
         mix.write(general, _general_columns, progress)
+    counts = {
+        "Cleaned away, by rule": built.cleaned,
+        "No length was required": {"texts": built.without_length},
+    }
+    write_card(built.mixed, "sft", built.settings, counts)
     return built
 
 
@@ -125,8 +143,8 @@ def _add(mix: Mix, built: Sft, source: str, row: dict[str, Any], seen: set[bytes
     rule, detail = "", ""
     if found := fault(text, built.limits, built.without):
         rule, detail = found.reason, found.detail
-    elif "duplicate" not in built.without and (twin := _is_known(text, seen)):
-        rule, detail = "duplicate", twin
+    elif DUPLICATE not in built.without and (twin := _is_known(text, seen)):
+        rule, detail = DUPLICATE, twin
     elif prompt := mix.overlap(text.instruction):
         rule, detail = "benchmark", prompt
     if rule:
@@ -176,8 +194,3 @@ def _general_columns(row: Mapping[str, Any]) -> dict[str, Any]:
 def _encodable(text: str) -> str:
     """Half a surrogate pair becomes "?": no loader would read the file."""
     return text.encode("utf-8", "replace").decode()
-
-
-def settings_record(built: Sft) -> dict[str, Any]:
-    """The settings that made the file, for its card."""
-    return {**asdict(built.limits), "without": sorted(built.without), "seed": built.seed}

@@ -27,8 +27,9 @@ class Limits:
 
     32,000 words are the most in LongWriter-6k (arXiv 2408.07055, section 4.1); what asks for its
     least, 2,000, may come out shorter by a quarter. 32,768 tokens of prompt and answer are what
-    the paper trained with (by our estimate, since every model has its own tokens); S_l of 80 is the bound of arXiv 2410.10210; a tenth of the words in repeated runs of
-    ten is that of arXiv 2112.11446, table A1.
+    the paper trained with; ours are an estimate, since every model has its own. S_l of 80 is the
+    bound of arXiv 2410.10210; a tenth of the words in repeated runs of ten is that of
+    arXiv 2112.11446, table A1.
     """
 
     min_words: int = 1_500

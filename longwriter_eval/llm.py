@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 # Seconds for one reply: a section of 4,096 tokens from a slow server takes minutes.
-_TIMEOUT = 600.0
+_TIMEOUT, _TIMEOUT_TOKENS = 600.0, 4_096
 _CONNECT_TIMEOUT = 30.0  # seconds until a host that does not answer at all counts as down
 # The openai library waits 0.5, 1, 2, 4, 8, 8 … seconds between tries, or as long as Retry-After
 # says, up to two minutes; ten retries ride out about a minute of a server that is down.
@@ -340,6 +340,12 @@ def _translated(error: Exception, message: str) -> CallError:
     # bad key, no credit, forbidden, unknown model or path, not an API
     vain = error.status_code in (401, 402, 403, 404, 405)
     return EndpointError(message) if vain else CallError(message)
+
+
+def reply_timeout(max_tokens: int) -> openai.Timeout:
+    """How long to wait for a reply of so many tokens, as a request's `timeout`."""
+    seconds = _TIMEOUT * max(1.0, max_tokens / _TIMEOUT_TOKENS)
+    return openai.Timeout(seconds, connect=_CONNECT_TIMEOUT)
 
 
 NOT_A_URL = "(not a URL)"

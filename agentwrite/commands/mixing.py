@@ -30,6 +30,10 @@ def add_mixing_options(command: argparse.ArgumentParser, kind: str) -> None:
         "--ratio", type=number(0, 1e6), metavar="R", help="general rows for each row of ours"
     )
     command.add_argument(
+        "--no-benchmark-check", action="store_true",
+        help="do not look for the prompts of LongBench-Write and LongWrite-Ruler",
+    )  # fmt: skip
+    command.add_argument(
         "--seed", type=int, default=42, metavar="N", help="of every draw (default: 42)"
     )
 

@@ -49,9 +49,6 @@ def add(commands: Any) -> None:
 
 
 def _sft(options: argparse.Namespace) -> int:
-    from agentwrite.card import write_sft_card
-    from agentwrite.histogram import draw_lengths
-    from agentwrite.mix import beside
     from agentwrite.sft import sft
     from agentwrite.sft_rules import Limits
 
@@ -70,10 +67,9 @@ def _sft(options: argparse.Namespace) -> int:
             without=frozenset(options.without),
             general=general_option(options),
             seed=options.seed,
+            check=not options.no_benchmark_check,
             progress=bars,
         )
-    draw_lengths(beside(options.output, ".png"), built.mixed.words)
-    write_sft_card(built)
     print_mixed(built.mixed, "texts")
     print_counts("cleaned away", built.cleaned)
     if built.without_length:
