@@ -1,14 +1,13 @@
 """Many texts: bounded in calls and memory, resumable, every failure with its reason."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agentwrite.errors import WriteError
 from agentwrite.folder import RunFolder, read_rows
 from agentwrite.instructions import check_instructions, read_instructions
+from agentwrite.many import Work, work_off
 from agentwrite.plan import ONE_PLAN, Plan
 from agentwrite.prompts import Prompts
 from agentwrite.settings import Settings
@@ -16,36 +15,24 @@ from agentwrite.text import Instruction, Section, Text
 from agentwrite.write import Writer
 from longwriter_eval.assets import sha256
 from longwriter_eval.errors import InputError
-from longwriter_eval.llm import Usage, for_each, run_async
+from longwriter_eval.llm import run_async
 
 
 @dataclass
-class Tally:
+class Tally(Work[Text]):
     """What a run has done so far. Words are those of this run's sections."""
 
-    instructions: int
-    skipped: int  # finished by an earlier run
-    finished: int = 0
-    failed: int = 0
     sections: int = 0
     words: int = 0
     planned: int = 0  # texts whose length the plan decided, since nothing named one
     folded: int = 0  # texts whose beginning the last steps saw only as a summary
     written: float = 0.0  # texts, counting those that are begun by their share of the plan
-    usage: Usage = field(default_factory=Usage)  # calls of this run; what was stored is not among
-    reasons: Counter[str] = field(default_factory=Counter)  # of failures
     cleaned: Counter[str] = field(default_factory=Counter)  # by rule
     rejected: Counter[str] = field(default_factory=Counter)  # replies asked for again, by reason
-    stopped: str = ""  # why the rest was not tried, as with a wrong key
-
-    @property
-    def missing(self) -> int:
-        """Instructions that have no text."""
-        return self.instructions - self.skipped - self.finished
 
     def add(self, text: Text) -> None:
         """Count a finished text."""
-        self.finished += 1
+        super().add(text)
         self.planned += text.instruction.required is None
         self.folded += text.folded > 0
         self.cleaned += text.cleaned
@@ -91,48 +78,18 @@ async def _write_all(
         # no scope: the folder is this run's own, and a server may come back at another address
         writer = Writer(chat, settings)
 
-        tally.usage = chat.usage
-
         def on_section(section: Section, plan: Plan) -> None:
             tally.sections += 1
             tally.written += 1 / len(plan.steps)
             tally.words += section.words
             progress(tally)
 
-        def numbered() -> Iterator[tuple[int, Instruction]]:
-            for turn, instruction in enumerate(todo):
-                if chat.is_vain:
-                    return
-                yield turn, instruction
+        def write(instruction: Instruction, turn: int) -> Awaitable[Text]:
+            return writer.write(instruction, on_section, turn)
 
-        async def work(item: tuple[int, Instruction]) -> None:
-            turn, instruction = item
-            try:
-                text = await writer.write(instruction, on_section, turn)
-            except WriteError as error:
-                if error.is_vain:  # says nothing about this instruction
-                    tally.stopped = tally.stopped or error.detail
-                    return
-                with stopping_where_full():
-                    folder.add_failure(instruction, error)
-                    tally.failed += 1
-                    tally.reasons[error.reason] += 1
-            else:
-                with stopping_where_full():
-                    folder.add(text)
-                    tally.add(text)
-            progress(tally)
-
-        @contextmanager
-        def stopping_where_full() -> Iterator[None]:
-            try:
-                yield
-            except OSError as error:
-                tally.stopped = f"cannot write to {folder.path} ({error.strerror})"
-                chat.give_up(tally.stopped)
-
-        progress(tally)
-        await for_each(numbered(), work, settings.concurrency)
+        await work_off(
+            todo, folder, chat, write, tally, lambda: progress(tally), settings.concurrency
+        )
     if tally.stopped and not tally.sections:
         raise InputError(f"{settings.model} at {settings.where}: {tally.stopped}")
 
