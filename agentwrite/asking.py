@@ -97,7 +97,7 @@ class Asking:
                 prompt=sha256(prompt),
                 ask=asks,
             )
-            reply = self.chat.kept(key)
+            reply = await self.chat.kept(key)
             if reply is None:
                 fresh += 1
                 if seed is not None:

@@ -2,14 +2,14 @@
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from agentwrite.errors import WriteError
 from agentwrite.folder import RunFolder
 from agentwrite.text import Instruction
-from longwriter_eval.llm import Chat, Usage, for_each
+from longwriter_eval.llm import Store, Usage, for_each
 
 
 class Made(Protocol):
@@ -20,6 +20,7 @@ class Made(Protocol):
 
 
 _Made = TypeVar("_Made", bound=Made)
+_Made_co = TypeVar("_Made_co", bound=Made, covariant=True)
 
 
 @dataclass
@@ -44,11 +45,38 @@ class Work(Generic[_Made]):
         self.finished += 1
 
 
+class Calls(Protocol):
+    """What makes the calls: a chat, or a cluster of workers that each have one."""
+
+    usage: Usage
+
+    @property
+    def is_vain(self) -> bool:
+        """Whether no further call will be made."""
+
+    def give_up(self, why: str) -> None:
+        """Make no further call."""
+
+
+Make = Callable[[Instruction, int], Awaitable[_Made]]
+# Called for each part of what is being made: its words, and its share of the whole.
+Note = Callable[[int, float], None]
+
+
+class Opening(Protocol[_Made_co]):
+    """What can open a maker: here, or in a worker on another machine, so it can be pickled."""
+
+    def open(
+        self, store: Store, note: Note, concurrency: int
+    ) -> AbstractAsyncContextManager[tuple[Calls, Make[_Made_co]]]:
+        """Calls, and the function that makes something of an instruction and its number."""
+
+
 async def work_off(
     todo: Iterator[Instruction],
     folder: RunFolder,
-    chat: Chat,
-    make: Callable[[Instruction, int], Awaitable[_Made]],
+    chat: Calls,
+    make: Make[_Made],
     work: Work[_Made],
     progress: Callable[[], None],
     concurrency: int,

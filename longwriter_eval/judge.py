@@ -148,7 +148,7 @@ class Judge:
         while fresh < TRIES:
             asks += 1
             key = self._call_key(item, repeat, asks)
-            reply = chat.kept(key)
+            reply = await chat.kept(key)
             if reply is None:
                 fresh += 1
                 try:

@@ -103,6 +103,14 @@ class Store:
         kept = {**vars(reply), "stored": True}
         write_atomically(self._path(key), json.dumps(kept).encode())
 
+    async def fetch(self, key: str) -> Reply | None:
+        """As `get`: a small file is read before another task would have begun."""
+        return self.get(key)
+
+    async def keep(self, key: str, reply: Reply) -> None:
+        """As `put`, while other calls go on."""
+        await asyncio.to_thread(self.put, key, reply)
+
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.json"
 
@@ -165,9 +173,9 @@ class Chat:
         """Whether no further call will be made: every endpoint refuses, or the disk is full."""
         return bool(self._vain)
 
-    def kept(self, key: str) -> Reply | None:
+    async def kept(self, key: str) -> Reply | None:
         """The reply that the store has under `key`, or None."""
-        return self._store.get(key)
+        return await self._store.fetch(key)
 
     async def ask(self, key: str, request: Mapping[str, Any], *, turn: int = 0) -> Reply:
         """Make one chat completion call, and return once its reply is in the store under `key`.
@@ -182,7 +190,7 @@ class Chat:
         reply = await self._ask_in_turn(request, turn)
         self.usage.add(reply)
         try:
-            await asyncio.to_thread(self._store.put, key, reply)
+            await self._store.keep(key, reply)
         except OSError as error:
             # The reply is paid for, so the caller gets it; further ones could not be kept.
             self.give_up(
