@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from agentwrite.errors import WriteError
-from agentwrite.many import Calls, Made, Make, Note, Opening
+from agentwrite.many import Calls, Made, Make, Note, Opening, no_note
 from agentwrite.text import Instruction
 from longwriter_eval.errors import InputError
 from longwriter_eval.llm import Reply, Store, Usage
@@ -76,7 +76,7 @@ class Spread(Generic[_Made]):
 
     @asynccontextmanager
     async def open(
-        self, store: Store, note: Note, concurrency: int
+        self, store: Store, concurrency: int, note: Note = no_note
     ) -> AsyncIterator[tuple[Calls, Make[_Made]]]:
         """Workers, one for each CPU of the cluster; together, `concurrency` calls in flight."""
         ray = self.cluster.connect()
@@ -213,7 +213,7 @@ class _Worker:
     """The worker's side: a Ray actor."""
 
     def __init__(self, opening: Opening[Any], folder: Path, advice: str, share: int) -> None:
-        self._opened = opening.open(_FarStore(folder, advice, self._ask), self._note, share)
+        self._opened = opening.open(_FarStore(folder, advice, self._ask), share, self._note)
         self._outbox: asyncio.Queue[Message] = asyncio.Queue()
         self._asked: dict[int, asyncio.Future[Any]] = {}
         self._numbers = count()

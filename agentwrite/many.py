@@ -63,11 +63,15 @@ Make = Callable[[Instruction, int], Awaitable[_Made]]
 Note = Callable[[int, float], None]
 
 
+def no_note(_words: int, _share: float) -> None:
+    """Nobody is told."""
+
+
 class Opening(Protocol[_Made_co]):
     """What can open a maker: here, or in a worker on another machine, so it can be pickled."""
 
     def open(
-        self, store: Store, note: Note, concurrency: int
+        self, store: Store, concurrency: int, note: Note = no_note
     ) -> AbstractAsyncContextManager[tuple[Calls, Make[_Made_co]]]:
         """Calls, and the function that makes something of an instruction and its number."""
 

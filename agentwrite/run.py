@@ -9,7 +9,7 @@ from pathlib import Path
 from agentwrite.cluster import Cluster
 from agentwrite.folder import RunFolder, read_rows
 from agentwrite.instructions import check_instructions, read_instructions
-from agentwrite.many import Calls, Make, Note, Work, work_off
+from agentwrite.many import Calls, Make, Note, Work, no_note, work_off
 from agentwrite.plan import ONE_PLAN, Plan
 from agentwrite.prompts import Prompts
 from agentwrite.settings import Settings
@@ -80,7 +80,7 @@ class Writing:
 
     @asynccontextmanager
     async def open(
-        self, store: Store, note: Note, concurrency: int
+        self, store: Store, concurrency: int, note: Note = no_note
     ) -> AsyncIterator[tuple[Calls, Make[Text]]]:
         """The chat, and the function that writes a text; `note` gets each section."""
 
@@ -111,7 +111,7 @@ async def _write_all(
         progress(tally)
 
     opening = cluster.spread(writing) if cluster else writing
-    async with opening.open(folder.store, note, settings.concurrency) as (calls, make):
+    async with opening.open(folder.store, settings.concurrency, note) as (calls, make):
         await work_off(
             todo, folder, calls, make, tally, lambda: progress(tally), settings.concurrency
         )

@@ -1,5 +1,6 @@
 """Judging responses: every verdict is scores or a reason, never a guess."""
 
+import copy
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
@@ -44,6 +45,12 @@ class Judge:
         self.prompt = JudgePrompt.load(settings.prompt)
         self._key = key
         self._store = store or Store()
+
+    def with_store(self, store: Store) -> "Judge":
+        """The same judge, whose calls are kept in another store."""
+        other = copy.copy(self)
+        other._store = store
+        return other
 
     async def check(self) -> None:
         """Make one tiny call, and see that its result could be kept.

@@ -6,7 +6,10 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
+from longwriter_eval.errors import InputError
+
 if TYPE_CHECKING:
+    from agentwrite.cluster import Cluster
     from agentwrite.run import Estimate
     from agentwrite.settings import Settings
 
@@ -25,6 +28,29 @@ def add_endpoint_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--dry-run", action="store_true", help="say what it would call, and call nothing"
     )
+
+
+def add_cluster_options(command: argparse.ArgumentParser) -> None:
+    """Options of the commands that a cluster may work for."""
+    command.add_argument(
+        "--engine", choices=("local", "ray"), default="local",
+        help="local (this process, the default), or ray: the workers of a Ray cluster",
+    )  # fmt: skip
+    command.add_argument(
+        "--ray-address", metavar="ADDRESS",
+        help="of the cluster; default: RAY_ADDRESS, else one of this machine",
+    )  # fmt: skip
+
+
+def cluster(options: argparse.Namespace) -> "Cluster | None":
+    """The cluster that the options name. Raises InputError."""
+    from agentwrite.cluster import Cluster
+
+    if options.engine == "ray":
+        return Cluster(options.ray_address)
+    if options.ray_address:
+        raise InputError("--ray-address is for --engine ray")
+    return None
 
 
 def add_writing_options(command: argparse.ArgumentParser) -> None:

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agentwrite.commands.options import (
+    add_cluster_options,
     add_endpoint_options,
     add_writing_options,
+    cluster,
     positive,
     print_counts,
     print_estimate,
@@ -39,6 +41,7 @@ def add(commands: Any) -> None:
         "--length", type=positive, metavar="WORDS", help="length where none is named"
     )
     add_writing_options(command)
+    add_cluster_options(command)
     add_endpoint_options(command)
     command.set_defaults(run=_run)
 
@@ -47,6 +50,7 @@ def _run(options: argparse.Namespace) -> int:
     from agentwrite.run import estimate, run
 
     settings = writing_settings(options)
+    workers = cluster(options)
     choice = {"limit": options.limit, "default_length": options.length}
     if options.dry_run:
         found = estimate(options.instructions, options.output, settings, **choice)
@@ -60,7 +64,10 @@ def _run(options: argparse.Namespace) -> int:
                 sections=tally.sections, words=tally.words, failed=tally.failed,
             )  # fmt: skip
 
-        tally = run(options.instructions, options.output, settings, progress=progress, **choice)
+        tally = run(
+            options.instructions, options.output, settings,
+            cluster=workers, progress=progress, **choice,
+        )  # fmt: skip
     return _report(tally, options)
 
 
