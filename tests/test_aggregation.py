@@ -13,6 +13,8 @@ from lm_eval.api import metrics as lm_eval_metrics
 
 from longwriter_eval.aggregation import MIN_COVERAGE, Max, Mean, StandardError, teach_lm_eval
 
+pytestmark = pytest.mark.lm_eval
+
 NAN = math.nan
 scores = st.lists(st.floats(0, 100), min_size=1, max_size=20)
 
