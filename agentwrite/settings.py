@@ -69,11 +69,12 @@ class Settings:
         """What sets the calls to these endpoints apart in a store that others share."""
         return " ".join(sorted(map(public_url, self.base_urls)))
 
-    def chat(self, store: Store) -> Chat:
-        """The client. Raises InputError without a key, where OpenAI itself would write."""
-        return Chat(store, base_url=self.base_urls, api_key=self._api_key())
+    def chat(self, store: Store, key: str | None = None) -> Chat:
+        """The client; without `key`, as `api_key`."""
+        return Chat(store, base_url=self.base_urls, api_key=key or self.api_key())
 
-    def _api_key(self) -> str:
+    def api_key(self) -> str:
+        """The key. Raises InputError without one, where OpenAI itself would write."""
         for name in _KEYS:
             if key := os.environ.get(name, "").strip():
                 return key

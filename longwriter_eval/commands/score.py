@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-# Settings of the judge, as options of `longwriter score`.
+# Settings of the judge, as options.
 _JUDGE_OPTIONS = {
     "model": "the judge's name at its endpoint",
     "base_url": "OpenAI-compatible endpoint of the judge (…/v1)",
@@ -24,17 +24,27 @@ def add(commands: Any) -> None:
         "write new results beside it. Other judge settings judge it anew.",
     )
     command.add_argument("run_dir", metavar="RUN_DIR", type=Path, help="lm_eval's --output_path")
+    add_judge_options(command)
+    command.set_defaults(run=_score)
+
+
+def add_judge_options(command: argparse.ArgumentParser) -> None:
+    """Options of every command that judges."""
     for name, help_text in _JUDGE_OPTIONS.items():
         option = f"--judge-{name}".replace("_", "-")
         command.add_argument(option, metavar=name.upper(), help=help_text)
-    command.set_defaults(run=_score)
+
+
+def judge_options(options: argparse.Namespace) -> dict[str, str]:
+    """The judge's settings that were given as options, by their name in metadata."""
+    given = {name: getattr(options, name) for name in (f"judge_{name}" for name in _JUDGE_OPTIONS)}
+    return {name: value for name, value in given.items() if value}
 
 
 def _score(options: argparse.Namespace) -> int:
     from longwriter_eval.score import score
 
-    given = {name: getattr(options, name) for name in (f"judge_{name}" for name in _JUDGE_OPTIONS)}
-    scored = score(options.run_dir, {name: value for name, value in given.items() if value})
+    scored = score(options.run_dir, judge_options(options))
     print(scored.table)
     print(f"scored {scored.source}")
     print(f"wrote {scored.path}, with its samples beside it")
