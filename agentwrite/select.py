@@ -125,6 +125,7 @@ async def _decide(rows: Iterator[Row], log: Log, settings: Settings, progress: P
     store = Store()
     store.check()
     async with settings.chat(store) as chat:
+        log.selection.usage = chat.usage
         screener = _screener(chat, settings)
         free = asyncio.Semaphore(settings.concurrency)
         waiting: _Waiting = deque()
@@ -224,6 +225,17 @@ class Estimate:
     turned_away: Counter[str] = field(default_factory=Counter)
     prompt_tokens: int = 0
     completion_tokens: int = 0
+
+    def scaled(self, rows: int) -> "Estimate":
+        """The same for so many rows, if all are like these."""
+        share = rows / self.read
+        return Estimate(
+            read=rows,
+            total=self.total,
+            left=round(self.left * share),
+            prompt_tokens=round(self.prompt_tokens * share),
+            completion_tokens=round(self.completion_tokens * share),
+        )
 
 
 def estimate(

@@ -17,14 +17,14 @@ from agentwrite.screening import Decision
 from longwriter_eval.assets import sha256
 from longwriter_eval.errors import InputError
 from longwriter_eval.length import Language
-from longwriter_eval.llm import ContextOverflowError
+from longwriter_eval.llm import ContextOverflowError, Usage
 
 SHOWN = 200  # characters of an instruction in the log of what was turned away
 
 
 @dataclass
 class Selection:
-    """What was read, chosen and turned away so far. Tokens include those of earlier runs."""
+    """What was read, chosen and turned away so far. `usage` is of this run's calls alone."""
 
     quota: Mapping[str, int]
     total: int | None = None  # rows, where the source says it
@@ -34,8 +34,7 @@ class Selection:
     turned_away: Counter[str] = field(default_factory=Counter)  # by rule
     failed: Counter[str] = field(default_factory=Counter)  # by reason: no decision to be had
     rejected: Counter[str] = field(default_factory=Counter)  # replies asked for again, by reason
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    usage: Usage = field(default_factory=Usage)
     stopped: str = ""  # why the rest was not asked, as with a wrong key
 
     def has_enough(self, language: str | None) -> bool:
@@ -99,7 +98,8 @@ class Log:
             selection.turned_away["quota"] += 1
             return
         if answer:
-            self._count(answer)
+            selection.asked += 1
+            selection.rejected.update(answer.rejected)
         if row.turned_away:
             self._turn_away(row, row.turned_away.rule, row.turned_away.detail)
         elif answer and not answer.value.is_long:
@@ -121,12 +121,6 @@ class Log:
             self._write_other(
                 row, "failed", f"{error.reason}: {detail}" if detail else error.reason
             )
-
-    def _count(self, answer: Answer[Decision]) -> None:
-        self.selection.asked += 1
-        self.selection.rejected.update(answer.rejected)
-        self.selection.prompt_tokens += answer.prompt_tokens
-        self.selection.completion_tokens += answer.completion_tokens
 
     def _turn_away(self, row: Row, rule: str, detail: str) -> None:
         self.selection.turned_away[rule] += 1

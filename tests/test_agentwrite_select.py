@@ -363,8 +363,10 @@ def test_a_dry_run_asks_nothing_and_writes_nothing(
         assert main(["select", str(path), "-o", str(output), "--dry-run", "--model", WRITER,
                      "--base-url", server.base_url]) == 0  # fmt: skip
         assert server.prompts == []
-    printed = capsys.readouterr().out
-    assert "of the first 21 rows, the rules leave 20 (turned away: duplicate 1)" in printed
+    ended = capsys.readouterr()
+    printed = ended.out
+    assert "of the first 21 rows, the rules leave 20\n" in printed
+    assert ended.err == "turned away: duplicate 1\n"
     assert f"would ask {WRITER} at {server.base_url} about these: 20 calls" in printed
     assert not output.exists()
     found = estimate(str(path), limit=3)

@@ -2,11 +2,11 @@
 
 import argparse
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agentwrite.commands.options import add_endpoint_options, positive, print_counts
+from agentwrite.commands.options import add_endpoint_options, positive, print_counts, tokens
+from agentwrite.commands.progress import ProgressLine
 from longwriter_eval.errors import InputError
 
 if TYPE_CHECKING:
@@ -46,8 +46,6 @@ def _quota(text: str) -> tuple[str, int]:
 
 
 def _select(options: argparse.Namespace) -> int:
-    from tqdm import tqdm
-
     from agentwrite.select import select
 
     settings = _settings(options)
@@ -55,18 +53,13 @@ def _select(options: argparse.Namespace) -> int:
     if options.dry_run:
         _print_estimate(options, settings, quota)
         return 0
-    with ExitStack() as bars:
-        bar: Any = None
+    with ProgressLine("Selecting", "row", options.model) as line:
 
         def progress(selection: "Selection") -> None:
-            nonlocal bar
-            if bar is None:  # only now that the source is known to be good
-                bar = bars.enter_context(
-                    tqdm(desc="Selecting", unit="row", total=selection.total, mininterval=0.5)
-                )
-            counts = {"asked": selection.asked, **selection.chosen}
-            bar.set_postfix({name: f"{n:,}" for name, n in counts.items()}, refresh=False)
-            bar.update(selection.read - bar.n)
+            line.show(
+                selection.read, selection.total, selection.usage,
+                asked=selection.asked, failed=selection.failed.total(), **selection.chosen,
+            )  # fmt: skip
 
         selection = select(
             options.source, options.output, settings,
@@ -93,36 +86,28 @@ def _print_estimate(
     options: argparse.Namespace, settings: "Settings | None", quota: dict[str, int]
 ) -> None:
     from agentwrite.select import estimate
-    from longwriter_eval.prices import cost, money
 
     found = estimate(options.source, quota=quota, split=options.split, limit=options.limit)
-    counts = ", ".join(f"{rule} {number:,}" for rule, number in found.turned_away.most_common())
-    print(f"of the first {found.read:,} rows, the rules leave {found.left:,}", end="")
-    print(f" (turned away: {counts})" if counts else "")
+    print(f"of the first {found.read:,} rows, the rules leave {found.left:,}")
+    print_counts("turned away", found.turned_away)
     if not settings:
         return
-
-    def calls(share: float) -> str:
-        asked, prompt, completion = (
-            round(number * share)
-            for number in (found.left, found.prompt_tokens, found.completion_tokens)
-        )
-        price = money(cost(settings.model, prompt, completion))
-        return (
-            f"{asked:,} calls, {prompt:,} prompt and {completion:,} completion tokens"
-            f"{f', {price}' if price else ''}"
-        )
-
-    print(f"would ask {settings.model} at {settings.where} about these: {calls(1)}")
+    print(
+        f"would ask {settings.model} at {settings.where} about these: {found.left:,} calls, "
+        f"{tokens(settings.model, found)}"
+    )
     if found.read and found.total and found.total > found.read:
+        whole = found.scaled(found.total)
         ends = "; it ends when the quotas are full" if quota else ""
-        print(f"all {found.total:,} rows: about {calls(found.total / found.read)}{ends}")
+        print(
+            f"all {whole.read:,} rows: about {whole.left:,} calls, "
+            f"{tokens(settings.model, whole)}{ends}"
+        )
 
 
 def _report(selection: "Selection", options: argparse.Namespace) -> int:
     """Print the summary; returns the exit code."""
     from agentwrite.selection import rejects_path
-    from longwriter_eval.prices import cost, money
 
     chosen = ", ".join(f"{language} {n:,}" for language, n in sorted(selection.chosen.items()))
     print(
@@ -133,11 +118,9 @@ def _report(selection: "Selection", options: argparse.Namespace) -> int:
     )
     print_counts("turned away", selection.turned_away)
     if not options.rules_only:
-        spent = money(cost(options.model, selection.prompt_tokens, selection.completion_tokens))
         print(
-            f"asked {options.model} about {selection.asked:,}: {selection.prompt_tokens:,} prompt "
-            f"and {selection.completion_tokens:,} completion tokens{f', {spent}' if spent else ''}"
-            " (with those of earlier runs)",
+            f"asked {options.model} about {selection.asked:,}, with {selection.usage.calls:,} "
+            f"calls in this run: {tokens(options.model, selection.usage)}",
             file=sys.stderr,
         )
     print_counts("asked again", selection.rejected)
