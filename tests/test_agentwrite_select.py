@@ -249,8 +249,9 @@ def test_a_finished_selection_costs_nothing_more(tmp_path: Path) -> None:
     with Model(answer=says_yes) as server:
         choose(path, output, server, quota={"en": 5})
         paid, first = len(server.prompts), output.read_bytes()
-        choose(path, output, server, quota={"en": 5})
+        again = choose(path, output, server, quota={"en": 5})
         assert (len(server.prompts), output.read_bytes()) == (paid, first)
+        assert (again.usage.calls, again.asked > 5) == (0, True)
         choose(path, output, server, quota={"en": 8})
         assert len(set(server.prompts)) == len(server.prompts)
     assert output.read_bytes().startswith(first)
