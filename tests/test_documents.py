@@ -9,10 +9,10 @@ import pytest
 from runs import command, environment, run
 
 from agentwrite.cli import main as agentwrite_main
-from longwriter_eval.aggregation import MIN_COVERAGE
 from longwriter_eval.cli import main
 from longwriter_eval.harness import JudgedTask, RulerTask
 from longwriter_eval.judge_settings import JudgeSettings
+from longwriter_eval.quality import MIN_COVERAGE
 from longwriter_eval.standin import JUDGE, WRITER, StandIn
 
 ROOT = Path(__file__).parents[1]
