@@ -118,8 +118,8 @@ _GROUPS: dict[str, Callable[[Score], str]] = {
 
 # What a metric can be; the diagnostics are shares. Student's t knows no bounds.
 _RANGES: dict[str, tuple[float, float]] = {
-    **{metric: (0, 100) for metric in METRICS if metric.endswith("_score") or "quality" in metric},
-    "output_words": (0, math.inf),
+    **{metric: (0.0, 100.0) for metric in METRICS if "score" in metric or "quality" in metric},
+    "output_words": (0.0, math.inf),
 }
 
 
@@ -133,9 +133,11 @@ def _row(benchmark: str, kind: str, name: str, scores: Sequence[Score]) -> Row:
     return Row(benchmark, kind, name, len(scores), coverage, metrics)
 
 
-def _covered(metric: str, values: Sequence[float]) -> Interval:
+def _covered(metric: str, scores: Sequence[Score]) -> Interval:
+    values = [value(score, metric) for score in scores]
     present = sum(not math.isnan(each) for each in values)
     if present < MIN_COVERAGE * len(values):
         return Interval(math.nan, math.nan, math.nan, present)
-    found, (least, most) = mean_interval(values), _RANGES.get(metric, (0, 1))
+    found, (least, most) = mean_interval(values), _RANGES.get(metric, (0.0, 1.0))
+    # NaN stays what it is: it is the first, and nothing is greater or less
     return replace(found, low=max(found.low, least), high=min(found.high, most))
