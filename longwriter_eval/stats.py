@@ -126,9 +126,7 @@ _RANGES: dict[str, tuple[float, float]] = {
 def _row(benchmark: str, kind: str, name: str, scores: Sequence[Score]) -> Row:
     statuses = [score.status for score in scores]
     asked = set(statuses) != {"unjudged"}
-    metrics = {
-        metric: _covered(metric, [value(score, metric) for score in scores]) for metric in METRICS
-    }
+    metrics = {metric: _covered(metric, scores) for metric in METRICS}
     coverage = statuses.count("judged") / len(scores) if asked else math.nan
     return Row(benchmark, kind, name, len(scores), coverage, metrics)
 
