@@ -60,14 +60,14 @@ class PairJudge(Judge):
         """Whether the store holds a readable choice in both orders, so that nothing is asked."""
         orders = ((pair.a, pair.b), (pair.b, pair.a))
         return pair.a == pair.b or all(
-            any(_read(Choice(), reply).better for reply in self._replies(pair.instruction, *order))
-            for order in orders
+            any(_read(Choice(), reply).better for reply in self._replies(pair.instruction, *texts))
+            for texts in orders
         )
 
-    def _replies(self, *texts: str) -> Iterator[Reply]:
+    def _replies(self, instruction: str, first: str, second: str) -> Iterator[Reply]:
         """The replies that the store has, in the order in which they were asked for."""
         for ask in itertools.count(1):
-            reply = self._store.get(self._choice_key(*texts, ask))
+            reply = self._store.get(self._choice_key(instruction, first, second, ask))
             if reply is None:
                 return
             yield reply
