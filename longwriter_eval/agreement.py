@@ -1,7 +1,6 @@
 """Whether judges agree: Krippendorff's alpha over verdicts on the same responses."""
 
 import math
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -128,11 +127,9 @@ def _interval(counts: np.ndarray) -> Interval:
     estimate, n = _alpha(counts), len(counts)
     low = high = math.nan
     if n >= _FEWEST and not math.isnan(estimate):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)
-            low, high = bootstrap(
-                np.arange(n), lambda chosen: _alpha(counts[chosen]), resamples=_RESAMPLES
-            )
+        low, high = bootstrap(
+            np.arange(n), lambda chosen: _alpha(counts[chosen]), resamples=_RESAMPLES
+        )
     return Interval(estimate, low, high, n)
 
 

@@ -62,7 +62,8 @@ def bootstrap(
     low = high = math.nan
     for method in ("BCa", "percentile"):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", scipy.stats.DegenerateDataWarning)
+            for kind in (scipy.stats.DegenerateDataWarning, RuntimeWarning):
+                warnings.simplefilter("ignore", kind)
             low, high = scipy.stats.bootstrap(
                 (sample,), statistic, method=method, rng=np.random.default_rng(_SEED), **options
             ).confidence_interval
