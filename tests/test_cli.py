@@ -17,6 +17,8 @@ from longwriter_eval.scores import METRICS, score_samples, value
 from longwriter_eval.standin import JUDGE, Faults, StandIn
 from longwriter_eval.stats import table
 
+pytestmark = pytest.mark.lm_eval
+
 RESULTS = "results_2026-01-02T03-04-05.678901.json"
 SAMPLES = RESULTS.replace("results_", "samples_t_").replace(".json", ".jsonl")
 
@@ -154,7 +156,7 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     with StandIn() as server:
         ended = run(
-            "lm_eval", *lm_eval_arguments(server, server, folder / "out", "longwrite_demo"),
+            "quick_lm_eval", *lm_eval_arguments(server, server, folder / "out", "longwrite_demo"),
             LONGWRITER_CACHE=str(folder / "cache"),
         )  # fmt: skip
         assert ended.code == 0, ended.out
@@ -282,7 +284,7 @@ def test_an_output_file_is_found_and_so_is_a_prompt_file(tmp_path: Path) -> None
     with StandIn(faults=Faults(1.0, ("broken_json",))) as server:
         arguments = lm_eval_arguments(server, server, tmp_path / "x.json", "longwrite_demo")
         given = json.loads(arguments.pop()) | {"judge_prompt": str(prompt)}
-        ended = run("lm_eval", *arguments, json.dumps(given), "--limit", "2")
+        ended = run("quick_lm_eval", *arguments, json.dumps(given), "--limit", "2")
         assert ended.code == 0, ended.out
     (line,) = [line for line in ended.out.splitlines() if "longwriter score" in line]
     command = shlex.split(line[line.index("longwriter score") :])
@@ -331,7 +333,7 @@ def test_half_a_surrogate_pair_and_an_echoed_key_spoil_no_log(tmp_path: Path, wh
         Endpoint(answers=[(200, completion(read))]) as judge,
     ):
         ended = run(
-            "lm_eval", *lm_eval_arguments(writer, judge, tmp_path / "out", "longwrite_demo"),
+            "quick_lm_eval", *lm_eval_arguments(writer, judge, tmp_path / "out", "longwrite_demo"),
             OPENAI_API_KEY=KEY, LONGWRITER_CACHE=str(tmp_path / "cache"),
         )  # fmt: skip
     assert ended.code == 0, ended.out
