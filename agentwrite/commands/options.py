@@ -14,13 +14,15 @@ if TYPE_CHECKING:
     from agentwrite.settings import Settings
 
 
-def add_endpoint_options(command: argparse.ArgumentParser, *, dry_run: bool = True) -> None:
+def add_endpoint_options(
+    command: argparse.ArgumentParser, *, dry_run: bool = True, needs_model: bool = True
+) -> None:
     """Options of every command that asks a model."""
     command.add_argument(
         "--base-url", action="append", default=[], metavar="URL",
         help="OpenAI-compatible endpoint (…/v1); given more than once, they share the load",
     )  # fmt: skip
-    command.add_argument("--model", required=True, help="the model's name at its endpoint")
+    command.add_argument("--model", required=needs_model, help="the model's name at its endpoint")
     command.add_argument(
         "--concurrency", type=positive, default=32, metavar="N",
         help="calls in flight (default: 32)",
