@@ -23,7 +23,8 @@ def write_card(
 
     `counts` are further tables, by their heading. Raises OSError.
     """
-    draw_lengths(beside(mixed.output, ".png"), mixed.words)
+    if mixed.ours:
+        draw_lengths(beside(mixed.output, ".png"), mixed.words)
     path, data = beside(mixed.output, ".md"), mixed.output.name
     total = mixed.taken.total()
     lines = [

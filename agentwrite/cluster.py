@@ -18,7 +18,7 @@ says when a worker is lost.
 import asyncio
 import logging
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -177,10 +177,12 @@ class _Workers(Generic[_Made]):
             case "fetch":
                 return "answer", number, await self._store.fetch(*rest)
             case "keep":
+                key, reply, is_ours = rest
                 self._lost = 0
-                self.usage.add(rest[1])
+                if is_ours:
+                    self.usage.add(reply)
                 try:
-                    await self._store.keep(*rest)
+                    await self._store.keep(key, reply)
                 except OSError as error:
                     return "answer", number, error
                 return "answer", number, None
@@ -213,15 +215,16 @@ class _Worker:
     """The worker's side: a Ray actor."""
 
     def __init__(self, opening: Opening[Any], folder: Path, advice: str, share: int) -> None:
-        self._opened = opening.open(_FarStore(folder, advice, self._ask), share, self._note)
+        self._opened = opening.open(_FarStore(folder, advice, self), share, self._note)
         self._outbox: asyncio.Queue[Message] = asyncio.Queue()
         self._asked: dict[int, asyncio.Future[Any]] = {}
         self._numbers = count()
         self._making: set[asyncio.Task[None]] = set()
+        self._counted = 0  # calls of ours that are told of
 
     async def open(self) -> None:
         """Be ready to make things."""
-        _, self._make = await self._opened.__aenter__()
+        self._calls, self._make = await self._opened.__aenter__()
 
     async def give(self) -> list[Message]:
         """What is there to say, once there is something."""
@@ -241,6 +244,16 @@ class _Worker:
                 self._asked.pop(number).set_exception(rest[0])
             else:
                 self._asked.pop(number).set_result(rest[0])
+
+    def fetch(self, key: str) -> Awaitable[Reply | None]:
+        """What the other side has under `key`."""
+        return self._ask("fetch", key)
+
+    def keep(self, key: str, reply: Reply) -> Awaitable[None]:
+        """Hand `reply` over; done once it is on disk. Raises OSError."""
+        # a judge's calls go into the same store, and are no usage of ours
+        is_ours, self._counted = self._calls.usage.calls > self._counted, self._calls.usage.calls
+        return self._ask("keep", key, reply, is_ours)
 
     def _ask(self, what: str, *rest: Any) -> Awaitable[Any]:
         """The answer of the other side."""
@@ -265,15 +278,12 @@ class _Worker:
 class _FarStore(Store):
     """The store of the process that began the run, as a worker sees it."""
 
-    def __init__(self, folder: Path, advice: str, ask: Callable[..., Awaitable[Any]]) -> None:
+    def __init__(self, folder: Path, advice: str, worker: _Worker) -> None:
         super().__init__(folder)
-        self.advice, self._ask = advice, ask
+        self.advice, self._worker = advice, worker
 
     async def fetch(self, key: str) -> Reply | None:
-        """Ask for the reply under `key`."""
-        found: Reply | None = await self._ask("fetch", key)
-        return found
+        return await self._worker.fetch(key)
 
     async def keep(self, key: str, reply: Reply) -> None:
-        """Hand over `reply`; returns once it is on disk. Raises OSError."""
-        await self._ask("keep", key, reply)
+        await self._worker.keep(key, reply)

@@ -31,6 +31,9 @@ _LISTS = ("messages", "conversations", "conversation")
 _ASKED = ("prompt", "instruction", "query", "question")
 _ANSWERED = ("response", "output", "completion", "answer")
 _SYSTEM = ("system", "system_prompt")
+# axolotl looks for the answer in the filled template, from its beginning: one as short as "A" or
+# "assistant" it would find in a header, and cut the target there. Characters.
+_SHORTEST_ANSWER = 20
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -65,7 +68,7 @@ def conversation(row: Mapping[str, Any]) -> list[Message]:
 def preference(row: Mapping[str, Any]) -> tuple[list[Message], Message, Message]:
     """What was asked, the better and the worse answer.
 
-    Raises UnusableRowError, also with `different_prompts` and `identical`.
+    Raises UnusableRowError, also with `different_prompts`, `identical` and `too_short`.
     """
     chosen, rejected = (_answer(row.get(name)) for name in ("chosen", "rejected"))
     asked = [turns[:-1] for turns in (chosen, rejected) if len(turns) > 1]
@@ -91,6 +94,8 @@ def preference(row: Mapping[str, Any]) -> tuple[list[Message], Message, Message]
     )
     if better == worse:
         raise UnusableRowError("identical")
+    if min(len(better["content"]), len(worse["content"])) < _SHORTEST_ANSWER:
+        raise UnusableRowError("too_short")
     return messages, better, worse
 
 

@@ -16,7 +16,7 @@ _KEYS = ("AGENTWRITE_API_KEY", "OPENAI_API_KEY")
 class Settings:
     """Who writes, and how. The protocol's values are the paper's.
 
-    `base_urls` serve the same model and share the load; none means the openai library's own.
+    `base_urls` serve the same model and share the load; none means OpenAI's own.
     `prompts` is "longwriter" (ours), "official" (the paper's) or a folder. `context` is what the
     model takes, prompt and answer, in tokens; None trusts the endpoint to say when it is too much.
     """

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from agentwrite.clean import is_error_text
@@ -48,7 +49,7 @@ class Candidate:
     required: int | None
     sections: tuple[Mapping[str, Any], ...] = ()
 
-    @property
+    @cached_property
     def words(self) -> int:
         """Words of the text."""
         return count_words(self.text)

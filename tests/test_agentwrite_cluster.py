@@ -188,6 +188,19 @@ def test_a_wrong_key_ends_the_run_with_one_line(cluster: RayCluster, tmp_path: P
 
 
 @needs_ray
+def test_work_that_kills_every_worker_ends_the_run(cluster: RayCluster, tmp_path: Path) -> None:
+    with Model(delay=60) as server:
+        process = begin(cluster, arguments(instructions(tmp_path), tmp_path / "out", server))
+        while process.poll() is None:
+            for worker in cluster.workers():
+                os.kill(worker, signal.SIGKILL)
+            time.sleep(0.1)
+        printed = process.communicate()[0]
+    assert process.returncode == 2, printed
+    assert "3 workers in a row were lost" in printed
+
+
+@needs_ray
 def test_answers_are_sampled_and_judged_as_without_ray(cluster: RayCluster, tmp_path: Path) -> None:
     path = instructions(tmp_path, 2)
     given = ["dpo", str(path), "--samples", "2", "--no-benchmark-check", "--min-margin", "0"]
