@@ -73,4 +73,6 @@ class LossPlugin(BasePlugin):  # type: ignore[misc]
                 weigh_each_token(model)
         if wrong:
             raise InputError(f"LossPlugin cannot average the loss with {'; '.join(wrong)}")
+        if args.sample_packing and not cfg.max_steps:
+            args.max_steps = -1  # axolotl's own count rounds down; the trainer's covers all packs
         LOG.info(f"LossPlugin: loss_average: {trainer.average}, over the global batch of each step")

@@ -27,15 +27,15 @@ REFUSED: dict[str, str] = {
     "expert_parallel_size": "is not tested with LossPlugin; shard with FSDP2 or ZeRO-3 instead",
 }
 # Fused kernels sum a pack under one weight.
-REFUSED_WITH_SEQUENCE = {
-    name: "cannot weigh sequences; loss_average: sequence brings a fused cross-entropy; remove it"
-    for name in (
+REFUSED_WITH_SEQUENCE = dict.fromkeys(
+    (
         "liger_fused_linear_cross_entropy",
         "liger_cross_entropy",
         "cut_cross_entropy",
         "chunked_cross_entropy",
-    )
-}
+    ),
+    "cannot weigh sequences; loss_average: sequence brings a fused cross-entropy; remove it",
+)
 
 
 def refusals(cfg: Mapping[str, Any]) -> list[str]:
