@@ -60,7 +60,7 @@ def train(folder: Path, recipes: Mapping[str, Mapping[str, Any]], **environment:
     `num_items_in_batch`.
     """
     files = [write_recipe(folder, name, recipe) for name, recipe in recipes.items()]
-    return run_script(Path(__file__), *map(str, files), **environment)
+    return _run(__file__, *map(str, files), **environment)
 
 
 def write_recipe(folder: Path, name: str, recipe: Mapping[str, Any]) -> Path:
@@ -71,8 +71,18 @@ def write_recipe(folder: Path, name: str, recipe: Mapping[str, Any]) -> Path:
     return file
 
 
-def run_script(script: Path, *arguments: str, **environment: str) -> str:
-    """Run a script of ours in a Python of its own: torch and axolotl print and warn at import."""
+def run_module(module: str, *arguments: str) -> str:
+    """What `python -m MODULE` prints, on both streams; fails where it does."""
+    return _run("-m", module, *arguments)
+
+
+def run_script(script: Path, *arguments: str) -> str:
+    """What a script of ours prints, on both streams; fails where it does."""
+    return _run(str(script), *arguments)
+
+
+def _run(*arguments: str, **environment: str) -> str:
+    """In a Python of its own: torch and axolotl print and warn at import."""
     quiet = {
         "AXOLOTL_DO_NOT_TRACK": "1",
         "HF_HUB_OFFLINE": "1",
@@ -84,7 +94,7 @@ def run_script(script: Path, *arguments: str, **environment: str) -> str:
     root = str(Path(__file__).parents[1])
     paths = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     done = subprocess.run(
-        [sys.executable, str(script), *arguments],
+        [sys.executable, *arguments],
         env={**os.environ, **quiet, "PYTHONPATH": paths, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

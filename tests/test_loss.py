@@ -46,6 +46,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     plain = {**ONE_STEP, "base_model": str(models["llama"]), "datasets": [two]}
     ours = {**plain, **PLUGIN}
     glm = {"base_model": str(models["glm"])}
+    epoch = {
+        "datasets": [three], "max_steps": None, "include_tkps": True,
+        "curriculum_sampling": True, "shuffle_merged_datasets": False,
+    }  # fmt: skip
     epochs = {
         **ours, "datasets": [many], "max_steps": 12, "num_epochs": 4, "learning_rate": 0.01,
         "optimizer": "adamw_torch", "save_strategy": "steps", "save_steps": 4,
@@ -83,10 +87,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "llama-sequence-checkpointed": {
             **ours, "gradient_checkpointing": True, "loss_average": "sequence",
         },
-        "llama-windows": {
-            **ours, "datasets": [three], "max_steps": 2, "num_epochs": 1,
-            "curriculum_sampling": True, "shuffle_merged_datasets": False,
-        },
+        "llama-epoch": {**ours, **epoch},
+        "llama-epoch-none": {**plain, **epoch},
         "glm-none": {**plain, **glm},
         "glm-token": {**ours, **glm},
         "glm-sequence": {**ours, **glm, "loss_average": "sequence"},
@@ -164,8 +166,22 @@ def test_a_window_cut_short_by_the_end_of_the_epoch_is_averaged_over_what_it_has
             {name: gradients[name] + gradient[name] for name in gradient} if gradients else gradient
         )
     assert gradients is not None
-    assert log(runs / "llama-windows") == pytest.approx(losses, rel=EXACT)
-    assert distance(update(runs / "llama", runs / "llama-windows"), gradients) < EXACT
+    assert log(runs / "llama-epoch") == pytest.approx(losses, rel=EXACT)
+    assert distance(update(runs / "llama", runs / "llama-epoch"), gradients) < EXACT
+
+
+def test_an_epoch_trains_every_sequence_where_axolotl_leaves_the_last_window_out(
+    runs: Path,
+) -> None:
+    assert log(runs / "llama-epoch", "tokens/trainable")[-1] == 201 + 6 + 90
+    assert log(runs / "llama-epoch-none", "tokens/trainable")[-1] == 201 + 6
+
+
+def test_no_token_of_a_pack_sees_another_sequence(runs: Path) -> None:
+    joined = {key: ROWS[1][key] + ROWS[2][key] for key in ROWS[1]}
+    _, mixed = step_by_hand(runs / "llama", [(ROWS[0], 1 / 207), (joined, 1 / 207)])
+    # The packed step is that of the sequences apart (see above), and this is how it would differ.
+    assert distance(update(runs / "llama", runs / "llama-token"), mixed) > 1e-2
 
 
 @pytest.mark.parametrize("average", ["token", "sequence"])
