@@ -17,7 +17,7 @@ from axolotl.utils.samplers.multipack import pack_parallel
 from torch.utils.data import BatchSampler, SequentialSampler
 
 
-class WholePacks(BatchSampler):
+class WholePacks(BatchSampler):  # type: ignore[misc]
     """Batches of packs of the indices of `lengths`, each index at least once.
 
     `capacity` is a pack's size in tokens, `rows` the packs of a batch, and the number of batches a
@@ -50,7 +50,7 @@ class WholePacks(BatchSampler):
         packs += [[int(lengths.argmin())]] * (-len(packs) % (rows * ranks))
         self._batches = [packs[at : at + rows] for at in range(0, len(packs), rows)]
 
-    def __iter__(self) -> Iterator[list[list[int]]]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[list[list[int]]]:
         """A list of packs for each batch, a list of indices for each pack."""
         return iter(self._batches)
 

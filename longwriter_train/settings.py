@@ -82,7 +82,7 @@ def plain_head(model: Any) -> str | None:
     ):
         return f"{kind}.forward is not transformers' own"
     head = getattr(model, "lm_head", None)
-    if type(head).__name__ != "Linear" or head.bias is not None:
+    if head is None or type(head).__name__ != "Linear" or head.bias is not None:
         return f"{kind}.lm_head is not a plain linear layer"
     return None
 

@@ -146,7 +146,7 @@ def training(lengths: np.ndarray) -> Table:
         batch[0] for batch in WholePacks(lengths, capacity, 1, 1, SEED, most=200, group=100_000)
     ]
     order = drawn.permutation(len(lengths))
-    eights = [order[at : at + 8] for at in range(0, len(order), 8)]
+    eights = [order[at : at + 8].tolist() for at in range(0, len(order), 8)]
     found = {
         f"packed, {capacity:,} tokens a pack": speed(packs, packed),
         "padded, 8 sequences a batch": speed(eights, padded),

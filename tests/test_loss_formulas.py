@@ -86,7 +86,7 @@ def test_the_fused_cross_entropy_is_the_plain_one(
     found, wanted = (
         [tensor.clone().requires_grad_() for tensor in (hidden, head)] for _ in range(2)
     )
-    loss = cross_entropy.weighted_cross_entropy(*found, labels, divisor)
+    loss = cross_entropy.weighted_cross_entropy(found[0], found[1], labels, divisor)
     (3 * loss).backward()
     logits = wanted[0][:, :-1] @ wanted[1].T
     each = torch.nn.functional.cross_entropy(
