@@ -8,7 +8,7 @@ from axolotl.utils.logging import get_logger
 from longwriter_eval.errors import InputError
 from longwriter_train.seams import check_seams
 
-LOG = get_logger(__name__)
+LOG = get_logger("axolotl.longwriter_train")  # it shows no other name's INFO
 
 
 class LossPlugin(BasePlugin):  # type: ignore[misc]

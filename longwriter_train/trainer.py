@@ -60,8 +60,9 @@ class LossTrainer(AxolotlTrainer):  # type: ignore[misc]
         """The average's total over these micro-batches on all ranks."""
         for batch in batch_samples:
             batch["labels"] = targets(batch)
-        shares = [share_of_total(self.average, batch) for batch in batch_samples]
-        total = torch.stack([share.to(device) for share in shares]).sum()
+        total = torch.zeros((), dtype=torch.long, device=device)
+        for batch in batch_samples:
+            total += share_of_total(self.average, batch).to(device)
         total = self.accelerator.gather(total).sum()
         if parallelism := self.accelerator.parallelism_config:
             total = total // parallelism.non_data_parallel_size

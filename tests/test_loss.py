@@ -46,6 +46,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     plain = {**ONE_STEP, "base_model": str(models["llama"]), "datasets": [two]}
     ours = {**plain, **PLUGIN}
     glm = {"base_model": str(models["glm"])}
+    checkpointed = {
+        "gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": True},
+    }  # fmt: skip
     epoch = {
         "datasets": [three], "max_steps": None, "include_tkps": True,
         "curriculum_sampling": True, "shuffle_merged_datasets": False,
@@ -83,10 +86,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "llama-token-unpacked": {
             **ours, "sample_packing": False, "micro_batch_size": 2, "pad_to_sequence_len": False,
         },
-        "llama-token-checkpointed": {**ours, "gradient_checkpointing": True},
-        "llama-sequence-checkpointed": {
-            **ours, "gradient_checkpointing": True, "loss_average": "sequence",
-        },
+        "llama-token-checkpointed": {**ours, **checkpointed},
+        "llama-sequence-checkpointed": {**ours, **checkpointed, "loss_average": "sequence"},
         "llama-epoch": {**ours, **epoch},
         "llama-epoch-none": {**plain, **epoch},
         "glm-none": {**plain, **glm},
