@@ -105,7 +105,8 @@ def measure(kind: str, steps: int, rate: float) -> list[Sequence[str]]:
         (model(**given, num_items_in_batch=divisor, use_cache=False).loss * factor).backward()
         model.zero_grad()
 
-    flops, rows = training_flops(model, SHAPES[kind]), []
+    flops = training_flops(model, SHAPES[kind])
+    rows: list[Sequence[str]] = []
     for name, step in {"axolotl's average": theirs, "LossPlugin, token": ours}.items():
         torch.cuda.reset_peak_memory_stats()
         step()
