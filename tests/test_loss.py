@@ -19,6 +19,8 @@ from tiny_models import make_tiny_glm, make_tiny_llama
 
 pytest.importorskip("axolotl")
 
+pytestmark = pytest.mark.timeout(1200)  # the first test waits for all trainings
+
 EXACT = 1e-5
 # Packs that no packer can make otherwise, with 201 and 6 label tokens.
 PACKS = [[sequence(250, 201, seed=1)], [sequence(200, 4, seed=2), sequence(50, 2, seed=3)]]

@@ -12,6 +12,8 @@ from tiny_models import make_tiny_llama
 
 pytest.importorskip("axolotl")
 
+pytestmark = pytest.mark.timeout(1200)  # the first test waits for all trainings
+
 EXACT = 1e-5
 # Four packs that no packer can make otherwise: two for each rank, very unequal.
 PACKS = [
