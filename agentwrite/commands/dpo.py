@@ -147,8 +147,8 @@ def _report(made: "Dpo", options: argparse.Namespace) -> int:
     tally = made.tally
     if tally.answers:
         print(
-            f"sampled {tally.answers:,} answers, {tally.words:,} words; {tally.usage.calls:,} calls, "
-            f"{tokens(options.model, tally.usage)}",
+            f"sampled {tally.answers:,} answers, {tally.words:,} words; {tally.usage.calls:,} "
+            f"calls, {tokens(options.model, tally.usage)}",
             file=sys.stderr,
         )
     print_mixed(made.mixed, "pairs")
