@@ -9,10 +9,10 @@ import pytest
 from runs import command, environment, run
 
 from agentwrite.cli import main as agentwrite_main
-from longwriter_eval.aggregation import MIN_COVERAGE
 from longwriter_eval.cli import main
 from longwriter_eval.harness import JudgedTask, RulerTask
 from longwriter_eval.judge_settings import JudgeSettings
+from longwriter_eval.quality import MIN_COVERAGE
 from longwriter_eval.standin import JUDGE, WRITER, StandIn
 
 ROOT = Path(__file__).parents[1]
@@ -157,7 +157,7 @@ def test_the_readme_names_every_metric_and_setting() -> None:
 
 
 def test_every_option_of_the_command_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
-    for name in ("assets", "demo", "score"):
+    for name in ("assets", "compare", "demo", "score"):
         with pytest.raises(SystemExit):
             main([name, "--help"])
         for line in capsys.readouterr().out.splitlines():

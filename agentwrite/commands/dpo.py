@@ -22,7 +22,7 @@ from agentwrite.commands.options import (
     tokens,
 )
 from agentwrite.commands.progress import ProgressLine
-from longwriter_eval.commands.score import add_judge_options, judge_options
+from longwriter_eval.commands.judge_options import add_judge_options, judge_overrides
 
 if TYPE_CHECKING:
     from agentwrite.dpo import Dpo, Estimate, Tally
@@ -93,7 +93,7 @@ def _dpo(options: argparse.Namespace) -> int:
         temperature=options.temperature,
         max_tokens=options.max_tokens,
     )
-    judge = JudgeSettings.resolve(judge_options(options), os.environ)
+    judge = JudgeSettings.resolve(judge_overrides(options), os.environ)
     workers = cluster(options)
     choice = Choice(options.rejected, options.min_margin, options.sequence_len, options.seed)
     general = general_option(options)
