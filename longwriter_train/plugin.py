@@ -8,7 +8,7 @@ from axolotl.utils.logging import get_logger
 from longwriter_eval.errors import InputError
 from longwriter_train.seams import check_seams
 
-LOG = get_logger(__name__)
+LOG = get_logger("axolotl.longwriter_train")  # it shows no other name's INFO
 
 
 class LossPlugin(BasePlugin):  # type: ignore[misc]
@@ -73,4 +73,6 @@ class LossPlugin(BasePlugin):  # type: ignore[misc]
                 weigh_each_token(model)
         if wrong:
             raise InputError(f"LossPlugin cannot average the loss with {'; '.join(wrong)}")
+        if args.sample_packing and not cfg.max_steps:
+            args.max_steps = -1  # axolotl's own count rounds down; the trainer's covers all packs
         LOG.info(f"LossPlugin: loss_average: {trainer.average}, over the global batch of each step")

@@ -12,7 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 from longwriter_eval.errors import InputError
 
-VERSIONS = {"axolotl": "0.19.0", "transformers": "5.16.1", "accelerate": "1.13.0"}
+AXOLOTL = "0.19.0"
+VERSIONS = {"axolotl": AXOLOTL, "transformers": "5.16.1", "accelerate": "1.13.0"}
 
 # Why each matters: `_run_epoch` fetches a window of micro-batches and hands their total on;
 # `get_batch_samples` asks for it; `training_step` must not divide once more; `compute_loss` passes
@@ -43,7 +44,7 @@ def check_seams() -> None:
     if wrong:
         raise InputError(
             f"LossPlugin does not know this trainer, so it cannot vouch for the loss: "
-            f"{'; '.join(wrong)}. Install axolotl=={VERSIONS['axolotl']} as it is released, or a "
+            f"{'; '.join(wrong)}. Install axolotl=={AXOLOTL} as it is released, or a "
             f"longwriter made for yours; without the plugin, axolotl averages by micro-batch"
         )
 

@@ -27,15 +27,15 @@ REFUSED: dict[str, str] = {
     "expert_parallel_size": "is not tested with LossPlugin; shard with FSDP2 or ZeRO-3 instead",
 }
 # Fused kernels sum a pack under one weight.
-REFUSED_WITH_SEQUENCE = {
-    name: "cannot weigh sequences; loss_average: sequence brings a fused cross-entropy; remove it"
-    for name in (
+REFUSED_WITH_SEQUENCE = dict.fromkeys(
+    (
         "liger_fused_linear_cross_entropy",
         "liger_cross_entropy",
         "cut_cross_entropy",
         "chunked_cross_entropy",
-    )
-}
+    ),
+    "cannot weigh sequences; loss_average: sequence brings a fused cross-entropy; remove it",
+)
 
 
 def refusals(cfg: Mapping[str, Any]) -> list[str]:
@@ -82,7 +82,7 @@ def plain_head(model: Any) -> str | None:
     ):
         return f"{kind}.forward is not transformers' own"
     head = getattr(model, "lm_head", None)
-    if type(head).__name__ != "Linear" or head.bias is not None:
+    if head is None or type(head).__name__ != "Linear" or head.bias is not None:
         return f"{kind}.lm_head is not a plain linear layer"
     return None
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from axolotl.core.trainers.base import AxolotlTrainer
+from axolotl.utils.samplers import get_dataset_lengths
 from torch import Tensor, nn
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.trainer_utils import EvalLoopOutput
@@ -19,6 +20,7 @@ from transformers.trainer_utils import EvalLoopOutput
 from longwriter_eval.errors import InputError
 from longwriter_train.averages import IGNORED, Average, divisors, share_of_total, targets
 from longwriter_train.cross_entropy import weighted_cross_entropy
+from longwriter_train.packing import WholePacks
 
 # A forward pass run twice on the same micro-batch; bfloat16 kernels may differ in the last bits.
 TOLERANCE = 1e-2
@@ -38,12 +40,29 @@ class LossTrainer(AxolotlTrainer):  # type: ignore[misc]
         self._proven = False
         self._evaluated: list[tuple[Tensor, Tensor]] = []
 
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        """Packs that leave no sequence out, where axolotl would pack."""
+        args = self.args
+        if not args.sample_packing or args.sample_packing_sequentially:
+            return super()._get_train_sampler(train_dataset)
+        size, real = self._train_batch_size, args.multipack_real_batches
+        return WholePacks(
+            get_dataset_lengths(self.train_dataset if train_dataset is None else train_dataset),
+            capacity=args.max_seq_length * (1 if real else size),
+            rows=size if real else 1,
+            ranks=args.world_size,
+            seed=None if args.curriculum_sampling else args.seed,
+            most=args.sample_packing_bin_size,
+            group=args.sample_packing_group_size,
+        )
+
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor:
         """The average's total over these micro-batches on all ranks."""
         for batch in batch_samples:
             batch["labels"] = targets(batch)
-        shares = [share_of_total(self.average, batch) for batch in batch_samples]
-        total = torch.stack([share.to(device) for share in shares]).sum()
+        total = torch.zeros((), dtype=torch.long, device=device)
+        for batch in batch_samples:
+            total += share_of_total(self.average, batch).to(device)
         total = self.accelerator.gather(total).sum()
         if parallelism := self.accelerator.parallelism_config:
             total = total // parallelism.non_data_parallel_size
@@ -112,11 +131,11 @@ class LossTrainer(AxolotlTrainer):  # type: ignore[misc]
         """Run the first micro-batch twice, to see that the model divides by what it is given."""
         once, half = (self._peek(model, inputs, divisor * n) for n in (1, 2))
         if not torch.allclose(once, 2 * half, rtol=TOLERANCE):
+            kind = type(self.accelerator.unwrap_model(model)).__name__
             raise InputError(
-                f"LossPlugin: {type(self.accelerator.unwrap_model(model)).__name__} does not divide "
-                f"its loss by num_items_in_batch ({once.item():g}, and {half.item():g} with twice "
-                f"as many): a patch of its forward pass, such as another fused cross-entropy, is "
-                f"in the way; turn it off"
+                f"LossPlugin: {kind} does not divide its loss by num_items_in_batch ({once:g}, and "
+                f"{half:g} with twice as many): a patch of its forward pass, such as another fused "
+                f"cross-entropy, is in the way; turn it off"
             )
         self._proven = True
 

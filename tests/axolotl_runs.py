@@ -6,17 +6,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-# One full-precision step of plain gradient descent at rate 1: what the weights lose is the gradient.
+# One full-precision step of plain gradient descent at rate 1: the weights lose the gradient itself.
 ONE_STEP: dict[str, Any] = {
     "attn_implementation": "sdpa",
     "sequence_len": 256,
@@ -51,21 +55,34 @@ def train(folder: Path, recipes: Mapping[str, Mapping[str, Any]], **environment:
     """Train `recipes`, whose keys name their files and output folders; return what was printed.
 
     A recipe that cannot be trained leaves its error in OUTPUT/error.txt, and the others go on.
+    Two keys are for us: `KILL_AT` ends the training with SIGKILL once that file exists in the
+    output folder, and `DEAF` names a function that this training finds replaced by one that drops
+    `num_items_in_batch`.
     """
-    files = []
-    for name, recipe in recipes.items():
-        settings = {
-            "output_dir": str(folder / name),
-            "dataset_prepared_path": str(folder / "prepared"),
-            **recipe,
-        }
-        files.append(folder / f"{name}.yaml")
-        files[-1].write_text(yaml.safe_dump(settings))
-    return run_script(Path(__file__), *map(str, files), **environment)
+    files = [write_recipe(folder, name, recipe) for name, recipe in recipes.items()]
+    return _run(__file__, *map(str, files), **environment)
 
 
-def run_script(script: Path, *arguments: str, **environment: str) -> str:
-    """Run a script of ours in a Python of its own: torch and axolotl print and warn at import."""
+def write_recipe(folder: Path, name: str, recipe: Mapping[str, Any]) -> Path:
+    """Write FOLDER/NAME.yaml, with FOLDER/NAME as its output folder."""
+    own = {"output_dir": str(folder / name), "dataset_prepared_path": str(folder / "prepared")}
+    file = folder / f"{name}.yaml"
+    file.write_text(yaml.safe_dump({**own, **recipe}))
+    return file
+
+
+def run_module(module: str, *arguments: str) -> str:
+    """What `python -m MODULE` prints, on both streams; fails where it does."""
+    return _run("-m", module, *arguments)
+
+
+def run_script(script: Path, *arguments: str) -> str:
+    """What a script of ours prints, on both streams; fails where it does."""
+    return _run(str(script), *arguments)
+
+
+def _run(*arguments: str, **environment: str) -> str:
+    """In a Python of its own: torch and axolotl print and warn at import."""
     quiet = {
         "AXOLOTL_DO_NOT_TRACK": "1",
         "HF_HUB_OFFLINE": "1",
@@ -77,7 +94,7 @@ def run_script(script: Path, *arguments: str, **environment: str) -> str:
     root = str(Path(__file__).parents[1])
     paths = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     done = subprocess.run(
-        [sys.executable, str(script), *arguments],
+        [sys.executable, *arguments],
         env={**os.environ, **quiet, "PYTHONPATH": paths, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -100,26 +117,76 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     return path
 
 
-def _train_all(files: Sequence[str]) -> None:
+def _train(file: str) -> None:
     from axolotl.cli.args import TrainerCliArgs
     from axolotl.cli.config import load_cfg
     from axolotl.common.datasets import load_datasets, load_preference_datasets
     from axolotl.integrations.base import PluginManager
     from axolotl.train import train
 
+    # Plugins stay registered for the life of a process; each run is to have its own.
+    PluginManager.get_instance().plugins.clear()
+    output = Path(yaml.safe_load(Path(file).read_text())["output_dir"])
+    output.mkdir(parents=True, exist_ok=True)
+    try:
+        cfg = load_cfg(file)
+        load = load_preference_datasets if cfg.rl else load_datasets
+        _, _, trainer = train(cfg, load(cfg=cfg, cli_args=TrainerCliArgs()))
+    except Exception as error:
+        (output / "error.txt").write_text(f"{type(error).__name__}: {error}")
+        return
+    trainer.state.save_to_json(str(output / "trainer_state.json"))
+    if cfg.rl:
+        write_rows(output / "pairs.jsonl", trainer.train_dataset.to_list())
+
+
+def _train_and_kill(file: str, at: str) -> None:
+    """Train in a child process, and kill it as soon as `at` is in the output folder."""
+    wanted = Path(yaml.safe_load(Path(file).read_text())["output_dir"]) / at
+    child = os.fork()
+    if child == 0:
+        _train(file)
+        os._exit(0)
+    while not wanted.is_file() and os.waitpid(child, os.WNOHANG) == (0, 0):
+        time.sleep(0.01)
+    with contextlib.suppress(ProcessLookupError, ChildProcessError):
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+@contextlib.contextmanager
+def _deaf(place: str) -> Iterator[None]:
+    """`module:Class.function`, replaced by one that drops `num_items_in_batch`."""
+    module, _, path = place.partition(":")
+    owner = importlib.import_module(module)
+    *parents, name = path.split(".")
+    for parent in parents:
+        owner = getattr(owner, parent)
+    function = getattr(owner, name)
+
+    def deaf(*args: Any, num_items_in_batch: Any = None, **kwargs: Any) -> Any:
+        del num_items_in_batch
+        return function(*args, **kwargs)
+
+    setattr(owner, name, deaf)
+    try:
+        yield
+    finally:
+        setattr(owner, name, function)
+
+
+def main(files: Sequence[str]) -> None:
+    """Train each recipe."""
     for file in files:
-        # Plugins stay registered for the life of a process; each run is to have its own.
-        PluginManager.get_instance().plugins.clear()
-        output = Path(yaml.safe_load(Path(file).read_text())["output_dir"])
-        try:
-            cfg = load_cfg(file)
-            load = load_preference_datasets if cfg.rl else load_datasets
-            _, _, trainer = train(cfg, load(cfg=cfg, cli_args=TrainerCliArgs()))
-            trainer.state.save_to_json(str(output / "trainer_state.json"))
-        except Exception as error:
-            output.mkdir(parents=True, exist_ok=True)
-            (output / "error.txt").write_text(f"{type(error).__name__}: {error}")
+        recipe = yaml.safe_load(Path(file).read_text())
+        if at := recipe.get("KILL_AT"):
+            _train_and_kill(file, at)
+        elif place := recipe.get("DEAF"):
+            with _deaf(place):
+                _train(file)
+        else:
+            _train(file)
 
 
 if __name__ == "__main__":
-    _train_all(sys.argv[1:])
+    main(sys.argv[1:])

@@ -42,14 +42,22 @@ def weights_by_hand(average: str, packs: Sequence[Sequence[Row]]) -> list[float]
 
 
 def step_by_hand(
-    model: Path, weighted: Iterable[tuple[Row, float]]
+    model: Path,
+    weighted: Iterable[tuple[Row, float]],
+    after: Mapping[str, Tensor] | None = None,
 ) -> tuple[float, dict[str, Tensor]]:
-    """The weighted sum of the sequences' losses under `model`, and its gradient by parameter."""
+    """The weighted sum of the sequences' losses under `model`, and its gradient by parameter.
+
+    With `after`, a gradient, under the model that a step at rate 1 with it leaves.
+    """
     import torch
     from torch.nn.functional import cross_entropy
     from transformers import AutoModelForCausalLM
 
     lm = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    with torch.no_grad():
+        for name, parameter in lm.named_parameters():
+            parameter -= (after or {}).get(name, 0)
     total = torch.zeros((), dtype=torch.float64)
     for row, weight in weighted:
         logits = lm(input_ids=torch.tensor([row["input_ids"]])).logits[0, :-1]
@@ -61,7 +69,7 @@ def step_by_hand(
 
 
 def update(before: Path, after: Path) -> dict[str, Tensor]:
-    """What the weights have lost between two checkpoints: the gradient, after one step at rate 1."""
+    """What the weights lost between two checkpoints: the gradient, after a step at rate 1."""
     from safetensors.torch import load_file
 
     old, new = (load_file(folder / "model.safetensors") for folder in (before, after))
