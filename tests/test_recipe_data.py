@@ -10,6 +10,8 @@ from longwriter_eval.assets import read_prompts
 from longwriter_eval.errors import InputError
 from longwriter_train.data import check, problem, require_file
 
+pytestmark = pytest.mark.axolotl
+
 ASK = {"role": "user", "content": "Write about the sea."}
 ANSWER = {"role": "assistant", "content": "The sea is calm."}
 OTHER = {"role": "assistant", "content": "No."}

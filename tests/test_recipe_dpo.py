@@ -11,6 +11,8 @@ from tiny_models import make_tiny_llama
 
 from longwriter_train import dpo
 
+pytestmark = pytest.mark.axolotl
+
 
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:

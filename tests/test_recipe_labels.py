@@ -10,6 +10,8 @@ from tiny_models import make_tiny_glm, make_tiny_llama
 
 from longwriter_train import chat, recipes
 
+pytestmark = pytest.mark.axolotl
+
 HEAD = {"llama": "<|start_header_id|>assistant<|end_header_id|>\n\n", "glm": "<|assistant|>\n"}
 END = {"llama": "<|eot_id|>", "glm": "<|user|>"}
 MAKERS = {"llama": make_tiny_llama, "glm": make_tiny_glm}

@@ -21,6 +21,11 @@ from runs import command, environment, load_run, run
 from longwriter_eval.cli import main
 from longwriter_train import recipes
 
+pytestmark = [
+    pytest.mark.axolotl,
+    pytest.mark.timeout(1200),  # the first test waits for all trainings
+]
+
 FAMILIES = {"llama": "<|eot_id|>", "glm": "<|user|>"}
 README = (recipes.folder() / "README.md").read_text(encoding="utf-8")
 
@@ -135,7 +140,6 @@ def test_the_readmes_command_scores_the_checkpoint(
         assert prompt.endswith("<|assistant|>\n")
 
 
-@pytest.mark.timeout(600)
 def test_two_machines_train_one_model(place: Path, trained: dict[str, Path]) -> None:
     """The README's torchrun line, each machine played by a process of its own."""
     with socket.socket() as free:

@@ -13,6 +13,8 @@ from longwriter_eval.cli import main
 from longwriter_eval.errors import InputError
 from longwriter_train import recipes
 
+pytestmark = pytest.mark.axolotl
+
 ROOT = Path(__file__).parents[1]
 NAMES = recipes.names()
 RECIPES = {name: recipes.load(recipes.folder() / f"{name}.yaml") for name in NAMES}
@@ -182,6 +184,57 @@ def test_the_marks_say_what_is_the_papers() -> None:
         assert bool(keys) == (not name.startswith("tiny/")), name
         assert "learning_rate" not in keys or stage in ("sft", "sft_offload", "sft_1gpu")
         assert stage.startswith("sft") or set(keys) <= {"max_steps"}
+
+
+README = (recipes.folder() / "README.md").read_text(encoding="utf-8")
+COMMANDS = [
+    line.partition("   #")[0].strip()
+    for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+    for line in block.splitlines()
+]
+
+
+def test_the_readme_names_every_recipe_and_no_other() -> None:
+    rows = [line for line in README.splitlines() if line.startswith("| `")]
+    named = [name for row in rows for name in re.findall(r"`([\w./-]+)`", row)]
+    assert sorted(named) == NAMES
+    for path in re.findall(r"recipes/[\w./-]+\.yaml", README):
+        assert (ROOT / path).is_file(), path
+    for path in re.findall(r"\]\((?!http)([^)]+)\)", README):
+        assert (recipes.folder() / path).exists(), path
+    for name in set(re.findall(r"`longwriter_train\.([\w.]+)`", README)):
+        assert (ROOT / "longwriter_train" / f"{name}.py").exists() or name == "LossPlugin"
+
+
+def test_the_readmes_commands_are_known(capsys: pytest.CaptureFixture[str]) -> None:
+    import axolotl_here  # noqa: F401
+    from axolotl.cli.config_options import AXOLOTL_CONFIG_CLI_OPTIONS
+
+    options = {name for option in AXOLOTL_CONFIG_CLI_OPTIONS for name in _names(option)}
+    lines = [*COMMANDS, *re.findall(r"`(--[\w-]+[^`]*)`", README)]
+    lines += re.findall(r"(axolotl train … [^`]*)`", README)
+    checked = 0
+    for line in lines:
+        ours = line.split(" -- ")[0]
+        if line.startswith(("axolotl train", "--")):
+            given = re.findall(r"--[\w-]+", ours)
+            assert set(given) <= options | {"--launcher"}, line
+            checked += len(given)
+        elif line.startswith("longwriter "):
+            words = shlex.split(ours)
+            with pytest.raises(SystemExit) as ended:
+                main([*words[1:3], "--help"] if words[1] == "recipes" else [words[1], "--help"])
+            assert ended.value.code == 0
+            said = capsys.readouterr().out
+            assert all(word in said for word in words if word.startswith("--"))
+        elif line:
+            assert line.split()[0] in ("pip", "axolotl", "vllm", "lm_eval"), line
+    assert checked >= 3
+
+
+def _names(option: Any) -> list[str]:
+    """The spellings of one of axolotl's options, such as --use-ray/--no-use-ray."""
+    return [name for spelt in option[0] for name in spelt.split("/")]
 
 
 def test_ls_show_and_cp(
