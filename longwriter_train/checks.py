@@ -52,6 +52,7 @@ class ChecksPlugin(BasePlugin):  # type: ignore[misc]
 
     def register(self, cfg: Mapping[str, Any]) -> None:
         """Refuse unknown keys of the recipe's file, before axolotl drops them."""
+        _join_without_gpus()
         path = cfg.get("axolotl_config_path")
         recipe = yaml.safe_load(Path(path).read_text(encoding="utf-8")) if path else {}
         if unknown := unknown_keys(recipe):
@@ -72,6 +73,19 @@ class ChecksPlugin(BasePlugin):  # type: ignore[misc]
         cfg.dataset_prepared_path = str(prepared / _digest(_contents(cfg)))
         if cfg.device == "cpu" and cfg.world_size > 1:
             cfg.device_map = {"": "cpu"}  # axolotl names the GPU of each process's number
+
+
+def _join_without_gpus() -> None:
+    """Make one training of several processes that have no GPU, as for a trial of a launch line.
+
+    axolotl and accelerate would let each train by itself, and say nothing.
+    """
+    import torch
+    from accelerate import PartialState
+
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.accelerator.is_available():
+        os.environ["ACCELERATE_USE_CPU"] = "true"
+        PartialState(cpu=True)
 
 
 def _use_right_rows(entry: Any, cfg: Any, folder: Path) -> None:
