@@ -35,11 +35,11 @@ PALETTE = {
     "run-4": ("#8a4a9e", "#cf9be0"),
     "run-5": ("#7a6200", "#d9bb45"),
     "run-6": ("#55595e", "#b9bec4"),
-    "score-1": ("#a83c00", "#ff9350"),
-    "score-2": ("#c17433", "#d69f6d"),
+    "score-1": ("#a83c00", "#ff7a33"),
+    "score-2": ("#c17433", "#dcb48c"),
     "score-3": ("#87898c", "#999c9f"),
-    "score-4": ("#4d86b8", "#82b4e2"),
-    "score-5": ("#0b4a8f", "#45a2ff"),
+    "score-4": ("#4d86b8", "#9cc3e6"),
+    "score-5": ("#0b4a8f", "#3d9bff"),
 }
 
 _HERE = Path(__file__).parent
@@ -71,12 +71,16 @@ def render(template: str, script: str, values: Mapping[str, Any]) -> str:
     """
     code = read("theme.js") + read(script)
     digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
-    return _environment().get_template(template).render(
-        **values,
-        script=Markup(code),
-        style=Markup(_colours() + read("page.css")),
-        policy="default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; "
-        f"form-action 'none'; script-src 'sha256-{digest}'",
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            **values,
+            script=Markup(code),
+            style=Markup(_colours() + read("page.css")),
+            policy="default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; "
+            f"form-action 'none'; script-src 'sha256-{digest}'",
+        )
     )
 
 

@@ -4,21 +4,24 @@ They are drawn in the light colours of the palette. In the page the same drawing
 reader's theme: its colours become custom properties, and its text the page's own font.
 """
 
+import contextlib
 import io
 import logging
 import math
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from longwriter_eval.pages import PALETTE
+from longwriter_eval.stats import Interval
 
 # Inches at 72 dpi: small enough that the text stays readable at a phone's width.
 _WIDTH, _HEIGHT = 5.0, 4.1
@@ -65,15 +68,6 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A value with its interval; NaN where there is none."""
-
-    mean: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
 class Figure:
     """A drawing, what it says to a reader who cannot see it, and its numbers."""
 
@@ -83,8 +77,23 @@ class Figure:
     description: str
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
-    svg: str
-    png: bytes
+    canvas: Canvas
+
+    @cached_property
+    def svg(self) -> str:
+        """The drawing, in light colours on white."""
+        file = io.StringIO()
+        with _style():
+            metadata = {"Date": None, "Creator": None, "Title": self.title}
+            self.canvas.savefig(file, format="svg", metadata=metadata)
+        return file.getvalue()
+
+    def png(self) -> bytes:
+        """The same, for where no SVG goes."""
+        file = io.BytesIO()
+        with _style():
+            self.canvas.savefig(file, format="png", dpi=_PNG_DPI, metadata={"Software": None})
+        return file.getvalue()
 
 
 def scatter(name: str, title: str, points: Sequence[Point], scored_by: str) -> Figure:
@@ -174,9 +183,7 @@ def ruler(runs: Sequence[tuple[str, Sequence[Point]]]) -> Figure:
         if len(runs) > 1:
             _legend(axes, None)
 
-    longest = "; ".join(
-        f"{name}: {max(p.words for p in points):,} words" for name, points in runs
-    )
+    longest = "; ".join(f"{name}: {max(p.words for p in points):,} words" for name, points in runs)
     return _figure(
         "ruler",
         "LongWrite-Ruler",
@@ -193,15 +200,24 @@ def intervals(
     name: str,
     title: str,
     caption: str,
-    panels: Sequence[tuple[str, Sequence[tuple[str, Sequence[Estimate]]]]],
+    panels: Sequence[tuple[str, Sequence[tuple[str, Sequence[Interval]]]]],
     runs: Sequence[str],
-    digits: int = 1,
+    *,
+    is_score: bool = True,
 ) -> Figure:
-    """Values with intervals, a row each and a mark per run, on one scale from 0 to 100.
+    """Values with intervals, a row each and a mark per run; scores on a scale from 0 to 100.
 
     `panels` stand beside each other and share their rows: label -> rows -> an estimate per run.
     """
     labels = [label for label, _ in panels[0][1]]
+    ends = [
+        value.mean if math.isnan(value.high) else value.high
+        for _, rows in panels
+        for _, estimates in rows
+        for value in estimates
+    ]
+    furthest = max((end for end in ends if not math.isnan(end)), default=100)
+    most = 100 if is_score else next((end for end in (5, 10, 20, 50) if furthest <= end), 100)
 
     def draw(*all_axes: Axes) -> None:
         step = min(0.2, 0.7 / len(runs))
@@ -220,10 +236,11 @@ def intervals(
                             value.mean, at, color=colour, marker=shape, markersize=6,
                             linestyle="none", clip_on=False, label=run if not place else None,
                         )  # fmt: skip
-            axes.set_xlim(0, 100)
+            axes.set_xlim(0, most)
+            axes.xaxis.set_major_locator(MaxNLocator(5, steps=(1, 2, 2.5, 5, 10)))
             axes.set_ylim(len(labels) - 0.5, -0.5)
             axes.set_yticks(range(len(labels)), labels)
-            axes.tick_params(axis="y", length=0)
+            axes.tick_params(axis="y", length=0, pad=8)
             axes.spines["left"].set_visible(False)
             axes.grid(axis="x")
             axes.set_xlabel(panel)
@@ -232,13 +249,13 @@ def intervals(
         if len(runs) > 1:
             _legend(all_axes[0], None)
 
-    def shown(value: Estimate) -> str:
+    def shown(value: Interval) -> str:
         if math.isnan(value.mean):
             return "–"
-        text = f"{value.mean:.{digits}f}"
+        text = f"{value.mean:.1f}"
         if math.isnan(value.low):
             return text
-        return f"{text} ({value.low:.{digits}f} to {value.high:.{digits}f})"
+        return f"{text} ({value.low:.1f} to {value.high:.1f})"
 
     rows = [
         (row, *([panel] if len(panels) > 1 else []), *(shown(value) for value in estimates))
@@ -249,12 +266,13 @@ def intervals(
         name,
         title,
         caption,
-        f"Dot plot with 95% intervals on a scale from 0 to 100: {', '.join(labels)}, for "
+        f"Dot plot with 95% intervals on a scale from 0 to {most}: {', '.join(labels)}, for "
         f"{', '.join(runs)}. The numbers are in the table below.",
         ("", *(["score"] if len(panels) > 1 else []), *runs),
         rows,
         draw,
         panels=len(panels),
+        height=0.9 + (0.36 + 0.08 * len(runs)) * len(labels),
     )
 
 
@@ -276,7 +294,9 @@ def themed(figure: Figure, number: int) -> str:
     for name, colour in _LIGHT.items():
         svg = svg.replace(colour, f"var(--{name})")
     svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg)
-    svg = re.sub(r"font: (bold|[4-9]00) ([\d.]+)px [^;\"]*", r"font-weight: \1; font-size: \2px", svg)
+    svg = re.sub(
+        r"font: (bold|[4-9]00) ([\d.]+)px [^;\"]*", r"font-weight: \1; font-size: \2px", svg
+    )
     head = f'<svg role="img" aria-labelledby="f{number}-t f{number}-d"'
     opening, _, rest = svg.partition(">")
     opening = re.sub(r' (width|height)="[^"]*"', "", opening).replace("<svg", head, 1)
@@ -296,19 +316,22 @@ def _figure(
     rows: Sequence[Sequence[str]],
     draw: Callable[..., None],
     panels: int = 1,
+    height: float = _HEIGHT,
 ) -> Figure:
+    with _style():
+        canvas = Canvas(figsize=(_WIDTH, height), dpi=72, layout="constrained")
+        draw(*canvas.subplots(1, panels, squeeze=False)[0])
+    return Figure(name, title, caption, description, header, rows, canvas)
+
+
+@contextlib.contextmanager
+def _style() -> Iterator[None]:
+    """While drawing and saving, which both look at it."""
     with matplotlib.rc_context({**matplotlib.rcParamsDefault, **_STYLE}), warnings.catch_warnings():
         # a name in a script that the font does not have is drawn as boxes in the PNG
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         warnings.filterwarnings("ignore", message="Matplotlib currently does not support")
-        canvas = Canvas(figsize=(_WIDTH, _HEIGHT), dpi=72, layout="constrained")
-        draw(*canvas.subplots(1, panels, squeeze=False)[0])
-        svg, png = io.StringIO(), io.BytesIO()
-        canvas.savefig(svg, format="svg", metadata={"Date": None, "Creator": None, "Title": title})
-        canvas.savefig(png, format="png", dpi=_PNG_DPI, metadata={"Software": None})
-    return Figure(
-        name, title, caption, description, header, rows, svg.getvalue(), png.getvalue()
-    )
+        yield
 
 
 def _length_axes(axes: Axes, required: Sequence[int], words: Sequence[int]) -> None:
