@@ -17,7 +17,7 @@
   const number = (value, digits = 1) => value === null ? "–" : value.toLocaleString(
     "en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
   const sub = (letter) => make("span", {}, "S", make("sub", {}, letter));
-  const shape = (run) => make("span", { class: `run run-${run % 6 + 1}` },
+  const shape = (run) => make("span", { class: `run-${run % 6 + 1}` },
     make("span", { class: "shape", "aria-hidden": "true" }, "●■◆▲▼✚"[run % 6]), " ");
   const runName = (run) => {
     const made = shape(run);

@@ -107,8 +107,12 @@ def draw(scored: Sequence[ScoredRun]) -> list[figures.Figure]:
     names = [label(each.name) for each in scored]
     places = {_key(score): n for n, of in enumerate(_prompts(scored)) for score in of if score}
     drawn = []
-    for number, (name, each) in enumerate(zip(names, scored, strict=True), 1):
-        if points := _points([s for s in each.scores if s.benchmark != RULER], places):
+    all_points = [
+        _points([s for s in each.scores if s.benchmark != RULER], places) for each in scored
+    ]
+    frame = [point for points in all_points for point in points]
+    for number, (name, each, points) in enumerate(zip(names, scored, all_points, strict=True), 1):
+        if points:
             several = len(scored) > 1
             drawn.append(
                 figures.scatter(
@@ -116,6 +120,7 @@ def draw(scored: Sequence[ScoredRun]) -> list[figures.Figure]:
                     f"Length asked for and produced{f': {name}' if several else ''}",
                     points,
                     "quality score" if each.judges else "length score",
+                    frame,
                 )
             )
     tables = [{(row.benchmark, row.kind, row.name): row for row in s.table} for s in scored]

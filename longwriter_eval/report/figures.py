@@ -33,7 +33,7 @@ _SHAPES = "osD^vP"
 SCORE_CLASSES = ((40, "under 40"), (60, "40–60"), (75, "60–75"), (90, "75–90"), (101, "90–100"))
 
 _LIGHT = {name: values[0] for name, values in PALETTE.items()}
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": _LIGHT["muted"],
     "axes.labelcolor": _LIGHT["ink"],
@@ -96,11 +96,16 @@ class Figure:
         return file.getvalue()
 
 
-def scatter(name: str, title: str, points: Sequence[Point], scored_by: str) -> Figure:
-    """Required against produced words, both on a log scale, coloured by score."""
+def scatter(
+    name: str, title: str, points: Sequence[Point], scored_by: str, frame: Sequence[Point]
+) -> Figure:
+    """Required against produced words, both on a log scale, coloured by score.
+
+    The axes have room for all of `frame`: figures of several runs share theirs.
+    """
 
     def draw(axes: Axes) -> None:
-        _length_axes(axes, [p.required for p in points], [p.words for p in points])
+        _length_axes(axes, frame)
         floor = axes.get_ylim()[0]
         for factor, text in ((4, "4 × too long"), (1 / 3, "a third")):
             left, right = axes.get_xlim()
@@ -156,7 +161,7 @@ def ruler(runs: Sequence[tuple[str, Sequence[Point]]]) -> Figure:
 
     def draw(axes: Axes) -> None:
         everything = [p for _, points in runs for p in points]
-        _length_axes(axes, [p.required for p in everything], [p.words for p in everything])
+        _length_axes(axes, everything)
         floor = axes.get_ylim()[0]
         for number, (name, points) in enumerate(runs):
             colour, shape = _mark(number)
@@ -334,8 +339,9 @@ def _style() -> Iterator[None]:
         yield
 
 
-def _length_axes(axes: Axes, required: Sequence[int], words: Sequence[int]) -> None:
-    """Both axes in words on log scales with the diagonal; the plot is as tall as it needs."""
+def _length_axes(axes: Axes, points: Sequence[Point]) -> None:
+    """Both axes in words on log scales with the diagonal, and with room for `points`."""
+    required, words = [p.required for p in points], [p.words for p in points]
     low, high = min(required), max(required)
     bottom = max(10, min([low, *(w for w in words if w)]) * 0.7)
     top = max(high, *words) * 1.5
