@@ -50,8 +50,8 @@ class Judge:
         Raises InputError where the key, the endpoint, the model or the store would fail the run.
         """
         self._store.check()
-        request = self._request("Reply with the word ready.")
-        async with self._chat(retries=2) as chat:
+        request = self.request("Reply with the word ready.")
+        async with self.chat(retries=2) as chat:
             try:
                 await chat.ask(call_key(check=request), request)
             except CallError as error:
@@ -78,7 +78,7 @@ class Judge:
             ]
             done(item, self.judgement(item, verdicts))
 
-        async with self._chat() as chat:
+        async with self.chat() as chat:
             await for_each(items, work, concurrency or self.settings.concurrency)
 
     def judgement(self, item: Item, verdicts: Iterable[Verdict] = ()) -> Judgement:
@@ -130,7 +130,7 @@ class Judge:
     async def _verdict(self, chat: Chat, item: Item, repeat: int) -> Verdict:
         """Ask until a reply can be read, at most TRIES times beyond what the store has."""
         prompt, defused = self.prompt.render(item.instruction, item.response)
-        request = self._request(prompt)
+        request = self.request(prompt)
         verdict = Verdict(repeat, defused=defused)
         asks = fresh = 0
         while fresh < TRIES:
@@ -161,7 +161,8 @@ class Judge:
             ask=ask,
         )
 
-    def _request(self, prompt: str) -> dict[str, Any]:
+    def request(self, prompt: str) -> dict[str, Any]:
+        """The call that asks this judge."""
         return {
             "model": self.settings.model,
             "messages": [{"role": "user", "content": encodable(prompt)}],
@@ -169,7 +170,8 @@ class Judge:
             "max_tokens": MAX_TOKENS,
         }
 
-    def _chat(self, **options: Any) -> Chat:
+    def chat(self, **options: Any) -> Chat:
+        """This judge's endpoint, with the store in front."""
         return Chat(self._store, base_url=self.settings.base_url, api_key=self._key, **options)
 
 

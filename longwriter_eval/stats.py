@@ -4,6 +4,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import scipy.stats
@@ -46,30 +47,25 @@ def mean_interval(values: Iterable[float], confidence: float = CONFIDENCE) -> In
     if n < _FEWEST:
         low, high = scipy.stats.t.interval(confidence, n - 1, mean, scipy.stats.sem(present))
     else:
-        low, high = bootstrap((present,), np.mean, confidence)
+        low, high = bootstrap(present, np.mean, confidence)
     return Interval(mean, float(low), float(high), n)
 
 
 def bootstrap(
-    samples: Sequence[np.ndarray], statistic: Callable[..., object], confidence: float = CONFIDENCE
+    sample: np.ndarray,
+    statistic: Callable[..., Any],
+    confidence: float = CONFIDENCE,
+    resamples: int = _RESAMPLES,
 ) -> tuple[float, float]:
-    """The bootstrap interval of a statistic over `samples`; several are paired.
-
-    BCa, or by percentiles where that is not defined. The statistic takes `axis`.
-    """
-    options = {
-        "confidence_level": confidence,
-        "n_resamples": _RESAMPLES,
-        "paired": len(samples) > 1,
-        "vectorized": True,
-        "batch": 1000,  # bounds the memory
-    }
+    """The bootstrap interval of a statistic of one sample: BCa, or where undefined percentiles."""
+    options = {"confidence_level": confidence, "n_resamples": resamples, "batch": 1000}
     low = high = math.nan
     for method in ("BCa", "percentile"):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", scipy.stats.DegenerateDataWarning)
+            for kind in (scipy.stats.DegenerateDataWarning, RuntimeWarning):
+                warnings.simplefilter("ignore", kind)
             low, high = scipy.stats.bootstrap(
-                samples, statistic, method=method, rng=np.random.default_rng(_SEED), **options
+                (sample,), statistic, method=method, rng=np.random.default_rng(_SEED), **options
             ).confidence_interval
         if not math.isnan(low) and not math.isnan(high):
             break

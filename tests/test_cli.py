@@ -13,7 +13,9 @@ from endpoint import Endpoint, completion, verdict
 from runs import KEY, command, environment, lm_eval_arguments, load_run, run
 
 from longwriter_eval.cli import main
+from longwriter_eval.scores import METRICS, score_samples, value
 from longwriter_eval.standin import JUDGE, Faults, StandIn
+from longwriter_eval.stats import table
 
 RESULTS = "results_2026-01-02T03-04-05.678901.json"
 SAMPLES = RESULTS.replace("results_", "samples_t_").replace(".json", ".jsonl")
@@ -179,6 +181,35 @@ def test_score_on_another_machine_pays_for_no_verdict_in_the_log(finished: Path)
         assert new.row["quality_score"] == old.row["quality_score"]
 
 
+def test_scores_computed_anew_are_those_that_lm_eval_logged(finished: Path) -> None:
+    found = load_run(finished)
+    scores = score_samples(found.samples)
+    logged = {sample.id: sample.row for sample in found.samples}
+    assert len(scores) == 12
+    for score in scores:
+        row = logged[score.sample.id]
+        assert {metric: value(score, metric) for metric in METRICS} == pytest.approx(
+            {metric: row[metric] for metric in METRICS}
+        )
+    results = found.results["results"]["longwrite_demo"]
+    means = {metric: each.mean for metric, each in table(scores)[0].metrics.items()}
+    assert means == pytest.approx({metric: results[f"{metric},none"] for metric in METRICS})
+
+
+def test_a_judge_that_came_back_is_paid_for_nothing_it_said(finished: Path, tmp_path: Path) -> None:
+    with StandIn() as judge:
+        second = ("--judge-base-url", judge.base_url, "--judge-model", "second-judge")
+        assert run("longwriter", "score", str(finished), *second).code == 0
+    first = load_run(min(finished.rglob("results_*"))).record("longwrite_demo")["judge"]
+    ended = run(
+        "longwriter", "score", str(finished), "--judge-model", first["model"],
+        "--judge-base-url", first["base_url"],  # its server is gone: a call would fail
+        LONGWRITER_CACHE=str(tmp_path / "another-cache"),
+    )  # fmt: skip
+    assert ended.code == 0, ended.out
+    assert "12 responses" in ended.out
+
+
 def test_an_edited_response_is_judged_anew(finished: Path) -> None:
     found = load_run(finished)
     rows = [sample.row for sample in found.samples]
@@ -206,6 +237,8 @@ def test_another_judge_judges_anew_beside_the_old_results(finished: Path) -> Non
         assert ended.code == 0, ended.out
         assert judge.stats().calls == {"second-judge": 1 + 24}
     assert old < {path.name for path in found.folder.iterdir()}
+    assert "agreement of 2 repeats of second-judge over 12 responses" in ended.out
+    assert f"agreement of second-judge and {JUDGE} over 12 responses" in ended.out
     after = load_run(finished)
     settings = after.results["configs"]["longwrite_demo"]["metadata"]["longwriter"]["judge"]
     assert (settings["model"], settings["repeats"]) == ("second-judge", 2)

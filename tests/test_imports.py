@@ -4,7 +4,7 @@ import ast
 import subprocess
 import sys
 
-HEAVY = ("torch", "transformers", "lm_eval", "datasets", "openai", "aiohttp")
+HEAVY = ("torch", "transformers", "lm_eval", "datasets", "openai", "aiohttp", "numpy", "scipy")
 
 
 def _loaded_by(module: str) -> list[str]:
