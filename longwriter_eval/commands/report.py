@@ -32,16 +32,19 @@ def add(commands: Any) -> None:
 def _report(options: argparse.Namespace) -> int:
     from longwriter_eval.errors import InputError
     from longwriter_eval.report import write_report
-    from longwriter_eval.samples import load_run
+    from longwriter_eval.samples import load_runs
 
     path: Path = options.output or options.run_dirs[0] / "report.html"
     if path.is_dir() or path.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"--output {path} must name an .html file")
     folder = None if options.no_figure_files else path.with_name(f"{path.stem}_figures")
-    runs = [load_run(folder) for folder in options.run_dirs]
-    for run in runs:
+    newest, before = [], []
+    for run_dir in options.run_dirs:
+        run, *older = load_runs(run_dir)
         print(f"read {run.path}, {len(run.samples):,} samples")
-    written = write_report(runs, path, figure_files=folder)
+        newest.append(run)
+        before += older
+    written = write_report(newest, path, figure_files=folder, judged_before=before)
     size = path.stat().st_size / 1e6
     print(f"wrote {path} ({size:.1f} MB): one page, open it in any browser")
     if folder:

@@ -14,6 +14,7 @@ from typing import Any
 from markupsafe import Markup
 
 from longwriter_eval import __version__
+from longwriter_eval.agreement import Agreement, agreement
 from longwriter_eval.assets import sha256, write_atomically
 from longwriter_eval.diagnostics import METRICS as DIAGNOSTICS
 from longwriter_eval.errors import InputError
@@ -51,9 +52,16 @@ _NOTHING = Interval(math.nan, math.nan, math.nan, 0)
 
 
 def write_report(
-    runs: Sequence[Run], path: Path, *, figure_files: Path | None = None
+    runs: Sequence[Run],
+    path: Path,
+    *,
+    figure_files: Path | None = None,
+    judged_before: Sequence[Run] = (),
 ) -> list[Path]:
     """Write the page to `path`, and its figures as SVG and PNG into the folder `figure_files`.
+
+    `judged_before` are older results with the same responses, such as another judge's: how far the
+    verdicts agree is said for all of them, and nothing else of them is shown.
 
     Returns what it wrote, the page first. Raises InputError where the runs hold nothing to report,
     or what cannot be scored, and OSError.
@@ -62,7 +70,9 @@ def write_report(
         raise InputError("there is nothing to report: the runs hold no samples")
     scored = facts.score_runs([run for run in runs if run.samples])
     drawn = draw(scored)
-    write_atomically(path, page(scored, drawn).encode("utf-8", "backslashreplace"))
+    agreements = agreement([*(each.run for each in scored), *judged_before])
+    html = page(scored, drawn, agreements)
+    write_atomically(path, html.encode("utf-8", "backslashreplace"))
     written = [path]
     if figure_files:
         for figure in drawn:
@@ -72,7 +82,11 @@ def write_report(
     return written
 
 
-def page(scored: Sequence[ScoredRun], drawn: Sequence[figures.Figure]) -> str:
+def page(
+    scored: Sequence[ScoredRun],
+    drawn: Sequence[figures.Figure],
+    agreements: Sequence[Agreement] = (),
+) -> str:
     """The page as HTML."""
     prompts = _prompts(scored)
     names = [label(each.name) for each in scored]
@@ -94,6 +108,11 @@ def page(scored: Sequence[ScoredRun], drawn: Sequence[figures.Figure]) -> str:
             "tables": _tables(scored),
             "figures": [(f, Markup(figures.themed(f, n))) for n, f in enumerate(drawn)],
             "judging": _beside([facts.judging(each) for each in scored]),
+            "agreements": [label(each.raters) for each in agreements],
+            "alphas": [
+                (name, [_alpha(each.alphas[metric]) for each in agreements])
+                for metric, name in DIMENSIONS.items()
+            ],
             "settings": _beside([facts.settings(each) for each in scored]),
             "listed": Markup(json_for_script(listed)),
             "packed": [Markup(texts.pack(of_runs)) for of_runs in prompts],
@@ -289,8 +308,9 @@ def _tables(scored: Sequence[ScoredRun]) -> list[dict[str, Any]]:
                 if (kind, name) in of_run
             ]
             groups.setdefault(kind, []).append({"name": _row_name(kind, name), "lines": lines})
-        for kind in ("language", "type"):  # one of a kind is all of them
-            if len(groups.get(kind, ())) == 1:
+        for kind in ("language", "type"):
+            # one of a kind is all of them; the ruler has two instructions of each type
+            if len(groups.get(kind, ())) == 1 or (benchmark, kind) == (RULER, "type"):
                 del groups[kind]
         found.append(
             {
@@ -324,6 +344,12 @@ def _range(number: Interval, digits: int) -> str:
     if math.isnan(number.low):
         return ""
     return f"{number.low:,.{digits}f}–{number.high:,.{digits}f}"
+
+
+def _alpha(number: Interval) -> tuple[str, str]:
+    if math.isnan(number.mean):
+        return "all grades are the same", ""
+    return f"{number.mean:.2f}", _range(number, 2)
 
 
 def _beside(of_runs: Sequence[facts.Facts]) -> list[tuple[str, list[str]]]:

@@ -11,6 +11,7 @@ from pathlib import PurePath
 from typing import Any
 
 from longwriter_eval import prices
+from longwriter_eval.comparability import differing
 from longwriter_eval.llm import NOT_A_URL, public_url
 from longwriter_eval.quality import MIN_COVERAGE
 from longwriter_eval.samples import Run
@@ -45,6 +46,11 @@ class ScoredRun:
         return table(self.scores)
 
     @cached_property
+    def by_id(self) -> dict[str, Score]:
+        """Its scores by prompt id."""
+        return {score.sample.id: score for score in self.scores}
+
+    @cached_property
     def verdicts(self) -> list[Verdict]:
         """Every verdict that there should be."""
         return [v for score in self.scores if score.judgement for v in score.judgement.verdicts]
@@ -52,11 +58,7 @@ class ScoredRun:
     @cached_property
     def records(self) -> dict[str, Mapping[str, Any]]:
         """Task -> what this package put on record of it."""
-        return {
-            task: config["metadata"]["longwriter"]
-            for task, config in self.run.results["configs"].items()
-            if "longwriter" in (config.get("metadata") or {})
-        }
+        return {task: self.run.record(task) for task in sorted({s.task for s in self.run.samples})}
 
     @property
     def judges(self) -> list[tuple[str, str, str]]:
@@ -218,19 +220,16 @@ def warnings(scored: Sequence[ScoredRun]) -> list[str]:
             found.append(
                 f"{each.name}: made with --limit {limit}, so these are not the benchmark's scores."
             )
-    if len({tuple(sorted(each.judges)) for each in scored if each.judges}) > 1:
-        found.append(
-            "The runs have different judges or judge's prompts: their S_q and S̄ do not compare."
-        )
-    data = [{score.sample.id: score.sample.prompt for score in each.scores} for each in scored]
-    shared = set.intersection(*map(set, data))
-    if any(set(prompts) != shared for prompts in data):
+    first, *others = scored
+    for other in others:
+        if differences := list(differing(first.run, other.run, first.by_id, other.by_id)):
+            found.append(f"{first.name} and {other.name} do not compare: {'; '.join(differences)}.")
+    shared = set.intersection(*(set(each.by_id) for each in scored))
+    if any(set(each.by_id) != shared for each in scored):
         found.append(
             f"The runs do not have the same prompts: {len(shared):,} are in all of them. "
             "`longwriter compare` pairs them."
         )
-    if any(prompts[id] != data[0][id] for prompts in data for id in shared):
-        found.append("The runs were made with different versions of the prompts.")
     return found
 
 
