@@ -260,7 +260,7 @@
     if (!isOpen) { open = null; return; }
     show(+match[1]).then(() => {
       const top = document.getElementById("responses").getBoundingClientRect().top;
-      if (event || top > innerHeight) reader.scrollIntoView({ block: "start", behavior: "instant" });
+      if (event || top > innerHeight) reader.scrollIntoView({ block: "start" });
       reader.focus({ preventScroll: true });
     });
   };

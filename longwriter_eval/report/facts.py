@@ -134,18 +134,19 @@ def judging(scored: ScoredRun) -> Facts:
         ("Judge's prompt", _list(f"{prompt} {sha[:12]}" for _, prompt, sha in scored.judges)),
         ("Responses judged", f"{judged:,} of {len(asked):,} ({judged / len(asked):.1%})"),
         ("Verdicts missing", _list(f"{reason} {n}" for reason, n in missing.most_common()) or "0"),
-        ("Asked again, reply unreadable", f"{sum(max(0, v.asks - 1) for v in verdicts):,}"),
-        ("Retried, call failed", f"{sum(v.retries for v in verdicts):,}"),
+        ("Failed calls, tried again", f"{sum(v.retries for v in verdicts):,}"),
         ("Responses with judge's tags escaped", f"{_defused(asked):,}"),
     ]
     if spreads:
         spread = f"{statistics.fmean(spreads):.1f} (largest {max(spreads):.1f})"
         facts.append(("Spread of S_q between repeats, mean standard deviation", spread))
+    unread = sum(max(0, v.asks - 1) for v in verdicts)
+    besides = f", besides {unread:,} replies that could not be used" if unread else ""
     for kind in ("prompt", "completion"):
-        tokens = [getattr(v, f"{kind}_tokens") for v in verdicts]
-        total = f"{sum(filter(None, tokens)):,}" if any(tokens) else ""
-        facts.append((f"{kind.capitalize()} tokens of the verdicts", total))
-    facts.append(("Cost of the verdicts, list prices", prices.money(scored.cost)))
+        tokens = sum(getattr(v, f"{kind}_tokens") or 0 for v in verdicts)
+        facts.append((f"{kind.capitalize()} tokens", f"{tokens:,}{besides}" if tokens else ""))
+    cost = prices.money(scored.cost)
+    facts.append(("Cost at list prices", f"{cost}{besides}" if cost else "no price known"))
     return facts
 
 
@@ -172,7 +173,7 @@ def settings(scored: ScoredRun) -> Facts:
         ("Chat template", f"sha256 {template}" if template else ""),
         ("System instruction", str(results.get("system_instruction") or "")),
         ("Seeds", _list(seeds)),
-        ("Limit", str(config.get("limit") or "")),
+        ("Limit", _number(config.get("limit") or "")),
         ("Date", _date(results.get("date"))),
         ("lm-eval", str(results.get("lm_eval_version") or "")),
         ("transformers", str(results.get("transformers_version") or "")),
@@ -213,12 +214,13 @@ def warnings(scored: Sequence[ScoredRun]) -> list[str]:
                     if enough
                     else f". Where under {MIN_COVERAGE:.0%} are judged, there is no quality score."
                 )
-                + " `longwriter score` on the run asks for them again."
+                + " To ask for them again: longwriter score."
             )
         limit = (each.run.results.get("config") or {}).get("limit")
         if limit:
             found.append(
-                f"{each.name}: made with --limit {limit}, so these are not the benchmark's scores."
+                f"{each.name}: made with --limit {_number(limit)}, so these are not the "
+                "benchmark's scores."
             )
     first, *others = scored
     for other in others:
@@ -228,7 +230,7 @@ def warnings(scored: Sequence[ScoredRun]) -> list[str]:
     if any(set(each.by_id) != shared for each in scored):
         found.append(
             f"The runs do not have the same prompts: {len(shared):,} are in all of them. "
-            "`longwriter compare` pairs them."
+            "longwriter compare pairs them."
         )
     return found
 
@@ -269,6 +271,10 @@ def _public(name: str, value: Any) -> str:
         url = public_url(text)
         return "(hidden)" if url == NOT_A_URL else url
     return _without_path(text)
+
+
+def _number(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _date(stamp: Any) -> str:
