@@ -46,15 +46,20 @@ _HERE = Path(__file__).parent
 _LABEL = 120  # characters
 
 
-def label(text: object) -> str:
-    """`text` as one short line: whatever would break it, hide in it or turn it around is shown.
+def plain(text: object) -> str:
+    """`text` on one line: whatever would break it, hide in it or turn it around is shown as �.
 
-    For names, which stand among our own words; texts that are read as such stay as they are.
+    For names and settings, which stand among our own words; a response stays as it is.
     """
-    shown = "".join(
+    return "".join(
         "�" if unicodedata.category(each) in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp") else each
-        for each in " ".join(str(text).split(" "))
+        for each in str(text)
     )
+
+
+def label(text: object) -> str:
+    """`plain` and short: no name fills the page."""
+    shown = plain(text)
     return shown if len(shown) <= _LABEL else shown[: _LABEL - 1] + "…"
 
 
@@ -65,10 +70,7 @@ def json_for_script(value: Any) -> str:
 
 
 def render(template: str, script: str, values: Mapping[str, Any]) -> str:
-    """The page that `template` makes of `values`, with `script`; both are files beside this one.
-
-    The template's `{{ name|label }}` is `label`.
-    """
+    """The page that `template` makes of `values`, with `script`; both are files beside this one."""
     code = read("theme.js") + read(script)
     digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
     return (
@@ -91,15 +93,13 @@ def read(name: str) -> str:
 
 @cache
 def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
+    return jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["label"] = label
-    return environment
 
 
 def _colours() -> str:

@@ -18,7 +18,7 @@ from longwriter_eval.agreement import Agreement, agreement
 from longwriter_eval.assets import sha256, write_atomically
 from longwriter_eval.diagnostics import METRICS as DIAGNOSTICS
 from longwriter_eval.errors import InputError
-from longwriter_eval.pages import json_for_script, label, render
+from longwriter_eval.pages import json_for_script, label, plain, render
 from longwriter_eval.quality import DIMENSIONS
 from longwriter_eval.report import facts, figures, texts
 from longwriter_eval.report.facts import BENCHMARKS, RULER, ScoredRun
@@ -89,7 +89,7 @@ def page(
 ) -> str:
     """The page as HTML."""
     prompts = _prompts(scored)
-    names = [label(each.name) for each in scored]
+    names = [each.name for each in scored]
     listed = {
         "runs": names,
         "dimensions": list(DIMENSIONS.values()),
@@ -100,10 +100,10 @@ def page(
         "report.html",
         "report.js",
         {
-            "title": " and ".join(dict.fromkeys(label(facts.model_name(s.run)) for s in scored)),
+            "title": " and ".join(dict.fromkeys(facts.model_name(s.run) for s in scored)),
             "names": names,
             "benchmarks": _benchmarks(scored),
-            "warnings": facts.warnings(scored),
+            "warnings": [plain(warning) for warning in facts.warnings(scored)],
             "summaries": [_summary(each) for each in scored],
             "tables": _tables(scored),
             "figures": [(f, Markup(figures.themed(f, n))) for n, f in enumerate(drawn)],
@@ -123,7 +123,7 @@ def page(
 
 def draw(scored: Sequence[ScoredRun]) -> list[figures.Figure]:
     """Every figure that the runs have the numbers for."""
-    names = [label(each.name) for each in scored]
+    names = [each.name for each in scored]
     places = {_key(score): n for n, of in enumerate(_prompts(scored)) for score in of if score}
     drawn = []
     all_points = [
@@ -355,7 +355,9 @@ def _alpha(number: Interval) -> tuple[str, str]:
 def _beside(of_runs: Sequence[facts.Facts]) -> list[tuple[str, list[str]]]:
     """Facts by name, with a value per run; "" where a run has none."""
     names = dict.fromkeys(name for of_run in of_runs for name, _ in of_run)
-    return [(label(name), [dict(of_run).get(name, "") for of_run in of_runs]) for name in names]
+    return [
+        (label(name), [plain(dict(of_run).get(name, "")) for of_run in of_runs]) for name in names
+    ]
 
 
 def _listed(of_runs: Sequence[Score | None]) -> dict[str, Any]:

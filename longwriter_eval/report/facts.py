@@ -13,6 +13,7 @@ from typing import Any
 from longwriter_eval import prices
 from longwriter_eval.comparability import differing
 from longwriter_eval.llm import NOT_A_URL, public_url
+from longwriter_eval.pages import label
 from longwriter_eval.quality import MIN_COVERAGE
 from longwriter_eval.samples import Run
 from longwriter_eval.scores import Score, score_samples
@@ -112,7 +113,7 @@ def score_runs(runs: Sequence[Run]) -> list[ScoredRun]:
         name, same = model, [other for other in scored if other.name == model]
         if len(same) > 1:
             by_judge = {tuple(other.judges) for other in same}
-            judge = ", ".join(judge for judge, _, _ in each.judges)
+            judge = label(", ".join(judge for judge, _, _ in each.judges))
             name += f", judge {judge}" if len(by_judge) == len(same) and judge else f" ({number})"
         named.append(ScoredRun(name, each.run, each.scores))
     return named
@@ -236,7 +237,7 @@ def warnings(scored: Sequence[ScoredRun]) -> list[str]:
 
 
 def model_name(run: Run) -> str:
-    """The model's name; of a local checkpoint, the folder's."""
+    """The model's name, fit to be shown; of a local checkpoint, the folder's."""
     results = run.results
     arguments = (results.get("config") or {}).get("model_args")
     given = arguments if isinstance(arguments, dict) else {}
@@ -246,7 +247,7 @@ def model_name(run: Run) -> str:
         or given.get("pretrained")
         or run.folder.name
     )
-    return _without_path(name)
+    return label(_without_path(name))
 
 
 def _without_path(text: str) -> str:

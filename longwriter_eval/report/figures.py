@@ -295,7 +295,7 @@ def themed(figure: Figure, number: int) -> str:
         lambda m: f"{m[1]}#f{number}-{m[2]}" if m[2] in own else m[0],
         svg,
     )
-    svg = svg.replace("<a xlink:href=", '<a tabindex="-1" xlink:href=')
+    svg = svg.replace(' target="_blank"', "").replace("<a ", '<a tabindex="-1" ')
     for name, colour in _LIGHT.items():
         svg = svg.replace(colour, f"var(--{name})")
     svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg)
@@ -343,6 +343,8 @@ def _length_axes(axes: Axes, points: Sequence[Point]) -> None:
     """Both axes in words on log scales with the diagonal, and with room for `points`."""
     required, words = [p.required for p in points], [p.words for p in points]
     low, high = min(required), max(required)
+    if high < 4 * low:  # else one tick would be all there is
+        low, high = low // 2, high * 2
     bottom = max(10, min([low, *(w for w in words if w)]) * 0.7)
     top = max(high, *words) * 1.5
     axes.set_xscale("log")
