@@ -154,8 +154,9 @@ def _response(page: Opened, number: int = 0) -> str:
     return text
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [PHONE, DESK], ids=["phone", "desk"])
+@pytest.mark.parametrize(
+    ("width", "theme"), [(PHONE, "dark"), (DESK, "light")], ids=["phone", "desk"]
+)
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_opens_from_disk_quietly_and_fits(
     name: str, width: int, theme: str, chromium: Browser, pages: dict[str, Path]
@@ -225,7 +226,6 @@ def test_all_prompts_are_listed_until_a_filter_is_set(judged: Opened, scores: li
     assert judged.text("#count") == f"{len(scores)} prompts"
 
 
-@pytest.mark.parametrize("direction", [1, -1], ids=["low to high", "high to low"])
 @pytest.mark.parametrize(
     ("order", "key"),
     [
@@ -241,15 +241,15 @@ def test_all_prompts_are_listed_until_a_filter_is_set(judged: Opened, scores: li
 def test_the_list_is_in_the_order_that_was_asked_for(
     order: str,
     key: Callable[[Score], float | None],
-    direction: int,
     judged: Opened,
     scores: list[Score],
 ) -> None:
     by_id = {score.sample.id: score for score in scores}
-    found = [key(by_id[id]) for id in _choose(judged, order=order, direction=str(direction))]
-    known = [value for value in found if value is not None]
-    assert known == sorted(known, reverse=direction < 0)
-    assert found == known + [None] * (len(scores) - len(known))  # what has no value comes last
+    for direction in (1, -1):
+        found = [key(by_id[id]) for id in _choose(judged, order=order, direction=str(direction))]
+        known = [value for value in found if value is not None]
+        assert known == sorted(known, reverse=direction < 0)
+        assert found == known + [None] * (len(scores) - len(known))  # without a value: last
 
 
 def test_a_response_is_shown_as_it_was_scored(judged: Opened, scores: list[Score]) -> None:
