@@ -180,28 +180,40 @@ def in_words(comparison: Comparison) -> list[str]:
         main = [each for each in found if each.metric in _MAIN]
         if bucket != "all":
             main = [each for each in main if each.winner]
-        elif all(each.a == each.b and each.p == 1 for each in found):
+        elif all(each.difference.low == each.difference.high == 0 for each in found):
             sentences.append(f"{where}: no difference at all")
             continue
         if main:
-            sentences.append(f"{where}: " + "; ".join(map(_in_words, main)))
+            sentences.append(f"{where}: {'; '.join(_in_words(main))}")
     return sentences
 
 
-# metric -> what the winner does, what else cannot be told apart
+# metric -> what the winner does, and what it is called
 _WORDS = {
-    "overall_score": ("scores higher overall", "overall"),
-    "length_score": ("meets the required lengths better", "how well lengths are met"),
+    "overall_score": ("scores higher overall", "overall score"),
+    "length_score": ("meets the required lengths better", "length score"),
     "quality_score": ("is judged better", "quality"),
-    "output_words": ("writes longer", "length"),
+    "output_words": ("writes longer", "words written"),
 }
 
 
-def _in_words(difference: Difference) -> str:
-    does, what = _WORDS[difference.metric]
-    if math.isnan(difference.p):
-        return f"{what} not compared ({difference.pairs} of {difference.prompts} prompts judged)"
-    return f"{difference.winner} {does}" if difference.winner else f"{what} not distinguishable"
+def _in_words(differences: Sequence[Difference]) -> Iterator[str]:
+    for each in differences:
+        if each.winner:
+            yield f"{each.winner} {_WORDS[each.metric][0]}"
+    unknown = [_WORDS[each.metric][1] for each in differences if math.isnan(each.p)]
+    undecided = [
+        name
+        for each in differences
+        if not each.winner and (name := _WORDS[each.metric][1]) not in unknown
+    ]
+    for names, end in (
+        (undecided, "not distinguishable"),
+        (unknown, "not compared: too few verdicts"),
+    ):
+        if names:
+            *others, last = names
+            yield f"{', '.join(others)} and {last} {end}" if others else f"{last} {end}"
 
 
 def _by_place(differences: Sequence[Difference]) -> dict[tuple[str, str], list[Difference]]:

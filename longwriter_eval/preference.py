@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -74,7 +74,7 @@ class Preferences:
     a: int
     b: int
     ties: int
-    missing: Counter[str]  # reason -> choices
+    missing: Mapping[str, int]  # reason -> choices
     win_rate: Interval
     p: float
     order_changes: Interval
@@ -93,7 +93,7 @@ class Preferences:
             winners["A"],
             winners["B"],
             winners["tie"],
-            Counter(str(choice.reason) for choice in choices if not choice.better),
+            dict(Counter(str(choice.reason) for choice in choices if not choice.better)),
             share(winners["B"], decided),
             float(binomtest(winners["B"], decided).pvalue) if decided else math.nan,
             share(sum(each.sides[0] != each.sides[1] for each in asked), len(asked)),

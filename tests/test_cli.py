@@ -17,6 +17,8 @@ from longwriter_eval.scores import METRICS, score_samples, value
 from longwriter_eval.standin import JUDGE, WRITER, Faults, StandIn
 from longwriter_eval.stats import table
 
+pytestmark = pytest.mark.lm_eval
+
 RESULTS = "results_2026-01-02T03-04-05.678901.json"
 SAMPLES = RESULTS.replace("results_", "samples_t_").replace(".json", ".jsonl")
 
@@ -154,7 +156,7 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     with StandIn() as server:
         ended = run(
-            "lm_eval", *lm_eval_arguments(server, server, folder / "out", "longwrite_demo"),
+            "quick_lm_eval", *lm_eval_arguments(server, server, folder / "out", "longwrite_demo"),
             LONGWRITER_CACHE=str(folder / "cache"),
         )  # fmt: skip
         assert ended.code == 0, ended.out
@@ -196,20 +198,6 @@ def test_scores_computed_anew_are_those_that_lm_eval_logged(finished: Path) -> N
     assert means == pytest.approx({metric: results[f"{metric},none"] for metric in METRICS})
 
 
-def test_a_judge_that_came_back_is_paid_for_nothing_it_said(finished: Path, tmp_path: Path) -> None:
-    with StandIn() as judge:
-        second = ("--judge-base-url", judge.base_url, "--judge-model", "second-judge")
-        assert run("longwriter", "score", str(finished), *second).code == 0
-    first = load_run(min(finished.rglob("results_*"))).record("longwrite_demo")["judge"]
-    ended = run(
-        "longwriter", "score", str(finished), "--judge-model", first["model"],
-        "--judge-base-url", first["base_url"],  # its server is gone: a call would fail
-        LONGWRITER_CACHE=str(tmp_path / "another-cache"),
-    )  # fmt: skip
-    assert ended.code == 0, ended.out
-    assert "12 responses" in ended.out
-
-
 def test_an_edited_response_is_judged_anew(finished: Path) -> None:
     found = load_run(finished)
     rows = [sample.row for sample in found.samples]
@@ -243,6 +231,15 @@ def test_another_judge_judges_anew_beside_the_old_results(finished: Path) -> Non
     settings = after.results["configs"]["longwrite_demo"]["metadata"]["longwriter"]["judge"]
     assert (settings["model"], settings["repeats"]) == ("second-judge", 2)
     assert after.results["config"] == found.results["config"]  # the writer is still on record
+    # back to the first judge, whose server is gone: its verdicts are in the older results
+    first = found.record("longwrite_demo")["judge"]
+    ended = run(
+        "longwriter", "score", str(finished), "--judge-repeats", "1",
+        "--judge-model", first["model"], "--judge-base-url", first["base_url"],
+        LONGWRITER_CACHE=str(finished / "another-cache"),
+    )  # fmt: skip
+    assert ended.code == 0, ended.out
+    assert load_run(finished).results["results"] == found.results["results"]
 
 
 def test_ctrl_c_while_scoring_says_how_to_go_on(finished: Path, tmp_path: Path) -> None:
@@ -287,7 +284,7 @@ def test_an_output_file_is_found_and_so_is_a_prompt_file(tmp_path: Path) -> None
     with StandIn(faults=Faults(1.0, ("broken_json",))) as server:
         arguments = lm_eval_arguments(server, server, tmp_path / "x.json", "longwrite_demo")
         given = json.loads(arguments.pop()) | {"judge_prompt": str(prompt)}
-        ended = run("lm_eval", *arguments, json.dumps(given), "--limit", "2")
+        ended = run("quick_lm_eval", *arguments, json.dumps(given), "--limit", "2")
         assert ended.code == 0, ended.out
     (line,) = [line for line in ended.out.splitlines() if "longwriter score" in line]
     command = shlex.split(line[line.index("longwriter score") :])
@@ -336,7 +333,7 @@ def test_half_a_surrogate_pair_and_an_echoed_key_spoil_no_log(tmp_path: Path, wh
         Endpoint(answers=[(200, completion(read))]) as judge,
     ):
         ended = run(
-            "lm_eval", *lm_eval_arguments(writer, judge, tmp_path / "out", "longwrite_demo"),
+            "quick_lm_eval", *lm_eval_arguments(writer, judge, tmp_path / "out", "longwrite_demo"),
             OPENAI_API_KEY=KEY, LONGWRITER_CACHE=str(tmp_path / "cache"),
         )  # fmt: skip
     assert ended.code == 0, ended.out

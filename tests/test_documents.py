@@ -49,7 +49,12 @@ def test_lm_eval_knows_every_option(line: str, run_options: str) -> None:
 
 @pytest.mark.usefixtures("upstream")
 @pytest.mark.parametrize(
-    "line", [line for line in _starting_with("lm_eval") if "--model local-chat" in line]
+    "line",
+    [
+        line
+        for line in _starting_with("lm_eval")
+        if "--model local-chat" in line and "agentwrite/" not in line  # see test_agentwrite_serve
+    ],
 )
 def test_the_endpoint_commands_run_as_they_stand(line: str, tmp_path: Path) -> None:
     with StandIn() as server:
@@ -65,19 +70,21 @@ def test_the_endpoint_commands_run_as_they_stand(line: str, tmp_path: Path) -> N
     assert "quality_score" in ended.out
 
 
-@pytest.mark.parametrize("line", _starting_with("longwriter"))
-def test_longwriter_knows_every_command_and_option(
+@pytest.mark.parametrize("line", [*_starting_with("longwriter"), *_starting_with("agentwrite")])
+def test_our_commands_know_every_subcommand_and_option(
     line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = shlex.split(line)[1:]
+    program, name, *words = shlex.split(line)
     with pytest.raises(SystemExit) as ended:
-        main([words[0], "--help"])
+        (main if program == "longwriter" else agentwrite_main)([name, "--help"])
     assert ended.value.code == 0
-    printed = capsys.readouterr().out
-    assert all(word in printed for word in words if word.startswith("--"))
+    known = re.findall(r"(?<![\w-])--?[a-z-]+", capsys.readouterr().out)
+    assert not [word for word in words if word.startswith("-") and word not in known]
 
 
-@pytest.mark.parametrize("line", _starting_with("agentwrite"))
+@pytest.mark.parametrize(
+    "line", [*_starting_with("agentwrite write"), *_starting_with("agentwrite run")]
+)
 def test_agentwrites_commands_run_as_they_stand(
     line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,7 +137,7 @@ def test_every_path_on_a_page_exists(page: str) -> None:
     )
     named += re.findall(r"\]\((?!http)([^)]+)\)", PAGES[page])
     assert named or page in ("CHANGELOG.md", "agentwrite/README.md")
-    assert not [path for path in named if not (ROOT / path).exists()]
+    assert not [path for path in named if "$" not in path and not (ROOT / path).exists()]
 
 
 def test_the_readme_names_every_metric_and_setting() -> None:
@@ -145,7 +152,7 @@ def test_the_readme_names_every_metric_and_setting() -> None:
 
 
 def test_every_option_of_the_command_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
-    for name in ("assets", "demo", "score"):
+    for name in ("assets", "compare", "demo", "score"):
         with pytest.raises(SystemExit):
             main([name, "--help"])
         for line in capsys.readouterr().out.splitlines():

@@ -171,9 +171,11 @@ def test_missing_choices_are_listed_with_the_command_that_goes_on(
         answer=lambda prompt: "ready" if prompt == ready else "I'm sorry, I can't help."
     )
     with refuses as server:
-        options = asked(server.base_url)
+        options = [*asked(server.base_url), "--json"]
         assert main(["compare", *folders, *options]) == 1
-    printed = capsys.readouterr().err.splitlines()[-1]
+    output = capsys.readouterr()
+    assert json.loads(output.out)["preference"]["missing"] == {"refused": 24}
+    printed = output.err.splitlines()[-1]
     command = f"longwriter compare {' '.join(folders)} {' '.join(options)}"
     assert printed == f"24 choices are missing (refused 24); to ask again: {command}"
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from agentwrite.settings import Settings
 
 
-def add_endpoint_options(command: argparse.ArgumentParser) -> None:
+def add_endpoint_options(command: argparse.ArgumentParser, *, dry_run: bool = True) -> None:
     """Options of every command that asks a model."""
     command.add_argument(
         "--base-url", action="append", default=[], metavar="URL",
@@ -22,9 +22,10 @@ def add_endpoint_options(command: argparse.ArgumentParser) -> None:
         "--concurrency", type=positive, default=32, metavar="N",
         help="calls in flight (default: 32)",
     )  # fmt: skip
-    command.add_argument(
-        "--dry-run", action="store_true", help="say what it would call, and call nothing"
-    )
+    if dry_run:
+        command.add_argument(
+            "--dry-run", action="store_true", help="say what it would call, and call nothing"
+        )
 
 
 def add_writing_options(command: argparse.ArgumentParser) -> None:

@@ -127,7 +127,7 @@ def _missing(
         code = 1
         reasons = ", ".join(f"{reason} {n}" for reason, n in sorted(summary.missing.items()))
         print(
-            f"{summary.missing.total()} choices are missing ({reasons}); to ask again: "
+            f"{sum(summary.missing.values())} choices are missing ({reasons}); to ask again: "
             f"{options.again}",
             file=sys.stderr,
         )
