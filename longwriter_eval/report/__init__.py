@@ -354,7 +354,8 @@ def _range(number: Interval, digits: int) -> str:
 def _alpha(number: Interval) -> tuple[str, str]:
     if math.isnan(number.mean):
         return "all grades are the same", ""
-    return f"{number.mean:.2f}", _range(number, 2)
+    limits = "" if math.isnan(number.low) else f"{number.low:.2f} to {number.high:.2f}"
+    return f"{number.mean:.2f}", limits  # a dash would read as one more minus
 
 
 def _beside(of_runs: Sequence[facts.Facts]) -> list[tuple[str, list[str]]]:
