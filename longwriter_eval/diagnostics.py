@@ -144,11 +144,13 @@ def _repeats(text: str, units: list[str]) -> list[tuple[int, int]]:
     """Start and end (units) of the passages made of runs that were seen before; none overlap."""
     units = [unit.lower() for unit in units]
     size = _WINDOW[main_language(text)]
+    # A hash collision among 200,000 windows has odds of about one in a billion.
+    windows = [*map(hash, zip(*(units[start:] for start in range(size)), strict=False))]
+    if len(set(windows)) == len(windows):
+        return []
     seen: set[int] = set()
     found: list[tuple[int, int]] = []
-    windows = zip(*(units[offset:] for offset in range(size)), strict=False)
-    # A hash collision among 200,000 windows has odds of about one in a billion.
-    for start, window in enumerate(map(hash, windows)):
+    for start, window in enumerate(windows):
         if window in seen:
             is_touching = found and start <= found[-1][1]
             first = found.pop()[0] if is_touching else start
