@@ -16,7 +16,8 @@ _ENGLISH_NUMBERS = {
 NUMBER_WORD = rf"(?:{'|'.join(_ENGLISH_NUMBERS)})\b"
 
 _AMOUNT = (
-    r"(?:(?<![\d.,])\d{1,3}(?:,\d{3})+|(?<![\d.,])\d{1,7}(?:\.\d{1,3})?)\s*(?:k\b|thousand\b|千|万)?"
+    # not inside a longer number; a comma behind a word, as in "文章，2000字", is no part of one
+    r"(?<![\d.])(?<!\d,)(?:\d{1,3}(?:,\d{3})+|\d{1,7}(?:\.\d{1,3})?)\s*(?:k\b|thousand\b|千|万)?"
     rf"|{CHINESE_NUMBER}{{1,9}}"
     rf"|\b(?:{'|'.join(_ENGLISH_NUMBERS)})[\s-]thousand"
 )

@@ -9,6 +9,7 @@ import pytest
 from runs import command, environment, run
 
 from agentwrite.cli import main as agentwrite_main
+from agentwrite.sft_rules import RULES
 from longwriter_eval.aggregation import MIN_COVERAGE
 from longwriter_eval.cli import main
 from longwriter_eval.harness import JudgedTask, RulerTask
@@ -79,15 +80,29 @@ def test_longwriter_knows_every_command_and_option(
 
 @pytest.mark.parametrize("line", _starting_with("agentwrite"))
 def test_agentwrites_commands_run_as_they_stand(
-    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    line: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    rows = json.dumps({"instruction": "Write 900 words on tea."})
-    (tmp_path / "instructions.jsonl").write_text(rows, encoding="utf-8")
+    rows = json.dumps({"instruction": "Write 2000 words on tea."})
+    pair = {"prompt": "Why?", "response": "So.", "chosen": "A" * 20, "rejected": "B" * 20}
+    for name in ("instructions", "prompts"):
+        (tmp_path / f"{name}.jsonl").write_text(rows, encoding="utf-8")
+    for name in ("general", "preferences"):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(pair), encoding="utf-8")
     with StandIn() as server:
-        line = line.replace("$MODEL", WRITER).replace("$BASE_URL", server.base_url)
-        assert agentwrite_main(shlex.split(line)[1:]) == 0
-    assert (tmp_path / "lighthouses.md").exists() or (tmp_path / "runs/texts/texts.jsonl").exists()
+        monkeypatch.setenv("LONGWRITER_JUDGE_BASE_URL", server.base_url)
+        monkeypatch.setenv("LONGWRITER_JUDGE_MODEL", JUDGE)
+        words = shlex.split(line.replace("$MODEL", WRITER).replace("$BASE_URL", server.base_url))
+        if words[1] in ("sft", "dpo"):
+            request.getfixturevalue("upstream")
+        if words[1] == "sft":
+            model = ["--model", WRITER, "--base-url", server.base_url]
+            assert agentwrite_main(["run", "instructions.jsonl", "-o", "runs/texts", *model]) == 0
+        assert agentwrite_main(words[1:]) == 0
+    assert (tmp_path / words[words.index("-o") + 1]).exists()
 
 
 def test_the_three_lines_of_python_write_a_text(capsys: pytest.CaptureFixture[str]) -> None:
@@ -102,17 +117,18 @@ def test_agentwrites_readme_names_every_option_reason_and_rule(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     page = PAGES["agentwrite/README.md"]
-    for name in ("write", "run"):
+    for name in ("write", "run", "sft", "dpo"):
         with pytest.raises(SystemExit):
             agentwrite_main([name, "--help"])
         for option in set(re.findall(r"--[a-z-]+", capsys.readouterr().out)):
             assert option in page or option in ("--help", "--output")
     sources = "".join(
         (ROOT / "agentwrite" / f"{name}.py").read_text(encoding="utf-8")
-        for name in ("asking", "clean", "plan", "write")
+        for name in ("asking", "clean", "plan", "write", "preference", "general", "sampling")
     )
-    named = set(re.findall(r'(?:Rejected|apply)\(\s*"(\w+)"', sources))
-    assert len(named) > 15
+    reasons = r'(?:Rejected|apply|UnusableRowError|WriteError)\(\s*"(\w+)"'
+    named = {*re.findall(reasons, sources), *RULES}
+    assert len(named) > 30
     assert not [name for name in named if f"`{name}`" not in page]
 
 
