@@ -1,13 +1,15 @@
 # Two commands do everything, on any machine with Python and make:
 #   make demo    set up, run the real lm_eval on 12 prompts, write a report
-#   make test    set up, run every test, on the oldest and the newest lm-eval that we support
+#   make test    set up, run every test, on the newest lm-eval; and those of lm-eval and axolotl
+#                again where axolotl is, which has the oldest lm-eval that we support
 # For work on the code: make check, make format, make bench.
 
 PYTHON ?= python3
 # The version that axolotl 0.19.0 was built for; `make TORCH=torch` takes the newest.
 TORCH ?= torch==2.13.0
-OLDEST := .venv/lm-eval-0.4.11
+TRAIN := .venv/axolotl-0.19.0
 NEWEST := .venv/lm-eval-0.4.13
+PYTEST := -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 SOURCES := pyproject.toml $(shell find harness_tasks -type f -not -path '*/__pycache__/*')
 
 .PHONY: demo test check format bench clean
@@ -15,11 +17,11 @@ SOURCES := pyproject.toml $(shell find harness_tasks -type f -not -path '*/__pyc
 demo: .venv/demo/.installed
 	.venv/demo/bin/longwriter demo
 
-test: $(OLDEST)/.installed
-	$(OLDEST)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
-	$(NEWEST)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+test: $(NEWEST)/.installed
+	$(NEWEST)/bin/python $(PYTEST) -m "not axolotl"
+	$(TRAIN)/bin/python $(PYTEST) -m "axolotl or lm_eval"
 
-check: $(OLDEST)/.installed
+check: $(NEWEST)/.installed
 	$(NEWEST)/bin/ruff format --check .
 	$(NEWEST)/bin/ruff check .
 	$(NEWEST)/bin/mypy
@@ -31,6 +33,7 @@ format: $(NEWEST)/.installed
 
 bench: $(NEWEST)/.installed
 	$(NEWEST)/bin/python scripts/bench_judge.py
+	$(NEWEST)/bin/python scripts/bench_agentwrite.py
 
 # The task files are copied into lm-eval's own folder, so a change to them installs again.
 .venv/demo/.installed: $(SOURCES)
@@ -38,21 +41,22 @@ bench: $(NEWEST)/.installed
 	.venv/demo/bin/pip install --quiet --disable-pip-version-check --editable .
 	touch $@
 
-$(NEWEST)/.installed: $(SOURCES)
-	$(PYTHON) -m venv $(NEWEST)
-	$(NEWEST)/bin/pip install --quiet --disable-pip-version-check "$(TORCH)"
-	$(NEWEST)/bin/pip install --quiet --disable-pip-version-check \
-	  "$(TORCH)" "lm_eval[api,hf]==$(NEWEST:.venv/lm-eval-%=%)" --editable ".[dev]"
+# axolotl pins lm-eval 0.4.11.
+$(TRAIN)/.installed: $(SOURCES)
+	$(PYTHON) -m venv $(TRAIN)
+	$(TRAIN)/bin/pip install --quiet --disable-pip-version-check "$(TORCH)"
+	$(TRAIN)/bin/pip install --quiet --disable-pip-version-check \
+	  "$(TORCH)" --editable ".[dev,train]"
 	touch $@
 
-# The oldest lm-eval, with our tasks inside it, borrows all other packages from the newest one's
-# environment: torch alone is a gigabyte.
-$(OLDEST)/.installed: $(NEWEST)/.installed
-	$(PYTHON) -m venv $(OLDEST)
-	$(NEWEST)/bin/python -c 'import site; print(site.getsitepackages()[0])' \
-	  > $$($(OLDEST)/bin/python -c 'import site; print(site.getsitepackages()[0])')/borrowed.pth
-	$(OLDEST)/bin/pip install --quiet --disable-pip-version-check --no-deps --ignore-installed \
-	  "lm_eval==$(OLDEST:.venv/lm-eval-%=%)" --editable .
+# The newest lm-eval, with our tasks inside it, borrows all other packages from axolotl's
+# environment: they are gigabytes.
+$(NEWEST)/.installed: $(TRAIN)/.installed
+	$(PYTHON) -m venv $(NEWEST)
+	$(TRAIN)/bin/python -c 'import site; print(site.getsitepackages()[0])' \
+	  > $$($(NEWEST)/bin/python -c 'import site; print(site.getsitepackages()[0])')/borrowed.pth
+	$(NEWEST)/bin/pip install --quiet --disable-pip-version-check --no-deps --ignore-installed \
+	  "lm_eval==$(NEWEST:.venv/lm-eval-%=%)" --editable .
 	touch $@
 
 clean:

@@ -19,7 +19,6 @@ from longwriter_eval.llm import (
     Reply,
     call_key,
     for_each,
-    reply_timeout,
 )
 
 _T = TypeVar("_T")
@@ -98,7 +97,7 @@ class Asking:
                 prompt=sha256(prompt),
                 ask=asks,
             )
-            reply = self.chat.kept(key)
+            reply = await self.chat.kept(key)
             if reply is None:
                 fresh += 1
                 if seed is not None:
@@ -137,11 +136,9 @@ class Asking:
     def _request(self, prompt: str) -> dict[str, Any]:
         return {
             "model": self.model,
-            # half a surrogate pair cannot be sent; "?" takes its place
-            "messages": [{"role": "user", "content": prompt.encode("utf-8", "replace").decode()}],
+            "messages": [{"role": "user", "content": prompt}],
             "temperature": self.temperature,
             "max_tokens": self.max_tokens,
-            "timeout": reply_timeout(self.max_tokens),
         }
 
 

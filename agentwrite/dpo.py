@@ -9,18 +9,20 @@ general set, costs nothing.
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from agentwrite.asking import Asking
 from agentwrite.card import write_card
+from agentwrite.cluster import Cluster
 from agentwrite.errors import Rejected
 from agentwrite.folder import RunFolder, read_rows
 from agentwrite.general import preference
 from agentwrite.instructions import check_instructions, read_instructions
-from agentwrite.many import Work, work_off
+from agentwrite.many import Calls, Make, Note, Work, no_note, work_off
 from agentwrite.mix import General, Mix, Mixed, Progress, beside
 from agentwrite.preference import Choice, Sample, choose
 from agentwrite.sampling import Sampled, Sampler
@@ -89,14 +91,16 @@ def dpo(
     default_length: int | None = None,
     general: General | None = None,
     check: bool = True,
+    cluster: Cluster | None = None,
     progress: Callable[[Tally], None] = lambda _tally: None,
     mixing: Progress = lambda _what: None,
 ) -> Dpo:
     """Sample and judge what is missing, then write `output` from all that is there.
 
     `progress` is called after every prompt, `mixing` for every row that is read afterwards. A
-    prompt of which an answer has no verdict is not in the file; the next run asks again. Raises
-    InputError for input, folder or endpoint that cannot be used.
+    prompt of which an answer has no verdict is not in the file; the next run asks again. A
+    `cluster` spreads the sampling and judging over its machines. Raises InputError for input,
+    folder, cluster or endpoint that cannot be used.
     """
     choice = choice or Choice()
     wanted, overlaps = _checked(prompts, limit, default_length, check)
@@ -116,19 +120,11 @@ def dpo(
 
             async def sample_all() -> None:
                 await judging.check()
-                async with settings.chat(folder.store) as chat, judging.asking() as judge_one:
-                    asking = Asking(
-                        chat,
-                        settings.model,
-                        concurrency=settings.concurrency,
-                        temperature=settings.temperature,
-                        max_tokens=settings.max_tokens,
-                    )
-                    sampler = Sampler(
-                        asking, judge_one, samples=samples, judge_concurrency=judge.concurrency
-                    )
+                sampling = Sampling(settings, settings.api_key(), judging, samples)
+                opening = cluster.spread(sampling) if cluster else sampling
+                async with opening.open(folder.store, settings.concurrency) as (calls, make):
                     await work_off(
-                        todo, folder, chat, sampler.sample, tally, lambda: progress(tally),
+                        todo, folder, calls, make, tally, lambda: progress(tally),
                         settings.concurrency,
                     )  # fmt: skip
 
@@ -147,6 +143,37 @@ def dpo(
             mixed = mix.write(general, _general_columns, mixing)
         write_card(mixed, "dpo", {**common, **asdict(choice)}, {})
     return Dpo(tally, mixed, path)
+
+
+@dataclass(frozen=True, repr=False)  # a repr would show the keys
+class Sampling:
+    """All that sampling and judging take along to a worker."""
+
+    settings: Settings
+    key: str
+    judge: Judge
+    samples: int
+
+    @asynccontextmanager
+    async def open(
+        self, store: Store, concurrency: int, _note: Note = no_note
+    ) -> AsyncIterator[tuple[Calls, Make[Sampled]]]:
+        """The writer's chat, and the function that samples and judges."""
+        settings, judging = self.settings, self.judge.with_store(store)
+        async with settings.chat(store, self.key) as chat, judging.asking() as judge_one:
+            asking = Asking(
+                chat,
+                settings.model,
+                concurrency=concurrency,
+                temperature=settings.temperature,
+                max_tokens=settings.max_tokens,
+            )
+            # of the judge's calls in flight, the share that this is of the writer's
+            share = judging.settings.concurrency * concurrency // settings.concurrency
+            sampler = Sampler(
+                asking, judge_one, samples=self.samples, judge_concurrency=max(1, share)
+            )
+            yield chat, sampler.sample
 
 
 def _checked(

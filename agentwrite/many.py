@@ -2,14 +2,14 @@
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from agentwrite.errors import WriteError
 from agentwrite.folder import RunFolder
 from agentwrite.text import Instruction
-from longwriter_eval.llm import Chat, for_each
+from longwriter_eval.llm import Store, Usage, for_each
 
 
 class Made(Protocol):
@@ -20,6 +20,7 @@ class Made(Protocol):
 
 
 _Made = TypeVar("_Made", bound=Made)
+_Made_co = TypeVar("_Made_co", bound=Made, covariant=True)
 
 
 @dataclass
@@ -32,6 +33,7 @@ class Work(Generic[_Made]):
     failed: int = 0
     reasons: Counter[str] = field(default_factory=Counter)  # of failures
     stopped: str = ""  # why the rest was not tried, as with a wrong key
+    usage: Usage = field(default_factory=Usage)  # calls of this run; what was stored is not among
 
     @property
     def missing(self) -> int:
@@ -43,11 +45,42 @@ class Work(Generic[_Made]):
         self.finished += 1
 
 
+class Calls(Protocol):
+    """What makes the calls: a chat, or a cluster of workers that each have one."""
+
+    usage: Usage
+
+    @property
+    def is_vain(self) -> bool:
+        """Whether no further call will be made."""
+
+    def give_up(self, why: str) -> None:
+        """Make no further call."""
+
+
+Make = Callable[[Instruction, int], Awaitable[_Made]]
+# Called for each part of what is being made: its words, and its share of the whole.
+Note = Callable[[int, float], None]
+
+
+def no_note(_words: int, _share: float) -> None:
+    """Nobody is told."""
+
+
+class Opening(Protocol[_Made_co]):
+    """What can open a maker: here, or in a worker on another machine, so it can be pickled."""
+
+    def open(
+        self, store: Store, concurrency: int, note: Note = no_note
+    ) -> AbstractAsyncContextManager[tuple[Calls, Make[_Made_co]]]:
+        """Calls, and the function that makes something of an instruction and its number."""
+
+
 async def work_off(
     todo: Iterator[Instruction],
     folder: RunFolder,
-    chat: Chat,
-    make: Callable[[Instruction, int], Awaitable[_Made]],
+    chat: Calls,
+    make: Make[_Made],
     work: Work[_Made],
     progress: Callable[[], None],
     concurrency: int,
@@ -90,5 +123,6 @@ async def work_off(
             work.stopped = f"cannot write to {folder.path} ({error.strerror})"
             chat.give_up(work.stopped)
 
+    work.usage = chat.usage
     progress()
     await for_each(numbered(), work_on, concurrency)

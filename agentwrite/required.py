@@ -16,8 +16,8 @@ _ENGLISH_NUMBERS = {
 NUMBER_WORD = rf"(?:{'|'.join(_ENGLISH_NUMBERS)})\b"
 
 _AMOUNT = (
-    # not inside a longer number; a comma behind a word, as in "文章，2000字", is no part of one
-    r"(?<![\d.])(?<!\d,)(?:\d{1,3}(?:,\d{3})+|\d{1,7}(?:\.\d{1,3})?)\s*(?:k\b|thousand\b|千|万)?"
+    # not inside a number, but right behind a comma: "fifty years of tea,600字"
+    r"(?<!\d)(?<!\d[.,])(?:\d{1,3}(?:,\d{3})+|\d{1,7}(?:\.\d{1,3})?)\s*(?:k\b|thousand\b|千|万)?"
     rf"|{CHINESE_NUMBER}{{1,9}}"
     rf"|\b(?:{'|'.join(_ENGLISH_NUMBERS)})[\s-]thousand"
 )
@@ -27,6 +27,8 @@ _LENGTH = re.compile(
     r"(?P<unit>[\s-]*words?\b|\s*[多余来]?\s*个?(?:汉字|字(?![母符段体典幕号]))|\s*[多余]?词)",
     re.IGNORECASE,
 )
+# 字数要求：2000左右
+_UNITLESS = re.compile(rf"字数[^\d\n]{{0,6}}(?P<amount>{_AMOUNT})")
 # A length of each part says nothing reliable of the whole.
 _EACH_BEFORE = re.compile(
     r"(\b(each|every|per)\b[^.。\n]{0,30}|每[^，。,.\n]{0,8})$", re.IGNORECASE
@@ -69,10 +71,10 @@ def required_length(instruction: str) -> int | None:
         low = number(found["low"]) or 0
         if low < high and re.fullmatch(r"[0-9.,]+", found["low"].strip()) and low * 100 < high:
             low *= high / (number(re.sub(r"[^0-9.,]", "", found["high"])) or 1)  # 2 to 3k, 2-3万
-        length = round((low + high) / 2)
-        if length > 0:
-            lengths.append(length)
-    return max(lengths, default=None)
+        lengths.append(round((low + high) / 2))
+    if not lengths and (bare := _UNITLESS.search(text)):
+        lengths = [round(number(bare["amount"]) or 0)]
+    return max(lengths, default=None) or None
 
 
 def _chinese_number(text: str) -> float:

@@ -9,8 +9,7 @@ from typing import Any
 import lm_eval.api.metrics
 import lm_eval.evaluator_utils
 
-# Below this share of judged responses a quality score would speak for too few of them.
-MIN_COVERAGE = 0.95
+from longwriter_eval.quality import MIN_COVERAGE
 
 
 class Pooled(float):

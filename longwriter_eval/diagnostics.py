@@ -131,13 +131,15 @@ def repetition(text: str) -> float:
     """
     units = [unit.lower() for unit in _UNIT.findall(text)]
     size = _WINDOW[main_language(text)]
+    # A hash collision among 200,000 windows has odds of about one in a billion.
+    windows = [*map(hash, zip(*(units[start:] for start in range(size)), strict=False))]
+    if len(set(windows)) == len(windows):
+        return 0.0
     seen: set[int] = set()
     covered = covered_to = 0
-    for start in range(len(units) - size + 1):
-        # A hash collision among 200,000 windows has odds of about one in a billion.
-        window = hash(tuple(units[start : start + size]))
+    for start, window in enumerate(windows):
         if window in seen:
             covered += start + size - max(start, covered_to)
             covered_to = start + size
         seen.add(window)
-    return covered / len(units) if units else 0.0
+    return covered / len(units)

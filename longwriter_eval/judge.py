@@ -1,5 +1,6 @@
 """Judging responses: every verdict is scores or a reason, never a guess."""
 
+import copy
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
@@ -45,14 +46,20 @@ class Judge:
         self._key = key
         self._store = store or Store()
 
+    def with_store(self, store: Store) -> "Judge":
+        """The same judge, whose calls are kept in another store."""
+        other = copy.copy(self)
+        other._store = store
+        return other
+
     async def check(self) -> None:
         """Make one tiny call, and see that its result could be kept.
 
         Raises InputError where the key, the endpoint, the model or the store would fail the run.
         """
         self._store.check()
-        request = self._request("Reply with the word ready.")
-        async with self._chat(retries=2) as chat:
+        request = self.request("Reply with the word ready.")
+        async with self.chat(retries=2) as chat:
             try:
                 await chat.ask(call_key(check=request), request)
             except CallError as error:
@@ -83,7 +90,7 @@ class Judge:
     @asynccontextmanager
     async def asking(self) -> AsyncIterator[Callable[[Item], Awaitable[Judgement]]]:
         """A function that judges one item, for as long as the `async with` block lasts."""
-        async with self._chat() as chat:
+        async with self.chat() as chat:
 
             async def judge_one(item: Item) -> Judgement:
                 repeats = range(self.settings.repeats)
@@ -142,13 +149,13 @@ class Judge:
     async def _verdict(self, chat: Chat, item: Item, repeat: int) -> Verdict:
         """Ask until a reply can be read, at most TRIES times beyond what the store has."""
         prompt, defused = self.prompt.render(item.instruction, item.response)
-        request = self._request(prompt)
+        request = self.request(prompt)
         verdict = Verdict(repeat, defused=defused)
         asks = fresh = 0
         while fresh < TRIES:
             asks += 1
             key = self._call_key(item, repeat, asks)
-            reply = chat.kept(key)
+            reply = await chat.kept(key)
             if reply is None:
                 fresh += 1
                 try:
@@ -173,7 +180,8 @@ class Judge:
             ask=ask,
         )
 
-    def _request(self, prompt: str) -> dict[str, Any]:
+    def request(self, prompt: str) -> dict[str, Any]:
+        """The call that asks this judge."""
         return {
             "model": self.settings.model,
             "messages": [{"role": "user", "content": encodable(prompt)}],
@@ -181,7 +189,8 @@ class Judge:
             "max_tokens": MAX_TOKENS,
         }
 
-    def _chat(self, **options: Any) -> Chat:
+    def chat(self, **options: Any) -> Chat:
+        """This judge's endpoint, with the store in front."""
         return Chat(self._store, base_url=self.settings.base_url, api_key=self._key, **options)
 
 

@@ -1,6 +1,7 @@
 """The judge's prompt, and putting untrusted text into it."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -44,19 +45,22 @@ class JudgePrompt:
         return assets.sha256(self.template)
 
     def render(self, instruction: str, response: str) -> tuple[str, bool]:
-        """The prompt for one response, and whether a tag in either text had to be defused.
+        """The prompt for one response, and whether a tag in either text had to be defused."""
+        return fill(self.template, {_INST: instruction, _RESPONSE: response})
 
-        Both texts are put in at once, so that neither can hold a place for the other; a tag of
-        the template's own, such as </Response>, has its "<" written as "&lt;", so that it cannot
-        end its section. Without such a tag the result is upstream's to the byte.
-        """
-        tags = set(re.findall(r"</?\s*([A-Za-z][\w ]*?)\s*>", self.template))
-        fence = re.compile(
-            r"<(?=\s*(?:/\s*)?(?:" + "|".join(r"\s+".join(tag.split()) for tag in tags) + r")\b)",
-            re.IGNORECASE,
-        )
-        texts = {_INST: instruction, _RESPONSE: response}
-        if tags:
-            texts = {place: fence.sub("&lt;", text) for place, text in texts.items()}
-        prompt = re.sub(r"\$(?:INST|RESPONSE)\$", lambda place: texts[place[0]], self.template)
-        return prompt, texts != {_INST: instruction, _RESPONSE: response}
+
+def fill(template: str, texts: Mapping[str, str]) -> tuple[str, bool]:
+    """`template` with `texts` in their places ($INST$ …), and whether a tag had to be defused.
+
+    All texts are put in at once, so that none can hold a place for another; a tag of the
+    template's own, such as </Response>, has its "<" written as "&lt;", so that it cannot end its
+    section. Without such a tag nothing is changed: with upstream's prompt, not by a byte.
+    """
+    tags = set(re.findall(r"</?\s*([A-Za-z][\w ]*?)\s*>", template))
+    fence = re.compile(
+        r"<(?=\s*(?:/\s*)?(?:" + "|".join(r"\s+".join(tag.split()) for tag in tags) + r")\b)",
+        re.IGNORECASE,
+    )
+    fenced = {place: fence.sub("&lt;", text) if tags else text for place, text in texts.items()}
+    places = "|".join(map(re.escape, texts))
+    return re.sub(places, lambda place: fenced[place[0]], template), fenced != texts

@@ -13,11 +13,11 @@ from typing import Any
 from tqdm import tqdm
 
 from longwriter_eval import assets, samples
-from longwriter_eval.aggregation import MIN_COVERAGE
 from longwriter_eval.judge import Item, Judge
 from longwriter_eval.judge_prompt import BUILT_IN
 from longwriter_eval.llm import run_async
 from longwriter_eval.lm_eval_seams import model_record, output_folder
+from longwriter_eval.quality import MIN_COVERAGE
 from longwriter_eval.verdict import Judgement
 
 _log = logging.getLogger("lm_eval.longwriter")  # lm-eval shows its own loggers only

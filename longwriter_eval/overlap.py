@@ -36,7 +36,8 @@ _NEEDLESS_BLANK = re.compile(rf"(?<=[{_HAN}]) | (?=[{_HAN}])")
 _NUMBER = re.compile(
     r"\d+(?: \d{3})*(?:k\b|[千万])?|[〇零一二两三四五六七八九十百千万]+(?=余?多?个?[字词])"
 )
-_SHINGLE = {"latin": 5, "han": 2}  # characters
+# Overlapping: two characters from a Chinese one on, five from any other.
+_SHINGLE = re.compile(rf"(?=([{_HAN}].|[^{_HAN}].{{4}}))", re.DOTALL)
 _SPREAD = 2  # a prompt with additions may take so many times its own length
 
 
@@ -59,9 +60,9 @@ class PromptIndex:
 
     def __init__(self, prompts: Mapping[str, str], threshold: float = NEAR) -> None:
         self._threshold = threshold
-        self._exact = {id: _normal(prompt) for id, prompt in prompts.items()}
+        self._exact = {id: normalise(prompt) for id, prompt in prompts.items()}
         self._shingles = {
-            id: frozenset(_shingles(_loose(text))) for id, text in self._exact.items()
+            id: frozenset(shingles_of(_loose(text))) for id, text in self._exact.items()
         }
         # What many prompts share, such as "write an article of", says little. One prompt at
         # several lengths is one prompt.
@@ -84,8 +85,8 @@ class PromptIndex:
 
     def find(self, text: str, place: _Place) -> Overlap[_Place] | None:
         """The prompt that `text` holds, the most similar of several; None where it holds none."""
-        exact = _normal(text)
-        shingles = list(_shingles(_loose(exact)))
+        exact = normalise(text)
+        shingles = shingles_of(_loose(exact))
         own = set(shingles)
         candidates = {id for shingle in own & self._signs.keys() for id in self._signs[shingle]}
         found: list[Overlap[_Place]] = []
@@ -142,7 +143,7 @@ def benchmark_prompts() -> dict[str, str]:
     return {row["id"]: row["prompt"] for name in BENCHMARKS for row in read_prompts(name)}
 
 
-def _normal(text: str) -> str:
+def normalise(text: str) -> str:
     """Letters and digits of `text` in one case and width; blanks only between Latin words."""
     plain = _NOT_TEXT.sub(" ", unicodedata.normalize("NFKC", text).casefold()).strip()
     return _NEEDLESS_BLANK.sub("", plain)
@@ -152,12 +153,12 @@ def _loose(normal: str) -> str:
     return _NUMBER.sub("0", normal)
 
 
-def _shingles(text: str) -> Iterator[str]:
-    """From every character of `text` on, a few; of what is too short for one, all of it."""
-    for at, character in enumerate(text):
-        size = _SHINGLE["han" if "\u3040" <= character <= "\u9fff" else "latin"]
-        if at + size <= len(text) or at == 0:
-            yield text[at : at + size]
+def shingles_of(text: str) -> list[str]:
+    """The shingles of a normalised text: from every character on, five, or two Chinese ones.
+
+    Of a text that is too short for one, all of it.
+    """
+    return _SHINGLE.findall(text) or [text][: len(text)]
 
 
 def _rank(overlap: Overlap[_Place]) -> tuple[bool, float, str]:

@@ -14,6 +14,9 @@ DIMENSIONS = {
     "reading_experience": "Reading Experience",
 }
 
+# Below this share of judged responses a quality score would speak for too few of them.
+MIN_COVERAGE = 0.95
+
 Scores = dict[str, int]  # dimension -> 1..5
 
 # Characters; 1,024 tokens stay far below. Looking through nested braces takes quadratic time.
@@ -28,7 +31,7 @@ def read_verdict(reply: str) -> Scores | None:
     the object must be closed and none may follow it (else it is a quotation inside something
     larger), no key may stand twice, and every dimension must be a whole number from 1 to 5.
     """
-    found = _last_object(reply) if len(reply) <= _LONGEST_REPLY else None
+    found = last_object(reply)
     if found is None:
         return None
     scores: Scores = {}
@@ -66,8 +69,10 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 _DECODER = json.JSONDecoder(strict=False, object_pairs_hook=_unique)
 
 
-def _last_object(text: str) -> dict[str, Any] | None:
-    """The last JSON object of `text`, unless stray braces say that it stands inside another."""
+def last_object(text: str) -> dict[str, Any] | None:
+    """The last JSON object of a reply, unless stray braces say that it stands inside another."""
+    if len(text) > _LONGEST_REPLY:
+        return None
     found: dict[str, Any] | None = None
     end = unclosed = 0  # where the last object ends; braces left open before it
     position = text.find("{")

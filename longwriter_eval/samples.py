@@ -1,6 +1,7 @@
 """The files of an lm-eval run: sample logs in, typed rows out; and the same shape written back."""
 
 import json
+import logging
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from typing import Any
 
 from longwriter_eval.assets import sha256, write_atomically
 from longwriter_eval.errors import InputError
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -45,44 +48,78 @@ class Run:
         """Where results and samples lie."""
         return self.path.parent
 
+    def record(self, task: str) -> dict[str, Any]:
+        """What a task said of itself: version, data_sha256, and where it was judged, its judge."""
+        record: dict[str, Any] = self.results["configs"][task]["metadata"]["longwriter"]
+        return record
+
 
 # lm-eval writes results_DATE.json, or NAME_DATE.json for an --output_path NAME.json.
 _DATE = re.compile(r"_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)$")
 
 
-def load_run(folder: Path) -> Run:
-    """Read the newest results below `folder` that hold this package's tasks, and their samples.
+def load_run(place: Path) -> Run:
+    """Read the newest results below a folder that hold this package's tasks, and their samples.
 
-    Raises InputError that names the file and the line, also where samples are missing.
+    `place` may also be a results file itself. Raises InputError that names the file and the line,
+    also where samples are missing.
     """
-    found = ((_DATE.search(path.stem), path) for path in folder.rglob("*.json"))
-    dated = sorted(((match[1], path) for match, path in found if match), reverse=True)
+    dated = _dated(place)
     for date, path in dated:
-        results = _parse(path, path.read_text(encoding="utf-8"))
-        if not isinstance(results, dict) or not isinstance(results.get("configs"), dict):
-            raise InputError(f"{path} is not a results file of lm-eval: it has no configs")
-        ours = [
-            task
-            for task, config in results["configs"].items()
-            if "longwriter" in (config.get("metadata") or {})
-        ]
-        if ours:
-            hashes = results.get("task_hashes") or {}
-            return Run(
-                path,
-                results,
-                [
-                    sample
-                    for task in ours
-                    for sample in _read_samples(
-                        path.with_name(f"samples_{task}_{date}.jsonl"), task, hashes.get(task)
-                    )
-                ],
-            )
+        if run := _load(date, path):
+            return run
     if dated:
-        raise InputError(f"none of the {len(dated)} results files in {folder} holds our tasks")
-    hint = "it holds no results" if folder.is_dir() else "there is no such folder"
-    raise InputError(f"{folder}: {hint}; name the --output_path of a run of lm_eval")
+        raise InputError(f"none of the {len(dated)} results files in {place} holds our tasks")
+    if place.exists():
+        hint = "it holds no results" if place.is_dir() else "it is no results file"
+    else:
+        hint = "there is no such folder"
+    raise InputError(f"{place}: {hint}; name the --output_path of a run of lm_eval")
+
+
+def load_runs(folder: Path) -> list[Run]:
+    """All results below `folder` that hold this package's tasks, the newest first.
+
+    The verdicts of several judges stand beside each other so. Older results that cannot be read
+    are left out, with a warning. Raises InputError as load_run does.
+    """
+    newest = load_run(folder)
+    runs = [newest]
+    for date, path in _dated(folder):
+        try:
+            if path != newest.path and (run := _load(date, path)):
+                runs.append(run)
+        except InputError as error:
+            _log.warning("left out: %s", error)
+    return runs
+
+
+def _dated(place: Path) -> list[tuple[str, Path]]:
+    """Date and path of the results files at or below `place`, the newest first."""
+    paths = [place] if place.is_file() else place.rglob("*.json")
+    found = ((_DATE.search(path.stem), path) for path in paths)
+    return sorted(((match[1], path) for match, path in found if match), reverse=True)
+
+
+def _load(date: str, path: Path) -> Run | None:
+    """The run of one results file; None where it holds other tasks than ours."""
+    results = _parse(path, path.read_text(encoding="utf-8"))
+    if not isinstance(results, dict) or not isinstance(results.get("configs"), dict):
+        raise InputError(f"{path} is not a results file of lm-eval: it has no configs")
+    ours = [
+        task
+        for task, config in results["configs"].items()
+        if "longwriter" in (config.get("metadata") or {})
+    ]
+    hashes = results.get("task_hashes") or {}
+    samples = [
+        sample
+        for task in ours
+        for sample in _read_samples(
+            path.with_name(f"samples_{task}_{date}.jsonl"), task, hashes.get(task)
+        )
+    ]
+    return Run(path, results, samples) if ours else None
 
 
 def task_hash(rows: Iterable[Mapping[str, Any]]) -> str:

@@ -20,7 +20,7 @@ from longwriter_eval.judge_prompt import BUILT_IN
 from longwriter_eval.judge_settings import JudgeSettings, api_key
 from longwriter_eval.llm import Store, run_async
 from longwriter_eval.lm_eval_seams import RecordedAnswers
-from longwriter_eval.samples import Run, load_run, save_run, task_hash
+from longwriter_eval.samples import Run, load_run, load_runs, save_run, task_hash
 from longwriter_eval.special_tokens import strip_special_tokens
 
 _TASKS = Path(lm_eval.tasks.__file__).parent / "longwriter"  # where pip puts harness_tasks/
@@ -99,10 +99,7 @@ def score(folder: Path, overrides: Mapping[str, Any]) -> Scored:
 
 def _judged_tasks(run: Run) -> dict[str, dict[str, Any]]:
     """Task -> what the run recorded of it (judge, judge_prompt_sha256), for the judged tasks."""
-    recorded = {
-        task: (config.get("metadata") or {}).get("longwriter", {})
-        for task, config in run.results["configs"].items()
-    }
+    recorded = {sample.task: run.record(sample.task) for sample in run.samples}
     judged = {task: record for task, record in recorded.items() if "judge" in record}
     if not judged:
         raise InputError(f"{run.folder} holds no task that a judge scores")
@@ -139,27 +136,34 @@ def _settings(
 def _prepare_judge(
     run: Run, judged: Mapping[str, Mapping[str, Any]], metadata: Mapping[str, Any]
 ) -> None:
-    """Keep the verdicts that the run already has, and check the judge if others are missing."""
+    """Keep the verdicts that the run already has, and check the judge if others are missing.
+
+    The folder may hold verdicts of this judge in older results, where another came in between.
+    """
     Store().check()
     judges = {}
     for task, record in judged.items():
         settings = JudgeSettings.resolve(metadata, os.environ, prompt=record["judge"]["prompt"])
         judges[task] = Judge(settings, api_key(settings, os.environ))
     incomplete = None
-    for sample in run.samples:
-        if judge := judges.get(sample.task):
-            item = Item(sample.id, sample.prompt, strip_special_tokens(sample.response))
-            try:
-                judge.adopt(item, sample.judgement or {})
-            except (KeyError, TypeError) as error:
-                raise InputError(
-                    f"{run.path}: the judgement of {sample.id} in {sample.task} is malformed "
-                    f"({error!r})"
-                ) from error
-            except OSError as error:
-                raise InputError(f"cannot keep verdicts in {Store().folder}: {error}") from error
-            if not judge.has_verdicts(item):
-                incomplete = judge
+    others = [each for each in load_runs(run.folder) if each.path != run.path]
+    for source in (*others, run):
+        for sample in source.samples:
+            if judge := judges.get(sample.task):
+                item = Item(sample.id, sample.prompt, strip_special_tokens(sample.response))
+                try:
+                    judge.adopt(item, sample.judgement or {})
+                except (KeyError, TypeError) as error:
+                    raise InputError(
+                        f"{source.path}: the judgement of {sample.id} in {sample.task} is "
+                        f"malformed ({error!r})"
+                    ) from error
+                except OSError as error:
+                    raise InputError(
+                        f"cannot keep verdicts in {Store().folder}: {error}"
+                    ) from error
+                if source is run and not judge.has_verdicts(item):
+                    incomplete = judge
     if incomplete:
         run_async(incomplete.check())
 

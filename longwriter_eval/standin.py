@@ -2,8 +2,8 @@
 
 The demo, the tests and the benchmarks talk to it instead of to paid models. It writes word salad
 of roughly the required length, answers AgentWrite's prompts with a plan or the text of one step,
-and judges by rolling dice: a number that comes from it says that the plumbing works, and nothing
-about any model or any text.
+and judges and compares by rolling dice: a number that comes from it says that the plumbing works,
+and nothing about any model or any text.
 
     with StandIn(delay=0.5, faults=Faults(share=0.2)) as server:
         client = AsyncOpenAI(base_url=server.base_url, api_key="any")
@@ -91,7 +91,7 @@ class _Call(NamedTuple):
 
     def answer(self) -> str:
         dice = random.Random(f"{self.model} {self.seed} {self.digest}")
-        return judge(dice) if self.is_judge else write(self.prompt, dice)
+        return judge(self.prompt, dice) if self.is_judge else write(self.prompt, dice)
 
 
 def _read_call(body: bytes) -> _Call:

@@ -13,6 +13,9 @@ _HAN = re.compile(r"[\u4e00-\u9fff]")
 _PLAN_FORM = re.compile(r"^(Paragraph|Chapter) 1 - Main Point: \[", re.MULTILINE)
 _TOTAL = re.compile(r"^Total length: (\d+) words", re.MULTILINE)
 _STEP = re.compile(r"Main Point: (.*?) - Word Count: \d+ words")
+_YES_OR_NO = re.compile(r"^Answer: \[yes or no\]", re.MULTILINE)
+_TWO_TEXTS = re.compile(r"^<Second Text>$", re.MULTILINE)
+_CHOICES = ("first", "second", "tie")
 _STEP_WORDS = {"Paragraph": 400, "Chapter": 5_000}
 _MOST_STEPS = 50
 TOKEN = re.compile(r"[\u4e00-\u9fff]|[A-Za-z0-9]+")  # a 字 or a word; near enough to real tokens
@@ -48,11 +51,13 @@ def required_length(prompt: str) -> int:
 
 
 def write(prompt: str, dice: random.Random) -> str:
-    """A plan where the prompt asks for one; else prose of 0.5 to 1.3 times the required length.
+    """A plan or a yes or no where the prompt asks for it; else prose of about the required length.
 
-    The text of one step of a plan is 0.8 to 1.2 times as long as the step says. Prose ends with a
-    whole sentence, so it is at most that much longer.
+    The text of one step of a plan is 0.8 to 1.2 times as long as the step says, any other 0.5 to
+    1.3 times. Prose ends with a whole sentence, so it is at most that much longer.
     """
+    if _YES_OR_NO.search(prompt):
+        return f"Reason: a throw of dice.\nAnswer: {dice.choice(('yes', 'no'))}"
     if form := _PLAN_FORM.search(prompt):
         return _plan(prompt, form[1], dice)
     steps = _STEP.findall(prompt)
@@ -97,8 +102,14 @@ def _fill(slot: str, grammar: dict[str, list[str]], dice: random.Random) -> str:
     return _SLOT.sub(lambda inner: _fill(inner[1], grammar, dice), dice.choice(grammar[slot]))
 
 
-def judge(dice: random.Random) -> str:
-    """A verdict of the shape that LongWriter's judges give. Nothing of the prompt goes into it."""
+def judge(prompt: str, dice: random.Random) -> str:
+    """A verdict of the shape that LongWriter's judges give, or a choice where two texts are shown.
+
+    Nothing else of the prompt goes into it.
+    """
+    if _TWO_TEXTS.search(prompt):
+        choice = {"Analysis": "A stand-in choice: dice.", "Better": dice.choice(_CHOICES)}
+        return f"Both texts were read from beginning to end.\n\n{json.dumps(choice)}"
     scores = {key: dice.randint(1, 5) for key in _KEYS}
     verdict = json.dumps({"Analysis": "A stand-in verdict: the scores are dice.", **scores})
     return f"The response was read from beginning to end.\n\n{verdict}"

@@ -1,12 +1,12 @@
 """What a judge said of a response: scores, or the reason why there are none. Pure."""
 
 import statistics
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from longwriter_eval.assets import sha256
-from longwriter_eval.quality import Scores, quality_scores
+from longwriter_eval.quality import Scores, quality_scores, read_verdict
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,19 @@ class Judgement:
             statistics.stdev(each["score"] for each in scored) if len(scored) > 1 else None,
         )
 
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any], response: str) -> "Judgement":
+        """What a sample log's `record` says of `response`, with the scores read out anew.
+
+        Verdicts on another text than `response` have no scores, and say "response_changed".
+        Raises KeyError, TypeError or ValueError for what is no such record.
+        """
+        is_same = record["response_sha256"] == sha256(response)
+        verdicts = [_read_again(Verdict(**entry), is_same) for entry in record["verdicts"]]
+        if not verdicts:
+            raise ValueError("no verdicts")
+        return cls.of(verdicts, record["prompt_sha256"], response)
+
     @property
     def missing(self) -> list[str]:
         """The reasons of the verdicts that have no scores."""
@@ -75,3 +88,13 @@ class Judgement:
             "spread": self.spread,
             "verdicts": [vars(verdict) for verdict in self.verdicts],
         }
+
+
+def _read_again(verdict: Verdict, is_same: bool) -> Verdict:
+    if verdict.scores and not is_same:
+        return replace(verdict, scores=None, reason="response_changed")
+    # a reply that was cut off may look like a verdict, but had no scores
+    scores = read_verdict(verdict.raw) if verdict.scores else None
+    return replace(
+        verdict, scores=scores, reason=None if scores else verdict.reason or "parse_error"
+    )

@@ -24,7 +24,9 @@ class Ended:
 
 
 def command(name: str, *arguments: str) -> list[str]:
-    """The command line of `lm_eval` or `longwriter` in this environment."""
+    """The command line of an installed command, or of quick_lm_eval."""
+    if name == "quick_lm_eval":
+        return [sys.executable, str(Path(__file__).with_name("quick_lm_eval.py")), *arguments]
     return [str(Path(sys.executable).parent / name), *arguments]
 
 

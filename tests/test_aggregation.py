@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 from lm_eval import evaluator_utils
 from lm_eval.api import metrics as lm_eval_metrics
 
-from longwriter_eval.aggregation import MIN_COVERAGE, Max, Mean, StandardError, teach_lm_eval
+from longwriter_eval.aggregation import Max, Mean, StandardError, teach_lm_eval
+from longwriter_eval.quality import MIN_COVERAGE
+
+pytestmark = pytest.mark.lm_eval
 
 NAN = math.nan
 scores = st.lists(st.floats(0, 100), min_size=1, max_size=20)

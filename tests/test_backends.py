@@ -5,18 +5,17 @@ are noise; templates, special tokens, stopping and context limits are not.
 """
 
 import json
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from runs import environment, load_run, run
+from runs import load_run, run
+from serving import transformers_serve
 from tiny_models import make_tiny_glm, make_tiny_llama
 
 from longwriter_eval.standin import JUDGE, StandIn
+
+pytestmark = pytest.mark.lm_eval
 
 pytest.importorskip("torch", reason="needs the hf extra")
 
@@ -52,7 +51,7 @@ def hf(model: Path, judge: StandIn, output: Path, *more: str) -> list[str]:
 def test_hf_generates_and_is_judged(
     models: dict[str, Path], judge: StandIn, tmp_path: Path, name: str
 ) -> None:
-    ended = run("lm_eval", *hf(models[name], judge, tmp_path, "--gen_kwargs", SHORT))
+    ended = run("quick_lm_eval", *hf(models[name], judge, tmp_path, "--gen_kwargs", SHORT))
     assert ended.code == 0, ended.out
     found = load_run(tmp_path)
     assert len(found.samples) == 12
@@ -67,7 +66,7 @@ def test_hf_generates_and_is_judged(
 def test_hf_with_a_context_too_short_is_told_a_length_that_fits(
     models: dict[str, Path], judge: StandIn, tmp_path: Path
 ) -> None:
-    ended = run("lm_eval", *hf(models["llama"], judge, tmp_path))  # asks for 32768 of 2048
+    ended = run("quick_lm_eval", *hf(models["llama"], judge, tmp_path))  # asks for 32768 of 2048
     assert ended.code == 2, ended.out
     assert "Traceback" not in ended.out
     assert "do not fit the model's context of 2048 tokens" in ended.out
@@ -76,37 +75,15 @@ def test_hf_with_a_context_too_short_is_told_a_length_that_fits(
 @pytest.fixture(scope="module")
 def served(models: dict[str, Path]) -> Iterator[str]:
     """The base URL of `transformers serve` with the tiny Llama."""
-    with StandIn() as free:  # a port that was free a moment ago
-        port = free.port
-    arguments = [str(models["llama"]), "--device", "cpu", "--dtype", "float32"]
-    arguments += ["--host", "127.0.0.1", "--port", str(port)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "transformers.cli.transformers", "serve", *arguments],
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
-                break
-            except OSError:
-                assert process.poll() is None
-                assert time.monotonic() < deadline
-                time.sleep(0.5)
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        process.terminate()
-        process.wait(30)
+    with transformers_serve(models["llama"]) as base_url:
+        yield base_url
 
 
 def test_transformers_serve_answers_lm_eval(
     served: str, models: dict[str, Path], judge: StandIn, tmp_path: Path
 ) -> None:
     ended = run(
-        "lm_eval", "run", "--model", "local-chat-completions",
+        "quick_lm_eval", "run", "--model", "local-chat-completions",
         "--model_args", f"model={models['llama']},base_url={served}/chat/completions",
         "--gen_kwargs", '{"max_gen_toks": 48, "stop": null}',  # it cannot take an empty list
         "--tasks", "longwrite_demo", "--apply_chat_template", "--limit", "4",

@@ -13,7 +13,11 @@ from endpoint import Endpoint, completion, verdict
 from runs import KEY, command, environment, lm_eval_arguments, load_run, run
 
 from longwriter_eval.cli import main
+from longwriter_eval.scores import METRICS, score_samples, value
 from longwriter_eval.standin import JUDGE, Faults, StandIn
+from longwriter_eval.stats import table
+
+pytestmark = pytest.mark.lm_eval
 
 RESULTS = "results_2026-01-02T03-04-05.678901.json"
 SAMPLES = RESULTS.replace("results_", "samples_t_").replace(".json", ".jsonl")
@@ -152,7 +156,7 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     with StandIn() as server:
         ended = run(
-            "lm_eval", *lm_eval_arguments(server, server, folder / "out", "longwrite_demo"),
+            "quick_lm_eval", *lm_eval_arguments(server, server, folder / "out", "longwrite_demo"),
             LONGWRITER_CACHE=str(folder / "cache"),
         )  # fmt: skip
         assert ended.code == 0, ended.out
@@ -177,6 +181,21 @@ def test_score_on_another_machine_pays_for_no_verdict_in_the_log(finished: Path)
         assert new.row["resps"] == old.row["resps"]
         assert new.row["arguments"] == old.row["arguments"]
         assert new.row["quality_score"] == old.row["quality_score"]
+
+
+def test_scores_computed_anew_are_those_that_lm_eval_logged(finished: Path) -> None:
+    found = load_run(finished)
+    scores = score_samples(found.samples)
+    logged = {sample.id: sample.row for sample in found.samples}
+    assert len(scores) == 12
+    for score in scores:
+        row = logged[score.sample.id]
+        assert {metric: value(score, metric) for metric in METRICS} == pytest.approx(
+            {metric: row[metric] for metric in METRICS}
+        )
+    results = found.results["results"]["longwrite_demo"]
+    means = {metric: each.mean for metric, each in table(scores)[0].metrics.items()}
+    assert means == pytest.approx({metric: results[f"{metric},none"] for metric in METRICS})
 
 
 def test_an_edited_response_is_judged_anew(finished: Path) -> None:
@@ -206,10 +225,21 @@ def test_another_judge_judges_anew_beside_the_old_results(finished: Path) -> Non
         assert ended.code == 0, ended.out
         assert judge.stats().calls == {"second-judge": 1 + 24}
     assert old < {path.name for path in found.folder.iterdir()}
+    assert "agreement of 2 repeats of second-judge over 12 responses" in ended.out
+    assert f"agreement of second-judge and {JUDGE} over 12 responses" in ended.out
     after = load_run(finished)
     settings = after.results["configs"]["longwrite_demo"]["metadata"]["longwriter"]["judge"]
     assert (settings["model"], settings["repeats"]) == ("second-judge", 2)
     assert after.results["config"] == found.results["config"]  # the writer is still on record
+    # back to the first judge, whose server is gone: its verdicts are in the older results
+    first = found.record("longwrite_demo")["judge"]
+    ended = run(
+        "longwriter", "score", str(finished), "--judge-repeats", "1",
+        "--judge-model", first["model"], "--judge-base-url", first["base_url"],
+        LONGWRITER_CACHE=str(finished / "another-cache"),
+    )  # fmt: skip
+    assert ended.code == 0, ended.out
+    assert load_run(finished).results["results"] == found.results["results"]
 
 
 def test_ctrl_c_while_scoring_says_how_to_go_on(finished: Path, tmp_path: Path) -> None:
@@ -254,7 +284,7 @@ def test_an_output_file_is_found_and_so_is_a_prompt_file(tmp_path: Path) -> None
     with StandIn(faults=Faults(1.0, ("broken_json",))) as server:
         arguments = lm_eval_arguments(server, server, tmp_path / "x.json", "longwrite_demo")
         given = json.loads(arguments.pop()) | {"judge_prompt": str(prompt)}
-        ended = run("lm_eval", *arguments, json.dumps(given), "--limit", "2")
+        ended = run("quick_lm_eval", *arguments, json.dumps(given), "--limit", "2")
         assert ended.code == 0, ended.out
     (line,) = [line for line in ended.out.splitlines() if "longwriter score" in line]
     command = shlex.split(line[line.index("longwriter score") :])
@@ -303,7 +333,7 @@ def test_half_a_surrogate_pair_and_an_echoed_key_spoil_no_log(tmp_path: Path, wh
         Endpoint(answers=[(200, completion(read))]) as judge,
     ):
         ended = run(
-            "lm_eval", *lm_eval_arguments(writer, judge, tmp_path / "out", "longwrite_demo"),
+            "quick_lm_eval", *lm_eval_arguments(writer, judge, tmp_path / "out", "longwrite_demo"),
             OPENAI_API_KEY=KEY, LONGWRITER_CACHE=str(tmp_path / "cache"),
         )  # fmt: skip
     assert ended.code == 0, ended.out

@@ -10,10 +10,10 @@ from runs import command, environment, run
 
 from agentwrite.cli import main as agentwrite_main
 from agentwrite.sft_rules import RULES
-from longwriter_eval.aggregation import MIN_COVERAGE
 from longwriter_eval.cli import main
 from longwriter_eval.harness import JudgedTask, RulerTask
 from longwriter_eval.judge_settings import JudgeSettings
+from longwriter_eval.quality import MIN_COVERAGE
 from longwriter_eval.standin import JUDGE, WRITER, StandIn
 
 ROOT = Path(__file__).parents[1]
@@ -50,7 +50,12 @@ def test_lm_eval_knows_every_option(line: str, run_options: str) -> None:
 
 @pytest.mark.usefixtures("upstream")
 @pytest.mark.parametrize(
-    "line", [line for line in _starting_with("lm_eval") if "--model local-chat" in line]
+    "line",
+    [
+        line
+        for line in _starting_with("lm_eval")
+        if "--model local-chat" in line and "agentwrite/" not in line  # see test_agentwrite_serve
+    ],
 )
 def test_the_endpoint_commands_run_as_they_stand(line: str, tmp_path: Path) -> None:
     with StandIn() as server:
@@ -66,43 +71,50 @@ def test_the_endpoint_commands_run_as_they_stand(line: str, tmp_path: Path) -> N
     assert "quality_score" in ended.out
 
 
-@pytest.mark.parametrize("line", _starting_with("longwriter"))
-def test_longwriter_knows_every_command_and_option(
+@pytest.mark.parametrize("line", [*_starting_with("longwriter"), *_starting_with("agentwrite")])
+def test_our_commands_know_every_subcommand_and_option(
     line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = shlex.split(line)[1:]
+    program, name, *words = shlex.split(line)
     with pytest.raises(SystemExit) as ended:
-        main([words[0], "--help"])
+        (main if program == "longwriter" else agentwrite_main)([name, "--help"])
     assert ended.value.code == 0
-    printed = capsys.readouterr().out
-    assert all(word in printed for word in words if word.startswith("--"))
+    known = re.findall(r"(?<![\w-])--?[a-z-]+", capsys.readouterr().out)
+    assert not [word for word in words if word.startswith("-") and word not in known]
 
 
-@pytest.mark.parametrize("line", _starting_with("agentwrite"))
+@pytest.mark.parametrize(
+    "line",
+    [
+        line
+        for name in ("write", "run", "select", "stats", "sft", "dpo")
+        for line in _starting_with(f"agentwrite {name}")
+        if "--engine ray" not in line  # see test_agentwrite_cluster
+    ],
+)
+@pytest.mark.usefixtures("upstream")
 def test_agentwrites_commands_run_as_they_stand(
-    line: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    request: pytest.FixtureRequest,
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     rows = json.dumps({"instruction": "Write 2000 words on tea."})
     pair = {"prompt": "Why?", "response": "So.", "chosen": "A" * 20, "rejected": "B" * 20}
-    for name in ("instructions", "prompts"):
+    for name in ("instructions", "chats", "prompts"):
         (tmp_path / f"{name}.jsonl").write_text(rows, encoding="utf-8")
     for name in ("general", "preferences"):
         (tmp_path / f"{name}.jsonl").write_text(json.dumps(pair), encoding="utf-8")
+    line = line.replace("allenai/WildChat-1M", "chats.jsonl")
     with StandIn() as server:
         monkeypatch.setenv("LONGWRITER_JUDGE_BASE_URL", server.base_url)
         monkeypatch.setenv("LONGWRITER_JUDGE_MODEL", JUDGE)
-        words = shlex.split(line.replace("$MODEL", WRITER).replace("$BASE_URL", server.base_url))
-        if words[1] in ("sft", "dpo"):
-            request.getfixturevalue("upstream")
-        if words[1] == "sft":
+        line = line.replace("$MODEL", WRITER).replace("$BASE_URL", server.base_url)
+        words = shlex.split(line)[1:]
+        if words[0] == "sft":
             model = ["--model", WRITER, "--base-url", server.base_url]
             assert agentwrite_main(["run", "instructions.jsonl", "-o", "runs/texts", *model]) == 0
-        assert agentwrite_main(words[1:]) == 0
-    assert (tmp_path / words[words.index("-o") + 1]).exists()
+        assert agentwrite_main(words) == 0
+    for name in re.findall(r"(?<= -o )\S+", line):
+        assert (tmp_path / name).exists()
 
 
 def test_the_three_lines_of_python_write_a_text(capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,7 +129,7 @@ def test_agentwrites_readme_names_every_option_reason_and_rule(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     page = PAGES["agentwrite/README.md"]
-    for name in ("write", "run", "sft", "dpo"):
+    for name in ("write", "run", "select", "stats", "sft", "dpo"):
         with pytest.raises(SystemExit):
             agentwrite_main([name, "--help"])
         for option in set(re.findall(r"--[a-z-]+", capsys.readouterr().out)):
@@ -129,7 +141,14 @@ def test_agentwrites_readme_names_every_option_reason_and_rule(
     reasons = r'(?:Rejected|apply|UnusableRowError|WriteError)\(\s*"(\w+)"'
     named = {*re.findall(reasons, sources), *RULES}
     assert len(named) > 30
-    assert not [name for name in named if f"`{name}`" not in page]
+    rules = "".join(
+        (ROOT / "agentwrite" / f"{name}.py").read_text(encoding="utf-8")
+        for name in ("rules", "select", "selection")
+    )
+    turned_away = re.findall(r'(?:TurnedAway|_turn_away)\((?:row, )?\s*"(\w+)"', rules)
+    turned_away += re.findall(r'\("(\w+)", _[A-Z_]+\)', rules)
+    assert len(turned_away) > 14
+    assert not [name for name in (*named, *turned_away) if f"`{name}`" not in page]
 
 
 @pytest.mark.parametrize("line", _starting_with("make"))
@@ -146,7 +165,7 @@ def test_every_path_on_a_page_exists(page: str) -> None:
     )
     named += re.findall(r"\]\((?!http)([^)]+)\)", PAGES[page])
     assert named or page in ("CHANGELOG.md", "agentwrite/README.md")
-    assert not [path for path in named if not (ROOT / path).exists()]
+    assert not [path for path in named if "$" not in path and not (ROOT / path).exists()]
 
 
 def test_the_readme_names_every_metric_and_setting() -> None:
@@ -161,7 +180,7 @@ def test_the_readme_names_every_metric_and_setting() -> None:
 
 
 def test_every_option_of_the_command_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
-    for name in ("assets", "demo", "score"):
+    for name in ("assets", "compare", "demo", "score"):
         with pytest.raises(SystemExit):
             main([name, "--help"])
         for line in capsys.readouterr().out.splitlines():

@@ -28,7 +28,7 @@ from longwriter_eval.length import count_words, length_score
 from longwriter_eval.samples import Run
 from longwriter_eval.standin import JUDGE, WRITER, Faults, StandIn
 
-pytestmark = pytest.mark.usefixtures("upstream")
+pytestmark = [pytest.mark.lm_eval, pytest.mark.usefixtures("upstream")]
 
 JUDGED_METRICS = ("quality_score", "overall_score", "judge_coverage", "quality_relevance")
 BUCKETS = {"[0,500)": 26, "[500,2k)": 36, "[2k,4k)": 31, "[4k,20k]": 27}
@@ -47,7 +47,7 @@ def finished(
     """One whole run of longbench_write: what it printed, what it left, the calls that it made."""
     folder = tmp_path_factory.mktemp("run")
     ended = run(
-        "lm_eval",
+        "quick_lm_eval",
         *lm_eval_arguments(server, server, folder / "out", "longbench_write"),
         OPENAI_API_KEY=KEY,
         LONGWRITER_CACHE=str(folder / "cache"),
@@ -165,7 +165,9 @@ def test_a_judge_that_cannot_be_used_stops_the_run_before_the_first_token(
     before = server.stats().calls.get(WRITER, 0)
     arguments = lm_eval_arguments(server, server, tmp_path / "out", "longwrite_demo")
     given = json.loads(arguments.pop()) | metadata
-    ended = run("lm_eval", *arguments, json.dumps(given), **{"OPENAI_API_KEY": KEY, **settings})
+    ended = run(
+        "quick_lm_eval", *arguments, json.dumps(given), **{"OPENAI_API_KEY": KEY, **settings}
+    )
     assert ended.code == 2, ended.out
     assert "Traceback" not in ended.out
     (line,) = [line for line in ended.out.splitlines() if line.startswith("longwriter: error:")]
@@ -177,7 +179,7 @@ def test_predict_only_never_judges_and_score_does_it_later(server: StandIn, tmp_
     before = server.stats().calls.get(JUDGE, 0)
     with StandIn() as writer:
         arguments = lm_eval_arguments(writer, server, tmp_path, "longwrite_demo", "--predict_only")
-        ended = run("lm_eval", *arguments)  # without any key
+        ended = run("quick_lm_eval", *arguments)  # without any key
     assert ended.code == 0, ended.out
     assert "Traceback" not in ended.out
     assert server.stats().calls.get(JUDGE, 0) == before
@@ -197,7 +199,7 @@ def judging(folder: Path) -> Iterator[tuple["subprocess.Popen[bytes]", StandIn]]
         arguments = lm_eval_arguments(writer, judge, folder / "out", "longbench_write")
         given = json.loads(arguments.pop()) | {"judge_concurrency": 10}
         process = subprocess.Popen(
-            command("lm_eval", *arguments, json.dumps(given)),
+            command("quick_lm_eval", *arguments, json.dumps(given)),
             env=environment(OPENAI_API_KEY=KEY, LONGWRITER_CACHE=str(cache)),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -18,7 +18,7 @@ from longwriter_eval.errors import InputError
 from longwriter_eval.harness import DemoTask, JudgedTask, LengthTask, RulerTask
 from longwriter_eval.standin import JUDGE, WRITER, StandIn
 
-pytestmark = pytest.mark.usefixtures("upstream")
+pytestmark = [pytest.mark.lm_eval, pytest.mark.usefixtures("upstream")]
 
 SOURCES = Path(__file__).parents[1] / "harness_tasks"
 INSTALLED = Path(lm_eval.tasks.__file__).parent / "longwriter"
@@ -252,6 +252,6 @@ def test_judged_and_unjudged_tasks_share_a_run(judge: StandIn, tmp_path: Path) -
     arguments = lm_eval_arguments(
         judge, judge, tmp_path, "longwrite_demo,longbench_write_length", "--limit", "2"
     )
-    ended = run("lm_eval", *arguments)
+    ended = run("quick_lm_eval", *arguments)
     assert ended.code == 0, ended.out
     assert judge.stats().calls == {WRITER: 4, JUDGE: 3}

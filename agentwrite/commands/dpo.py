@@ -13,8 +13,14 @@ from agentwrite.commands.mixing import (
     number,
     print_mixed,
 )
-from agentwrite.commands.options import add_endpoint_options, positive, print_counts
-from longwriter_eval.commands.score import add_judge_options, judge_options
+from agentwrite.commands.options import (
+    add_cluster_options,
+    add_endpoint_options,
+    cluster,
+    positive,
+    print_counts,
+)
+from longwriter_eval.commands.judge_options import add_judge_options, judge_overrides
 
 if TYPE_CHECKING:
     from agentwrite.dpo import Dpo, Estimate, Tally
@@ -59,6 +65,7 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--length", type=positive, metavar="WORDS", help="length where none is named"
     )
+    add_cluster_options(command)
     add_endpoint_options(command)
     add_judge_options(command)
     add_mixing_options(command, "a preference set")
@@ -83,7 +90,8 @@ def _dpo(options: argparse.Namespace) -> int:
         temperature=options.temperature,
         max_tokens=options.max_tokens,
     )
-    judge = JudgeSettings.resolve(judge_options(options), os.environ)
+    judge = JudgeSettings.resolve(judge_overrides(options), os.environ)
+    workers = cluster(options)
     choice = Choice(options.rejected, options.min_margin, options.sequence_len, options.seed)
     general = general_option(options)
     common: dict[str, Any] = {
@@ -129,6 +137,7 @@ def _dpo(options: argparse.Namespace) -> int:
             general=general,
             progress=progress,
             mixing=mixing,
+            cluster=workers,
             **common,
         )
     return _report(made, options)

@@ -1,0 +1,25 @@
+"""The `lm_eval` command with an index of this package's tasks alone.
+
+Reading the thousands of tasks that come with lm-eval takes it ten seconds a start. Everything else
+is the command itself; tests/test_tasks.py and tests/test_documents.py start it as users do.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import lm_eval.tasks
+from lm_eval.__main__ import cli_evaluate
+
+OURS = Path(lm_eval.tasks.__file__).parent / "longwriter"
+_init = lm_eval.tasks.TaskManager.__init__
+
+
+def _index_ours(self: Any, *arguments: Any, **options: Any) -> None:
+    _init(self, *arguments, **{**options, "include_path": str(OURS), "include_defaults": False})
+
+
+if __name__ == "__main__":
+    lm_eval.tasks.TaskManager.__init__ = _index_ours
+    sys.argv[0] = "lm_eval"
+    cli_evaluate()
