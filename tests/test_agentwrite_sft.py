@@ -300,7 +300,9 @@ def test_the_card_is_one_that_the_hub_reads(tmp_path: Path) -> None:
         pytest.param(["nowhere"], "nowhere has no texts.jsonl", id="no-folder"),
         pytest.param(["run", "--general", "g"], "--general and --ratio go together", id="no-ratio"),
         pytest.param(["run", "--ratio", "1"], "--general and --ratio go together", id="no-set"),
-        pytest.param(["run", "--general", "g", "--ratio", "1"], "no file g", id="no-such-set"),
+        pytest.param(
+            ["run", "--general", "g", "--ratio", "1"], "'g' is no source", id="no-such-set"
+        ),
         pytest.param(["run", "--without", "x"], "no rule x", id="rule"),
         pytest.param(["damaged"], "line 1: damaged", id="damaged"),
         pytest.param(["textless"], "line 1: no instruction or no text", id="no-text"),
