@@ -21,10 +21,7 @@ from agentwrite.commands.options import (
     print_counts,
     tokens,
 )
-<<<<<<< HEAD
-=======
 from agentwrite.commands.progress import ProgressLine
->>>>>>> ea5a1bd4234aa91d3381694da25976a8f82a2be0
 from longwriter_eval.commands.judge_options import add_judge_options, judge_overrides
 
 if TYPE_CHECKING:
