@@ -9,6 +9,7 @@ import pytest
 from runs import command, environment, run
 
 from agentwrite.cli import main as agentwrite_main
+from agentwrite.sft_rules import RULES
 from longwriter_eval.cli import main
 from longwriter_eval.harness import JudgedTask, RulerTask
 from longwriter_eval.judge_settings import JudgeSettings
@@ -86,7 +87,7 @@ def test_our_commands_know_every_subcommand_and_option(
     "line",
     [
         line
-        for name in ("write", "run", "select", "stats")
+        for name in ("write", "run", "select", "stats", "sft", "dpo")
         for line in _starting_with(f"agentwrite {name}")
         if "--engine ray" not in line  # see test_agentwrite_cluster
     ],
@@ -96,13 +97,22 @@ def test_agentwrites_commands_run_as_they_stand(
     line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    rows = json.dumps({"instruction": "Write 900 words on tea."})
-    for name in ("instructions.jsonl", "chats.jsonl"):
-        (tmp_path / name).write_text(rows, encoding="utf-8")
+    rows = json.dumps({"instruction": "Write 2000 words on tea."})
+    pair = {"prompt": "Why?", "response": "So.", "chosen": "A" * 20, "rejected": "B" * 20}
+    for name in ("instructions", "chats", "prompts"):
+        (tmp_path / f"{name}.jsonl").write_text(rows, encoding="utf-8")
+    for name in ("general", "preferences"):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(pair), encoding="utf-8")
     line = line.replace("allenai/WildChat-1M", "chats.jsonl")
     with StandIn() as server:
+        monkeypatch.setenv("LONGWRITER_JUDGE_BASE_URL", server.base_url)
+        monkeypatch.setenv("LONGWRITER_JUDGE_MODEL", JUDGE)
         line = line.replace("$MODEL", WRITER).replace("$BASE_URL", server.base_url)
-        assert agentwrite_main(shlex.split(line)[1:]) == 0
+        words = shlex.split(line)[1:]
+        if words[0] == "sft":
+            model = ["--model", WRITER, "--base-url", server.base_url]
+            assert agentwrite_main(["run", "instructions.jsonl", "-o", "runs/texts", *model]) == 0
+        assert agentwrite_main(words) == 0
     for name in re.findall(r"(?<= -o )\S+", line):
         assert (tmp_path / name).exists()
 
@@ -119,17 +129,18 @@ def test_agentwrites_readme_names_every_option_reason_and_rule(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     page = PAGES["agentwrite/README.md"]
-    for name in ("write", "run", "select", "stats"):
+    for name in ("write", "run", "select", "stats", "sft", "dpo"):
         with pytest.raises(SystemExit):
             agentwrite_main([name, "--help"])
         for option in set(re.findall(r"--[a-z-]+", capsys.readouterr().out)):
             assert option in page or option in ("--help", "--output")
     sources = "".join(
         (ROOT / "agentwrite" / f"{name}.py").read_text(encoding="utf-8")
-        for name in ("asking", "clean", "plan", "write")
+        for name in ("asking", "clean", "plan", "write", "preference", "general", "sampling")
     )
-    named = set(re.findall(r'(?:Rejected|apply)\(\s*"(\w+)"', sources))
-    assert len(named) > 15
+    reasons = r'(?:Rejected|apply|UnusableRowError|WriteError)\(\s*"(\w+)"'
+    named = {*re.findall(reasons, sources), *RULES}
+    assert len(named) > 30
     rules = "".join(
         (ROOT / "agentwrite" / f"{name}.py").read_text(encoding="utf-8")
         for name in ("rules", "select", "selection")
