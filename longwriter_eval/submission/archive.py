@@ -5,6 +5,7 @@ import json
 import math
 import stat
 import zipfile
+from datetime import datetime
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,10 @@ def _read(data: bytes, path: Path) -> Submission:
             f"longwriter reads {SCHEMA}"
         )
     check_shape(manifest, "manifest", MANIFEST)
+    try:
+        datetime.fromisoformat(manifest["date"])
+    except ValueError as error:
+        raise InputError(f"{MANIFEST}: date: {manifest['date']} is no date") from error
     lines = entries[SAMPLES].split(b"\n")
     if lines.pop() != b"":
         raise InputError(f"{SAMPLES} does not end with a line break: its end is missing")

@@ -6,6 +6,7 @@ import json
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,9 @@ class Submission:
             "generation_kwargs": generation["settings"],
             "metadata": {"version": manifest["task_version"], "longwriter": recorded},
         }
-        value_of = {name: fact and fact["value"] for name, fact in model.items() if name != "served_as"}
+        value_of = {
+            name: fact and fact["value"] for name, fact in model.items() if name != "served_as"
+        }
         results = {
             "config": {
                 "model": backend["name"]["value"],
@@ -95,6 +98,7 @@ class Submission:
                 **{f"{name}_seed": seed for name, seed in manifest["seeds"].items()},
             },
             "configs": {task: {"task": task, **config} for task in manifest["tasks"]},
+            "date": datetime.fromisoformat(manifest["date"]).timestamp(),
             "versions": dict.fromkeys(manifest["tasks"], manifest["task_version"]),
             "task_hashes": manifest["task_hashes"],
             "model_name": value_of["id"],

@@ -5,6 +5,7 @@ home directories, private hosts. So a value is published only where its name is 
 harmless, or where it is a number, which holds no path and no host.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -30,7 +31,7 @@ _PUBLIC_HOSTS = frozenset(
         "openrouter.ai",
     )
 )
-_NAME = re.compile(r"[A-Za-z]\w{0,39}")
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
 # Secret by name, even as a number; max_gen_toks and think_end_token are not.
 _SECRET = re.compile(
     r"key|secret|passw|pwd|auth|credential|header|cookie|^token$|(access|api|hf)_?token",
@@ -108,7 +109,7 @@ def public_settings(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]
 
 def _is_harmless(name: str, value: Any) -> bool:
     if value is None or isinstance(value, bool | int | float):
-        return True
+        return not isinstance(value, float) or math.isfinite(value)
     texts = value if isinstance(value, list) else [value]
     return name in _TEXTS and all(
         isinstance(text, str) and len(text) <= 40 and not _LOCAL.match(text) for text in texts
@@ -116,12 +117,16 @@ def _is_harmless(name: str, value: Any) -> bool:
 
 
 def secrets_in(text: str, environment: Mapping[str, str]) -> list[str]:
-    """Names of the secrets that stand in `text`: of variables whose values do, or "a key"."""
-    found = [
+    """Names of the environment's secrets whose values stand in `text`."""
+    return [
         name
         for name, value in sorted(environment.items())
         if _SECRET_VARIABLE.search(name)
         and len(value.strip()) >= _SHORTEST_SECRET
         and value.strip() in text
     ]
-    return found or (["a key"] if _KEYS.search(text) else [])
+
+
+def has_key(text: str) -> bool:
+    """Whether `text` holds what looks like a key. A response may, in a tutorial."""
+    return bool(_KEYS.search(text))
