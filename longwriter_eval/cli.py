@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 
 from longwriter_eval.command import run_command
-from longwriter_eval.commands import assets, compare, demo, report, score, submit, verify
+from longwriter_eval.commands import assets, compare, demo, leaderboard, report, score, submit, verify
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -13,6 +13,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="longwriter", description="Measure very long writing with language models."
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (assets, demo, score, report, compare, submit, verify):
+    for command in (assets, demo, score, report, compare, submit, verify, leaderboard):
         command.add(commands)
     return run_command(parser, arguments)

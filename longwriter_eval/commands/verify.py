@@ -117,7 +117,8 @@ def _rejudge(options: argparse.Namespace, verification: Any) -> tuple[int, dict[
         )
     if found.missing:
         print(
-            f"{found.missing.total()} of {options.rejudge} have no new verdict; to ask again: {again}",
+            f"{found.missing.total()} of {options.rejudge} have no new verdict; to ask again: "
+            f"{again}",
             file=sys.stderr,
         )
     report = {

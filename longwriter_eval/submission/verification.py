@@ -5,6 +5,7 @@ What it cannot show: that the model wrote the responses. Whether the judge said 
 have said, `rejudging` can test.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,6 @@ from longwriter_eval.submission.claims import (
     table_claims,
 )
 from longwriter_eval.submission.contents import Submission
-from longwriter_eval.submission.judges import answers_to
 from longwriter_eval.submission.public import plain
 
 # Benchmark -> the version of its tasks whose scores this package computes.
@@ -33,6 +33,7 @@ TASKS = {
     "longbench_write": {f"longbench_write_{name}" for name in (*_BUCKETS, "en", "zh")},
     "longwrite_demo": {"longwrite_demo"},
 }
+_DATE = re.compile(r"-(\d{4}-\d\d-\d\d|\d{8})")
 _NAMED = 5  # ids that a reason lists
 
 
@@ -87,6 +88,16 @@ def verify(submission: Submission) -> Verification:
 def breaches(submission: Submission) -> list[str]:
     """The rules that a submission breaks whatever its scores are, a sentence each."""
     return [*_of_benchmark(submission), *_of_prompts(submission), *_of_judging(submission)]
+
+
+def answers_to(requested: str, returned: str) -> bool:
+    """Whether the model that answered is the one that was asked for, or its dated version.
+
+    OpenAI answers a call of gpt-4.1 as gpt-4.1-2025-04-14.
+    """
+    if returned == requested:
+        return True
+    return returned.startswith(requested) and bool(_DATE.fullmatch(returned[len(requested) :]))
 
 
 def judge_prompt(manifest: Mapping[str, Any]) -> JudgePrompt | None:
