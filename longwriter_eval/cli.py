@@ -4,7 +4,16 @@ import argparse
 from collections.abc import Sequence
 
 from longwriter_eval.command import run_command
-from longwriter_eval.commands import assets, compare, demo, leaderboard, report, score, submit, verify
+from longwriter_eval.commands import (
+    assets,
+    compare,
+    demo,
+    leaderboard,
+    report,
+    score,
+    submit,
+    verify,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
