@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from longwriter_eval.commands.judge_options import add_judge_options, judge_overrides
+
 _SHOWN = 20  # problems; --json has all
 
 
@@ -27,8 +29,7 @@ def add(commands: Any) -> None:
         help="ask the judge again about N random responses, and test the claimed scores against it",
     )
     command.add_argument("--seed", type=int, help="draws the same N again; default: a new one")
-    command.add_argument("--judge-base-url", metavar="URL", help="endpoint of the judge (…/v1)")
-    command.add_argument("--judge-concurrency", metavar="N", help="calls in flight")
+    add_judge_options(command, ("base_url", "concurrency"))
     command.set_defaults(run=_verify)
 
 
@@ -96,12 +97,7 @@ def _rejudge(options: argparse.Namespace, verification: Any) -> tuple[int, dict[
     seed = secrets.randbelow(1 << 32) if options.seed is None else options.seed
     again = options.again if options.seed is not None else f"{options.again} --seed {seed}"
     print(f"drawing {options.rejudge} responses by seed {seed}; to go on: {again}", file=sys.stderr)
-    given = {
-        name: getattr(options, name)
-        for name in ("judge_base_url", "judge_concurrency")
-        if getattr(options, name)
-    }
-    found = rejudge(verification, options.rejudge, seed, given)
+    found = rejudge(verification, options.rejudge, seed, judge_overrides(options))
     mean = found.difference
     if not options.json:
         print(

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import os
 import stat
 import zipfile
 from datetime import datetime
@@ -31,8 +32,11 @@ def read(path: Path) -> Submission:
     Raises InputError with the reason for a file that cannot be read, or is refused.
     """
     try:
+        if not path.is_file():  # a pipe would be waited for
+            raise InputError(f"cannot read {path}: there is no such file")
         with path.open("rb") as file:
-            data = file.read(_LARGEST_FILE + 1)
+            size = os.fstat(file.fileno()).st_size
+            data = file.read(min(size, _LARGEST_FILE) + 1)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     try:

@@ -1,5 +1,6 @@
 """What a submission says of its model: as the run recorded it, or as its submitter states it."""
 
+import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -113,12 +114,22 @@ def model_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
     """The model's arguments, which lm-eval records as a mapping, or as they were typed."""
     given = config.get("model_args") or {}
     if isinstance(given, str):
-        return dict(pair.partition("=")[::2] for pair in given.split(",") if pair)
+        pairs = (pair.partition("=")[::2] for pair in given.split(",") if pair)
+        return {name: _typed(text) for name, text in pairs}
     return dict(given)
 
 
+def _typed(text: str) -> Any:
+    """The number, truth value or None that lm-eval takes a typed argument for; else the text."""
+    words = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return text
+
+
 def whole(value: Any) -> int | None:
-    """A whole number, also one that was typed; None for anything else."""
-    if isinstance(value, str) and re.fullmatch(r"\d{1,15}", value):
-        return int(value)
+    """A whole number; None for anything else."""
     return value if isinstance(value, int) and not isinstance(value, bool) else None
