@@ -21,14 +21,20 @@ Grade = Callable[[int], int]
 
 
 def log(
-    benchmark: str = "longwrite_demo", grade: Grade = lambda number: 2 + number % 3, **changes: Any
+    benchmark: str = "longwrite_demo",
+    grade: Grade = lambda number: 2 + number % 3,
+    start: str = "",
+    **changes: Any,
 ) -> Log:
-    """A log over all prompts of a benchmark, each with a response of nearly the asked length."""
+    """A log over all prompts of a benchmark, each with a response of nearly the asked length.
+
+    Responses begin with `start`: without one, those of all models are the same.
+    """
     rows = assets.read_prompts(benchmark)
     prompt = "longwriter" if benchmark == "longwrite_demo" else "official"
     answers = {
         row["id"]: Answer(
-            words(row["length"] * 9 // 10 + number),
+            f"{start} {words(row['length'] * 9 // 10 + number)}".strip(),
             (grade(number),),
             row["prompt"],
             row["length"],
@@ -56,7 +62,7 @@ def hand_in(run: Run, path: Path, **stated: Any) -> Path:
 def submitted(folder: Path, name: str = "mine", **changes: Any) -> Path:
     """The submission of a run of model `name`; `changes` as those of `log`."""
     stated = {"submitter": changes.pop("submitter")} if "submitter" in changes else {}
-    made = log(**changes)
+    made = log(**{"start": name, **changes})
     run = made.load(folder / "runs" / name)
     if made.judge_prompt == JudgePrompt.load("official").sha256:
         run.results["configs"][made.task]["metadata"]["longwriter"]["judge"]["prompt"] = "official"

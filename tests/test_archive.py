@@ -68,16 +68,18 @@ def _twice(manifest: Json, samples: list[Json]) -> bytes:
 
 def _null_in_name(manifest: Json, samples: list[Json]) -> bytes:
     """An entry whose name, to the library, ends at a null."""
-    data = zipped(**_texts(manifest, samples), **{"manifest.json_.exe": "x"})
+    data = _named("manifest.json_.exe")(manifest, samples)
     return data.replace(b"manifest.json_.exe", b"manifest.json\0.exe")
 
 
 def _many(manifest: Json, samples: list[Json]) -> bytes:
-    return zipped(**_texts(manifest, samples), **{str(number): b"" for number in range(1000)})
+    files: dict[str, str | bytes] = {**_texts(manifest, samples)}
+    files.update((str(number), "") for number in range(1000))
+    return zipped(**files)
 
 
 def _bomb(_: Json, __: list[Json]) -> bytes:
-    return zipped(**{MANIFEST: "{}", SAMPLES: bytes(_BOMB)})
+    return zipped(**{MANIFEST: b"{}", SAMPLES: bytes(_BOMB)})
 
 
 def _undeclared_bomb(manifest: Json, samples: list[Json]) -> bytes:
