@@ -218,12 +218,17 @@ def page(browser: Any, site: Path) -> Iterator[Any]:
     page.close()
 
 
+def _choose_judge(page: Any, name: str) -> None:
+    value = page.locator("#judge option", has_text=name).get_attribute("value")
+    page.select_option("#judge", value)
+
+
 def _models(page: Any) -> list[str]:
     return list(page.locator("[data-ranking] table:visible tbody th a").all_inner_texts())
 
 
 def test_the_table_sorts_by_every_column(page: Any) -> None:
-    page.select_option("#judge", label=re.compile("^gpt-judge"))
+    _choose_judge(page, "gpt-judge")
     assert _models(page) == ["good", "bad"]
     for name, first, second in (
         ("S̄", ["good", "bad"], ["bad", "good"]),
@@ -240,7 +245,7 @@ def test_the_table_sorts_by_every_column(page: Any) -> None:
 
 def test_judge_and_language_filter(page: Any) -> None:
     assert sorted(_models(page)) == ["bad", "good", "other"]
-    page.select_option("#judge", label=re.compile("^another-judge"))
+    _choose_judge(page, "another-judge")
     assert _models(page) == ["other"]
     page.select_option("#language", "zh")
     assert page.locator("#status").inner_text() == "1 shown, Chinese"
@@ -249,7 +254,7 @@ def test_judge_and_language_filter(page: Any) -> None:
 
 def test_text_of_others_stays_text(page: Any) -> None:
     assert page.title() == "Leaderboard · longwriter"
-    assert page.get_by_text(EVIL).count() == 1
+    assert page.locator("table:visible").get_by_text(EVIL).count() == 1
     assert page.locator("main script").count() == 0
     policy = page.locator("meta[http-equiv=Content-Security-Policy]").get_attribute("content")
     assert "default-src 'none'" in policy
