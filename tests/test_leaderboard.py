@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 import yaml
+from browser import DESK, PHONE, chromium, opened
 from handed_in import repacked, submitted, unpacked
+from playwright.sync_api import Browser, Page
 from runs import command, environment
 
 from longwriter_eval.cli import main
@@ -18,6 +20,7 @@ from longwriter_eval.leaderboard import entries as entries_module
 from longwriter_eval.leaderboard.ranking import rankings, ranks
 from longwriter_eval.leaderboard.site import REPORTED
 from longwriter_eval.samples import load_run
+from longwriter_eval.submission.archive import read
 
 ROOT = Path(__file__).parents[1]
 EVIL = "<script>document.title='owned'</script>"
@@ -180,54 +183,30 @@ def test_the_maintainers_script_is_what_the_workflow_runs(handed_in: Path, tmp_p
 
 
 def test_a_submissions_run_tells_what_the_original_told(handed_in: Path) -> None:
-    from longwriter_eval.submission.archive import read
-
     run = read(handed_in / "good.zip").run()
     original = load_run(handed_in / "runs" / "good")
     for one, other in zip(run.samples, original.samples, strict=True):
         assert (one.id, one.prompt, one.response) == (other.id, other.prompt, other.response)
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    from shutil import which
-
-    chromium = which("chromium") or which("google-chrome")
-    if not chromium:
-        pytest.skip("needs chromium")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
-def page(browser: Any, site: Path) -> Iterator[Any]:
-    """The page, watched for errors and requests."""
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.wrong = []
-    page.on("console", lambda message: page.wrong.append(message.text))
-    page.on("pageerror", lambda error: page.wrong.append(str(error)))
-    page.on("request", lambda request: page.wrong.append(request.url))
-    page.goto((site / "index.html").as_uri())
-    assert page.wrong == [(site / "index.html").as_uri()]
-    page.wrong.clear()
-    yield page
-    assert page.wrong == []
-    page.close()
+def page(chromium: Browser, site: Path) -> Iterator[Page]:
+    """The page, which must stay quiet and ask for nothing."""
+    with opened(chromium, site / "index.html") as found:
+        yield found.page
+        assert (found.complaints, found.requests) == ([], [])
 
 
-def _choose_judge(page: Any, name: str) -> None:
+def _choose_judge(page: Page, name: str) -> None:
     value = page.locator("#judge option", has_text=name).get_attribute("value")
     page.select_option("#judge", value)
 
 
-def _models(page: Any) -> list[str]:
+def _models(page: Page) -> list[str]:
     return list(page.locator("[data-ranking] table:visible tbody th a").all_inner_texts())
 
 
-def test_the_table_sorts_by_every_column(page: Any) -> None:
+def test_the_table_sorts_by_every_column(page: Page) -> None:
     _choose_judge(page, "gpt-judge")
     assert _models(page) == ["good", "bad"]
     for name, first, second in (
@@ -243,7 +222,7 @@ def test_the_table_sorts_by_every_column(page: Any) -> None:
         assert heading.get_attribute("aria-sort") in ("ascending", "descending")
 
 
-def test_judge_and_language_filter(page: Any) -> None:
+def test_judge_and_language_filter(page: Page) -> None:
     assert sorted(_models(page)) == ["bad", "good", "other"]
     _choose_judge(page, "another-judge")
     assert _models(page) == ["other"]
@@ -252,24 +231,27 @@ def test_judge_and_language_filter(page: Any) -> None:
     assert page.locator("[data-language]:visible").count() == 1
 
 
-def test_text_of_others_stays_text(page: Any) -> None:
+def test_text_of_others_stays_text(page: Page) -> None:
     assert page.title() == "Leaderboard · longwriter"
     assert page.locator("table:visible").get_by_text(EVIL).count() == 1
     assert page.locator("main script").count() == 0
     policy = page.locator("meta[http-equiv=Content-Security-Policy]").get_attribute("content")
-    assert "default-src 'none'" in policy
+    assert policy and "default-src 'none'" in policy
 
 
-def test_a_row_opens_its_report(page: Any) -> None:
-    with page.expect_navigation():
-        page.locator("tbody th a", has_text="good").first.click()
-    assert "good" in page.locator("h1").inner_text()
-    page.wrong.clear()  # the report is watched by its own tests
+def test_a_row_opens_its_report(chromium: Browser, site: Path) -> None:
+    with opened(chromium, site / "index.html") as found:
+        with found.page.expect_navigation():
+            found.page.locator("tbody th a", has_text="good").first.click()
+        assert "good" in found.text("h1")
+        assert found.complaints == []
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
-def test_the_page_fits(page: Any, width: int, theme: str) -> None:
-    page.set_viewport_size({"width": width, "height": 800})
-    page.emulate_media(color_scheme=theme)
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+@pytest.mark.parametrize("width", [PHONE, DESK])
+def test_the_page_fits(chromium: Browser, site: Path, width: int, theme: str) -> None:
+    with opened(chromium, site / "index.html", width, theme) as found:
+        assert found.evaluate("document.documentElement.scrollWidth") <= width
+
+
+__all__ = ["chromium"]  # pytest finds the fixture by its name here
