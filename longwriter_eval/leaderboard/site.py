@@ -11,7 +11,7 @@ from longwriter_eval import __version__
 from longwriter_eval.assets import write_atomically
 from longwriter_eval.leaderboard.entries import Entry, examine, find
 from longwriter_eval.leaderboard.ranking import SCOPES, Ranking, in_order, rankings, ranks
-from longwriter_eval.pages import render
+from longwriter_eval.pages import label, render
 from longwriter_eval.submission.verification import VERSIONS
 
 _TITLES = {"longbench_write": "LongBench-Write", "longwrite_demo": "Demo prompts"}
@@ -94,6 +94,7 @@ def _page(found: Sequence[Ranking], invalid: Sequence[Entry]) -> str:
         "leaderboard.js",
         {
             "title": "Leaderboard",
+            "label": label,
             "version": __version__,
             "verified": sum(len(ranking.entries) for ranking in found),
             "rankings": [

@@ -54,7 +54,9 @@ _TEXTS = frozenset(
         "stop",
     )
 )
-_LOCAL = re.compile(r"[/~.\\]|[A-Za-z]:[\\/]|[a-z][a-z0-9+.-]*://|.*(^|[/\\])(home|Users|root|mnt|tmp)[/\\]")
+_LOCAL = re.compile(
+    r"[/~.\\]|[A-Za-z]:[\\/]|[a-z][a-z0-9+.-]*://|.*(^|[/\\])(home|Users|root|mnt|tmp)[/\\]"
+)
 _UNPRINTABLE = re.compile(
     r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
 )
