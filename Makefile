@@ -33,6 +33,8 @@ format: $(NEWEST)/.installed
 
 bench: $(NEWEST)/.installed
 	$(NEWEST)/bin/python scripts/bench_judge.py
+	$(NEWEST)/bin/python scripts/bench_report.py
+	$(NEWEST)/bin/python scripts/bench_agentwrite.py
 
 # The task files are copied into lm-eval's own folder, so a change to them installs again.
 .venv/demo/.installed: $(SOURCES)

@@ -39,6 +39,8 @@ class Answer(Generic[_T]):
     rejected: tuple[str, ...]  # the reason of each ask but the last
     prompt_tokens: int
     completion_tokens: int
+    tokens: int  # of the last ask alone, prompt and reply
+    cut: bool  # the reply ended at the token limit
 
 
 class Asking:
@@ -70,12 +72,16 @@ class Asking:
         place: str,
         text_id: str,
         turn: int,
+        seed: int | None = None,
+        may_be_cut: bool = False,
     ) -> Answer[_T]:
         """Ask `prompt` until `read` makes something of the reply.
 
         Replies in the store count first, the unusable among them too, so that a rerun goes on
-        where the last one ended. Raises ContextOverflowError where the prompt is too long, and
-        WriteError for every other end.
+        where the last one ended. With `seed`, each ask has its own, counted from there. A reply
+        that ended at the token limit is unusable, unless it `may_be_cut`.
+        Raises ContextOverflowError where the prompt is too long, and WriteError for every other
+        end.
         """
         request = self._request(prompt)
         rejected: list[str] = []
@@ -91,16 +97,26 @@ class Asking:
                 prompt=sha256(prompt),
                 ask=asks,
             )
-            reply = self.chat.kept(key)
+            reply = await self.chat.kept(key)
             if reply is None:
                 fresh += 1
+                if seed is not None:
+                    request["seed"] = seed + asks - 1
                 reply = await self._ask(key, request, place, turn)
             prompt_tokens += reply.prompt_tokens or 0
             completion_tokens += reply.completion_tokens or 0
-            value = _fault(reply) or read(reply.text)
+            cut = reply.finish_reason == "length"
+            value = _fault(reply) or (_cut(reply) if cut and not may_be_cut else read(reply.text))
             if not isinstance(value, Rejected):
                 return Answer(
-                    value, reply.model, asks, tuple(rejected), prompt_tokens, completion_tokens
+                    value,
+                    reply.model,
+                    asks,
+                    tuple(rejected),
+                    prompt_tokens,
+                    completion_tokens,
+                    (reply.prompt_tokens or 0) + (reply.completion_tokens or 0),
+                    cut,
                 )
             rejected.append(value.reason)
             if fresh >= TRIES:
@@ -120,8 +136,7 @@ class Asking:
     def _request(self, prompt: str) -> dict[str, Any]:
         return {
             "model": self.model,
-            # half a surrogate pair cannot be sent; "?" takes its place
-            "messages": [{"role": "user", "content": prompt.encode("utf-8", "replace").decode()}],
+            "messages": [{"role": "user", "content": prompt}],
             "temperature": self.temperature,
             "max_tokens": self.max_tokens,
         }
@@ -135,9 +150,11 @@ def _fault(reply: Reply) -> Rejected | None:
         return Rejected("empty")
     if is_error_text(reply.text):
         return Rejected("error_text", " ".join(reply.text.split())[:100])
-    if reply.finish_reason == "length":
-        return Rejected("cut", f"at {reply.completion_tokens or 'max_tokens'} tokens")
     return None
+
+
+def _cut(reply: Reply) -> Rejected:
+    return Rejected("cut", f"at {reply.completion_tokens or 'max_tokens'} tokens")
 
 
 async def all_at_once(steps: Sequence[Step], work: Callable[[Step], Awaitable[None]]) -> None:

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
-from agentwrite.commands import run, serve, write
+from agentwrite.commands import dpo, run, select, serve, sft, stats, write
 from longwriter_eval.command import run_command
 
 
@@ -13,6 +13,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="agentwrite", description="Write very long texts: plan, then write step by step."
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (write, run, serve):
+    for command in (write, run, select, sft, dpo, stats, serve):
         command.add(commands)
     return run_command(parser, arguments)

@@ -1,6 +1,8 @@
 """Why a model's reply cannot be used, and why a text was not written."""
 
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -21,3 +23,7 @@ class WriteError(Exception):
     def __init__(self, reason: str, detail: str, place: str, *, is_vain: bool = False) -> None:
         super().__init__(f"{place}: {reason} ({detail})" if detail else f"{place}: {reason}")
         self.reason, self.detail, self.place, self.is_vain = reason, detail, place, is_vain
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """How it goes from one process to another."""
+        return partial(WriteError, is_vain=self.is_vain), (self.reason, self.detail, self.place)

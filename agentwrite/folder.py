@@ -1,8 +1,8 @@
-"""The folder of a run: finished texts, failures, settings and calls. Survives a kill at any time.
+"""The folder of a run: what is finished, failures, settings and calls. Survives a kill any time.
 
-DIR/texts.jsonl    a row for each finished text
+DIR/texts.jsonl    a row for each finished text; under `dpo`, samples.jsonl, for each prompt
 DIR/failed.jsonl   a row for each instruction that failed, with its reason
-DIR/settings.json  what the texts have in common
+DIR/settings.json  what the rows have in common
 DIR/calls/         every finished call
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 from agentwrite.errors import WriteError
-from agentwrite.text import Instruction, Text
+from agentwrite.text import Instruction
 from longwriter_eval.assets import sha256, write_atomically
 from longwriter_eval.errors import InputError
 from longwriter_eval.llm import Store
@@ -23,9 +23,9 @@ from longwriter_eval.llm import Store
 class RunFolder:
     """Use as `with RunFolder(path, settings) as folder`: one process at a time."""
 
-    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, settings: Mapping[str, Any], rows: str = "texts.jsonl") -> None:
         self.path = path
-        self.texts, self.failures = path / "texts.jsonl", path / "failed.jsonl"
+        self.rows, self.failures = path / rows, path / "failed.jsonl"
         self.store = Store(path / "calls")
         self.finished: dict[str, str] = {}  # id -> SHA-256 of its instruction
         self._settings = dict(settings)
@@ -45,10 +45,10 @@ class RunFolder:
         try:
             self.store.check()
             self._check_settings()
-            for file in (self.texts, self.failures):
+            for file in (self.rows, self.failures):
                 _drop_torn_line(file)
             self.finished = {
-                str(row["id"]): sha256(row["instruction"]) for row in read_rows(self.texts)
+                str(row["id"]): sha256(row["instruction"]) for row in read_rows(self.rows)
             }
         except BaseException:
             self._lock.close()
@@ -63,14 +63,14 @@ class RunFolder:
         changed = [id for id, hash in wanted.items() if self.finished.get(id, hash) != hash]
         if changed:
             raise InputError(
-                f"{self.texts} has other instructions under {len(changed)} of these ids, such as "
+                f"{self.rows} has other instructions under {len(changed)} of these ids, such as "
                 f"{changed[0]!r}: choose another folder, or other ids"
             )
 
-    def add(self, text: Text) -> None:
-        """Put a finished text on disk. Raises OSError, as when the disk is full."""
-        _append(self.texts, text.record())
-        self.finished[text.instruction.id] = sha256(text.instruction.instruction)
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Put a finished row on disk. Raises OSError, as when the disk is full."""
+        _append(self.rows, row)
+        self.finished[str(row["id"])] = sha256(row["instruction"])
 
     def add_failure(self, instruction: Instruction, error: WriteError) -> None:
         """Put a failure on disk, with its reason. Raises OSError."""
@@ -92,7 +92,7 @@ class RunFolder:
         last = {str(row["id"]): row for row in read_rows(self.failures)}
         left = [row for id, row in last.items() if id not in self.finished]
         if left:
-            write_atomically(self.failures, b"".join(map(_line, left)))
+            write_atomically(self.failures, b"".join(map(as_line, left)))
         else:
             self.failures.unlink(missing_ok=True)
         return len(left)
@@ -102,12 +102,13 @@ class RunFolder:
         try:
             old = json.loads(path.read_bytes())
         except FileNotFoundError:
-            data = json.dumps(self._settings, indent=2, ensure_ascii=False)
-            write_atomically(path, data.encode("utf-8", "backslashreplace"))
-            return
+            old = None
         except ValueError as error:
             raise InputError(f"{path} is damaged ({error}): restore it, or delete it") from error
-        if old != self._settings:
+        if old is None or not self.rows.exists():  # a first run that got nowhere binds nobody
+            data = json.dumps(self._settings, indent=2, ensure_ascii=False)
+            write_atomically(path, data.encode("utf-8", "backslashreplace"))
+        elif old != self._settings:
             names = sorted(
                 name
                 for name in {*old, *self._settings}
@@ -140,7 +141,8 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
             yield row
 
 
-def _line(row: Mapping[str, Any]) -> bytes:
+def as_line(row: Mapping[str, Any]) -> bytes:
+    """A row of a JSONL file."""
     # half a surrogate pair in a text must not lose it
     return (json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
 
@@ -149,7 +151,7 @@ def _append(path: Path, row: Mapping[str, Any]) -> None:
     with path.open("ab") as file:
         start = file.tell()
         try:
-            file.write(_line(row))
+            file.write(as_line(row))
             # not forced to disk: after a power cut, the text is put together anew from its calls
             file.flush()
         except OSError:

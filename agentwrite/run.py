@@ -1,14 +1,15 @@
 """Many texts: bounded in calls and memory, resumable, every failure with its reason."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from agentwrite.errors import WriteError
+from agentwrite.cluster import Cluster
 from agentwrite.folder import RunFolder, read_rows
 from agentwrite.instructions import check_instructions, read_instructions
+from agentwrite.many import Calls, Make, Note, Work, no_note, work_off
 from agentwrite.plan import ONE_PLAN, Plan
 from agentwrite.prompts import Prompts
 from agentwrite.settings import Settings
@@ -16,40 +17,26 @@ from agentwrite.text import Instruction, Section, Text
 from agentwrite.write import Writer
 from longwriter_eval.assets import sha256
 from longwriter_eval.errors import InputError
-from longwriter_eval.llm import for_each, run_async
+from longwriter_eval.llm import Store, run_async
 
 
 @dataclass
-class Tally:
-    """What a run has done so far. Words and tokens are of this run's texts and sections."""
+class Tally(Work[Text]):
+    """What a run has done so far. Words are those of this run's sections."""
 
-    instructions: int
-    skipped: int  # finished by an earlier run
-    finished: int = 0
-    failed: int = 0
     sections: int = 0
     words: int = 0
     planned: int = 0  # texts whose length the plan decided, since nothing named one
     folded: int = 0  # texts whose beginning the last steps saw only as a summary
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    reasons: Counter[str] = field(default_factory=Counter)  # of failures
+    written: float = 0.0  # texts, counting those that are begun by their share of the plan
     cleaned: Counter[str] = field(default_factory=Counter)  # by rule
     rejected: Counter[str] = field(default_factory=Counter)  # replies asked for again, by reason
-    stopped: str = ""  # why the rest was not tried, as with a wrong key
-
-    @property
-    def missing(self) -> int:
-        """Instructions that have no text."""
-        return self.instructions - self.skipped - self.finished
 
     def add(self, text: Text) -> None:
         """Count a finished text."""
-        self.finished += 1
+        super().add(text)
         self.planned += text.instruction.required is None
         self.folded += text.folded > 0
-        self.prompt_tokens += text.prompt_tokens
-        self.completion_tokens += text.completion_tokens
         self.cleaned += text.cleaned
         self.rejected += text.rejected
 
@@ -61,12 +48,13 @@ def run(
     *,
     limit: int | None = None,
     default_length: int | None = None,
+    cluster: Cluster | None = None,
     progress: Callable[[Tally], None] = lambda _tally: None,
 ) -> Tally:
     """Write a text for every instruction in `path` that has none in `output` yet.
 
-    `progress` is called after every section and every text. Raises InputError for input, folder
-    or endpoint that cannot be used.
+    A `cluster` spreads the work over its machines. `progress` is called after every section and
+    every text. Raises InputError for input, folder, cluster or endpoint that cannot be used.
     """
     wanted = check_instructions(path, limit)
     with RunFolder(output, _in_common(settings)) as folder:
@@ -77,61 +65,56 @@ def run(
             for instruction in read_instructions(path, limit, default_length)
             if instruction.id not in folder.finished
         )
-        run_async(_write_all(todo, folder, settings, tally, progress))
+        run_async(_write_all(todo, folder, settings, cluster, tally, progress))
         folder.settle()
     return tally
+
+
+@dataclass(frozen=True, repr=False)  # a repr would show the key
+class Writing:
+    """All that writing takes along to a worker."""
+
+    settings: Settings
+    prompts: Prompts
+    key: str
+
+    @asynccontextmanager
+    async def open(
+        self, store: Store, concurrency: int, note: Note = no_note
+    ) -> AsyncIterator[tuple[Calls, Make[Text]]]:
+        """The chat, and the function that writes a text; `note` gets each section."""
+
+        def on_section(section: Section, plan: Plan) -> None:
+            note(section.words, 1 / len(plan.steps))
+
+        async with self.settings.chat(store, self.key) as chat:
+            # no scope: the folder is the run's own, and a server may come back at another address
+            settings = replace(self.settings, concurrency=concurrency)
+            writer = Writer(chat, settings, prompts=self.prompts)
+            yield chat, lambda instruction, turn: writer.write(instruction, on_section, turn)
 
 
 async def _write_all(
     todo: Iterator[Instruction],
     folder: RunFolder,
     settings: Settings,
+    cluster: Cluster | None,
     tally: Tally,
     progress: Callable[[Tally], None],
 ) -> None:
-    async with settings.chat(folder.store) as chat:
-        # no scope: the folder is this run's own, and a server may come back at another address
-        writer = Writer(chat, settings)
+    writing = Writing(settings, Prompts.load(settings.prompts), settings.api_key())
 
-        def on_section(section: Section, _plan: Plan) -> None:
-            tally.sections += 1
-            tally.words += section.words
-            progress(tally)
-
-        def numbered() -> Iterator[tuple[int, Instruction]]:
-            for turn, instruction in enumerate(todo):
-                if chat.is_vain:
-                    return
-                yield turn, instruction
-
-        async def work(item: tuple[int, Instruction]) -> None:
-            turn, instruction = item
-            try:
-                text = await writer.write(instruction, on_section, turn)
-            except WriteError as error:
-                if error.is_vain:  # says nothing about this instruction
-                    tally.stopped = tally.stopped or error.detail
-                    return
-                with stopping_where_full():
-                    folder.add_failure(instruction, error)
-                    tally.failed += 1
-                    tally.reasons[error.reason] += 1
-            else:
-                with stopping_where_full():
-                    folder.add(text)
-                    tally.add(text)
-            progress(tally)
-
-        @contextmanager
-        def stopping_where_full() -> Iterator[None]:
-            try:
-                yield
-            except OSError as error:
-                tally.stopped = f"cannot write to {folder.path} ({error.strerror})"
-                chat.give_up(tally.stopped)
-
+    def note(words: int, share: float) -> None:
+        tally.sections += 1
+        tally.written += share
+        tally.words += words
         progress(tally)
-        await for_each(numbered(), work, settings.concurrency)
+
+    opening = cluster.spread(writing) if cluster else writing
+    async with opening.open(folder.store, settings.concurrency, note) as (calls, make):
+        await work_off(
+            todo, folder, calls, make, tally, lambda: progress(tally), settings.concurrency
+        )
     if tally.stopped and not tally.sections:
         raise InputError(f"{settings.model} at {settings.where}: {tally.stopped}")
 

@@ -93,6 +93,7 @@ class Server:
         return f"http://{self.host}:{self.port}/v1"
 
     async def __aenter__(self) -> "Server":
+        await self._chat.__aenter__()
         await self._runner.setup()
         try:
             await web.TCPSite(self._runner, self.host, self.port).start()
@@ -208,7 +209,7 @@ class Server:
 
     async def _pass_on(self, text: _Text, passed: dict[str, Any], turn: int) -> None:
         key = call_key(agentwrite_serve=self.settings.model, at=self.settings.scope, asked=passed)
-        reply = self._chat.kept(key) or await self._chat.ask(
+        reply = await self._chat.kept(key) or await self._chat.ask(
             key, {**passed, "model": self.settings.model}, turn=turn
         )
         text.usage = _usage(reply.prompt_tokens or 0, reply.completion_tokens or 0)

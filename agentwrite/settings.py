@@ -16,7 +16,7 @@ _KEYS = ("AGENTWRITE_API_KEY", "OPENAI_API_KEY")
 class Settings:
     """Who writes, and how. The protocol's values are the paper's.
 
-    `base_urls` serve the same model and share the load; none means the openai library's own.
+    `base_urls` serve the same model and share the load; none means OpenAI's own.
     `prompts` is "longwriter" (ours), "official" (the paper's) or a folder. `context` is what the
     model takes, prompt and answer, in tokens; None trusts the endpoint to say when it is too much.
     """
@@ -69,11 +69,12 @@ class Settings:
         """What sets the calls to these endpoints apart in a store that others share."""
         return " ".join(sorted(map(public_url, self.base_urls)))
 
-    def chat(self, store: Store) -> Chat:
-        """The client. Raises InputError without a key, where OpenAI itself would write."""
-        return Chat(store, base_url=self.base_urls, api_key=self._api_key())
+    def chat(self, store: Store, key: str | None = None) -> Chat:
+        """The client; without `key`, as `api_key`."""
+        return Chat(store, base_url=self.base_urls, api_key=key or self.api_key())
 
-    def _api_key(self) -> str:
+    def api_key(self) -> str:
+        """The key. Raises InputError without one, where OpenAI itself would write."""
         for name in _KEYS:
             if key := os.environ.get(name, "").strip():
                 return key

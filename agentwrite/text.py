@@ -1,7 +1,7 @@
 """What is asked for and what comes out: an instruction, its sections, its text."""
 
 from collections import Counter
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agentwrite.clean import clean
@@ -64,8 +64,8 @@ class Text:
 
     @property
     def words(self) -> int:
-        """Words of the whole text."""
-        return count_words(self.text)
+        """Words of the whole text: no word goes across a seam."""
+        return sum(section.words for section in self.sections)
 
     @property
     def cleaned(self) -> Counter[str]:
@@ -89,13 +89,13 @@ class Text:
             "text": self.text,
             "words": self.words,
             "length_score": length_score(asked.required, self.words) if asked.required else None,
-            "plan": [asdict(step) for step in self.plan.steps],
+            "plan": [vars(step) for step in self.plan.steps],
             "chapters": [
-                {**asdict(chapter), "first_step": first} for chapter, first in self.plan.chapters
+                {**vars(chapter), "first_step": first} for chapter, first in self.plan.chapters
             ],
             "plan_scaled": self.plan.scaled,
             "sections": [
-                {name: value for name, value in asdict(section).items() if name != "text"}
+                {name: value for name, value in vars(section).items() if name != "text"}
                 for section in self.sections
             ],
             "cleaned": dict(self.cleaned),

@@ -79,9 +79,11 @@ class _Job:
 class Writer:
     """Writes texts with one model. Texts may be written at the same time, and share its calls."""
 
-    def __init__(self, chat: Chat, settings: Settings, *, scope: str = "") -> None:
+    def __init__(
+        self, chat: Chat, settings: Settings, *, prompts: Prompts | None = None, scope: str = ""
+    ) -> None:
         self.settings = settings
-        self.prompts = Prompts.load(settings.prompts)
+        self.prompts = prompts or Prompts.load(settings.prompts)
         self._asking = Asking(
             chat,
             settings.model,

@@ -135,20 +135,22 @@ def repetition(text: str) -> float:
 
 def repeated_passages(text: str) -> list[tuple[int, int]]:
     """Start and end (characters) of every passage that `repetition` counts, in their order."""
-    units = list(_UNIT.finditer(text))
-    repeats = _repeats(text, [unit[0] for unit in units])
-    return [(units[start].start(), units[end - 1].end()) for start, end in repeats]
+    repeats = _repeats(text, _UNIT.findall(text))
+    spans = [unit.span() for unit in _UNIT.finditer(text)] if repeats else []
+    return [(spans[start][0], spans[end - 1][1]) for start, end in repeats]
 
 
 def _repeats(text: str, units: list[str]) -> list[tuple[int, int]]:
     """Start and end (units) of the passages made of runs that were seen before; none overlap."""
     units = [unit.lower() for unit in units]
     size = _WINDOW[main_language(text)]
+    # A hash collision among 200,000 windows has odds of about one in a billion.
+    windows = [*map(hash, zip(*(units[start:] for start in range(size)), strict=False))]
+    if len(set(windows)) == len(windows):
+        return []
     seen: set[int] = set()
     found: list[tuple[int, int]] = []
-    for start in range(len(units) - size + 1):
-        # A hash collision among 200,000 windows has odds of about one in a billion.
-        window = hash(tuple(units[start : start + size]))
+    for start, window in enumerate(windows):
         if window in seen:
             is_touching = found and start <= found[-1][1]
             first = found.pop()[0] if is_touching else start

@@ -1,7 +1,9 @@
 """Judging responses: every verdict is scores or a reason, never a guess."""
 
+import copy
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -44,6 +46,12 @@ class Judge:
         self._key = key
         self._store = store or Store()
 
+    def with_store(self, store: Store) -> "Judge":
+        """The same judge, whose calls are kept in another store."""
+        other = copy.copy(self)
+        other._store = store
+        return other
+
     async def check(self) -> None:
         """Make one tiny call, and see that its result could be kept.
 
@@ -72,14 +80,25 @@ class Judge:
         Nothing is raised for what an endpoint does: a verdict without scores has a reason.
         """
 
-        async def work(item: Item) -> None:
-            verdicts = [
-                await self._verdict(chat, item, repeat) for repeat in range(self.settings.repeats)
-            ]
-            done(item, self.judgement(item, verdicts))
+        async with self.asking() as judge_one:
 
-        async with self.chat() as chat:
+            async def work(item: Item) -> None:
+                done(item, await judge_one(item))
+
             await for_each(items, work, concurrency or self.settings.concurrency)
+
+    @asynccontextmanager
+    async def asking(self) -> AsyncIterator[Callable[[Item], Awaitable[Judgement]]]:
+        """A function that judges one item, for as long as the `async with` block lasts."""
+        async with self.chat() as chat:
+
+            async def judge_one(item: Item) -> Judgement:
+                repeats = range(self.settings.repeats)
+                return self.judgement(
+                    item, [await self._verdict(chat, item, repeat) for repeat in repeats]
+                )
+
+            yield judge_one
 
     def judgement(self, item: Item, verdicts: Iterable[Verdict] = ()) -> Judgement:
         """The judgement that `verdicts` make; without any, one that says that none was asked."""
@@ -136,7 +155,7 @@ class Judge:
         while fresh < TRIES:
             asks += 1
             key = self._call_key(item, repeat, asks)
-            reply = chat.kept(key)
+            reply = await chat.kept(key)
             if reply is None:
                 fresh += 1
                 try:

@@ -11,87 +11,47 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
-from urllib.parse import urlsplit
-
-import openai
+from typing import Any, Self, TypeVar
 
 from longwriter_eval.assets import cache_dir, sha256, write_atomically
+from longwriter_eval.endpoint import (
+    NOT_A_URL,
+    CallError,
+    ContextOverflowError,
+    Endpoint,
+    EndpointError,
+    NotAskedError,
+    RefusedError,
+    Reply,
+    new_session,
+    public_url,
+)
 from longwriter_eval.errors import InputError
-from longwriter_eval.special_tokens import encodable
+
+__all__ = [
+    "NOT_A_URL",
+    "CallError",
+    "Chat",
+    "ContextOverflowError",
+    "EndpointError",
+    "NotAskedError",
+    "RefusedError",
+    "Reply",
+    "Store",
+    "Usage",
+    "call_key",
+    "for_each",
+    "public_url",
+    "run_async",
+]
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
-# Seconds for one reply: a section of 4,096 tokens from a slow server takes minutes.
-_TIMEOUT = 600.0
-_CONNECT_TIMEOUT = 30.0  # seconds until a host that does not answer at all counts as down
-# The openai library waits 0.5, 1, 2, 4, 8, 8 … seconds between tries, or as long as Retry-After
-# says, up to two minutes; ten retries ride out about a minute of a server that is down.
 _RETRIES = 10
 _REST = 60.0  # seconds that an endpoint which failed is asked last, where there are others
-
-# As OpenAI, vLLM, llama.cpp, Anthropic and their gateways word it.
-_OVERFLOW_SIGNS = (
-    "context_length_exceeded",
-    "context length",
-    "context size",
-    "context window",
-    "prompt is too long",
-    "too many tokens",
-)
-_FILTER_SIGNS = ("content_filter", "content_policy", "content management policy", "moderation")
-
-
-class CallError(Exception):
-    """A call that gave no reply. Everything that the openai library raises becomes one of these.
-
-    CallError                 gave up after bounded retries; a later run may succeed
-    ├── ContextOverflowError  the prompt does not fit the model's context
-    ├── RefusedError          the endpoint's content filter declined
-    ├── EndpointError         wrong key, unknown model, no such API: all calls would fail alike
-    └── NotAskedError         not attempted, because an earlier call showed that it would be in vain
-    """
-
-    reason = "transport_error"
-
-
-class ContextOverflowError(CallError):
-    """The prompt does not fit the model's context."""
-
-    reason = "context_overflow"
-
-
-class RefusedError(CallError):
-    """The endpoint's content filter declined."""
-
-    reason = "refused"
-
-
-class EndpointError(CallError):
-    """Wrong key, unknown model, no credit, or not an API: every call would fail alike."""
-
-
-class NotAskedError(CallError):
-    """The call was not attempted."""
-
-    reason = "not_asked"
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What an endpoint answered. Token counts are the endpoint's own, None where it gives none."""
-
-    text: str
-    model: str
-    finish_reason: str | None
-    refusal: str | None
-    prompt_tokens: int | None
-    completion_tokens: int | None
-    retries: int = 0
-    stored: bool = False  # read back from the store: no call was made
 
 
 def call_key(**parts: Any) -> str:
@@ -128,7 +88,7 @@ class Store:
         path = self._path(key)
         try:
             kept = json.loads(path.read_bytes())
-            reply = Reply(**{field.name: kept[field.name] for field in fields(Reply)})
+            reply = Reply(**{name: kept[name] for name in Reply.__dataclass_fields__})
             if not isinstance(reply.text, str) or not isinstance(reply.refusal, str | None):
                 raise TypeError("not a reply")
             return reply
@@ -140,32 +100,51 @@ class Store:
 
     def put(self, key: str, reply: Reply) -> None:
         """Keep `reply` under `key`. Raises OSError, as when the disk is full."""
-        kept = asdict(replace(reply, stored=True))
+        kept = {**vars(reply), "stored": True}
         write_atomically(self._path(key), json.dumps(kept).encode())
+
+    async def fetch(self, key: str) -> Reply | None:
+        """As `get`: a small file is read before another task would have begun."""
+        return self.get(key)
+
+    async def keep(self, key: str, reply: Reply) -> None:
+        """As `put`, while other calls go on."""
+        await asyncio.to_thread(self.put, key, reply)
 
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.json"
 
 
 @dataclass
-class _Endpoint:
-    """One base URL, and whether it is worth asking."""
+class Usage:
+    """Calls that were made, and so paid for, with their tokens by the endpoint's count."""
 
-    client: openai.AsyncOpenAI
+    calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    def add(self, reply: Reply) -> None:
+        """Count a call."""
+        self.calls += 1
+        self.prompt_tokens += reply.prompt_tokens or 0
+        self.completion_tokens += reply.completion_tokens or 0
+
+
+@dataclass
+class _Turn:
+    """An endpoint, and whether it is worth asking."""
+
+    endpoint: Endpoint
     vain: str | None = None  # why no further call to it is worth making
     rests_until: float = 0.0  # on the monotonic clock
-
-    @property
-    def url(self) -> str:
-        return public_url(str(self.client.base_url))
 
 
 class Chat:
     """An OpenAI-compatible endpoint, with a store in front. Use as `async with Chat(...) as chat`.
 
-    `api_key` never appears in a message, a reply or a file. `retries` bounds the openai library's
-    own retries on 408, 409, 429, 5xx, time-outs and dropped connections. Several base URLs serve
-    the same model and share the calls; where one fails, the next is asked.
+    `api_key` never appears in a message, a reply or a file. `retries` bounds the tries of one call
+    beyond the first. Several base URLs serve the same model and share the calls; where one fails,
+    the next is asked.
     """
 
     def __init__(
@@ -177,26 +156,26 @@ class Chat:
         retries: int = _RETRIES,
     ) -> None:
         self._store = store
-        self._api_key = api_key
+        self.usage = Usage()
         self._vain: str | None = None  # why no further call is worth making
         urls = [base_url] if base_url is None or isinstance(base_url, str) else base_url
-        self._endpoints = [_Endpoint(_client(url, api_key, retries)) for url in urls or [None]]
+        self._turns = [_Turn(Endpoint(url, api_key, retries)) for url in urls or [None]]
 
-    async def __aenter__(self) -> "Chat":
+    async def __aenter__(self) -> Self:
+        self._session = new_session()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        for endpoint in self._endpoints:
-            await endpoint.client.close()
+        await self._session.close()
 
     @property
     def is_vain(self) -> bool:
         """Whether no further call will be made: every endpoint refuses, or the disk is full."""
         return bool(self._vain)
 
-    def kept(self, key: str) -> Reply | None:
+    async def kept(self, key: str) -> Reply | None:
         """The reply that the store has under `key`, or None."""
-        return self._store.get(key)
+        return await self._store.fetch(key)
 
     async def ask(self, key: str, request: Mapping[str, Any], *, turn: int = 0) -> Reply:
         """Make one chat completion call, and return once its reply is in the store under `key`.
@@ -209,8 +188,9 @@ class Chat:
         if self._vain:
             raise NotAskedError(self._vain)
         reply = await self._ask_in_turn(request, turn)
+        self.usage.add(reply)
         try:
-            await asyncio.to_thread(self._store.put, key, reply)
+            await self._store.keep(key, reply)
         except OSError as error:
             # The reply is paid for, so the caller gets it; further ones could not be kept.
             self.give_up(
@@ -226,134 +206,25 @@ class Chat:
 
     async def _ask_in_turn(self, request: Mapping[str, Any], turn: int) -> Reply:
         """The reply of the first endpoint that gives one; those that just failed come last."""
-        first, now = turn % len(self._endpoints), time.monotonic()
-        in_turn = [*self._endpoints[first:], *self._endpoints[:first]]
+        first, now = turn % len(self._turns), time.monotonic()
+        in_turn = [*self._turns[first:], *self._turns[:first]]
         failure: CallError | None = None
-        for endpoint in sorted(in_turn, key=lambda each: each.rests_until > now):
-            if endpoint.vain:
+        for each in sorted(in_turn, key=lambda each: each.rests_until > now):
+            if each.vain:
                 continue
             try:
-                return await self._call(endpoint, request)
+                return await each.endpoint.ask(self._session, request)
             except (ContextOverflowError, RefusedError):
                 raise  # any other would say the same
             except EndpointError as error:
-                failure, endpoint.vain = error, str(error)
-                if all(each.vain for each in self._endpoints):
+                failure, each.vain = error, str(error)
+                if all(other.vain for other in self._turns):
                     self.give_up(str(error))
                     raise
-                _log.error("%s is not asked any more: %s", endpoint.url, error)
+                _log.error("%s is not asked any more: %s", each.endpoint.url, error)
             except CallError as error:
-                failure, endpoint.rests_until = error, time.monotonic() + _REST
+                failure, each.rests_until = error, time.monotonic() + _REST
         raise failure or NotAskedError(self._vain or "no endpoint is left")
-
-    async def _call(self, endpoint: _Endpoint, request: Mapping[str, Any]) -> Reply:
-        retries = 0
-        while True:
-            try:
-                raw = await endpoint.client.chat.completions.with_raw_response.create(**request)
-            except (openai.OpenAIError, ValueError) as error:
-                # "Connection error." alone does not tell a wrong host from a refused port
-                cause = f" ({error.__cause__})" if error.__cause__ else ""
-                raise _translated(error, self._scrub(f"{error}{cause}")) from error
-            retries += raw.retries_taken
-            if reply := _reply(raw, retries):
-                return replace(
-                    reply,
-                    text=self._kept_out(reply.text),
-                    model=self._kept_out(reply.model),
-                    refusal=reply.refusal and self._kept_out(reply.refusal),
-                )
-            # Status 200 without a completion, such as a gateway's error page: the openai library
-            # takes it for an answer, so the waiting and asking again is done here.
-            if retries >= endpoint.client.max_retries:
-                kind = raw.headers.get("content-type", "no content type")
-                raise CallError(
-                    f"{endpoint.url} answered with {kind} instead of a "
-                    "chat completion: is the base URL right (most end in /v1)?"
-                )
-            await asyncio.sleep(min(0.5 * 2**retries, 8))
-            retries += 1
-
-    def _kept_out(self, text: str) -> str:
-        """`text` without the key, which some servers echo, and fit to be written to a file."""
-        return encodable(text.replace(self._api_key, "***"))
-
-    def _scrub(self, message: str) -> str:
-        """An error's message on one line, without the key."""
-        return " ".join(self._kept_out(message).split())[:500]
-
-
-def _client(base_url: str | None, api_key: str, retries: int) -> openai.AsyncOpenAI:
-    """The openai library's client. Raises InputError for what is not a URL."""
-    try:
-        client = openai.AsyncOpenAI(
-            base_url=base_url,
-            api_key=api_key,
-            max_retries=retries,
-            timeout=openai.Timeout(_TIMEOUT, connect=_CONNECT_TIMEOUT),
-        )
-        urlsplit(str(client.base_url)).port  # noqa: B018 - raises ValueError above 65535
-    except Exception as error:  # a malformed URL raises the HTTP library's own types
-        # the library's message may quote a password out of the URL
-        raise InputError(
-            f"cannot use {public_url(base_url or '')} as an endpoint "
-            f"({type(error).__name__}): it must be a URL like https://host/v1"
-        ) from error
-    return client
-
-
-def _reply(raw: Any, retries: int) -> Reply | None:
-    """The reply that an endpoint's answer holds, or None where it is no chat completion.
-
-    The openai library does not check what it parses: any field may be missing or of any type.
-    """
-    try:
-        completion = raw.parse()
-        choice, usage = completion.choices[0], completion.usage
-        reply = Reply(
-            text=choice.message.content or "",
-            model=str(completion.model or ""),
-            finish_reason=choice.finish_reason,
-            refusal=choice.message.refusal,
-            prompt_tokens=usage.prompt_tokens if usage else None,
-            completion_tokens=usage.completion_tokens if usage else None,
-            retries=retries,
-        )
-    except (openai.OpenAIError, ValueError, RecursionError, AttributeError, LookupError, TypeError):
-        return None
-    is_text = isinstance(reply.text, str) and isinstance(reply.refusal, str | None)
-    return reply if is_text else None
-
-
-def _translated(error: Exception, message: str) -> CallError:
-    """The CallError that stands for what the openai library raised."""
-    if not isinstance(error, openai.APIStatusError):
-        return CallError(message)
-    if error.code == "insufficient_quota":
-        return EndpointError(message)
-    if error.status_code in (400, 403, 413, 422):  # 403: how gateways report moderation
-        signs = f"{error.code} {message}".lower()
-        if any(sign in signs for sign in _OVERFLOW_SIGNS):
-            return ContextOverflowError(message)
-        if any(sign in signs for sign in _FILTER_SIGNS):
-            return RefusedError(message)
-    # bad key, no credit, forbidden, unknown model or path, not an API
-    vain = error.status_code in (401, 402, 403, 404, 405)
-    return EndpointError(message) if vain else CallError(message)
-
-
-NOT_A_URL = "(not a URL)"
-
-
-def public_url(url: str) -> str:
-    """A URL without what may be secret: user, password and query. Of any other text, nothing."""
-    try:
-        parts = urlsplit(url)
-        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
-            return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-    except ValueError:  # as where a password holds "/", so that part of it stands for a port
-        pass
-    return NOT_A_URL
 
 
 async def for_each(

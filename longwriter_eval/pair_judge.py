@@ -94,7 +94,7 @@ class PairJudge(Judge):
         while fresh < TRIES and not choice.better:
             asks = choice.asks + 1
             key = self._choice_key(instruction, first, second, asks)
-            reply = chat.kept(key)
+            reply = await chat.kept(key)
             if reply is None:
                 fresh += 1
                 try:

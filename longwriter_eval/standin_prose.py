@@ -13,6 +13,7 @@ _HAN = re.compile(r"[\u4e00-\u9fff]")
 _PLAN_FORM = re.compile(r"^(Paragraph|Chapter) 1 - Main Point: \[", re.MULTILINE)
 _TOTAL = re.compile(r"^Total length: (\d+) words", re.MULTILINE)
 _STEP = re.compile(r"Main Point: (.*?) - Word Count: \d+ words")
+_YES_OR_NO = re.compile(r"^Answer: \[yes or no\]", re.MULTILINE)
 _TWO_TEXTS = re.compile(r"^<Second Text>$", re.MULTILINE)
 _CHOICES = ("first", "second", "tie")
 _STEP_WORDS = {"Paragraph": 400, "Chapter": 5_000}
@@ -50,11 +51,13 @@ def required_length(prompt: str) -> int:
 
 
 def write(prompt: str, dice: random.Random) -> str:
-    """A plan where the prompt asks for one; else prose of 0.5 to 1.3 times the required length.
+    """A plan or a yes or no where the prompt asks for it; else prose of about the required length.
 
-    The text of one step of a plan is 0.8 to 1.2 times as long as the step says. Prose ends with a
-    whole sentence, so it is at most that much longer.
+    The text of one step of a plan is 0.8 to 1.2 times as long as the step says, any other 0.5 to
+    1.3 times. Prose ends with a whole sentence, so it is at most that much longer.
     """
+    if _YES_OR_NO.search(prompt):
+        return f"Reason: a throw of dice.\nAnswer: {dice.choice(('yes', 'no'))}"
     if form := _PLAN_FORM.search(prompt):
         return _plan(prompt, form[1], dice)
     steps = _STEP.findall(prompt)

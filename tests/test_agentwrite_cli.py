@@ -1,6 +1,7 @@
 """The `agentwrite` command: exit codes, one clear line for bad input, progress, going on."""
 
 import json
+import re
 import signal
 import subprocess
 import time
@@ -105,6 +106,43 @@ def test_run_ends_with_a_summary(tmp_path: Path, capsys: pytest.CaptureFixture[s
         assert main(given) == 0
     printed = capsys.readouterr().err
     assert f"wrote {out / 'texts.jsonl'}: 3 of 3 texts (2 were there already)" in printed
+
+
+def test_what_it_costs_is_in_the_dry_run_the_progress_line_and_the_summary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prices = tmp_path / "prices.toml"
+    prices.write_text(f'[mine.models]\n"{WRITER}" = [1000, 1000]\n')
+    rows = rows_file(tmp_path, *(json.dumps({"id": n, "prompt": TEA}) for n in range(2)))
+    out = tmp_path / "out"
+    with Model() as server:
+        given = arguments(server, "run", str(rows), "-o", str(out))
+        assert main([*given, "--dry-run"]) == 0
+        assert "tokens\n" in capsys.readouterr().out  # no price is known
+        monkeypatch.setenv("LONGWRITER_PRICES", str(prices))
+        assert main([*given, "--dry-run"]) == 0
+        estimated = money_in(capsys.readouterr().out)
+        assert main([*given, "--limit", "1"]) == 0
+        first = capsys.readouterr().err
+        assert main(given) == 0
+        second = capsys.readouterr().err
+        assert main(given) == 0
+        third = capsys.readouterr().err
+    for printed in (first, second):
+        line, summary = printed.rsplit("wrote ", 1)
+        tokens = [
+            int(n.replace(",", "")) for n in re.findall("([0-9,]+) (?:prompt|compl)", summary)
+        ]
+        assert "6 calls" in summary
+        assert money_in(summary) == pytest.approx(sum(tokens) / 1000, abs=0.01)
+        assert money_in(line.splitlines()[-1]) == money_in(summary)
+    assert estimated == pytest.approx(money_in(first) + money_in(second), rel=0.5)
+    assert "0 calls" in third
+    assert money_in(third.rsplit("wrote ", 1)[1]) == 0  # nothing is paid twice
+
+
+def money_in(printed: str) -> float:
+    return float(re.findall(r"\$([0-9,.]*[0-9])", printed)[-1].replace(",", ""))
 
 
 def test_run_with_failures_says_so_and_how_to_go_on(

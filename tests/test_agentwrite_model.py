@@ -4,6 +4,7 @@ The model is a tiny Llama that has learned the plan and the sections of one text
 """
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from model import WRITER, Model, is_plan, step_of
@@ -61,7 +62,7 @@ def test_a_real_model_plans_and_writes(tmp_path: Path) -> None:
     for name, prompt in PROMPTS.items():
         (tmp_path / f"{name}.txt").write_text(prompt, encoding="utf-8")
     # hardly any chance, so that a model that knows its text by heart does not stray from it
-    settings = {"prompts": str(tmp_path), "temperature": 0.05}
+    settings: dict[str, Any] = {"prompts": str(tmp_path), "temperature": 0.05}
     with Model(answer=by_heart) as teacher:
         write_text(INSTRUCTION, model=WRITER, base_url=teacher.base_url, **settings)
     lessons = {prompt: by_heart(prompt) for prompt in teacher.prompts}

@@ -83,18 +83,28 @@ def test_our_commands_know_every_subcommand_and_option(
 
 
 @pytest.mark.parametrize(
-    "line", [*_starting_with("agentwrite write"), *_starting_with("agentwrite run")]
+    "line",
+    [
+        line
+        for name in ("write", "run", "select", "stats")
+        for line in _starting_with(f"agentwrite {name}")
+        if "--engine ray" not in line  # see test_agentwrite_cluster
+    ],
 )
+@pytest.mark.usefixtures("upstream")
 def test_agentwrites_commands_run_as_they_stand(
     line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     rows = json.dumps({"instruction": "Write 900 words on tea."})
-    (tmp_path / "instructions.jsonl").write_text(rows, encoding="utf-8")
+    for name in ("instructions.jsonl", "chats.jsonl"):
+        (tmp_path / name).write_text(rows, encoding="utf-8")
+    line = line.replace("allenai/WildChat-1M", "chats.jsonl")
     with StandIn() as server:
         line = line.replace("$MODEL", WRITER).replace("$BASE_URL", server.base_url)
         assert agentwrite_main(shlex.split(line)[1:]) == 0
-    assert (tmp_path / "lighthouses.md").exists() or (tmp_path / "runs/texts/texts.jsonl").exists()
+    for name in re.findall(r"(?<= -o )\S+", line):
+        assert (tmp_path / name).exists()
 
 
 def test_the_three_lines_of_python_write_a_text(capsys: pytest.CaptureFixture[str]) -> None:
@@ -109,7 +119,7 @@ def test_agentwrites_readme_names_every_option_reason_and_rule(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     page = PAGES["agentwrite/README.md"]
-    for name in ("write", "run"):
+    for name in ("write", "run", "select", "stats"):
         with pytest.raises(SystemExit):
             agentwrite_main([name, "--help"])
         for option in set(re.findall(r"--[a-z-]+", capsys.readouterr().out)):
@@ -120,7 +130,14 @@ def test_agentwrites_readme_names_every_option_reason_and_rule(
     )
     named = set(re.findall(r'(?:Rejected|apply)\(\s*"(\w+)"', sources))
     assert len(named) > 15
-    assert not [name for name in named if f"`{name}`" not in page]
+    rules = "".join(
+        (ROOT / "agentwrite" / f"{name}.py").read_text(encoding="utf-8")
+        for name in ("rules", "select", "selection")
+    )
+    turned_away = re.findall(r'(?:TurnedAway|_turn_away)\((?:row, )?\s*"(\w+)"', rules)
+    turned_away += re.findall(r'\("(\w+)", _[A-Z_]+\)', rules)
+    assert len(turned_away) > 14
+    assert not [name for name in (*named, *turned_away) if f"`{name}`" not in page]
 
 
 @pytest.mark.parametrize("line", _starting_with("make"))

@@ -4,7 +4,9 @@ import ast
 import subprocess
 import sys
 
-HEAVY = ("torch", "transformers", "lm_eval", "datasets", "openai", "aiohttp", "numpy", "scipy")
+HEAVY = (
+    "torch", "transformers", "lm_eval", "datasets", "openai", "aiohttp", "numpy", "scipy", "ray",
+)  # fmt: skip
 
 
 def _loaded_by(module: str) -> list[str]:

@@ -25,10 +25,10 @@ HOSTILE = SCRIPT + ODD
 
 
 def _varied(number: int) -> Answer:
-    """Short and long, all types and languages, good and bad; the twelfth repeats itself."""
+    """Short and long, all types and languages, good and bad; the ninth has emoji."""
     required = (100, 900, 2500, 6000)[number % 4]
     text = words(required * (number % 5 + 1) // 3)
-    if number == 11:
+    if number == 8:
         text = f"🦊 {words(1200)} 🦊 {words(400)}"
     return Answer(
         text,
@@ -66,8 +66,8 @@ def _hostile_run(folder: Path) -> Run:
 
 
 def _runs(folder: Path) -> dict[str, list[Run]]:
-    judged = Log(answers(12, _varied)).load(folder / "glm", _ruler())
-    fewer = dict(list(answers(12, lambda n: replace(_varied(n), text=words(300))).items())[1:])
+    judged = Log(answers(9, _varied)).load(folder / "glm", _ruler())
+    fewer = dict(list(answers(9, lambda n: replace(_varied(n), text=words(300))).items())[1:])
     unread = answers(6, lambda n: replace(_varied(n), grades="refused" if n < 2 else (4,)))
     unjudged = answers(4, lambda n: replace(_varied(n), grades=None, text="" if n == 1 else "Tea."))
     return {
@@ -253,7 +253,7 @@ def test_the_list_is_in_the_order_that_was_asked_for(
 
 
 def test_a_response_is_shown_as_it_was_scored(judged: Opened, scores: list[Score]) -> None:
-    score = next(s for s in scores if s.sample.id == "longwrite_demo/011")
+    score = next(s for s in scores if s.sample.id == "longwrite_demo/008")
     _open(judged, score.sample.id)
     assert _response(judged) == score.text
     assert judged.text(".prompt") == score.sample.prompt
@@ -266,7 +266,7 @@ def test_a_response_is_shown_as_it_was_scored(judged: Opened, scores: list[Score
 
 
 def test_repeated_passages_are_marked_behind_emoji_too(judged: Opened, scores: list[Score]) -> None:
-    score = next(s for s in scores if s.sample.id == "longwrite_demo/011")
+    score = next(s for s in scores if s.sample.id == "longwrite_demo/008")
     expected = [score.text[start:end] for start, end in repeated_passages(score.text)]
     assert expected
     assert "🦊" in score.text.partition(expected[0])[0]
@@ -282,7 +282,7 @@ def test_repeated_passages_are_marked_behind_emoji_too(judged: Opened, scores: l
 
 
 def test_every_500th_word_has_its_number(judged: Opened, scores: list[Score]) -> None:
-    score = next(s for s in scores if s.sample.id == "longwrite_demo/011")
+    score = next(s for s in scores if s.sample.id == "longwrite_demo/008")
     _open(judged, score.sample.id)
     before = judged.evaluate(
         """() => [...document.querySelectorAll(".response .words")].map((mark) => {
@@ -370,7 +370,7 @@ def test_two_runs_stand_side_by_side(
 
 def test_a_prompt_that_one_run_lacks_says_so(chromium: Browser, pages: dict[str, Path]) -> None:
     with opened(chromium, pages["two runs"]) as page:
-        assert "do not have the same prompts: 17 are in all" in page.text(".warnings")
+        assert "do not have the same prompts: 14 are in all" in page.text(".warnings")
         _open(page, "longwrite_demo/000")
         assert "no response to this prompt" in page.text(".answer >> nth=1")
 

@@ -17,6 +17,7 @@ import openai
 import pytest
 from aiohttp import ClientSession, TCPConnector
 
+from agentwrite.screening import Decision, question, read_decision
 from longwriter_eval import standin
 from longwriter_eval.length import count_words
 from longwriter_eval.standin import FAULT_CYCLE, FAULT_KINDS, JUDGE, WRITER, Faults, StandIn
@@ -178,6 +179,13 @@ def test_a_step_is_written_at_its_length_and_in_its_language(server: StandIn) ->
         prose = text(server, f"Write 9000 words of English.\n\nNow write {step}")
         assert 400 <= count_words(prose) <= 650
         assert prose.endswith(full_stop)
+
+
+def test_whether_a_text_is_long_is_answered_either_way(server: StandIn) -> None:
+    found = [read_decision(text(server, question(f"Write on tea {n}."))) for n in range(12)]
+    decisions = [decision for decision in found if isinstance(decision, Decision)]
+    assert len(decisions) == 12
+    assert {decision.is_long for decision in decisions} == {True, False}
 
 
 # The judge

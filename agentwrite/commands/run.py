@@ -2,18 +2,21 @@
 
 import argparse
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agentwrite.commands.options import (
+    add_cluster_options,
     add_endpoint_options,
     add_writing_options,
+    cluster,
     positive,
     print_counts,
     print_estimate,
+    tokens,
     writing_settings,
 )
+from agentwrite.commands.progress import ProgressLine
 
 if TYPE_CHECKING:
     from agentwrite.run import Tally
@@ -38,37 +41,33 @@ def add(commands: Any) -> None:
         "--length", type=positive, metavar="WORDS", help="length where none is named"
     )
     add_writing_options(command)
+    add_cluster_options(command)
     add_endpoint_options(command)
     command.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> int:
-    from tqdm import tqdm
-
     from agentwrite.run import estimate, run
 
     settings = writing_settings(options)
+    workers = cluster(options)
     choice = {"limit": options.limit, "default_length": options.length}
     if options.dry_run:
         found = estimate(options.instructions, options.output, settings, **choice)
         print_estimate(found, settings)
         return 0
-    with ExitStack() as bars:
-        bar: Any = None
+    with ProgressLine("Writing", "text", settings.model) as line:
 
         def progress(tally: "Tally") -> None:
-            nonlocal bar
-            if bar is None:  # only now that the input is known to be good
-                total, done = tally.instructions, tally.skipped
-                bar = bars.enter_context(
-                    tqdm(desc="Writing", unit="text", total=total, initial=done)
-                )
-            bar.set_postfix(
-                sections=tally.sections, words=tally.words, failed=tally.failed, refresh=False
-            )
-            bar.update(tally.skipped + tally.finished + tally.failed - bar.n)
+            line.show(
+                tally.skipped + tally.written + tally.failed, tally.instructions, tally.usage,
+                sections=tally.sections, words=tally.words, failed=tally.failed,
+            )  # fmt: skip
 
-        tally = run(options.instructions, options.output, settings, progress=progress, **choice)
+        tally = run(
+            options.instructions, options.output, settings,
+            cluster=workers, progress=progress, **choice,
+        )  # fmt: skip
     return _report(tally, options)
 
 
@@ -78,8 +77,7 @@ def _report(tally: "Tally", options: argparse.Namespace) -> int:
     print(
         f"wrote {options.output / 'texts.jsonl'}: {tally.skipped + tally.finished:,} of "
         f"{tally.instructions:,} texts{earlier}, {tally.words:,} words in {tally.sections:,} "
-        "sections, "
-        f"{tally.prompt_tokens:,} prompt and {tally.completion_tokens:,} completion tokens",
+        f"sections; {tally.usage.calls:,} calls, {tokens(options.model, tally.usage)}",
         file=sys.stderr,
     )
     print_counts("cleaned away", tally.cleaned)

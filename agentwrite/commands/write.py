@@ -11,6 +11,7 @@ from agentwrite.commands.options import (
     positive,
     print_counts,
     print_estimate,
+    tokens,
     writing_settings,
 )
 from longwriter_eval.errors import InputError
@@ -95,7 +96,7 @@ def _write(options: argparse.Namespace) -> int:
     where = f"wrote {options.output}: " if options.output else ""
     print(
         f"{where}{text.words:,} words in {len(text.sections)} sections, "
-        f"{text.prompt_tokens:,} prompt and {text.completion_tokens:,} completion tokens",
+        f"{tokens(settings.model, text)}",
         file=sys.stderr,
     )
     print_counts("cleaned away", text.cleaned)

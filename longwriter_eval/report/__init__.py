@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
+from tqdm import tqdm
 
 from longwriter_eval import __version__
 from longwriter_eval.agreement import Agreement, agreement
@@ -70,7 +71,8 @@ def write_report(
         raise InputError("there is nothing to report: the runs hold no samples")
     scored = facts.score_runs([run for run in runs if run.samples])
     drawn = draw(scored)
-    agreements = agreement([*(each.run for each in scored), *judged_before])
+    is_judged_again = len(scored) > 1 or judged_before or scored[0].is_repeated
+    agreements = agreement([s.run for s in scored] + [*judged_before]) if is_judged_again else []
     html = page(scored, drawn, agreements)
     write_atomically(path, html.encode("utf-8", "backslashreplace"))
     written = [path]
@@ -115,7 +117,10 @@ def page(
             ],
             "settings": _beside([facts.settings(each) for each in scored]),
             "listed": Markup(json_for_script(listed)),
-            "packed": [Markup(texts.pack(of_runs)) for of_runs in prompts],
+            "packed": [
+                Markup(texts.pack(of_runs))
+                for of_runs in tqdm(prompts, "Packing the responses", leave=False, disable=None)
+            ],
             "version": __version__,
         },
     )
@@ -349,7 +354,8 @@ def _range(number: Interval, digits: int) -> str:
 def _alpha(number: Interval) -> tuple[str, str]:
     if math.isnan(number.mean):
         return "all grades are the same", ""
-    return f"{number.mean:.2f}", _range(number, 2)
+    limits = "" if math.isnan(number.low) else f"{number.low:.2f} to {number.high:.2f}"
+    return f"{number.mean:.2f}", limits  # a dash would read as one more minus
 
 
 def _beside(of_runs: Sequence[facts.Facts]) -> list[tuple[str, list[str]]]:

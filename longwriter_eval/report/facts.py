@@ -10,6 +10,8 @@ from functools import cached_property
 from pathlib import PurePath
 from typing import Any
 
+from tqdm import tqdm
+
 from longwriter_eval import prices
 from longwriter_eval.comparability import differing
 from longwriter_eval.llm import NOT_A_URL, public_url
@@ -55,6 +57,11 @@ class ScoredRun:
     def verdicts(self) -> list[Verdict]:
         """Every verdict that there should be."""
         return [v for score in self.scores if score.judgement for v in score.judgement.verdicts]
+
+    @property
+    def is_repeated(self) -> bool:
+        """Whether a response has several verdicts."""
+        return any(score.judgement and len(score.judgement.verdicts) > 1 for score in self.scores)
 
     @cached_property
     def records(self) -> dict[str, Mapping[str, Any]]:
@@ -104,10 +111,8 @@ def score_runs(runs: Sequence[Run]) -> list[ScoredRun]:
     Raises InputError for a log that cannot be scored.
     """
     models = [model_name(run) for run in runs]
-    scored = [
-        ScoredRun(model, run, score_samples(run.samples))
-        for model, run in zip(models, runs, strict=True)
-    ]
+    shown = tqdm(list(zip(models, runs, strict=True)), "Scoring", leave=False, disable=None)
+    scored = [ScoredRun(model, run, score_samples(run.samples)) for model, run in shown]
     named = []
     for number, (model, each) in enumerate(zip(models, scored, strict=True), 1):
         name, same = model, [other for other in scored if other.name == model]

@@ -1,0 +1,280 @@
+"""Measure AgentWrite: wall time, processor time per call, memory, and what kills cost.
+
+    python scripts/bench_agentwrite.py [--output FILE.md] [--quick]
+
+Prints a Markdown table with a goal beside each number; exits with 1 if a goal is missed. Every run
+is the real `agentwrite run` in a process of its own, from its start to its end, with an empty
+folder, against scripts/bench_server.py in another process. Takes about ten minutes on two cores;
+`--quick` tries everything in two, with fewer instructions, and no goal then means much.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from bench_server import STEPS
+
+from agentwrite.plan import Plan, read_plan
+from agentwrite.prompts import Prompts
+from longwriter_eval.assets import sha256
+
+CONCURRENCY, DELAY = 256, 2.0  # calls in flight; seconds for each
+CALLS = STEPS + 1  # for each text: its plan and its sections
+IDEAL = CALLS * DELAY  # seconds: no text can be done earlier
+PROCESSES = 8  # of upstream's arrangement
+KILLS = 10
+
+# What was measured, its goal, the measured value, and whether it meets the goal (None: no goal).
+Row = tuple[str, str, str, bool | None]
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running scripts/bench_server.py."""
+
+    url: str
+
+    def stats(self) -> dict[str, int]:
+        """Calls so far: begun, finished, in_flight, most."""
+        with urllib.request.urlopen(self.url.replace("/v1", "/stats")) as response:
+            found: dict[str, int] = json.load(response)
+        return found
+
+
+@contextlib.contextmanager
+def serving(delay: float) -> Iterator[Server]:
+    """A server of its own process."""
+    script = Path(__file__).with_name("bench_server.py")
+    command = [sys.executable, str(script), "--delay", str(delay)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout
+        yield Server(process.stdout.readline().strip())
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A finished `agentwrite run`."""
+
+    wall: float  # seconds
+    processor: float  # seconds, user and system
+    memory: float  # MiB, peak
+
+
+@dataclass(frozen=True)
+class Job:
+    """An `agentwrite run` of `count` instructions."""
+
+    folder: Path
+    count: int
+    server: Server
+    concurrency: int = CONCURRENCY
+
+    def begin(self) -> subprocess.Popen[str]:
+        """Start it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / "instructions.jsonl"
+        rows = (json.dumps({"id": f"{n}", "instruction": text(n)}) for n in range(self.count))
+        path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+        command = [
+            str(Path(sys.executable).with_name("agentwrite")), "run", str(path),
+            "-o", str(self.folder / "out"), "--model", "bench", "--base-url", self.server.url,
+            "--concurrency", str(self.concurrency),
+        ]  # fmt: skip
+        with (self.folder / "log").open("w") as log:
+            return subprocess.Popen(command, stderr=log, stdout=log, text=True)
+
+    def run(self) -> Ended:
+        """Run it to its end; ends the benchmark where it fails."""
+        start = time.perf_counter()
+        process = self.begin()
+        _, status, used = os.wait4(process.pid, 0)
+        wall = time.perf_counter() - start
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            sys.exit(f"agentwrite exited with {process.returncode}:\n{self.log()[-3000:]}")
+        return Ended(wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+
+    def log(self) -> str:
+        """What it printed."""
+        return (self.folder / "log").read_text(encoding="utf-8")
+
+    def texts(self) -> dict[str, str]:
+        """Id -> hash of the text, of the finished ones."""
+        with (self.folder / "out" / "texts.jsonl").open(encoding="utf-8") as lines:
+            rows = map(json.loads, lines)
+            return {row["id"]: sha256(row["text"]) for row in rows}
+
+
+def text(number: int) -> str:
+    """An instruction."""
+    return f"Write a 4,000-word history of lighthouse {number}."
+
+
+def measure_speed(folder: Path, count: int, fewer: int) -> Iterator[Row]:
+    """Many long texts at once, and some of them in either arrangement."""
+    with serving(DELAY) as server:
+        ended = Job(folder / "many", count, server).run()
+        stats = server.stats()
+    most = 1.10 * IDEAL
+    what = f"wall time: {count} instructions of {STEPS} steps, {DELAY:.0f} s a call"
+    goal = f"≤ {most:.1f} s (ideal: {IDEAL:.0f} s)"
+    yield what, goal, f"{ended.wall:.2f} s", ended.wall <= most
+    calls, in_flight = count * CALLS, min(count, CONCURRENCY)
+    measured = f"{stats['begun']:,}; {stats['most']}"
+    met = stats["begun"] == calls and stats["most"] == in_flight
+    yield "its calls; most in flight", f"{calls:,}; {in_flight}", measured, met
+    each = 1000 * ended.processor / calls
+    yield (
+        "its processor time per call, start and end of the command included",
+        "",
+        (f"{each:.2f} ms ({ended.processor:.1f} s in all)"),
+        None,
+    )
+    with serving(DELAY) as server:
+        ours = Job(folder / "fewer", fewer, server).run()
+        yield f"wall time: {fewer} instructions", "", f"{ours.wall:.2f} s", None
+        seconds = time_upstreams_arrangement(server, fewer)
+        what = f"the same, arranged as upstream: {PROCESSES} processes, one call each"
+        yield what, "", f"{seconds:.2f} s", None
+
+
+def time_upstreams_arrangement(server: Server, count: int) -> float:
+    """Seconds for all plans and then all texts, each by a pool of processes that call in turn."""
+    numbers = range(count)
+    with get_context("spawn").Pool(PROCESSES) as pool:
+        pool.map(_nothing, range(PROCESSES))  # its start does not count
+        start = time.perf_counter()
+        plans = pool.starmap(_plan, [(server.url, text(n)) for n in numbers], chunksize=1)
+        chunks = [(server.url, text(n), plan) for n, plan in zip(numbers, plans, strict=True)]
+        pool.starmap(_write, chunks, chunksize=1)
+        return time.perf_counter() - start
+
+
+def _nothing(_number: int) -> None:
+    """What a process does while all start."""
+
+
+def _plan(url: str, instruction: str) -> Plan:
+    prompt = Prompts.load().render("plan", inst=instruction, length="4000 words")
+    plan = read_plan(_call(url, prompt))
+    assert isinstance(plan, Plan)
+    return plan
+
+
+def _write(url: str, instruction: str, plan: Plan) -> str:
+    prompts, written = Prompts.load(), ""
+    for step in plan.steps:
+        prompt = prompts.render(
+            "write", inst=instruction, plan=plan.text, text=written, step=step.line
+        )
+        written += f"{_call(url, prompt)}\n\n"
+    return written
+
+
+def _call(url: str, prompt: str) -> str:
+    body = json.dumps({"model": "bench", "messages": [{"role": "user", "content": prompt}]})
+    request = urllib.request.Request(f"{url}/chat/completions", body.encode())
+    with urllib.request.urlopen(request) as response:
+        answer: Any = json.load(response)
+    said: str = answer["choices"][0]["message"]["content"]
+    return said
+
+
+def measure_memory(folder: Path, count: int) -> Row:
+    """The peak memory of a long run."""
+    with serving(0.1) as server:
+        ended = Job(folder, count, server).run()
+    what = f"peak memory: {count:,} instructions, {CONCURRENCY} calls in flight"
+    each = ended.processor * 1000 / (count * CALLS)
+    measured = f"{ended.memory:.0f} MiB; {ended.wall:.0f} s, {each:.2f} ms a call"
+    return what, "< 500 MB", measured, ended.memory * 1.048576 < 500
+
+
+def measure_kills(folder: Path, count: int) -> Iterator[Row]:
+    """What kills at random moments cost, and that they change nothing."""
+    concurrency, dice = 64, random.Random(42)
+    with serving(0.2) as server:
+        calm = Job(folder / "calm", count, server, concurrency)
+        calm.run()
+        undisturbed = server.stats()["begun"]
+    with serving(0.2) as server:
+        job = Job(folder / "killed", count, server, concurrency)
+        in_flight = kills = 0
+        for _ in range(KILLS):
+            begun = server.stats()["begun"]
+            process = job.begin()
+            while server.stats()["begun"] == begun and process.poll() is None:
+                time.sleep(0.01)
+            time.sleep(dice.uniform(0, 0.6))
+            if process.poll() is not None:
+                break
+            in_flight += server.stats()["in_flight"]
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+        job.run()
+        repeated = server.stats()["begun"] - undisturbed
+    what = f"kill −9 at a random moment, {KILLS} times, then to the end: calls made again"
+    goal = f"≤ {KILLS * concurrency}, {concurrency} in flight at each kill"
+    measured = f"{repeated} ({in_flight} were in flight at the server; {undisturbed:,} undisturbed)"
+    yield what, goal, measured, kills == KILLS and repeated <= KILLS * concurrency
+    expected, found = calm.texts(), job.texts()
+    differ = sum(found.get(id) != hash for id, hash in expected.items())
+    yield (
+        "texts that differ from an undisturbed run's; texts",
+        f"0; {count}",
+        (f"{differ}; {len(found)}"),
+        not differ and len(found) == count,
+    )
+
+
+def measure(folder: Path, quick: bool) -> Iterator[Row]:
+    """All rows, as they are measured."""
+    yield from measure_speed(folder / "speed", 64 if quick else 256, 8 if quick else 32)
+    yield from measure_kills(folder / "kills", 128 if quick else 256)
+    yield measure_memory(folder / "memory", 300 if quick else 6_000)
+
+
+def main() -> int:
+    """Measure, print and write; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--output", type=Path, help="also write the table to this file")
+    parser.add_argument("--quick", action="store_true", help="fewer instructions")
+    options = parser.parse_args()
+    lines = [
+        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
+        f"aiohttp {version('aiohttp')}",
+        "", "| what | goal | measured | met |", "|---|---|---|---|",
+    ]  # fmt: skip
+    print(*lines, sep="\n")
+    with tempfile.TemporaryDirectory() as folder:
+        for *cells, met in measure(Path(folder), options.quick):
+            mark = "" if met is None else "yes" if met else "**no**"
+            lines.append(f"| {' | '.join(map(str, cells))} | {mark} |")
+            print(lines[-1], flush=True)
+    if options.output:
+        options.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return int(any("**no**" in line for line in lines))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

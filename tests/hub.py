@@ -1,0 +1,107 @@
+"""A hub of data sets on this machine: as much of its HTTP API as streaming one takes."""
+
+import hashlib
+import json
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+_COMMIT = "a" * 40
+
+
+@dataclass(repr=False, eq=False)
+class Hub:
+    """Serves the data set `name`, made of `files` (path -> bytes), to whom HF_ENDPOINT is `url`."""
+
+    name: str
+    files: Mapping[str, bytes]
+    fetched: list[str] = field(default_factory=list)  # paths of the files that were read from
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self) -> Self:
+        hub = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                hub._serve(self)
+
+            do_HEAD = do_GET  # noqa: N815
+
+            def log_message(self, *arguments: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def _serve(self, request: BaseHTTPRequestHandler) -> None:
+        path, api = urlsplit(request.path).path, f"/api/datasets/{self.name}"
+        if path.startswith(f"{api}/tree/"):
+            folder = path.removeprefix(f"{api}/tree/").partition("/")[2]
+            _send(request, json.dumps(self._tree(folder)).encode())
+        elif path.startswith(api):
+            names = [{"rfilename": name} for name in self.files]
+            info = {"id": self.name, "sha": _COMMIT, "tags": [], "siblings": names}
+            _send(request, json.dumps(info).encode())
+        else:
+            self._send_file(request, path.partition("/resolve/")[2].partition("/")[2])
+
+    def _tree(self, folder: str) -> list[dict[str, Any]]:
+        """All files in a folder; of the root, its own files and its folders."""
+        entries = [
+            {"type": "file", "path": name, "size": len(data), "oid": "b" * 40}
+            for name, data in self.files.items()
+            if name.startswith(f"{folder}/" if folder else "") and ("/" not in name or folder)
+        ]
+        folders = sorted({name.partition("/")[0] for name in self.files if "/" in name})
+        above = [{"type": "directory", "path": name, "oid": "b" * 40} for name in folders]
+        return entries if folder else [*entries, *above]
+
+    def _send_file(self, request: BaseHTTPRequestHandler, name: str) -> None:
+        data = self.files.get(name)
+        if data is None:
+            _send(request, b"", 404, {"X-Error-Code": "EntryNotFound"})
+            return
+        headers = {
+            "X-Repo-Commit": _COMMIT,
+            "ETag": f'"{hashlib.sha256(data).hexdigest()}"',
+            "Accept-Ranges": "bytes",
+        }
+        if request.command == "GET":
+            self.fetched.append(name)
+        wanted = request.headers.get("Range", "").removeprefix("bytes=")
+        if not wanted:
+            _send(request, data, 200, headers)
+            return
+        first, _, last = wanted.partition("-")
+        start, end = int(first), min(int(last or len(data)), len(data) - 1)
+        headers["Content-Range"] = f"bytes {start}-{end}/{len(data)}"
+        _send(request, data[start : end + 1], 206, headers)
+
+
+def _send(
+    request: BaseHTTPRequestHandler,
+    data: bytes,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+) -> None:
+    request.send_response(status)
+    for name, value in {**(headers or {}), "Content-Length": str(len(data))}.items():
+        request.send_header(name, value)
+    request.end_headers()
+    if request.command != "HEAD":
+        request.wfile.write(data)
