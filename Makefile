@@ -47,7 +47,7 @@ $(TRAIN)/.installed: $(SOURCES)
 	$(PYTHON) -m venv $(TRAIN)
 	$(TRAIN)/bin/pip install --quiet --disable-pip-version-check "$(TORCH)"
 	$(TRAIN)/bin/pip install --quiet --disable-pip-version-check \
-	  "$(TORCH)" --editable ".[dev,train]"
+	  "$(TORCH)" --editable ".[dev,ray,train]"
 	touch $@
 
 # The newest lm-eval, with our tasks inside it, borrows all other packages from axolotl's

@@ -55,6 +55,8 @@ class Tally(Work[Sampled]):
     words: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    judge_prompt_tokens: int = 0
+    judge_completion_tokens: int = 0
 
     def add(self, made: Sampled) -> None:
         """Count a prompt's answers."""
@@ -63,6 +65,10 @@ class Tally(Work[Sampled]):
         self.words += sum(count_words(answer.value) for answer in made.answers)
         self.prompt_tokens += sum(answer.prompt_tokens for answer in made.answers)
         self.completion_tokens += sum(answer.completion_tokens for answer in made.answers)
+        judged = dict(zip((answer.value for answer in made.answers), made.judgements, strict=True))
+        for verdict in (each for judgement in judged.values() for each in judgement.verdicts):
+            self.judge_prompt_tokens += verdict.asks * (verdict.prompt_tokens or 0)
+            self.judge_completion_tokens += verdict.asks * (verdict.completion_tokens or 0)
 
 
 @dataclass(frozen=True)

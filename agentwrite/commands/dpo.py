@@ -19,7 +19,9 @@ from agentwrite.commands.options import (
     cluster,
     positive,
     print_counts,
+    tokens,
 )
+from agentwrite.commands.progress import ProgressLine
 from longwriter_eval.commands.judge_options import add_judge_options, judge_overrides
 
 if TYPE_CHECKING:
@@ -80,6 +82,7 @@ def _dpo(options: argparse.Namespace) -> int:
     from agentwrite.settings import Settings
     from longwriter_eval.errors import InputError
     from longwriter_eval.judge_settings import JudgeSettings
+    from longwriter_eval.prices import cost, money
 
     if options.samples < 2:
         raise InputError("--samples must be 2 or more: a pair takes two answers")
@@ -108,21 +111,17 @@ def _dpo(options: argparse.Namespace) -> int:
     with ExitStack() as stack:
         bars = stack.enter_context(Bars())
         sampling = stack.enter_context(ExitStack())
-        bar: Any = None
+        line = sampling.enter_context(ProgressLine("Sampling", "prompt", settings.model))
 
         def progress(tally: "Tally") -> None:
-            nonlocal bar
-            if bar is None:  # only now that the input is known to be good
-                from tqdm import tqdm
-
-                total, done = tally.instructions, tally.skipped
-                bar = sampling.enter_context(
-                    tqdm(desc="Sampling", unit="prompt", total=total, initial=done)
-                )
-            bar.set_postfix(
-                answers=tally.answers, words=tally.words, failed=tally.failed, refresh=False
+            judging = money(
+                cost(judge.model, tally.judge_prompt_tokens, tally.judge_completion_tokens)
             )
-            bar.update(tally.skipped + tally.finished + tally.failed - bar.n)
+            line.show(
+                tally.skipped + tally.finished + tally.failed, tally.instructions, tally.usage,
+                answers=tally.answers, words=tally.words, failed=tally.failed,
+                judge=judging and f"judge {judging}",
+            )  # fmt: skip
 
         def mixing(what: str) -> None:
             sampling.close()
@@ -148,8 +147,8 @@ def _report(made: "Dpo", options: argparse.Namespace) -> int:
     tally = made.tally
     if tally.answers:
         print(
-            f"sampled {tally.answers:,} answers, {tally.words:,} words: "
-            f"{tally.prompt_tokens:,} prompt and {tally.completion_tokens:,} completion tokens",
+            f"sampled {tally.answers:,} answers, {tally.words:,} words; {tally.usage.calls:,} "
+            f"calls, {tokens(options.model, tally.usage)}",
             file=sys.stderr,
         )
     print_mixed(made.mixed, "pairs")
