@@ -4,7 +4,16 @@ import argparse
 from collections.abc import Sequence
 
 from longwriter_eval.command import run_command
-from longwriter_eval.commands import assets, compare, demo, report, score
+from longwriter_eval.commands import (
+    assets,
+    compare,
+    demo,
+    leaderboard,
+    report,
+    score,
+    submit,
+    verify,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -13,6 +22,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="longwriter", description="Measure very long writing with language models."
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (assets, demo, score, report, compare):
+    for command in (assets, demo, score, report, compare, submit, verify, leaderboard):
         command.add(commands)
     return run_command(parser, arguments)

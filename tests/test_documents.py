@@ -180,7 +180,7 @@ def test_the_readme_names_every_metric_and_setting() -> None:
 
 
 def test_every_option_of_the_command_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
-    for name in ("assets", "compare", "demo", "score"):
+    for name in ("assets", "compare", "demo", "leaderboard", "score", "submit", "verify"):
         with pytest.raises(SystemExit):
             main([name, "--help"])
         for line in capsys.readouterr().out.splitlines():
