@@ -9,6 +9,7 @@ from longwriter_eval.commands import (
     compare,
     demo,
     leaderboard,
+    recipes,
     report,
     score,
     submit,
@@ -22,6 +23,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="longwriter", description="Measure very long writing with language models."
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (assets, demo, score, report, compare, submit, verify, leaderboard):
+    for command in (assets, demo, score, report, compare, submit, verify, leaderboard, recipes):
         command.add(commands)
     return run_command(parser, arguments)

@@ -11,7 +11,7 @@ Importing this package loads neither torch nor axolotl.
 
 from typing import Any
 
-__all__ = ["LossPlugin"]
+__all__ = ["LossPlugin", "preference"]
 
 
 def __getattr__(name: str) -> Any:
@@ -21,3 +21,13 @@ def __getattr__(name: str) -> Any:
     from longwriter_train.plugin import LossPlugin
 
     return LossPlugin
+
+
+def preference(cfg: Any, **named: Any) -> Any:
+    """`type: longwriter_train.preference`: axolotl looks for it at the top of a package.
+
+    See `longwriter_train.chat.preference`.
+    """
+    from longwriter_train import chat
+
+    return chat.preference(cfg, **named)

@@ -1,0 +1,139 @@
+"""Conversations to tokens: what of them carries loss, for SFT and for DPO.
+
+axolotl loads `type: longwriter_train.chat` for SFT and `type: longwriter_train.preference` for DPO.
+Its own chat_template strategies are not used, because they
+
+- tokenize header and answer as one text, so that an answer's first newline melts into the header's;
+- leave the end-of-turn token out of the loss, with a warning only, where `eot_tokens` lacks it;
+- in DPO drop blanks around the answer, and look for its text in the rendered dialogue, where it may
+  occur earlier.
+
+Here every answer is tokenized by itself, as a model meets it when it writes: after the tokens of
+the prompt. What carries loss is the answer, whole, and the token that ends its turn.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+IGNORED = -100  # the label of a token that carries no loss
+
+Message = Mapping[str, str]
+Render = Callable[
+    [Sequence[Message], bool], str
+]  # messages, and whether the answer's header follows
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of a rendered conversation; `learned` says whether it carries loss."""
+
+    text: str
+    learned: bool
+
+
+def segments(messages: Sequence[Message], render: Render, ends: Sequence[str]) -> Iterator[Segment]:
+    """The rendered conversation, in order: prompts, and answers with the token that ends them.
+
+    `ends` are the end-of-turn tokens. Raises ValueError where there is no answer, or where the
+    template does not put prompt, answer and end after each other.
+    """
+    done = ""
+    for position, message in enumerate(messages):
+        if message["role"] != "assistant":
+            continue
+        prompt, whole = render(messages[:position], True), render(messages[: position + 1], False)
+        end = whole.removeprefix(prompt).removeprefix(message["content"])
+        if prompt + message["content"] + end != whole or end not in ends:
+            raise ValueError(
+                f"the chat template does not end an answer with one of eot_tokens {list(ends)}, or "
+                f"changes it: {whole[-80:]!r} is rendered of {message['content'][-60:]!r}"
+            )
+        if not prompt.startswith(done):
+            raise ValueError("the chat template renders earlier turns anew for later ones")
+        yield Segment(prompt.removeprefix(done), False)
+        yield Segment(message["content"] + end, True)
+        done = whole
+    if not done:
+        raise ValueError("no message with the role assistant")
+
+
+def pair(row: Mapping[str, Any]) -> tuple[list[Message], Message, Message]:
+    """The prompt's messages, the chosen and the rejected answer of a preference row.
+
+    Reads `messages` with one `chosen` and one `rejected` message, as `agentwrite dpo` writes them,
+    and two whole conversations as `chosen` and `rejected`, as most sets on the hub have them.
+    Raises ValueError where it is neither.
+    """
+    chosen, rejected = row.get("chosen"), row.get("rejected")
+    if isinstance(chosen, list) and isinstance(rejected, list):
+        if not chosen or not rejected or chosen[:-1] != rejected[:-1]:
+            raise ValueError("`chosen` and `rejected` answer different prompts")
+        return chosen[:-1], chosen[-1], rejected[-1]
+    if isinstance(chosen, Mapping) and isinstance(rejected, Mapping):
+        return list(row.get("messages") or []), chosen, rejected
+    raise ValueError("`chosen` and `rejected` are neither two messages nor two conversations")
+
+
+def renderer(tokenizer: Any) -> Render:
+    """Renders messages with the tokenizer's own chat template, as text."""
+
+    def render(messages: Sequence[Message], answer_follows: bool) -> str:
+        text: str = tokenizer.apply_chat_template(
+            list(messages), tokenize=False, add_generation_prompt=answer_follows
+        )
+        return text
+
+    return render
+
+
+def load(tokenizer: Any, cfg: Any, ds_cfg: Any = None) -> Any:
+    """The strategy behind `type: longwriter_train.chat`: rows to `input_ids` and `labels`.
+
+    Raises ValueError where an end-of-turn token is not one token of the tokenizer.
+    """
+    from axolotl.prompt_tokenizers import PromptTokenizingStrategy
+
+    ends = _end_tokens(tokenizer, cfg)
+    render = renderer(tokenizer)
+    field = (ds_cfg or {}).get("field_messages") or "messages"
+
+    class Strategy(PromptTokenizingStrategy):  # type: ignore[misc]
+        """Tokenizes one conversation."""
+
+        def tokenize_prompt(self, prompt: Mapping[str, Any]) -> dict[str, list[int]]:
+            ids: list[int] = []
+            labels: list[int] = []
+            for segment in segments(prompt[field], render, ends):
+                tokens = tokenizer(segment.text, add_special_tokens=False)["input_ids"]
+                ids += tokens
+                labels += tokens if segment.learned else [IGNORED] * len(tokens)
+            return {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": labels}
+
+    return Strategy(None, tokenizer, cfg.train_on_inputs, cfg.sequence_len)
+
+
+def preference(cfg: Any, **_: Any) -> tuple[Callable[..., dict[str, str]], dict[str, str]]:
+    """The strategy behind `type: longwriter_train.preference`: rows to prompt, chosen, rejected."""
+
+    def transform(row: Mapping[str, Any], tokenizer: Any) -> dict[str, str]:
+        messages, *answers = pair(row)
+        render, ends = renderer(tokenizer), _end_tokens(tokenizer, cfg)
+        texts = [
+            [segment.text for segment in segments([*messages, answer], render, ends)]
+            for answer in answers
+        ]
+        prompt, chosen = "".join(texts[0][:-1]), texts[0][-1]
+        return {"prompt": prompt, "chosen": chosen, "rejected": texts[1][-1]}
+
+    return transform, {"remove_columns": "__all__"}
+
+
+def _end_tokens(tokenizer: Any, cfg: Any) -> list[str]:
+    ends = list(cfg.eot_tokens or [])
+    for token in ends:
+        if len(tokenizer(token, add_special_tokens=False)["input_ids"]) != 1:
+            raise ValueError(f"eot_tokens: {token} is not one token of this tokenizer")
+    if not ends:
+        raise ValueError("eot_tokens: name the token that ends an answer in the chat template")
+    return ends
