@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from prose import read_jsonl, write_rows
-from tiny_models import GLM_CHAT_TEMPLATE, LLAMA_CHAT_TEMPLATE, make_tiny_glm, make_tiny_llama
+from tiny_models import make_tiny_glm, make_tiny_llama
 
 from agentwrite.cli import main
 from longwriter_eval.standin import JUDGE, WRITER, StandIn
@@ -24,13 +24,15 @@ with warnings.catch_warnings():  # those of axolotl and of what it imports are n
     from axolotl.utils.data.shared import load_dataset_with_config
     from axolotl.utils.dict import DictDefault
 
+pytestmark = pytest.mark.axolotl
+
 MAKERS = {"llama": make_tiny_llama, "glm": make_tiny_glm}
 # What ends an assistant's turn; in GLM-4, the beginning of the next one.
 END = {"llama": "<|eot_id|>", "glm": "<|user|>"}
+RECIPES = Path(__file__).parents[1] / "recipes" / "chat_templates"
 TEMPLATES = {
-    "llama": LLAMA_CHAT_TEMPLATE,
-    "glm": GLM_CHAT_TEMPLATE
-    + "{% if messages[-1]['role'] == 'assistant' %}{{ '<|user|>' }}{% endif %}",
+    name: (RECIPES / file).read_text(encoding="utf-8")
+    for name, file in (("llama", "llama3.jinja"), ("glm", "glm4.jinja"))
 }
 ASKED = ("Write 700 words on tea {}.", "请写一篇关于茶的文章，第{}篇，700字。")
 
