@@ -163,7 +163,12 @@ def test_every_path_on_a_page_exists(page: str) -> None:
     named = re.findall(
         r"`((?:longwriter_eval|agentwrite|scripts|tests|harness_tasks)/[^`\s]*)`", PAGES[page]
     )
-    named += re.findall(r"\]\((?!http)([^)]+)\)", PAGES[page])
+    links = re.findall(r"\]\((?!http)([^)]+)\)", PAGES[page])
+    here = (ROOT / page).parent.relative_to(ROOT)
+    named += [str(here / link) for link in links if not link.startswith("#")]
+    headings = re.findall(r"^#+ (.+)$", PAGES[page], re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+    assert {link[1:] for link in links if link.startswith("#")} <= anchors
     assert named or page in ("CHANGELOG.md", "agentwrite/README.md")
     assert not [path for path in named if "$" not in path and not (ROOT / path).exists()]
 
