@@ -33,6 +33,7 @@ format: $(NEWEST)/.installed
 
 bench: $(NEWEST)/.installed
 	$(NEWEST)/bin/python scripts/bench_judge.py
+	$(NEWEST)/bin/python scripts/bench_report.py
 	$(NEWEST)/bin/python scripts/bench_agentwrite.py
 
 # The task files are copied into lm-eval's own folder, so a change to them installs again.
@@ -46,7 +47,7 @@ $(TRAIN)/.installed: $(SOURCES)
 	$(PYTHON) -m venv $(TRAIN)
 	$(TRAIN)/bin/pip install --quiet --disable-pip-version-check "$(TORCH)"
 	$(TRAIN)/bin/pip install --quiet --disable-pip-version-check \
-	  "$(TORCH)" --editable ".[dev,train]"
+	  "$(TORCH)" --editable ".[dev,ray,train]"
 	touch $@
 
 # The newest lm-eval, with our tasks inside it, borrows all other packages from axolotl's

@@ -6,13 +6,9 @@ preference  messages | prompt | question, and chosen | rejected: text, a turn, o
             turns that ends on the answer, as in UltraFeedback binarized
 """
 
-import json
-import re
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-from longwriter_eval.errors import InputError
 from longwriter_eval.special_tokens import strip_special_tokens
 
 Message = dict[str, str]  # role and content
@@ -34,7 +30,6 @@ _SYSTEM = ("system", "system_prompt")
 # axolotl looks for the answer in the filled template, from its beginning: one as short as "A" or
 # "assistant" it would find in a header, and cut the target there. Characters.
 _SHORTEST_ANSWER = 20
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 class UnusableRowError(ValueError):
@@ -99,20 +94,6 @@ def preference(row: Mapping[str, Any]) -> tuple[list[Message], Message, Message]
     return messages, better, worse
 
 
-def read_source(source: str, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Number, from 1, and row of a JSONL file, a Parquet file or folder, or a hub dataset.
-
-    Nothing is downloaded whole. Raises InputError for what cannot be read, with the line.
-    """
-    path = Path(source)
-    if path.is_file() and path.suffix != ".parquet":
-        yield from _lines(path)
-    elif path.exists() or _HUB_ID.fullmatch(source):
-        yield from enumerate(_dataset(source, split), 1)
-    else:
-        raise InputError(f"there is no file {source}, and it is no hub dataset's owner/name")
-
-
 def _turns(turns: Any) -> list[tuple[str, str]]:
     if not isinstance(turns, list) or not turns:
         raise UnusableRowError("shape")
@@ -169,37 +150,3 @@ def _checked(turns: list[tuple[str, str]], last: str) -> list[Message]:
 
 def _first_text(row: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
     return next((row[name] for name in names if isinstance(row.get(name), str)), None)
-
-
-def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if not line.strip():
-                    continue
-                try:
-                    row = json.loads(line)
-                    if not isinstance(row, dict):
-                        raise ValueError("not an object")
-                except (ValueError, RecursionError) as error:
-                    raise InputError(
-                        f"{path}, line {number}: {error}: every line must be a JSON object"
-                    ) from error
-                yield number, row
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
-
-
-def _dataset(source: str, split: str) -> Iterator[dict[str, Any]]:
-    from datasets import load_dataset
-
-    path = Path(source)
-    try:
-        if path.is_file():
-            rows = load_dataset("parquet", data_files=str(path), split="train", streaming=True)
-        else:
-            rows = load_dataset(source, split=split, streaming=True)
-        yield from rows
-    except Exception as error:  # the libraries below raise their own types, and many
-        why = " ".join(str(error).split())[:300]
-        raise InputError(f"cannot read {source}, split {split}: {why}") from error

@@ -10,8 +10,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from agentwrite.folder import as_line
-from agentwrite.general import UnusableRowError, read_source
+from agentwrite.general import UnusableRowError
 from agentwrite.shuffled import Sample, write_shuffled
+from agentwrite.sources import open_source
 from longwriter_eval.assets import open_atomically, sha256
 from longwriter_eval.errors import InputError
 from longwriter_eval.overlap import PromptIndex, benchmark_prompts
@@ -30,7 +31,7 @@ class General:
     @property
     def name(self) -> str:
         """The source, without local folders."""
-        path = Path(self.source)
+        path = Path(self.source).expanduser()
         return path.name if path.exists() else self.source
 
 
@@ -134,7 +135,8 @@ class Mix:
             mixed.general_wanted = round(general.ratio * len(self._ours))
             drawn = Sample(mixed.output.parent, self._seed, mixed.general_wanted)
             samples.append(self._open.enter_context(drawn))
-            for number, row in read_source(general.source, general.split):
+            rows = open_source(general.source, general.split).rows
+            for number, row in enumerate(rows, 1):
                 self._add_general(general, number, row, usable, drawn)
                 progress("general rows")
             mixed.taken[general.name] += len(drawn)

@@ -4,7 +4,17 @@ import argparse
 from collections.abc import Sequence
 
 from longwriter_eval.command import run_command
-from longwriter_eval.commands import assets, compare, demo, recipes, score
+from longwriter_eval.commands import (
+    assets,
+    compare,
+    demo,
+    leaderboard,
+    recipes,
+    report,
+    score,
+    submit,
+    verify,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -13,6 +23,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="longwriter", description="Measure very long writing with language models."
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (assets, demo, score, compare, recipes):
+    for command in (assets, demo, score, report, compare, submit, verify, leaderboard, recipes):
         command.add(commands)
     return run_command(parser, arguments)

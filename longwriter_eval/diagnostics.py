@@ -129,17 +129,31 @@ def repetition(text: str) -> float:
 
     Twenty characters for Chinese. The first occurrence of a passage does not count.
     """
-    units = [unit.lower() for unit in _UNIT.findall(text)]
+    units = _UNIT.findall(text)
+    return sum(end - start for start, end in _repeats(text, units)) / len(units) if units else 0.0
+
+
+def repeated_passages(text: str) -> list[tuple[int, int]]:
+    """Start and end (characters) of every passage that `repetition` counts, in their order."""
+    repeats = _repeats(text, _UNIT.findall(text))
+    spans = [unit.span() for unit in _UNIT.finditer(text)] if repeats else []
+    return [(spans[start][0], spans[end - 1][1]) for start, end in repeats]
+
+
+def _repeats(text: str, units: list[str]) -> list[tuple[int, int]]:
+    """Start and end (units) of the passages made of runs that were seen before; none overlap."""
+    units = [unit.lower() for unit in units]
     size = _WINDOW[main_language(text)]
     # A hash collision among 200,000 windows has odds of about one in a billion.
     windows = [*map(hash, zip(*(units[start:] for start in range(size)), strict=False))]
     if len(set(windows)) == len(windows):
-        return 0.0
+        return []
     seen: set[int] = set()
-    covered = covered_to = 0
+    found: list[tuple[int, int]] = []
     for start, window in enumerate(windows):
         if window in seen:
-            covered += start + size - max(start, covered_to)
-            covered_to = start + size
+            is_touching = found and start <= found[-1][1]
+            first = found.pop()[0] if is_touching else start
+            found.append((first, start + size))
         seen.add(window)
-    return covered / len(units)
+    return found

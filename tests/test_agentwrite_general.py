@@ -1,14 +1,10 @@
 """General rows in the shapes that sets on the hub have, and what is no data."""
 
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
-from prose import write_rows
 
-from agentwrite.general import UnusableRowError, conversation, preference, read_source
-from longwriter_eval.errors import InputError
+from agentwrite.general import UnusableRowError, conversation, preference
 
 U, A = {"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Because."}
 S = {"role": "system", "content": "Be brief."}
@@ -122,42 +118,3 @@ def test_common_shapes_of_preference_rows(row: dict[str, Any]) -> None:
 def test_what_is_no_preference_row_has_a_reason(row: dict[str, Any], reason: str) -> None:
     with pytest.raises(UnusableRowError, match=f"^{reason}$"):
         preference(row)
-
-
-def test_a_damaged_line_of_a_general_set_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "g.jsonl"
-    path.write_text('{"messages": []}\n\n{"messages": \n', encoding="utf-8")
-    with pytest.raises(InputError, match=r"g\.jsonl, line 3: .* must be a JSON object"):
-        list(read_source(str(path), "train"))
-
-
-def test_a_source_that_is_neither_file_nor_hub_dataset_is_named() -> None:
-    with pytest.raises(InputError, match=r"no file nowhere\.jsonl"):
-        list(read_source("nowhere.jsonl", "train"))
-
-
-def test_a_hub_dataset_that_cannot_be_read_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(InputError, match="cannot read some-owner/some-set, split train") as raised:
-        list(read_source("some-owner/some-set", "train"))
-    assert "\n" not in str(raised.value)
-
-
-def test_parquet_is_read_row_by_row(tmp_path: Path) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    rows = [{"messages": [U, {**A, "content": f"Because {n}."}]} for n in range(5)]
-    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "g.parquet")
-    read = list(read_source(str(tmp_path / "g.parquet"), "train"))
-    assert [number for number, _ in read] == [1, 2, 3, 4, 5]
-    assert [conversation(row)[1]["content"] for _, row in read] == [
-        f"Because {n}." for n in range(5)
-    ]
-
-
-def test_a_row_that_is_no_object_is_named(tmp_path: Path) -> None:
-    path = write_rows(tmp_path / "g.jsonl", {"messages": [U, A]}, [1])
-    assert json.loads(path.read_text().splitlines()[1]) == [1]
-    with pytest.raises(InputError, match="line 2: not an object"):
-        list(read_source(str(path), "train"))

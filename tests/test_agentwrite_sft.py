@@ -300,7 +300,9 @@ def test_the_card_is_one_that_the_hub_reads(tmp_path: Path) -> None:
         pytest.param(["nowhere"], "nowhere has no texts.jsonl", id="no-folder"),
         pytest.param(["run", "--general", "g"], "--general and --ratio go together", id="no-ratio"),
         pytest.param(["run", "--ratio", "1"], "--general and --ratio go together", id="no-set"),
-        pytest.param(["run", "--general", "g", "--ratio", "1"], "no file g", id="no-such-set"),
+        pytest.param(
+            ["run", "--general", "g", "--ratio", "1"], "'g' is no source", id="no-such-set"
+        ),
         pytest.param(["run", "--without", "x"], "no rule x", id="rule"),
         pytest.param(["damaged"], "line 1: damaged", id="damaged"),
         pytest.param(["textless"], "line 1: no instruction or no text", id="no-text"),
@@ -331,14 +333,14 @@ def test_nothing_left_is_not_success(tmp_path: Path) -> None:
 
 
 def test_memory_does_not_grow_with_the_number_of_texts(tmp_path: Path) -> None:
-    """Peak memory of making rows of 20 and of 200 texts of 80 kB differs by less than 8 MB."""
+    """Peak memory of making rows of 10 and of 110 texts of 80 kB differs by less than 6 MB."""
     code = (
         "import re, sys; from pathlib import Path; from agentwrite.sft import sft;"
         "sft([Path(sys.argv[1])], Path(sys.argv[2]), check=False);"
         "print(re.search(r'VmHWM:\\s+(\\d+) kB', Path('/proc/self/status').read_text())[1])"
     )
     peaks = []
-    for number in (20, 200):
+    for number in (10, 110):
         folder = tmp_path / str(number)
         text = prose(2_000) + " " + "y" * 70_000 + "."
         rows = (text_row(f"t{n}", f"No {n}. {text} {n}.") for n in range(number))
@@ -349,7 +351,7 @@ def test_memory_does_not_grow_with_the_number_of_texts(tmp_path: Path) -> None:
         )  # fmt: skip
         assert len(read_jsonl(folder / "sft.jsonl")) == number
         peaks.append(int(ended.stdout) // 1024)  # MB
-    assert peaks[1] - peaks[0] < 8
+    assert peaks[1] - peaks[0] < 6
 
 
 def test_the_rows_own_prose_helper_counts_as_the_benchmark_does() -> None:

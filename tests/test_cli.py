@@ -14,7 +14,7 @@ from runs import KEY, command, environment, lm_eval_arguments, load_run, run
 
 from longwriter_eval.cli import main
 from longwriter_eval.scores import METRICS, score_samples, value
-from longwriter_eval.standin import JUDGE, Faults, StandIn
+from longwriter_eval.standin import JUDGE, WRITER, Faults, StandIn
 from longwriter_eval.stats import table
 
 pytestmark = pytest.mark.lm_eval
@@ -342,3 +342,11 @@ def test_half_a_surrogate_pair_and_an_echoed_key_spoil_no_log(tmp_path: Path, wh
     assert all(sample.row["judge_coverage"] for sample in found.samples)
     left = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert not [path for path in left if KEY.encode() in path.read_bytes()]
+
+
+def test_report_reads_a_real_run(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(finished)]) == 0
+    assert f"wrote {finished / 'report.html'}" in capsys.readouterr().out
+    page = (finished / "report.html").read_text(encoding="utf-8")
+    for said in (WRITER, JUDGE, "12 of 12 (100.0%)", "temperature=0.5", "longwrite_demo/000"):
+        assert said in page

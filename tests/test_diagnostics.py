@@ -1,6 +1,7 @@
 """Each diagnostic: what it must find, and the near misses that it must leave alone."""
 
 import random
+import re
 import time
 
 import pytest
@@ -14,6 +15,7 @@ from longwriter_eval.diagnostics import (
     is_refusal,
     is_to_be_continued,
     is_wrong_language,
+    repeated_passages,
     repetition,
 )
 
@@ -184,6 +186,29 @@ def test_repetition_by_hand(text: str, share: float) -> None:
 @given(st.text(alphabet="ab 茶。\n", max_size=400))
 def test_repetition_is_a_share(text: str) -> None:
     assert 0 <= repetition(text) < 1
+
+
+@pytest.mark.parametrize(
+    ("text", "passages"),
+    [
+        pytest.param(TEN, [], id="nothing-twice"),
+        pytest.param(TEN + "New. " + TEN, [TEN.strip(" .")], id="the-second-of-two"),
+        pytest.param(TEN * 3, [(TEN * 2).strip(" .")], id="the-rest-of-three-as-one"),
+        pytest.param(TWENTY * 2, [TWENTY], id="Chinese"),
+    ],
+)
+def test_repeated_passages_by_hand(text: str, passages: list[str]) -> None:
+    assert [text[start:end] for start, end in repeated_passages(text)] == passages
+
+
+@given(st.text(alphabet="ab 茶。\n", max_size=400))
+def test_repeated_passages_are_the_words_that_repetition_counts(text: str) -> None:
+    def words(part: str) -> int:
+        return len(re.findall(r"[\u4e00-\u9fff]|[a-z]+", part))
+
+    passages = [text[start:end] for start, end in repeated_passages(text)]
+    counted = sum(map(words, passages)) / max(1, words(text))
+    assert counted == pytest.approx(repetition(text))
 
 
 def test_an_empty_response_is_empty_and_nothing_else() -> None:

@@ -9,6 +9,7 @@ import pytest
 from runs import command, environment, run
 
 from agentwrite.cli import main as agentwrite_main
+from agentwrite.sft_rules import RULES
 from longwriter_eval.cli import main
 from longwriter_eval.harness import JudgedTask, RulerTask
 from longwriter_eval.judge_settings import JudgeSettings
@@ -86,7 +87,7 @@ def test_our_commands_know_every_subcommand_and_option(
     "line",
     [
         line
-        for name in ("write", "run", "select", "stats")
+        for name in ("write", "run", "select", "stats", "sft", "dpo")
         for line in _starting_with(f"agentwrite {name}")
         if "--engine ray" not in line  # see test_agentwrite_cluster
     ],
@@ -96,13 +97,22 @@ def test_agentwrites_commands_run_as_they_stand(
     line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    rows = json.dumps({"instruction": "Write 900 words on tea."})
-    for name in ("instructions.jsonl", "chats.jsonl"):
-        (tmp_path / name).write_text(rows, encoding="utf-8")
+    rows = json.dumps({"instruction": "Write 2000 words on tea."})
+    pair = {"prompt": "Why?", "response": "So.", "chosen": "A" * 20, "rejected": "B" * 20}
+    for name in ("instructions", "chats", "prompts"):
+        (tmp_path / f"{name}.jsonl").write_text(rows, encoding="utf-8")
+    for name in ("general", "preferences"):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(pair), encoding="utf-8")
     line = line.replace("allenai/WildChat-1M", "chats.jsonl")
     with StandIn() as server:
+        monkeypatch.setenv("LONGWRITER_JUDGE_BASE_URL", server.base_url)
+        monkeypatch.setenv("LONGWRITER_JUDGE_MODEL", JUDGE)
         line = line.replace("$MODEL", WRITER).replace("$BASE_URL", server.base_url)
-        assert agentwrite_main(shlex.split(line)[1:]) == 0
+        words = shlex.split(line)[1:]
+        if words[0] == "sft":
+            model = ["--model", WRITER, "--base-url", server.base_url]
+            assert agentwrite_main(["run", "instructions.jsonl", "-o", "runs/texts", *model]) == 0
+        assert agentwrite_main(words) == 0
     for name in re.findall(r"(?<= -o )\S+", line):
         assert (tmp_path / name).exists()
 
@@ -119,17 +129,18 @@ def test_agentwrites_readme_names_every_option_reason_and_rule(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     page = PAGES["agentwrite/README.md"]
-    for name in ("write", "run", "select", "stats"):
+    for name in ("write", "run", "select", "stats", "sft", "dpo"):
         with pytest.raises(SystemExit):
             agentwrite_main([name, "--help"])
         for option in set(re.findall(r"--[a-z-]+", capsys.readouterr().out)):
             assert option in page or option in ("--help", "--output")
     sources = "".join(
         (ROOT / "agentwrite" / f"{name}.py").read_text(encoding="utf-8")
-        for name in ("asking", "clean", "plan", "write")
+        for name in ("asking", "clean", "plan", "write", "preference", "general", "sampling")
     )
-    named = set(re.findall(r'(?:Rejected|apply)\(\s*"(\w+)"', sources))
-    assert len(named) > 15
+    reasons = r'(?:Rejected|apply|UnusableRowError|WriteError)\(\s*"(\w+)"'
+    named = {*re.findall(reasons, sources), *RULES}
+    assert len(named) > 30
     rules = "".join(
         (ROOT / "agentwrite" / f"{name}.py").read_text(encoding="utf-8")
         for name in ("rules", "select", "selection")
@@ -152,7 +163,12 @@ def test_every_path_on_a_page_exists(page: str) -> None:
     named = re.findall(
         r"`((?:longwriter_eval|agentwrite|scripts|tests|harness_tasks)/[^`\s]*)`", PAGES[page]
     )
-    named += re.findall(r"\]\((?!http)([^)]+)\)", PAGES[page])
+    links = re.findall(r"\]\((?!http)([^)]+)\)", PAGES[page])
+    here = (ROOT / page).parent.relative_to(ROOT)
+    named += [str(here / link) for link in links if not link.startswith("#")]
+    headings = re.findall(r"^#+ (.+)$", PAGES[page], re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+    assert {link[1:] for link in links if link.startswith("#")} <= anchors
     assert named or page in ("CHANGELOG.md", "agentwrite/README.md")
     assert not [path for path in named if "$" not in path and not (ROOT / path).exists()]
 
@@ -169,7 +185,7 @@ def test_the_readme_names_every_metric_and_setting() -> None:
 
 
 def test_every_option_of_the_command_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
-    for name in ("assets", "compare", "demo", "score"):
+    for name in ("assets", "compare", "demo", "leaderboard", "score", "submit", "verify"):
         with pytest.raises(SystemExit):
             main([name, "--help"])
         for line in capsys.readouterr().out.splitlines():

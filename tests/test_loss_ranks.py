@@ -12,7 +12,8 @@ from tiny_models import make_tiny_llama
 
 pytest.importorskip("axolotl")
 
-pytestmark = pytest.mark.timeout(1200)  # the first test waits for all trainings
+# the first test waits for all trainings
+pytestmark = [pytest.mark.axolotl, pytest.mark.timeout(1200)]
 
 EXACT = 1e-5
 # Four packs that no packer can make otherwise: two for each rank, very unequal.

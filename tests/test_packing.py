@@ -9,6 +9,8 @@ from axolotl_runs import run_script
 
 pytest.importorskip("axolotl")
 
+pytestmark = pytest.mark.axolotl
+
 SCRIPT = Path(__file__).parents[1] / "scripts" / "bench_packing.py"
 
 

@@ -1,0 +1,39 @@
+"""`longwriter leaderboard`: verified submissions as a static site."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def add(commands: Any) -> None:
+    """Add the command to argparse's subparsers."""
+    command = commands.add_parser(
+        "leaderboard",
+        help="verify a folder of submissions and rank them on a static page",
+        description="Verify every *.zip below DIR and write a page, leaderboard.json and a report "
+        "per submission. What was verified before is not verified again. Exit code 1: some are "
+        "invalid; the page lists them with their reasons.",
+    )
+    command.add_argument("folder", metavar="DIR", type=Path, help="the submissions")
+    command.add_argument("-o", "--output", type=Path, default=Path("site"), help="default: site")
+    command.set_defaults(run=_leaderboard)
+
+
+def _leaderboard(options: argparse.Namespace) -> int:
+    from longwriter_eval.leaderboard.site import build
+
+    built = build(options.folder, options.output)
+    for entry in built.invalid:
+        print(f"{entry['file']}: not accepted: {entry['reasons'][0]}", file=sys.stderr)
+        if len(entry["reasons"]) > 1:
+            print(
+                f"  and {len(entry['reasons']) - 1} more reasons; all: longwriter verify "
+                f"{options.folder / entry['file']}",
+                file=sys.stderr,
+            )
+    print(
+        f"wrote {built.page} and {built.data.name}: {built.verified} verified submissions in "
+        f"{built.rankings} rankings, {len(built.invalid)} not accepted"
+    )
+    return 1 if built.invalid else 0

@@ -1,0 +1,134 @@
+"""What of a run may be published: chosen by name, never "all but". Pure.
+
+A results file holds whatever the user's command line and machine held: keys, passwords in URLs,
+home directories, private hosts. So a value is published only where its name is known to be
+harmless, or where it is a number, which holds no path and no host.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+# Hosts that anybody can call; of any other endpoint only that it is private is said.
+_PUBLIC_HOSTS = frozenset(
+    (
+        "api.openai.com",
+        "api.anthropic.com",
+        "api.cohere.ai",
+        "api.deepinfra.com",
+        "api.deepseek.com",
+        "api.fireworks.ai",
+        "api.groq.com",
+        "api.mistral.ai",
+        "api.moonshot.cn",
+        "api.together.xyz",
+        "api.x.ai",
+        "dashscope.aliyuncs.com",
+        "generativelanguage.googleapis.com",
+        "open.bigmodel.cn",
+        "openrouter.ai",
+    )
+)
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
+# Secret by name, even as a number; max_gen_toks and think_end_token are not.
+_SECRET = re.compile(
+    r"key|secret|passw|pwd|auth|credential|header|cookie|^token$|(access|api|hf)_?token",
+    re.IGNORECASE,
+)
+_MODELS = ("pretrained", "model", "tokenizer", "peft", "delta", "engine", "gguf_file")
+_TEXTS = frozenset(
+    (
+        "dtype",
+        "revision",
+        "quantization",
+        "load_format",
+        "kv_cache_dtype",
+        "attn_implementation",
+        "think_end_token",
+        "tokenizer_backend",
+        "tokenizer_mode",
+        "reasoning_effort",
+        "until",
+        "stop",
+    )
+)
+_LOCAL = re.compile(
+    r"[/~.\\]|[A-Za-z]:[\\/]|[a-z][a-z0-9+.-]*://|.*(^|[/\\])(home|Users|root|mnt|tmp)[/\\]"
+)
+_UNPRINTABLE = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+)
+
+# What a key of a well-known service looks like.
+_KEYS = re.compile(
+    r"\bsk-[A-Za-z0-9_-]{20,}|\bhf_[A-Za-z0-9]{30,}|\bAKIA[A-Z0-9]{16}\b|\bgh[pousr]_[A-Za-z0-9]{30,}"
+    r"|\bAIza[A-Za-z0-9_-]{30,}|-----BEGIN [A-Z ]*PRIVATE KEY"
+)
+_SECRET_VARIABLE = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL")
+_SHORTEST_SECRET = 8  # characters; a shorter value stands in a text by chance
+
+
+def plain(text: object, longest: int = 200) -> str:
+    """`text` on one line of at most `longest` characters that a terminal and a page can show."""
+    shown = _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", str(text)).strip()
+    return shown if len(shown) <= longest else shown[: longest - 1] + "…"
+
+
+def public_model(name: object) -> str:
+    """A model's name: a hub's as it is; of a local path or a URL, the last part alone."""
+    text = str(name)
+    if _LOCAL.match(text):
+        text = re.split(r"[/\\]", text.split("?")[0].rstrip("/\\"))[-1].rpartition("@")[2]
+    return plain(text) or "unnamed"
+
+
+def public_endpoint(url: object) -> str:
+    """The host of a hosted service; "private" for any other."""
+    try:
+        host = urlsplit(str(url)).hostname
+    except ValueError:
+        host = None
+    return host if host in _PUBLIC_HOSTS else "private"
+
+
+def public_settings(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Of model arguments or generation settings: those to publish, and the others' names."""
+    published: dict[str, Any] = {}
+    withheld = []
+    for name, value in sorted(given.items()):
+        if not _NAME.fullmatch(name):
+            continue
+        if name in _MODELS and isinstance(value, str):
+            published[name] = public_model(value)
+        elif not _SECRET.search(name) and _is_harmless(name, value):
+            published[name] = value
+        elif name != "base_url":  # said elsewhere
+            withheld.append(name)
+    return published, withheld
+
+
+def _is_harmless(name: str, value: Any) -> bool:
+    if value is None or isinstance(value, bool | int | float):
+        return not isinstance(value, float) or math.isfinite(value)
+    texts = value if isinstance(value, list) else [value]
+    return name in _TEXTS and all(
+        isinstance(text, str) and len(text) <= 40 and not _LOCAL.match(text) for text in texts
+    )
+
+
+def secrets_in(text: str, environment: Mapping[str, str]) -> list[str]:
+    """Names of the environment's secrets whose values stand in `text`."""
+    return [
+        name
+        for name, value in sorted(environment.items())
+        if _SECRET_VARIABLE.search(name)
+        and len(value.strip()) >= _SHORTEST_SECRET
+        and value.strip() in text
+    ]
+
+
+def has_key(text: str) -> bool:
+    """Whether `text` holds what looks like a key. A response may, in a tutorial."""
+    return bool(_KEYS.search(text))

@@ -1,0 +1,167 @@
+"""Measure submissions: packing, verifying, and building a leaderboard.
+
+    python scripts/bench_submission.py [--submissions 200] [--output FILE.md]
+
+Prints a Markdown table with a goal beside each number; exits with 1 if a goal is missed. Responses
+are random words to LongBench-Write's prompts, verdicts are dice. Needs upstream's files
+(`longwriter assets --fetch`, or LONGWRITER_ASSETS) and Linux. 200 submissions take a while.
+"""
+
+import argparse
+import json
+import random
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from longwriter_eval import __version__, assets
+from longwriter_eval.judge_prompt import JudgePrompt
+from longwriter_eval.judge_settings import JudgeSettings
+from longwriter_eval.quality import DIMENSIONS, read_verdict
+from longwriter_eval.samples import Run, Sample
+from longwriter_eval.submission.contents import pack
+from longwriter_eval.submission.making import make
+from longwriter_eval.submission.model import Stated
+from longwriter_eval.verdict import Judgement, Verdict
+
+LONG = 10_000  # words of each response of the long submission
+GOAL = 10.0  # seconds to verify it
+TASK, JUDGE = "longbench_write_0000_0500", "bench-judge"
+
+Row = tuple[str, str, str, bool | None]
+
+
+def words(number: int, language: str, dice: random.Random) -> str:
+    """So many random words, in paragraphs; Chinese ones are characters."""
+    if language == "zh":
+        sentences = ["".join(chr(dice.randrange(0x4E00, 0x9000)) for _ in range(20))]
+        sentences = [
+            "".join(dice.choices(sentences[0] + "的一是在不了有和人这中大为上个国我以要他", k=20))
+            for _ in range(number // 20)
+        ]
+        return "。\n\n".join(sentences) + "。"
+    vocabulary = ["".join(dice.choices("abcdefghilmnoprstuvw", k=2 + n % 9)) for n in range(4000)]
+    lines = (" ".join(dice.choices(vocabulary, k=100)) for _ in range(number // 100))
+    return ".\n\n".join(lines) + "."
+
+
+def made(model: str, length: Callable[[int], int], seed: int) -> Run:
+    """A run with `length(required)` words to each prompt."""
+    dice = random.Random(seed)
+    prompt = JudgePrompt.load("official").sha256
+    samples = []
+    for row in assets.read_prompts("longbench_write"):
+        response = words(length(row["length"]), row["language"], dice)
+        mean = 3 + seed % 7 / 4
+        grades = [min(5, max(1, round(dice.gauss(mean, 1)))) for _ in DIMENSIONS]
+        raw = json.dumps({"Analysis": "…", **dict(zip(DIMENSIONS.values(), grades, strict=True))})
+        verdict = Verdict(
+            0, read_verdict(raw), None, raw=raw, model=JUDGE, asks=1, completion_tokens=90
+        )
+        record = Judgement.of([verdict], prompt, response).record()
+        samples.append(
+            Sample(
+                TASK, row["id"], row["prompt"], row["type"], row["length"], row["language"],
+                response, {"doc": {**row, "judgement": record}, "prompt_hash": "0" * 64},
+            )
+        )  # fmt: skip
+    own = {
+        "version": __version__,
+        "data_sha256": assets.data_sha256("longbench_write"),
+        "judge": JudgeSettings(model=JUDGE).record(),
+        "judge_prompt_sha256": prompt,
+    }
+    config = {"metadata": {"version": 1.0, "longwriter": own}, "generation_kwargs": {"until": []}}
+    results = {"model_name": model, "config": {"model": "hf"}, "configs": {TASK: config}}
+    return Run(Path("bench"), results, samples)
+
+
+def timed(*command: str) -> tuple[float, str]:
+    """Seconds that a `longwriter` command takes, and what it printed. Raises where it fails."""
+    start = time.perf_counter()
+    code = "import sys; from longwriter_eval.cli import main; sys.exit(main())"
+    ended = subprocess.run(
+        [sys.executable, "-c", code, *command], stdout=subprocess.PIPE, encoding="utf-8", check=True
+    )
+    return time.perf_counter() - start, ended.stdout
+
+
+def one(folder: Path) -> list[Row]:
+    """Packing and verifying one long submission."""
+    run = made("bench/model", lambda _: LONG, 1)
+    start = time.perf_counter()
+    data = pack(make(run, Stated()))
+    packing = time.perf_counter() - start
+    path = folder / "long.zip"
+    path.write_bytes(data)
+    seconds, _ = timed("verify", str(path))
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
+    what = f"{len(run.samples)} responses of {LONG:,} words"
+    return [
+        (f"make a submission of {what}", "", f"{packing:.1f} s, {len(data) / 1e6:.1f} MB", None),
+        (
+            "`longwriter verify` on it, from start to exit; its memory at most",
+            f"< {GOAL:.0f} s",
+            f"{seconds:.1f} s; {peak} MiB",
+            seconds < GOAL,
+        ),
+    ]
+
+
+def many(folder: Path, number: int) -> list[Row]:
+    """A leaderboard of so many submissions, each of nearly the required length."""
+    submissions, site = folder / "submissions", folder / "site"
+    submissions.mkdir()
+    for seed in range(number):
+        run = made(f"bench/model-{seed:03d}", lambda required: required * 9 // 10, seed)
+        (submissions / f"{seed:03d}.zip").write_bytes(pack(make(run, Stated())))
+        print(f"\rmaking submissions: {seed + 1} of {number}", end="", file=sys.stderr)
+    print(file=sys.stderr)
+    first, _ = timed("leaderboard", str(submissions), "-o", str(site))
+    again, _ = timed("leaderboard", str(submissions), "-o", str(site))
+    page = (site / "index.html").stat().st_size
+    reports = sum(path.stat().st_size for path in site.rglob("report.html"))
+    return [
+        (
+            f"`longwriter leaderboard` of {number} submissions, with their reports; again",
+            "",
+            f"{first:.0f} s; {again:.1f} s",
+            None,
+        ),
+        (
+            "its page; a report, the mean",
+            "",
+            f"{page / 1e3:.0f} kB; {reports / number / 1e6:.1f} MB",
+            None,
+        ),
+    ]
+
+
+def main() -> int:
+    """Measure, print, and say whether every goal was met."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--submissions", type=int, default=200)
+    parser.add_argument("--output", type=Path, help="write the table here, too")
+    options = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="bench-submission-"))
+    try:
+        rows = [*one(folder), *many(folder, options.submissions)]
+    finally:
+        shutil.rmtree(folder)
+    lines = ["| what | goal | measured | met |", "|---|---|---|---|"]
+    marks: dict[Any, str] = {True: "yes", False: "NO", None: ""}
+    lines += [f"| {what} | {goal} | {value} | {marks[met]} |" for what, goal, value, met in rows]
+    print("\n".join(lines))
+    if options.output:
+        options.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return int(any(met is False for *_, met in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""Pages in headless Chromium: whatever one says, asks for or throws is kept."""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+PHONE, DESK = 390, 1280  # CSS pixels
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    names = ("chromium", "chromium-browser", "google-chrome")
+    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+    if not path:
+        pytest.skip("no chromium found; install it, or name it by CHROMIUM=PATH")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@dataclass
+class Opened:
+    """A page, and what it did that it should not."""
+
+    page: Page
+    complaints: list[str] = field(default_factory=list)  # console, errors
+    requests: list[str] = field(default_factory=list)  # besides the file itself
+
+    def text(self, selector: str) -> str:
+        return self.page.locator(selector).first.text_content() or ""
+
+    def evaluate(self, script: str, *arguments: Any) -> Any:
+        return self.page.evaluate(script, *arguments)
+
+
+@contextlib.contextmanager
+def opened(
+    chromium: Browser, path: Path, width: int = DESK, theme: Any = "light", place: str = ""
+) -> Iterator[Opened]:
+    """The file at `path`, opened from disk as a reader would."""
+    context = chromium.new_context(viewport={"width": width, "height": 844}, color_scheme=theme)
+    page = context.new_page()
+    page.set_default_timeout(10_000)
+    found = Opened(page)
+    url = path.resolve().as_uri()
+    page.on("console", lambda message: found.complaints.append(message.text))
+    page.on("pageerror", lambda error: found.complaints.append(str(error)))
+    page.on(
+        "request",
+        lambda asked: (
+            None if asked.url.partition("#")[0] == url else found.requests.append(asked.url)
+        ),
+    )
+    page.goto(url + place)
+    try:
+        yield found
+    finally:
+        context.close()
