@@ -57,7 +57,11 @@ def copy(name: str, destination: Path) -> list[Path]:
     settings = "\n".join(line.partition("  #")[0] for line in text.splitlines() if line[:1] != "#")
     plain = name.removeprefix(PREFIX).removesuffix(".yaml")
     texts = {f"{plain}.yaml": text}
-    for inside in ["README.md", *(name.removeprefix(PREFIX) for name in _FILE.findall(settings))]:
+    for inside in [
+        "README.md",
+        "LOSS.md",
+        *(name.removeprefix(PREFIX) for name in _FILE.findall(settings)),
+    ]:
         texts[inside] = (folder() / inside).read_text(encoding="utf-8")
     copies = {
         destination / inside: text.replace(PREFIX, f"{destination.as_posix()}/")
