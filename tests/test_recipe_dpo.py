@@ -41,38 +41,34 @@ def test_a_frozen_head_gets_no_gradient() -> None:
     assert weight.grad is None
 
 
-@pytest.fixture(scope="module")
-def trainers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """TRL's trainer as axolotl uses it, and ours, on the same model, reference and pairs."""
+PAIRS = [
+    {"prompt": "Write.", "chosen": "The sea is calm.<|eot_id|>", "rejected": "No<|eot_id|>"},
+    {"prompt": "Go on, please.", "chosen": "Yes<|eot_id|>", "rejected": "海很平静<|eot_id|>"},
+]
+
+
+@pytest.fixture(scope="module", params=["full", "lora"])
+def trainers(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
+    """TRL's trainer as axolotl uses it, and ours, on the same model, reference and pairs.
+
+    With LoRA the reference is the model without its adapter.
+    """
     from axolotl.core.trainers.dpo.args import AxolotlDPOConfig
     from axolotl.core.trainers.dpo.trainer import AxolotlDPOTrainer
     from datasets import Dataset
+    from peft import LoraConfig
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     path = make_tiny_llama(tmp_path_factory.mktemp("model"))
-    tokenizer = AutoTokenizer.from_pretrained(path)
-    pairs = Dataset.from_list(
-        [
-            {
-                "prompt": "Write.",
-                "chosen": "The sea is calm.<|eot_id|>",
-                "rejected": "No<|eot_id|>",
-            },
-            {
-                "prompt": "Go on, please.",
-                "chosen": "Yes<|eot_id|>",
-                "rejected": "海很平静<|eot_id|>",
-            },
-        ]
-    )
+    lora = request.param == "lora"
     made = {}
     for kind in (AxolotlDPOTrainer, dpo.ChunkedDPOTrainer):
-        model, reference = (AutoModelForCausalLM.from_pretrained(path) for _ in range(2))
-        with torch.no_grad():  # an untrained policy equals its reference, and hides mistakes
-            for number, weights in enumerate(model.parameters()):
-                torch.manual_seed(number)
-                weights += 0.05 * torch.randn_like(weights)
-        made[kind.__name__] = kind(
+        torch.manual_seed(0)  # an adapter begins at random
+        model = AutoModelForCausalLM.from_pretrained(path)
+        reference = None if lora else AutoModelForCausalLM.from_pretrained(path)
+        trainer = kind(
             model,
             reference,
             args=AxolotlDPOConfig(
@@ -83,12 +79,20 @@ def trainers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
                 per_device_train_batch_size=2,
                 use_cpu=True,
                 bf16=False,
+                gradient_checkpointing=False,
                 remove_unused_columns=False,
                 dataloader_pin_memory=False,
             ),
-            train_dataset=pairs,
-            processing_class=tokenizer,
+            train_dataset=Dataset.from_list(PAIRS),
+            processing_class=AutoTokenizer.from_pretrained(path),
+            peft_config=LoraConfig(r=4, target_modules="all-linear") if lora else None,
         )
+        trained = [each for each in trainer.model.parameters() if each.requires_grad]
+        with torch.no_grad():  # an untrained policy equals its reference, and hides mistakes
+            for number, weights in enumerate(trained):
+                torch.manual_seed(number)
+                weights += 0.05 * torch.randn_like(weights)
+        made[kind.__name__] = trainer
     return made
 
 
@@ -101,7 +105,8 @@ def test_loss_gradient_and_metrics_are_trls(trainers: dict[str, Any]) -> None:
         loss = trainer.compute_loss(trainer.model, dict(batch))
         loss.backward()
         losses.append(loss.item())
-        gradients.append(torch.cat([each.grad.flatten() for each in trainer.model.parameters()]))
+        trained = [each for each in trainer.model.parameters() if each.requires_grad]
+        gradients.append(torch.cat([each.grad.flatten() for each in trained]))
         metrics.append({key: value[-1] for key, value in trainer._metrics["train"].items()})
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     assert losses[1] != pytest.approx(math.log(2), rel=1e-3)
