@@ -45,8 +45,8 @@ bench: $(NEWEST)/.installed
 # axolotl pins lm-eval 0.4.11.
 $(TRAIN)/.installed: $(SOURCES)
 	$(PYTHON) -m venv $(TRAIN)
-	$(TRAIN)/bin/pip install --quiet --disable-pip-version-check "$(TORCH)"
-	$(TRAIN)/bin/pip install --quiet --disable-pip-version-check \
+	$(TRAIN)/bin/pip install --quiet --disable-pip-version-check --no-compile "$(TORCH)"
+	$(TRAIN)/bin/pip install --quiet --disable-pip-version-check --no-compile \
 	  "$(TORCH)" --editable ".[dev,ray,train]"
 	touch $@
 

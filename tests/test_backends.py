@@ -15,8 +15,6 @@ from tiny_models import make_tiny_glm, make_tiny_llama
 
 from longwriter_eval.standin import JUDGE, StandIn
 
-pytestmark = pytest.mark.lm_eval
-
 pytest.importorskip("torch", reason="needs the hf extra")
 
 MAKERS = {"llama": make_tiny_llama, "glm": make_tiny_glm}
