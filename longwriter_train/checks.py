@@ -15,7 +15,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 from axolotl.common.const import DEFAULT_DATASET_PREPARED_PATH
@@ -55,7 +55,11 @@ class ChecksPlugin(BasePlugin):  # type: ignore[misc]
         _join_without_gpus()
         path = cfg.get("axolotl_config_path")
         recipe = yaml.safe_load(Path(path).read_text(encoding="utf-8")) if path else {}
-        if unknown := unknown_keys(recipe):
+        try:
+            unknown = unknown_keys(recipe)
+        except InputError as error:
+            _refuse(f"{path}: {error}")
+        if unknown:
             _refuse(f"{path}: axolotl does not know {', '.join(unknown)}")
 
     def load_datasets(self, cfg: Any, preprocess: bool = False) -> None:  # noqa: ARG002
@@ -134,6 +138,6 @@ def _contents(cfg: Any) -> Iterator[bytes]:
             yield path.read_bytes()
 
 
-def _refuse(message: str) -> None:
+def _refuse(message: str) -> NoReturn:
     print(f"longwriter: error: {message}", file=sys.stderr, flush=True)
     raise SystemExit(2)

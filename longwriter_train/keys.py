@@ -7,19 +7,28 @@ from typing import Any, Union, get_args, get_origin
 
 from pydantic import AliasChoices, BaseModel
 
+from longwriter_eval.errors import InputError
+
 
 def unknown_keys(recipe: Mapping[str, Any]) -> list[str]:
     """The keys that neither axolotl nor a plugin of the recipe reads, with what was likely meant.
 
-    Nested ones as `datasets.0.path`. The recipe's plugins are loaded for it. Raises ImportError
-    where one of them, or axolotl, is not installed.
+    Nested ones as `datasets.0.path`. The recipe's plugins are loaded for it. Raises InputError
+    where one of them cannot be, and ImportError where axolotl is not installed.
     """
     from axolotl.integrations.base import load_plugin
     from axolotl.utils.schemas.config import AxolotlInputConfig
 
+    plugins = recipe.get("plugins") or []
+    if not isinstance(plugins, list):
+        raise InputError(f"plugins: {plugins} is not a list; write `- {plugins}` on its own line")
     schemas: list[type[BaseModel]] = [AxolotlInputConfig]
-    for name in recipe.get("plugins") or []:
-        if arguments := load_plugin(name).get_input_args():
+    for name in plugins:
+        try:
+            plugin = load_plugin(name)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise InputError(f"the plugin {name} cannot be loaded: {error}") from error
+        if arguments := plugin.get_input_args():
             module, _, kind = arguments.rpartition(".")
             schemas.append(getattr(__import__(module, fromlist=[kind]), kind))
     return list(_unknown(recipe, schemas, ""))

@@ -107,15 +107,22 @@ def refusals(path: Path) -> Iterator[str]:
         raise InputError(f'{error}: pip install "longwriter[train]"') from error
     try:
         unknown = unknown_keys(recipe)
-    except ImportError as error:
-        yield f"a plugin cannot be loaded: {error}"
+    except InputError as error:
+        yield str(error)
         return
     for key in unknown:
         yield f"axolotl does not know {key}"
-    for key in ("chat_template_jinja", "deepspeed"):
-        value = recipe.get(key)
-        if isinstance(value, str) and _FILE.fullmatch(value) and not Path(value).is_file():
+    for key, ending in {"chat_template_jinja": ".jinja", "deepspeed": ".json"}.items():
+        value = recipe.get(key)  # a template, or settings, may also stand in the recipe itself
+        if isinstance(value, str) and value.endswith(ending) and not Path(value).is_file():
             yield f"{key}: {value} does not exist, seen from here"
+    datasets = recipe.get("datasets") or []
+    if not isinstance(datasets, list) or not all(isinstance(each, dict) for each in datasets):
+        yield "datasets is not a list of entries with `path` and `type`"
+        return
+    for number, entry in enumerate(datasets, 1):
+        if not entry.get("path"):
+            yield f"datasets: entry {number} has no `path`"
     if not unknown:
         import torch
 

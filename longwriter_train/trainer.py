@@ -129,7 +129,11 @@ class LossTrainer(AxolotlTrainer):  # type: ignore[misc]
 
     def _prove(self, model: nn.Module, inputs: dict[str, Any], divisor: Tensor) -> None:
         """Run the first micro-batch twice, to see that the model divides by what it is given."""
-        once, half = (self._peek(model, inputs, divisor * n) for n in (1, 2))
+        peeks = [self._peek(model, inputs, divisor * n) for n in (1, 2)]
+        # over all ranks, because each must come to the same end: with ZeRO-3 a pass takes them all
+        once, half = self.accelerator.gather(torch.stack(peeks)[None]).sum(dim=0)
+        if once == 0:
+            return  # no label in this micro-batch: it proves nothing, the next one may
         if not torch.allclose(once, 2 * half, rtol=TOLERANCE):
             kind = type(self.accelerator.unwrap_model(model)).__name__
             raise InputError(

@@ -1,5 +1,6 @@
 """Every recipe is whole: axolotl knows its keys and accepts it, and its header tells the truth."""
 
+import json
 import re
 import shlex
 from itertools import combinations
@@ -157,6 +158,14 @@ def test_the_papers_hyperparameters() -> None:
             assert gpus * recipe["gradient_accumulation_steps"] == 216
 
 
+@pytest.mark.parametrize(
+    "path", sorted((recipes.folder() / "deepspeed").iterdir()), ids=lambda path: path.name
+)
+def test_deepspeed_sums_gradients_in_float32(path: Path) -> None:
+    # DeepSpeed's own default is the weights' bf16, where the 27th micro-batch hardly counts.
+    assert json.loads(path.read_text())["data_types"] == {"grad_accum_dtype": "fp32"}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_headers_paths_and_commands_are_right(name: str) -> None:
     text = recipes.read(name)
@@ -281,6 +290,46 @@ def test_a_file_that_is_no_recipe_is_named(text: str, tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=r"recipe\.yaml is not"):
         recipes.load(tmp_path / "recipe.yaml")
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"datasets": "data.jsonl"}, "datasets is not a list of entries"),
+        ({"datasets": [{"type": "longwriter_train.chat"}]}, "entry 1 has no `path`"),
+        ({"plugins": ["longwriter_train.LosPlugin"]}, "LosPlugin cannot be loaded"),
+        ({"plugins": ["longwriter_trian.LossPlugin"]}, "longwriter_trian.LossPlugin cannot be"),
+        ({"plugins": "longwriter_train.LossPlugin"}, "is not a list"),
+        ({"chat_template_jinja": "mine/glm4.jinja"}, "mine/glm4.jinja does not exist"),
+    ],
+    ids=lambda value: None if isinstance(value, str) else next(iter(value)),
+)
+def test_a_recipe_that_is_no_good_is_one_line(
+    changed: dict[str, Any], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import axolotl_here  # noqa: F401
+
+    path = tmp_path / "wrong.yaml"
+    path.write_text(yaml.safe_dump({**RECIPES["tiny/glm_sft"], **changed}), encoding="utf-8")
+    assert main(["recipes", "check", str(path)]) == 2
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["LosPlugin", "nowhere.LossPlugin"])
+def test_training_does_not_start_without_a_plugin_that_the_recipe_names(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import axolotl_here  # noqa: F401
+
+    from longwriter_train.checks import ChecksPlugin
+
+    path = tmp_path / "wrong.yaml"
+    plugins = ["longwriter_train.checks.ChecksPlugin", f"longwriter_train.{name}"]
+    path.write_text(yaml.safe_dump({"plugins": plugins}), encoding="utf-8")
+    with pytest.raises(SystemExit) as ended:
+        ChecksPlugin().register({"axolotl_config_path": str(path)})
+    assert ended.value.code == 2
+    assert f"{name} cannot be loaded" in capsys.readouterr().err
 
 
 def test_check_says_what_was_checked(
