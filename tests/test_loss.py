@@ -45,7 +45,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     two = data("two", ROWS)
     three = data("three", [row for pack in THREE_PACKS for row in pack])
     many = data("many", MANY)
-    unlabelled_first = data("unlabelled", [sequence(250, 0, seed=5), ROWS[0]])
     evaluated = {"test_datasets": [two], "eval_strategy": "steps", "eval_steps": 1}
     plain = {**ONE_STEP, "base_model": str(models["llama"]), "datasets": [two]}
     ours = {**plain, **PLUGIN}
@@ -100,10 +99,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "glm-upstream": {**ours, **glm, "loss_average": "upstream"},
         "dpo": dpo,
         "refused-model": {**ours, "DEAF": LLAMA_FORWARD},
-        "refused-model-late": {
-            **ours, "DEAF": LLAMA_FORWARD, "datasets": [unlabelled_first],
-            "curriculum_sampling": True, "shuffle_merged_datasets": False,
-        },
         "refused-trainer": {**ours, "DEAF": "transformers.trainer:Trainer.training_step"},
         "refused-dpo": {**dpo, **PLUGIN},
         "refused-context-parallel": {**ours, "context_parallel_size": 2},
@@ -259,7 +254,6 @@ def test_dpo_is_the_log_sigmoid_of_the_difference_in_log_ratios(runs: Path) -> N
     ("run", "words"),
     [
         ("refused-model", "LlamaForCausalLM does not divide its loss"),
-        ("refused-model-late", "LlamaForCausalLM does not divide its loss"),
         ("refused-trainer", "transformers.trainer:Trainer.training_step has changed"),
         ("refused-dpo", "rl: dpo has a loss of its own"),
         ("refused-context-parallel", "context_parallel_size: 2 splits a pack over ranks"),
