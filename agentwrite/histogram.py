@@ -60,8 +60,8 @@ def draw_lengths(path: Path, words: Mapping[str, Sequence[int]]) -> None:
 def _edges(shortest: int, longest: int) -> tuple[int, int]:
     """The ticks next to the extremes, at least two apart."""
     low = max(tick for tick in _TICKS if tick <= shortest)
-    high = min((tick for tick in _TICKS if tick > longest), default=10 * longest)
-    return low, max(high, 4 * low)
+    high = min((t for t in _TICKS if t > longest and t >= 4 * low), default=10 * longest)
+    return low, high
 
 
 def _count(low: int, high: int) -> int:

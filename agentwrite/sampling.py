@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentwrite.asking import Answer, Asking
+from agentwrite.clean import without_thinking
 from agentwrite.errors import Rejected, WriteError
 from agentwrite.text import Instruction
 from agentwrite.text_so_far import estimate_tokens
@@ -92,7 +93,7 @@ class Sampler:
         try:
             return await self._asking.until(
                 instruction.instruction,
-                lambda reply: strip_special_tokens(reply) or Rejected("empty"),
+                lambda reply: strip_special_tokens(without_thinking(reply)) or Rejected("empty"),
                 place=place,
                 text_id=text_id,
                 turn=turn,

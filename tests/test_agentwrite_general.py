@@ -92,9 +92,7 @@ def test_the_history_comes_before_the_question() -> None:
         pytest.param({"messages": [U, {"role": "assistant", "content": None}]}, "shape", id="null"),
         pytest.param({"messages": [U, {"role": "tool", "content": "x"}, A]}, "role", id="tool"),
         pytest.param({"messages": [U]}, "turns", id="no-answer"),
-        pytest.param(
-            {"messages": [{**S, "content": ""}]}, "turns", id="empty-system-turn-alone"
-        ),
+        pytest.param({"messages": [{**S, "content": ""}]}, "turns", id="empty-system-turn-alone"),
         pytest.param({"prompt": "Why?", "response": ["Because."]}, "shape", id="a-list-of-answers"),
         pytest.param(
             {"instruction": "Why?", "history": [["Why?"]], "output": "x"},
