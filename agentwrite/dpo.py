@@ -11,7 +11,7 @@ general set, costs nothing.
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from longwriter_eval.errors import InputError
 from longwriter_eval.judge import Judge
 from longwriter_eval.judge_settings import JudgeSettings, api_key
 from longwriter_eval.length import count_words, length_score, main_language
-from longwriter_eval.llm import Store, run_async
+from longwriter_eval.llm import Store, Usage, run_async
 from longwriter_eval.overlap import PromptIndex, benchmark_prompts
 
 SAMPLES = 4  # arXiv 2408.07055, section 4.2
@@ -49,28 +49,24 @@ _NAMED = ("text", "cut", "tokens", "words", "quality_score")
 
 @dataclass
 class Tally(Work[Sampled]):
-    """What a run has done so far. Answers, words and tokens are this run's."""
+    """What a run has done so far. Answers and words are of the prompts that it finished.
+
+    `usage` counts the writer's calls and `judging` the judge's; those of prompts that failed come
+    with the next one that does not.
+    """
 
     answers: int = 0
     words: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    judge_asks: int = 0
-    judge_prompt_tokens: int = 0  # of all asks, as if each took what the last one did
-    judge_completion_tokens: int = 0
+    judging: Usage = field(default_factory=Usage)
 
     def add(self, made: Sampled) -> None:
         """Count a prompt's answers."""
         super().add(made)
         self.answers += len(made.answers)
         self.words += sum(count_words(answer.value) for answer in made.answers)
-        self.prompt_tokens += sum(answer.prompt_tokens for answer in made.answers)
-        self.completion_tokens += sum(answer.completion_tokens for answer in made.answers)
-        judged = dict(zip((answer.value for answer in made.answers), made.judgements, strict=True))
-        for verdict in (each for judgement in judged.values() for each in judgement.verdicts):
-            self.judge_asks += verdict.asks
-            self.judge_prompt_tokens += verdict.asks * (verdict.prompt_tokens or 0)
-            self.judge_completion_tokens += verdict.asks * (verdict.completion_tokens or 0)
+        self.judging.calls += made.judging.calls
+        self.judging.prompt_tokens += made.judging.prompt_tokens
+        self.judging.completion_tokens += made.judging.completion_tokens
 
 
 @dataclass(frozen=True)
@@ -139,7 +135,7 @@ def dpo(
 
             run_async(sample_all())
             if tally.stopped and not tally.finished:
-                raise InputError(f"{settings.model} at {settings.where}: {tally.stopped}")
+                raise InputError(f"nothing was sampled from {settings.model}: {tally.stopped}")
         folder.settle()
         with Mix(output, seed=choice.seed, check=check) as mix:
             for row in rows_by_id(folder.rows):
@@ -147,6 +143,7 @@ def dpo(
                     _add_pair(mix, prompts.name, row, lengths[str(row["id"])], choice)
                     mixing("prompts")
             for id, prompt in sorted(overlaps.items()):
+                mix.mixed.read[prompts.name] += 1
                 mix.mixed.overlaps[prompt] += 1
                 mix.reject("benchmark", detail=prompt, source=prompts.name, id=id)
             mixed = mix.write(general, _general_columns, mixing)
@@ -169,7 +166,8 @@ class Sampling:
     ) -> AsyncIterator[tuple[Calls, Make[Sampled]]]:
         """The writer's chat, and the function that samples and judges."""
         settings, judging = self.settings, self.judge.with_store(store)
-        async with settings.chat(store, self.key) as chat, judging.asking() as judge_one:
+        spent = Usage()
+        async with settings.chat(store, self.key) as chat, judging.asking(spent) as judge_one:
             asking = Asking(
                 chat,
                 settings.model,
@@ -180,7 +178,11 @@ class Sampling:
             # of the judge's calls in flight, the share that this is of the writer's
             share = judging.settings.concurrency * concurrency // settings.concurrency
             sampler = Sampler(
-                asking, judge_one, samples=self.samples, judge_concurrency=max(1, share)
+                asking,
+                judge_one,
+                samples=self.samples,
+                judge_concurrency=max(1, share),
+                judging=spent,
             )
             yield chat, sampler.sample
 
@@ -329,7 +331,7 @@ def estimate(
 ) -> Estimate:
     """What `dpo` would call; no call is made and nothing is written."""
     _, _, overlaps = _checked(prompts, limit, default_length, check)
-    judging = Judge(judge, api_key(judge, os.environ))
+    judging = Judge(judge, "no key is needed to count")
     rows = read_rows(beside(output, ".run") / "samples.jsonl")
     finished = {str(row["id"]): sha256(row["instruction"]) for row in rows}
     found = Estimate()

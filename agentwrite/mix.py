@@ -117,7 +117,13 @@ class Mix:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._open.__exit__(kind, error, trace)
+        try:
+            self._open.__exit__(kind, error, trace)
+        finally:
+            if isinstance(error, OSError) and not error.filename:  # of a write; it names no file
+                raise InputError(
+                    f"cannot write {self.mixed.output} ({error.strerror}): free space there"
+                ) from error
 
     def add(self, key: str, row: Mapping[str, Any]) -> None:
         """Take a row of ours, with `source`, `language`, `words` and `model`."""

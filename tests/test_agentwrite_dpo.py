@@ -239,6 +239,9 @@ def test_a_prompt_with_an_unjudged_answer_fails_and_is_retried(
         assert main(arguments(tmp_path, server)) == 0
         # the judge's check, and the one verdict that was missing
         assert len(server.prompts) == paid + 2
+        printed = capsys.readouterr().err
+        assert "; 0 calls, 0 prompt" in printed
+        assert f"judged by {JUDGE}: 1 calls" in printed
     assert not (tmp_path / "dpo.run" / "failed.jsonl").exists()
 
 
@@ -396,7 +399,15 @@ def test_a_dry_run_reads_what_a_kill_has_left(
         assert main(arguments(tmp_path, server, "--dry-run")) == 0
     printed = capsys.readouterr()
     assert "for 1 prompts: about 4 calls" in printed.out
-    assert re.search(rf"judged by {JUDGE}: about 12 calls, [\d,]{{5,}} prompt and", printed.err)
+    assert re.search(rf"judged by {JUDGE}: 12 calls, [\d,]{{5,}} prompt and", printed.err)
+
+
+def test_a_dry_run_needs_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_API_KEY", "AGENTWRITE_API_KEY", "LONGWRITER_JUDGE_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    path = prompts(tmp_path)
+    given = ["--model", "gpt-4.1", "--judge-prompt", "longwriter", "--dry-run"]
+    assert main(["dpo", str(path), "-o", str(tmp_path / "dpo.jsonl"), *given]) == 0
 
 
 def test_keys_are_in_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

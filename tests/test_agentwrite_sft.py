@@ -392,6 +392,21 @@ def test_a_line_that_a_kill_has_torn_is_no_text_yet(tmp_path: Path) -> None:
         sft([tmp_path / "run"], tmp_path / "sft.jsonl")
 
 
+def test_a_full_disk_is_named_and_leaves_nothing(tmp_path: Path) -> None:
+    import resource
+
+    write_rows(tmp_path / "run" / "texts.jsonl", text_row("a", GOOD))
+    out = tmp_path / "out" / "sft.jsonl"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, before[1]))  # bytes
+    try:
+        with pytest.raises(InputError, match=r"cannot write .*sft\.jsonl \(File too large\)"):
+            sft([tmp_path / "run"], out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(out.parent.iterdir())
+
+
 def test_nothing_left_is_not_success(tmp_path: Path) -> None:
     write_rows(tmp_path / "run" / "texts.jsonl", text_row("t", "short."))
     assert main(["sft", str(tmp_path / "run"), "-o", str(tmp_path / "sft.jsonl")]) == 1

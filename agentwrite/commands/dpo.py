@@ -115,7 +115,7 @@ def _dpo(options: argparse.Namespace) -> int:
 
         def progress(tally: "Tally") -> None:
             judging = money(
-                cost(judge.model, tally.judge_prompt_tokens, tally.judge_completion_tokens)
+                cost(judge.model, tally.judging.prompt_tokens, tally.judging.completion_tokens)
             )
             line.show(
                 tally.skipped + tally.finished + tally.failed, tally.instructions, tally.usage,
@@ -144,8 +144,6 @@ def _dpo(options: argparse.Namespace) -> int:
 
 def _report(made: "Dpo", judge: str, options: argparse.Namespace) -> int:
     """Print the summary; returns the exit code."""
-    from longwriter_eval.llm import Usage
-
     tally = made.tally
     if tally.answers:
         print(
@@ -153,9 +151,8 @@ def _report(made: "Dpo", judge: str, options: argparse.Namespace) -> int:
             f"calls, {tokens(options.model, tally.usage)}",
             file=sys.stderr,
         )
-        spent = Usage(tally.judge_asks, tally.judge_prompt_tokens, tally.judge_completion_tokens)
         print(
-            f"judged by {judge}: about {spent.calls:,} calls, {tokens(judge, spent)}",
+            f"judged by {judge}: {tally.judging.calls:,} calls, {tokens(judge, tally.judging)}",
             file=sys.stderr,
         )
     print_mixed(made.mixed, "pairs")
