@@ -93,9 +93,9 @@ def print_mixed(mixed: "Mixed", what: str) -> None:
     general = ""
     if mixed.general:
         general = f" and {mixed.general_taken:,} rows of {mixed.general.name}"
-    card = beside(mixed.output, ".md").name
+    also = [beside(mixed.output, ending).name for ending in (".md", ".png")[: 1 + bool(mixed.ours)]]
     print(
-        f"wrote {mixed.output}: {mixed.ours:,} {what}{general}, with {card} beside it",
+        f"wrote {mixed.output}: {mixed.ours:,} {what}{general}, with {' and '.join(also)} beside it",
         file=sys.stderr,
     )
     print_counts(f"left out, see {mixed.rejects}", mixed.rejected)
