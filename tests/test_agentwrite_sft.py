@@ -409,7 +409,9 @@ def test_a_full_disk_is_named_and_leaves_nothing(tmp_path: Path) -> None:
 
 def test_nothing_left_is_not_success(tmp_path: Path) -> None:
     write_rows(tmp_path / "run" / "texts.jsonl", text_row("t", "short."))
+    (tmp_path / "sft.png").write_bytes(b"of earlier rows")
     assert main(["sft", str(tmp_path / "run"), "-o", str(tmp_path / "sft.jsonl")]) == 1
+    assert not (tmp_path / "sft.png").exists()
 
 
 def test_memory_does_not_grow_with_the_number_of_texts(tmp_path: Path) -> None:

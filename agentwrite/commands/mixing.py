@@ -93,9 +93,10 @@ def print_mixed(mixed: "Mixed", what: str) -> None:
     general = ""
     if mixed.general:
         general = f" and {mixed.general_taken:,} rows of {mixed.general.name}"
-    also = [beside(mixed.output, ending).name for ending in (".md", ".png")[: 1 + bool(mixed.ours)]]
+    endings = (".md", ".png") if mixed.ours else (".md",)
+    also = " and ".join(beside(mixed.output, ending).name for ending in endings)
     print(
-        f"wrote {mixed.output}: {mixed.ours:,} {what}{general}, with {' and '.join(also)} beside it",
+        f"wrote {mixed.output}: {mixed.ours:,} {what}{general}, with {also} beside it",
         file=sys.stderr,
     )
     print_counts(f"left out, see {mixed.rejects}", mixed.rejected)
