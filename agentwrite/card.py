@@ -25,6 +25,8 @@ def write_card(
     """
     if mixed.ours:
         draw_lengths(beside(mixed.output, ".png"), mixed.words)
+    else:
+        beside(mixed.output, ".png").unlink(missing_ok=True)  # an earlier file's
     path, data = beside(mixed.output, ".md"), mixed.output.name
     total = mixed.taken.total()
     lines = [

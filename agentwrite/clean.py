@@ -100,7 +100,7 @@ def clean(raw: str, before: str = "") -> Cleaned:
             counts[rule] += 1
             text = after.strip()
 
-    apply("thinking", _THINKING.sub("", text))
+    apply("thinking", without_thinking(text))
     apply("special_tokens", strip_special_tokens(text))
     while True:  # each may hide the next: "Sure! Here it is:", "Paragraph 3", "# Title"
         seen = text
@@ -113,6 +113,11 @@ def clean(raw: str, before: str = "") -> Cleaned:
         apply("word_count", _at_end(_WORD_COUNT, text))
         if text == seen:
             return Cleaned(text, counts)
+
+
+def without_thinking(text: str) -> str:
+    """`text` without the thinking that some servers put before it, between <think> tags."""
+    return _THINKING.sub("", text)
 
 
 def is_error_text(text: str) -> bool:

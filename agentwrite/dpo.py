@@ -11,7 +11,7 @@ general set, costs nothing.
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,11 @@ from agentwrite.asking import Asking
 from agentwrite.card import write_card
 from agentwrite.cluster import Cluster
 from agentwrite.errors import Rejected
-from agentwrite.folder import RunFolder, read_rows
+from agentwrite.folder import RunFolder, read_rows, rows_by_id
 from agentwrite.general import preference
 from agentwrite.instructions import check_instructions, read_instructions
 from agentwrite.many import Calls, Make, Note, Work, no_note, work_off
-from agentwrite.mix import General, Mix, Mixed, Progress, beside
+from agentwrite.mix import General, Mix, Mixed, Progress, beside, check_files
 from agentwrite.preference import Choice, Sample, choose
 from agentwrite.sampling import Sampled, Sampler
 from agentwrite.settings import Settings
@@ -33,8 +33,8 @@ from longwriter_eval.assets import sha256
 from longwriter_eval.errors import InputError
 from longwriter_eval.judge import Judge
 from longwriter_eval.judge_settings import JudgeSettings, api_key
-from longwriter_eval.length import count_words, main_language
-from longwriter_eval.llm import Store, run_async
+from longwriter_eval.length import count_words, length_score, main_language
+from longwriter_eval.llm import Store, Usage, run_async
 from longwriter_eval.overlap import PromptIndex, benchmark_prompts
 
 SAMPLES = 4  # arXiv 2408.07055, section 4.2
@@ -44,31 +44,29 @@ TEMPERATURE = 0.8
 MAX_TOKENS = 32_768
 
 _VERDICT_TOKENS = 300  # about what a judge's reply takes
-_NAMED = ("text", "cut", "tokens", "words", "length_score", "quality_score")
+_NAMED = ("text", "cut", "tokens", "words", "quality_score")
 
 
 @dataclass
 class Tally(Work[Sampled]):
-    """What a run has done so far. Answers, words and tokens are this run's."""
+    """What a run has done so far. Answers and words are of the prompts that it finished.
+
+    `usage` counts the writer's calls and `judging` the judge's; those of prompts that failed come
+    with the next one that does not.
+    """
 
     answers: int = 0
     words: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    judge_prompt_tokens: int = 0
-    judge_completion_tokens: int = 0
+    judging: Usage = field(default_factory=Usage)
 
     def add(self, made: Sampled) -> None:
         """Count a prompt's answers."""
         super().add(made)
         self.answers += len(made.answers)
         self.words += sum(count_words(answer.value) for answer in made.answers)
-        self.prompt_tokens += sum(answer.prompt_tokens for answer in made.answers)
-        self.completion_tokens += sum(answer.completion_tokens for answer in made.answers)
-        judged = dict(zip((answer.value for answer in made.answers), made.judgements, strict=True))
-        for verdict in (each for judgement in judged.values() for each in judgement.verdicts):
-            self.judge_prompt_tokens += verdict.asks * (verdict.prompt_tokens or 0)
-            self.judge_completion_tokens += verdict.asks * (verdict.completion_tokens or 0)
+        self.judging.calls += made.judging.calls
+        self.judging.prompt_tokens += made.judging.prompt_tokens
+        self.judging.completion_tokens += made.judging.completion_tokens
 
 
 @dataclass(frozen=True)
@@ -109,7 +107,8 @@ def dpo(
     folder, cluster or endpoint that cannot be used.
     """
     choice = choice or Choice()
-    wanted, overlaps = _checked(prompts, limit, default_length, check)
+    check_files(output, [prompts], general)
+    wanted, lengths, overlaps = _checked(prompts, limit, default_length, check)
     path = beside(output, ".run")
     judging = Judge(judge, api_key(judge, os.environ), Store(path / "calls"))
     common = _in_common(settings, judging, samples)
@@ -136,14 +135,15 @@ def dpo(
 
             run_async(sample_all())
             if tally.stopped and not tally.finished:
-                raise InputError(f"{settings.model} at {settings.where}: {tally.stopped}")
+                raise InputError(f"nothing was sampled from {settings.model}: {tally.stopped}")
         folder.settle()
         with Mix(output, seed=choice.seed, check=check) as mix:
-            for row in read_rows(folder.rows):
+            for row in rows_by_id(folder.rows):
                 if str(row["id"]) in left:
-                    _add_pair(mix, prompts.name, row, choice)
+                    _add_pair(mix, prompts.name, row, lengths[str(row["id"])], choice)
                     mixing("prompts")
-            for id, prompt in overlaps.items():
+            for id, prompt in sorted(overlaps.items()):
+                mix.mixed.read[prompts.name] += 1
                 mix.mixed.overlaps[prompt] += 1
                 mix.reject("benchmark", detail=prompt, source=prompts.name, id=id)
             mixed = mix.write(general, _general_columns, mixing)
@@ -166,7 +166,8 @@ class Sampling:
     ) -> AsyncIterator[tuple[Calls, Make[Sampled]]]:
         """The writer's chat, and the function that samples and judges."""
         settings, judging = self.settings, self.judge.with_store(store)
-        async with settings.chat(store, self.key) as chat, judging.asking() as judge_one:
+        spent = Usage()
+        async with settings.chat(store, self.key) as chat, judging.asking(spent) as judge_one:
             asking = Asking(
                 chat,
                 settings.model,
@@ -177,26 +178,33 @@ class Sampling:
             # of the judge's calls in flight, the share that this is of the writer's
             share = judging.settings.concurrency * concurrency // settings.concurrency
             sampler = Sampler(
-                asking, judge_one, samples=self.samples, judge_concurrency=max(1, share)
+                asking,
+                judge_one,
+                samples=self.samples,
+                judge_concurrency=max(1, share),
+                judging=spent,
             )
             yield chat, sampler.sample
 
 
 def _checked(
     prompts: Path, limit: int | None, default_length: int | None, check: bool
-) -> tuple[dict[str, str], dict[str, str]]:
-    """id -> hash of every prompt, and id -> benchmark prompt of those that hold one.
+) -> tuple[dict[str, str], dict[str, int], dict[str, str]]:
+    """id -> hash of every prompt, its required length, the benchmark's prompt that it holds.
 
     Raises InputError where a prompt names no length, since S_l is half of the score.
     """
     wanted = check_instructions(prompts, limit)
     index = PromptIndex(benchmark_prompts()) if check else None
+    lengths: dict[str, int] = {}
     overlaps: dict[str, str] = {}
     without: list[str] = []
     for instruction in read_instructions(prompts, limit, default_length):
         if index and (found := index.find(instruction.instruction, None)):
             overlaps[instruction.id] = found.prompt_id
-        elif not instruction.required:
+        elif instruction.required:
+            lengths[instruction.id] = instruction.required
+        else:
             without.append(instruction.id)
     if without:
         raise InputError(
@@ -204,7 +212,7 @@ def _checked(
             f"{without[0]!r}, so their answers have no S_l: give their rows a `length` in words, "
             "or all of them one with --length"
         )
-    return wanted, overlaps
+    return wanted, lengths, overlaps
 
 
 def _in_common(settings: Settings, judge: Judge, samples: int) -> dict[str, object]:
@@ -220,10 +228,17 @@ def _in_common(settings: Settings, judge: Judge, samples: int) -> dict[str, obje
     }
 
 
-def _add_pair(mix: Mix, source: str, row: Mapping[str, Any], choice: Choice) -> None:
+def _add_pair(mix: Mix, source: str, row: Mapping[str, Any], required: int, choice: Choice) -> None:
+    """Choose among the answers. S_l is by the length required now, which may be a new one."""
     id, asked = str(row["id"]), row["instruction"].strip()
     mix.mixed.read[source] += 1
-    samples = [Sample(**{name: each[name] for name in _NAMED}) for each in row["samples"]]
+    samples = [
+        Sample(
+            **{name: each[name] for name in _NAMED},
+            length_score=length_score(required, each["words"]),
+        )
+        for each in row["samples"]
+    ]
     scores = [sample.score for sample in samples]
     pair = choose(id, samples, choice)
     if isinstance(pair, Rejected):
@@ -238,7 +253,7 @@ def _add_pair(mix: Mix, source: str, row: Mapping[str, Any], choice: Choice) -> 
             "id": id,
             "source": source,
             **_columns([{"role": "user", "content": asked}], pair.chosen.text, pair.rejected.text),
-            "required": row["required"],
+            "required": required,
             "chosen_score": pair.chosen.score,
             "rejected_score": pair.rejected.score,
             "margin": pair.margin,
@@ -315,8 +330,8 @@ def estimate(
     check: bool = True,
 ) -> Estimate:
     """What `dpo` would call; no call is made and nothing is written."""
-    _, overlaps = _checked(prompts, limit, default_length, check)
-    judging = Judge(judge, api_key(judge, os.environ))
+    _, _, overlaps = _checked(prompts, limit, default_length, check)
+    judging = Judge(judge, "no key is needed to count")
     rows = read_rows(beside(output, ".run") / "samples.jsonl")
     finished = {str(row["id"]): sha256(row["instruction"]) for row in rows}
     found = Estimate()

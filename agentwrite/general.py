@@ -1,9 +1,12 @@
 """General SFT and preference sets: the common shapes of a row in, one shape out.
 
 SFT         messages | conversations (ShareGPT) | conversation, lists of turns
-            prompt, instruction, query or question | response, output, completion or answer
-preference  messages | prompt | question, and chosen | rejected: text, a turn, or a list of
-            turns that ends on the answer, as in UltraFeedback binarized
+            prompt, instruction, query, question or input | response, output, completion or answer
+preference  the same for what was asked, and chosen | rejected: text, a turn, or a list of turns
+            that ends on the answer, as in UltraFeedback binarized
+
+What else belongs to the question is never left out: a system prompt, an `input` (Alpaca) or
+`context` (Dolly) beside the instruction, the `history` before it.
 """
 
 from collections.abc import Mapping
@@ -15,6 +18,7 @@ Message = dict[str, str]  # role and content
 
 _ROLES = {
     "system": "system",
+    "developer": "system",
     "user": "user",
     "human": "user",
     "assistant": "assistant",
@@ -24,7 +28,8 @@ _ROLES = {
     "bard": "assistant",
 }
 _LISTS = ("messages", "conversations", "conversation")
-_ASKED = ("prompt", "instruction", "query", "question")
+_ASKED = ("prompt", "instruction", "query", "question", "input")
+_BESIDE = ("input", "context")  # what the instruction is about
 _ANSWERED = ("response", "output", "completion", "answer")
 _SYSTEM = ("system", "system_prompt")
 # axolotl looks for the answer in the filled template, from its beginning: one as short as "A" or
@@ -42,20 +47,12 @@ def conversation(row: Mapping[str, Any]) -> list[Message]:
     It ends on the assistant; a last turn of the user is left out. Raises UnusableRowError with
     `shape`, `role`, `turns`, `empty`, `encoding` or `special_tokens`.
     """
-    for name in _LISTS:
-        if row.get(name):
-            turns = _turns(row[name])
-            break
-    else:
-        asked, answered = _first_text(row, _ASKED), _first_text(row, _ANSWERED)
-        if asked is None or answered is None:
-            raise UnusableRowError("shape")
-        if isinstance(row.get("input"), str) and row["input"].strip():  # as in Alpaca
-            asked = f"{asked}\n\n{row['input']}"
-        turns = [("user", asked), ("assistant", answered)]
-    if turns[0][0] != "system" and (system := _first_text(row, _SYSTEM)):
-        turns.insert(0, ("system", system))
-    if turns[-1][0] == "user":
+    turns = _listed(row)
+    if not turns:
+        answered = next((row[name] for name in _ANSWERED if row.get(name) is not None), None)
+        turns = [*_asked(row), *_answer(answered)]
+    turns = _with_system(row, turns)
+    if turns and turns[-1][0] == "user":
         turns.pop()
     return _checked(turns, "assistant")
 
@@ -66,23 +63,14 @@ def preference(row: Mapping[str, Any]) -> tuple[list[Message], Message, Message]
     Raises UnusableRowError, also with `different_prompts`, `identical` and `too_short`.
     """
     chosen, rejected = (_answer(row.get(name)) for name in ("chosen", "rejected"))
-    asked = [turns[:-1] for turns in (chosen, rejected) if len(turns) > 1]
-    if len(asked) == 2 and asked[0] != asked[1]:
+    inside = [turns[:-1] for turns in (chosen, rejected) if len(turns) > 1]
+    turns = _listed(row)
+    if turns in (chosen, rejected):  # some sets repeat the whole conversation here
+        turns = turns[:-1]
+    turns = turns or (inside[0] if inside else _asked(row))
+    if any(each != turns for each in inside):
         raise UnusableRowError("different_prompts")
-    if row.get("messages"):
-        turns = _turns(row["messages"])
-        if turns in (chosen, rejected):  # some sets repeat the whole conversation here
-            turns = turns[:-1]
-    elif asked:
-        turns = asked[0]
-    elif isinstance(row.get("prompt"), list):
-        turns = _turns(row["prompt"])
-    elif text := _first_text(row, _ASKED):
-        turns = [("user", text)]
-    else:
-        raise UnusableRowError("shape")
-    if turns[0][0] != "system" and (system := _first_text(row, _SYSTEM)):
-        turns = [("system", system), *turns]
+    turns = _with_system(row, turns)
     messages = _checked(turns, "user")
     better, worse = (
         _checked([*turns, answer[-1]], "assistant")[-1] for answer in (chosen, rejected)
@@ -94,6 +82,41 @@ def preference(row: Mapping[str, Any]) -> tuple[list[Message], Message, Message]
     return messages, better, worse
 
 
+def _listed(row: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The turns of a row that has them in a list; none where it has not."""
+    return next((_turns(row[name]) for name in _LISTS if row.get(name)), [])
+
+
+def _asked(row: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The turns up to the question of a row that has them in fields of their own."""
+    if isinstance(row.get("prompt"), list):  # as in TRL
+        return _turns(row["prompt"])
+    history = row.get("history")
+    question = next((name for name in _ASKED if _is_text(row.get(name))), None)
+    if question is None:
+        raise UnusableRowError("shape")
+    parts = [question, *_BESIDE] if question != "prompt" else [question]  # it is filled in there
+    texts = [row[name] for name in dict.fromkeys(parts) if _is_text(row.get(name))]
+    turns = [("user", "\n\n".join(texts))]
+    for pair in reversed(history if isinstance(history, list) else []):
+        if not isinstance(pair, list | tuple) or list(map(type, pair)) != [str, str]:
+            raise UnusableRowError("shape")
+        turns = [("user", pair[0]), ("assistant", pair[1]), *turns]
+    return turns
+
+
+def _with_system(row: Mapping[str, Any], turns: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """With the row's system prompt, where it is not among the turns; without an empty one."""
+    if turns[0][0] == "system":
+        return turns if turns[0][1].strip() else turns[1:]
+    system = next((row[name] for name in _SYSTEM if _is_text(row.get(name))), None)
+    return [("system", system), *turns] if system else turns
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
 def _turns(turns: Any) -> list[tuple[str, str]]:
     if not isinstance(turns, list) or not turns:
         raise UnusableRowError("shape")
@@ -103,7 +126,11 @@ def _turns(turns: Any) -> list[tuple[str, str]]:
 def _turn(turn: Any) -> tuple[str, str]:
     if not isinstance(turn, Mapping):
         raise UnusableRowError("shape")
-    role, content = turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))
+    # a Parquet file of both shapes has all four, half of them null
+    role, content = (
+        turn.get(name) if turn.get(name) is not None else turn.get(other)
+        for name, other in (("role", "from"), ("content", "value"))
+    )
     if isinstance(content, list):  # parts, of which only text is text
         parts = [part.get("text") if isinstance(part, Mapping) else part for part in content]
         if not all(isinstance(part, str) for part in parts):
@@ -146,7 +173,3 @@ def _checked(turns: list[tuple[str, str]], last: str) -> list[Message]:
             raise UnusableRowError("special_tokens")
         messages.append({"role": role, "content": text})
     return messages
-
-
-def _first_text(row: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
-    return next((row[name] for name in names if isinstance(row.get(name), str)), None)

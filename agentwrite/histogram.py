@@ -8,7 +8,8 @@ from longwriter_eval.assets import write_atomically
 
 # Okabe and Ito's blue and orange: told apart by the colour-blind, and in grey.
 _LANGUAGES = {"en": ("#0072B2", "English"), "zh": ("#E69F00", "Chinese")}
-_TICKS = tuple(step * 10**power for power in range(6) for step in (1, 2, 5))
+_TICKS = tuple(step * 10**power for power in range(7) for step in (1, 2, 5))
+_MOST_TICKS = 10  # of more, the numbers would overlap
 _BINS = 16  # in each ten-fold
 
 
@@ -40,7 +41,10 @@ def draw_lengths(path: Path, words: Mapping[str, Sequence[int]]) -> None:
     )
     axes.set_xscale("log")
     axes.set_xlim(low, high)
-    axes.xaxis.set_major_locator(FixedLocator([tick for tick in _TICKS if low <= tick <= high]))
+    ticks = [tick for tick in _TICKS if low <= tick <= high]
+    if len(ticks) > _MOST_TICKS:
+        ticks = [tick for tick in ticks if str(tick)[0] == "1"]
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda tick, _: f"{tick:,.0f}"))
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -60,8 +64,8 @@ def draw_lengths(path: Path, words: Mapping[str, Sequence[int]]) -> None:
 def _edges(shortest: int, longest: int) -> tuple[int, int]:
     """The ticks next to the extremes, at least two apart."""
     low = max(tick for tick in _TICKS if tick <= shortest)
-    high = min((tick for tick in _TICKS if tick > longest), default=10 * longest)
-    return low, max(high, 4 * low)
+    high = min((t for t in _TICKS if t > longest and t >= 4 * low), default=10 * longest)
+    return low, high
 
 
 def _count(low: int, high: int) -> int:

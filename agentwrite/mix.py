@@ -2,7 +2,7 @@
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,8 @@ from agentwrite.sources import open_source
 from longwriter_eval.assets import open_atomically, sha256
 from longwriter_eval.errors import InputError
 from longwriter_eval.overlap import PromptIndex, benchmark_prompts
+
+_BESIDE = (".rejects.jsonl", ".md", ".png")  # what is written beside the rows
 
 Progress = Callable[[str], None]  # called with "texts" or "general rows" for each row read
 
@@ -47,6 +49,7 @@ class Mixed:
     overlaps: Counter[str] = field(default_factory=Counter)  # benchmark prompt -> rows left out
     checked: bool = True  # against the benchmarks' prompts
     general: General | None = None
+    general_source: str = ""  # its name among the sources
     general_wanted: int = 0
     models: Counter[str] = field(default_factory=Counter)  # of ours
     words: dict[str, "array[int]"] = field(default_factory=dict)  # of ours, by language
@@ -59,7 +62,7 @@ class Mixed:
     @property
     def general_taken(self) -> int:
         """General rows in the file."""
-        return self.taken[self.general.name] if self.general else 0
+        return self.taken[self.general_source]
 
     @property
     def rejects(self) -> Path:
@@ -72,12 +75,30 @@ def beside(output: Path, ending: str) -> Path:
     return output.with_name(output.name.removesuffix(".jsonl") + ending)
 
 
+def check_files(output: Path, inputs: Iterable[Path], general: General | None) -> None:
+    """Raise InputError where the mix would fail, or destroy what it reads: before anything is paid.
+
+    `inputs` are files that the rows come from, or what they were made of.
+    """
+    if output.is_dir():
+        raise InputError(f"{output} is a folder: name a file for the rows")
+    written = {output.resolve(), *(beside(output, ending).resolve() for ending in _BESIDE)}
+    for path in inputs:
+        if path.resolve() in written:
+            raise InputError(f"{output} would overwrite {path}: choose another name")
+    if general:
+        open_source(general.source, general.split)
+        source = Path(general.source).expanduser().resolve()
+        if source in written or (source.is_dir() and output.resolve().is_relative_to(source)):
+            raise InputError(
+                f"{output} would become part of the general set {general.name}: choose another name"
+            )
+
+
 class Mix:
     """Use as a context: add ours, then the general rows, then `write`."""
 
     def __init__(self, output: Path, *, seed: int, check: bool) -> None:
-        if output.is_dir():
-            raise InputError(f"{output} is a folder: name a file for the rows")
         self.mixed = Mixed(output, checked=check)
         self._seed = seed
         self._index = PromptIndex(benchmark_prompts()) if check else None
@@ -96,7 +117,13 @@ class Mix:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._open.__exit__(kind, error, trace)
+        try:
+            self._open.__exit__(kind, error, trace)
+        finally:
+            if isinstance(error, OSError) and not error.filename:  # of a write; it names no file
+                raise InputError(
+                    f"cannot write {self.mixed.output} ({error.strerror}): free space there"
+                ) from error
 
     def add(self, key: str, row: Mapping[str, Any]) -> None:
         """Take a row of ours, with `source`, `language`, `words` and `model`."""
@@ -132,27 +159,29 @@ class Mix:
         samples = [self._ours]
         if general:
             mixed.general = general
+            is_taken = general.name in mixed.read  # by a source of ours
+            mixed.general_source = f"{general.name}, general" if is_taken else general.name
             mixed.general_wanted = round(general.ratio * len(self._ours))
             drawn = Sample(mixed.output.parent, self._seed, mixed.general_wanted)
             samples.append(self._open.enter_context(drawn))
             rows = open_source(general.source, general.split).rows
             for number, row in enumerate(rows, 1):
-                self._add_general(general, number, row, usable, drawn)
+                self._add_general(number, row, usable, drawn)
                 progress("general rows")
-            mixed.taken[general.name] += len(drawn)
+            mixed.taken[mixed.general_source] += len(drawn)
         with open_atomically(mixed.output) as file:
             write_shuffled(file, samples)
         return mixed
 
     def _add_general(
         self,
-        general: General,
         number: int,
         row: Mapping[str, Any],
         usable: Callable[[Mapping[str, Any]], dict[str, Any]],
         drawn: Sample,
     ) -> None:
-        self.mixed.read[general.name] += 1
+        source = self.mixed.general_source
+        self.mixed.read[source] += 1
         reason, detail = "duplicate", ""
         try:
             columns = usable(row)
@@ -161,11 +190,11 @@ class Mix:
                 reason, detail = "benchmark", found
             elif drawn.add(
                 sha256(as_line(columns)),
-                {"id": str(row.get("id") or number), "source": general.name, **columns},
+                {"id": str(row.get("id") or number), "source": source, **columns},
             ):
                 return
         except UnusableRowError as error:
             reason = str(error)
         self.mixed.unusable[reason] += 1
-        line = {"reason": reason, "source": general.name, "row": number, "detail": detail}
+        line = {"reason": reason, "source": source, "row": number, "detail": detail}
         self._rejects.write(as_line(line))

@@ -2,17 +2,18 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agentwrite.asking import Answer, Asking
+from agentwrite.clean import without_thinking
 from agentwrite.errors import Rejected, WriteError
 from agentwrite.text import Instruction
 from agentwrite.text_so_far import estimate_tokens
 from longwriter_eval.assets import sha256
 from longwriter_eval.judge import Item
 from longwriter_eval.length import count_words, length_score
-from longwriter_eval.llm import ContextOverflowError
+from longwriter_eval.llm import ContextOverflowError, Usage
 from longwriter_eval.special_tokens import strip_special_tokens
 from longwriter_eval.verdict import Judgement
 
@@ -24,6 +25,7 @@ class Sampled:
     instruction: Instruction
     answers: tuple[Answer[str], ...]
     judgements: tuple[Judgement, ...]
+    judging: Usage = field(default_factory=Usage)  # the judge's calls since the last one was made
 
     def record(self) -> dict[str, Any]:
         """The row in samples.jsonl."""
@@ -71,8 +73,10 @@ class Sampler:
         *,
         samples: int,
         judge_concurrency: int,
+        judging: Usage,
     ) -> None:
         self._asking, self._judge_one, self._samples = asking, judge_one, samples
+        self._judging = judging  # of all prompts: their calls share the judge's client
         self._judge_free = asyncio.Semaphore(judge_concurrency)
 
     async def sample(self, instruction: Instruction, turn: int) -> Sampled:
@@ -82,8 +86,13 @@ class Sampler:
         texts = list(dict.fromkeys(answer.value for answer in answers))  # one verdict for each
         judged = await _all(*(self._judgement(instruction, text) for text in texts))
         verdicts = dict(zip(texts, judged, strict=True))
+        judging = replace(self._judging)
+        vars(self._judging).update(vars(Usage()))
         return Sampled(
-            instruction, tuple(answers), tuple(verdicts[answer.value] for answer in answers)
+            instruction,
+            tuple(answers),
+            tuple(verdicts[answer.value] for answer in answers),
+            judging,
         )
 
     async def _answer(self, instruction: Instruction, turn: int, number: int) -> Answer[str]:
@@ -92,7 +101,7 @@ class Sampler:
         try:
             return await self._asking.until(
                 instruction.instruction,
-                lambda reply: strip_special_tokens(reply) or Rejected("empty"),
+                lambda reply: strip_special_tokens(without_thinking(reply)) or Rejected("empty"),
                 place=place,
                 text_id=text_id,
                 turn=turn,

@@ -18,15 +18,16 @@ from typing import Any
 
 from agentwrite.card import write_card
 from agentwrite.clean import clean
-from agentwrite.folder import read_rows
+from agentwrite.folder import rows_by_id
 from agentwrite.general import conversation
-from agentwrite.mix import General, Mix, Mixed, Progress
+from agentwrite.mix import General, Mix, Mixed, Progress, check_files
 from agentwrite.sft_rules import RULES, Candidate, Limits, fault
 from longwriter_eval.assets import sha256
 from longwriter_eval.errors import InputError
 from longwriter_eval.length import count_words, main_language
 
 DUPLICATE = "duplicate"  # the rule that looks beyond the text
+EMPTY = "empty"  # the rule that always holds
 
 
 @dataclass
@@ -84,6 +85,8 @@ def sft(
             f"no rule {', '.join(sorted(unknown))}: the rules are {', '.join([*RULES, DUPLICATE])}"
         )
     sources = _sources(folders)
+    inputs = (folder / name for folder in folders for name in ("texts.jsonl", "failed.jsonl"))
+    check_files(output, inputs, general)
     with Mix(output, seed=seed, check=check) as mix:
         built = Sft(mix.mixed, limits or Limits(), without, seed)
         seen: set[bytes] = set()
@@ -116,10 +119,33 @@ def _sources(folders: Sequence[Path]) -> dict[str, Path]:
 
 def _texts(folder: Path) -> Iterator[dict[str, Any]]:
     path = folder / "texts.jsonl"
-    for number, row in enumerate(read_rows(path), 1):
-        if not all(isinstance(row.get(name), str) for name in ("instruction", "text")):
-            raise InputError(f"{path}, line {number}: no instruction or no text")
+    for row in rows_by_id(path):
+        if what := _wrong(row):
+            raise InputError(f"{path}, id {row['id']!r}: {what}")
         yield row
+
+
+def _wrong(row: Mapping[str, Any]) -> str:
+    """What `agentwrite run` would not have written; "" where there is nothing."""
+    if not all(isinstance(row.get(name), str) for name in ("instruction", "text")):
+        return "no instruction or no text"
+    if not row["instruction"].strip():
+        return "the instruction is empty"
+    required, sections = row.get("required"), row.get("sections", [])
+    if required is not None and (type(required) is not int or required < 1):
+        return f"`required` must be a whole number from 1, or null, not {required!r}"
+    if not isinstance(sections, list) or not all(map(_is_section, sections)):
+        return "`sections` must be a list of objects with `words` and `target`, whole numbers"
+    models = row.get("models", [])
+    if not isinstance(models, list) or not all(isinstance(each, str) for each in models):
+        return "`models` must be a list of names"
+    return ""
+
+
+def _is_section(section: Any) -> bool:
+    return isinstance(section, dict) and all(
+        type(section.get(name)) is int for name in ("words", "target")
+    )
 
 
 def _settings(folder: Path) -> dict[str, Any]:
@@ -141,7 +167,9 @@ def _add(mix: Mix, built: Sft, source: str, row: dict[str, Any], seen: set[bytes
         tuple(row.get("sections", ())),
     )
     rule, detail = "", ""
-    if found := fault(text, built.limits, built.without):
+    if not text.text:
+        rule = EMPTY
+    elif found := fault(text, built.limits, built.without):
         rule, detail = found.reason, found.detail
     elif DUPLICATE not in built.without and (twin := _is_known(text, seen)):
         rule, detail = DUPLICATE, twin

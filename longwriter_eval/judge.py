@@ -17,6 +17,7 @@ from longwriter_eval.llm import (
     Chat,
     Reply,
     Store,
+    Usage,
     call_key,
     for_each,
     public_url,
@@ -88,9 +89,15 @@ class Judge:
             await for_each(items, work, concurrency or self.settings.concurrency)
 
     @asynccontextmanager
-    async def asking(self) -> AsyncIterator[Callable[[Item], Awaitable[Judgement]]]:
-        """A function that judges one item, for as long as the `async with` block lasts."""
+    async def asking(
+        self, usage: Usage | None = None
+    ) -> AsyncIterator[Callable[[Item], Awaitable[Judgement]]]:
+        """A function that judges one item, for as long as the `async with` block lasts.
+
+        The calls that it makes are counted in `usage`.
+        """
         async with self.chat() as chat:
+            chat.usage = usage or chat.usage
 
             async def judge_one(item: Item) -> Judgement:
                 repeats = range(self.settings.repeats)

@@ -164,6 +164,22 @@ def test_another_choice_pays_nothing(tmp_path: Path) -> None:
         assert len(server.prompts) == paid
 
 
+def test_another_length_pays_nothing_and_counts(tmp_path: Path) -> None:
+    row = {"id": "p0", "prompt": "Write on tea."}
+    write_rows(tmp_path / "prompts.jsonl", row)
+    with Server() as server:
+        server.text, server.score = by_hand, stars
+        make(tmp_path, server, concurrency=1, default_length=900)
+        paid = len(server.prompts)
+        write_rows(tmp_path / "prompts.jsonl", {**row, "length": 300})
+        make(tmp_path, server, concurrency=1, choice=Choice("worst"))
+        assert len(server.prompts) == paid
+    (made,) = read_jsonl(tmp_path / "dpo.jsonl")
+    assert made["required"] == 300
+    # S_l by hand: 100·(1 − (3−1)/3) = 33.33; 100·(1 − (2−1)/3) = 66.67; 100; 4.5 times is 0
+    assert made["scores"] == pytest.approx([54.17, 83.33, 50, 25], abs=0.01)
+
+
 def test_general_pairs_are_mixed_in_under_the_same_columns(tmp_path: Path) -> None:
     from datasets import load_dataset
 
@@ -223,6 +239,9 @@ def test_a_prompt_with_an_unjudged_answer_fails_and_is_retried(
         assert main(arguments(tmp_path, server)) == 0
         # the judge's check, and the one verdict that was missing
         assert len(server.prompts) == paid + 2
+        printed = capsys.readouterr().err
+        assert "; 0 calls, 0 prompt" in printed
+        assert f"judged by {JUDGE}: 1 calls" in printed
     assert not (tmp_path / "dpo.run" / "failed.jsonl").exists()
 
 
@@ -244,6 +263,16 @@ def test_a_prompt_without_four_answers_fails_with_its_reason(
         made = make(tmp_path, server)
     assert (made.tally.finished, dict(made.tally.reasons)) == (1, {reason: 1})
     assert [row["id"] for row in read_jsonl(tmp_path / "dpo.run" / "samples.jsonl")] == ["p0"]
+
+
+def test_thinking_is_no_part_of_an_answer(tmp_path: Path) -> None:
+    prompts(tmp_path, 1)
+    with Server() as server:
+        server.text = lambda _prompt, n: f"<think>\nHm. {n}\n</think>\n\n{TEXTS[n % 4]}"
+        server.score = stars
+        make(tmp_path, server)
+    (row,) = read_jsonl(tmp_path / "dpo.jsonl")
+    assert {row["chosen"]["content"], row["rejected"]["content"]} < set(TEXTS)
 
 
 def test_special_tokens_never_reach_the_rows(tmp_path: Path) -> None:
@@ -271,6 +300,19 @@ def test_special_tokens_never_reach_the_rows(tmp_path: Path) -> None:
         pytest.param([{"prompt": " "}], [], "line 1: the instruction is empty", id="empty"),
         pytest.param([{"prompt": "Write 900 words."}], ["--samples", "1"], "2 or more", id="one"),
         pytest.param(
+            [{"prompt": "Write 900 words."}],
+            ["--general", "g.jsonl", "--ratio", "1"],
+            "there is no file g.jsonl",
+            id="no-general-set",
+        ),
+        pytest.param(
+            [{"prompt": "Write 900 words."}],
+            ["-o", "{}/prompts.jsonl"],
+            "would overwrite",
+            id="its-prompts",
+        ),
+        pytest.param([{"prompt": "Write 900 words."}], ["-o", "{}"], "is a folder", id="a-folder"),
+        pytest.param(
             [{"prompt": "Write 900 words."}], ["--ratio", "2"], "go together", id="ratio-alone"
         ),
         pytest.param(
@@ -290,8 +332,10 @@ def test_bad_input_is_one_line_and_no_answer_is_asked_for(
 ) -> None:
     write_rows(tmp_path / "prompts.jsonl", *rows)
     with Server() as server:
-        assert main(arguments(tmp_path, server, *more)) == 2
+        given = (each.format(tmp_path) for each in more)
+        assert main(arguments(tmp_path, server, *given)) == 2
         assert not server.sampled
+    assert len(read_jsonl(tmp_path / "prompts.jsonl")) == len(rows)
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("agentwrite: error: ")
     assert says in last
@@ -342,6 +386,28 @@ def test_a_dry_run_counts_both_models_calls_and_makes_none(
     assert "14,400 completion tokens" in writer
     assert re.search(r"the judge gpt-4o-2024-05-13 at .*: about 12 calls.*, \$0\.\d+$", judge)
     assert not (tmp_path / "dpo.run").exists()
+
+
+def test_a_dry_run_reads_what_a_kill_has_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompts(tmp_path)
+    with Server() as server:
+        assert main(arguments(tmp_path, server)) == 0
+        path = tmp_path / "dpo.run" / "samples.jsonl"
+        path.write_bytes(path.read_bytes()[:-50])
+        assert main(arguments(tmp_path, server, "--dry-run")) == 0
+    printed = capsys.readouterr()
+    assert "for 1 prompts: about 4 calls" in printed.out
+    assert re.search(rf"judged by {JUDGE}: 12 calls, [\d,]{{5,}} prompt and", printed.err)
+
+
+def test_a_dry_run_needs_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_API_KEY", "AGENTWRITE_API_KEY", "LONGWRITER_JUDGE_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    path = prompts(tmp_path)
+    given = ["--model", "gpt-4.1", "--judge-prompt", "longwriter", "--dry-run"]
+    assert main(["dpo", str(path), "-o", str(tmp_path / "dpo.jsonl"), *given]) == 0
 
 
 def test_keys_are_in_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

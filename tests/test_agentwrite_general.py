@@ -33,6 +33,22 @@ S = {"role": "system", "content": "Be brief."}
             id="text-parts",
         ),
         pytest.param({"messages": [U, A, U]}, id="a-last-turn-without-answer"),
+        pytest.param({"prompt": [U], "completion": [A]}, id="trl"),
+        pytest.param({"input": "Why?", "output": "Because."}, id="input-output"),
+        pytest.param({"messages": [{**S, "content": ""}, U, A]}, id="an-empty-system-turn"),
+        pytest.param(
+            {
+                "messages": [
+                    {"role": None, "content": None, "from": "human", "value": "Why?"},
+                    {**A, "from": None, "value": None},
+                ]
+            },
+            id="both-shapes-in-one-parquet-file",
+        ),
+        pytest.param(
+            {"prompt": "Why?", "instruction": "?", "input": "x", "output": "Because."},
+            id="a-prompt-that-is-filled-in",
+        ),
     ],
 )  # fmt: skip
 def test_common_shapes_of_sft_rows_become_messages(row: dict[str, Any]) -> None:
@@ -42,8 +58,29 @@ def test_common_shapes_of_sft_rows_become_messages(row: dict[str, Any]) -> None:
 def test_a_system_turn_and_an_input_are_kept() -> None:
     assert conversation({"system": "Be brief.", "instruction": "Why?", "output": "Because."}) == [S, U, A]  # fmt: skip # noqa: E501
     assert conversation({"messages": [S, U, A, U, A]}) == [S, U, A, U, A]
-    asked = conversation({"instruction": "Add.", "input": "1 and 2", "output": "3"})[0]
-    assert asked["content"] == "Add.\n\n1 and 2"
+    assert conversation({"messages": [{**S, "role": "developer"}, U, A]}) == [S, U, A]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        pytest.param({"instruction": "Add.", "input": "1 and 2"}, id="alpaca"),
+        pytest.param({"instruction": "Add.", "context": "1 and 2"}, id="dolly"),
+        pytest.param({"question": "Add.", "context": "1 and 2"}, id="question-and-context"),
+    ],
+)
+def test_what_a_question_is_about_is_never_left_out(row: dict[str, Any]) -> None:
+    asked = [{"role": "user", "content": "Add.\n\n1 and 2"}]
+    assert conversation({**row, "response": "3"})[:-1] == asked
+    pair = {"chosen": GOOD["content"], "rejected": BAD["content"]}
+    assert preference({**row, **pair}) == (asked, GOOD, BAD)
+
+
+def test_the_history_comes_before_the_question() -> None:
+    row = {"instruction": "Why?", "history": [["Why?", "Because."], ["Why?", "Because."]]}
+    assert conversation({**row, "output": "Because."}) == [U, A, U, A, U, A]
+    pair = {"chosen": GOOD["content"], "rejected": BAD["content"]}
+    assert preference({**row, **pair})[0] == [U, A, U, A, U]
 
 
 @pytest.mark.parametrize(
@@ -55,6 +92,13 @@ def test_a_system_turn_and_an_input_are_kept() -> None:
         pytest.param({"messages": [U, {"role": "assistant", "content": None}]}, "shape", id="null"),
         pytest.param({"messages": [U, {"role": "tool", "content": "x"}, A]}, "role", id="tool"),
         pytest.param({"messages": [U]}, "turns", id="no-answer"),
+        pytest.param({"messages": [{**S, "content": ""}]}, "turns", id="empty-system-turn-alone"),
+        pytest.param({"prompt": "Why?", "response": ["Because."]}, "shape", id="a-list-of-answers"),
+        pytest.param(
+            {"instruction": "Why?", "history": [["Why?"]], "output": "x"},
+            "shape",
+            id="no-history",
+        ),
         pytest.param({"messages": [A, U, A]}, "turns", id="assistant-first"),
         pytest.param({"messages": [U, U, A]}, "turns", id="user-twice"),
         pytest.param({"messages": [U, S, A]}, "turns", id="system-in-between"),
@@ -92,6 +136,14 @@ BAD = {"role": "assistant", "content": "I would rather not say."}
             {"question": "Why?", "chosen": GOOD["content"], "rejected": BAD["content"]},
             id="question",
         ),
+        pytest.param(
+            {
+                "conversations": [{"from": "human", "value": "Why?"}],
+                "chosen": {"from": "gpt", "value": GOOD["content"]},
+                "rejected": {"from": "gpt", "value": BAD["content"]},
+            },
+            id="sharegpt",
+        ),
     ],
 )  # fmt: skip
 def test_common_shapes_of_preference_rows(row: dict[str, Any]) -> None:
@@ -108,6 +160,11 @@ def test_common_shapes_of_preference_rows(row: dict[str, Any]) -> None:
             {"chosen": [U, GOOD], "rejected": [{**U, "content": "How?"}, BAD]},
             "different_prompts",
             id="other-prompt",
+        ),
+        pytest.param(
+            {"messages": [{**U, "content": "How?"}], "chosen": [U, GOOD], "rejected": [U, BAD]},
+            "different_prompts",
+            id="other-messages",
         ),
         pytest.param({"messages": [U], "chosen": U, "rejected": BAD}, "turns", id="users-turn"),
         pytest.param({"messages": [U, A], "chosen": GOOD, "rejected": BAD}, "turns", id="answered"),

@@ -102,6 +102,12 @@ def test_a_rule_keeps_its_text_out_and_says_so(rule: str, tmp_path: Path) -> Non
     assert reject["detail"]
 
 
+@pytest.mark.parametrize("text", ["", "Sure! Here is the text:"], ids=["none", "meta-talk-alone"])
+def test_a_text_of_nothing_is_never_data(text: str, tmp_path: Path) -> None:
+    built = make(tmp_path, text_row("x", text, None), without=frozenset(RULES))
+    assert (built.ours, dict(built.rejected)) == (0, {"empty": 1})
+
+
 @pytest.mark.parametrize("rule", sorted(set(RULES) - {"refusal", "error_text"}))
 def test_a_rule_that_is_not_wanted_is_not_applied(rule: str, tmp_path: Path) -> None:
     assert make(tmp_path, BROKEN[rule], without=frozenset({rule})).ours == 1
@@ -150,7 +156,7 @@ def test_across_folders_an_instruction_or_a_text_counts_once(tmp_path: Path) -> 
     assert {row["id"] for row in rows_of(tmp_path)} == {"tea", "jam", "oat"}
     assert dict(built.rejected) == {"duplicate": 2}
     details = [row["detail"] for row in read_jsonl(tmp_path / "sft.rejects.jsonl")]
-    assert details == [f"the same {what} as an earlier row" for what in ("instruction", "text")]
+    assert details == [f"the same {what} as an earlier row" for what in ("text", "instruction")]
 
 
 def test_folders_of_one_name_stay_apart(tmp_path: Path) -> None:
@@ -200,6 +206,14 @@ def test_general_rows_come_by_ratio_and_their_faults_are_counted(tmp_path: Path)
     assert reasons == ["shape", "turns", "duplicate"]
 
 
+def test_a_general_set_of_our_own_sources_name_is_counted_apart(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "g" / "run", *general_rows(3))
+    built = make(tmp_path, text_row("t", GOOD), general=General(str(path), 3))
+    assert built.mixed.taken == built.mixed.read == {"run": 1, "run, general": 3}
+    assert built.mixed.general_taken == 3
+    assert {row["source"] for row in rows_of(tmp_path)} == {"run", "run, general"}
+
+
 def test_every_row_is_drawn_about_as_often(tmp_path: Path) -> None:
     drawn: Counter[bytes] = Counter()
     for seed in range(200):
@@ -227,14 +241,19 @@ def test_a_general_set_that_is_too_small_is_taken_whole_and_said(
 def test_the_order_is_shuffled_by_the_seed_and_by_nothing_else(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "g.jsonl", *general_rows(40))
     texts = [text_row(f"t{n}", prose(2_000, n)) for n in range(12)]
+    texts += [text_row("t12", prose(2_000, 5)), text_row("t13", "short.")]  # a duplicate, a reject
     general = General(str(path), 2)
 
     def ids(rows: list[dict[str, Any]], seed: int) -> list[str]:
         make(tmp_path, *rows, general=general, seed=seed)
         return [f"{row['source']} {row['id']}" for row in rows_of(tmp_path)]
 
-    one = ids(texts, 1)
+    def files() -> list[bytes]:
+        return [path.read_bytes() for path in sorted(tmp_path.glob("sft.*"))]
+
+    one, first = ids(texts, 1), files()
     assert ids(texts[::-1], 1) == one  # texts.jsonl is in the order in which texts were finished
+    assert files() == first
     assert ids(texts, 2) != one
     kinds = [each.split()[0] for each in one[1:]]
     assert kinds != sorted(kinds) != kinds[::-1]
@@ -305,7 +324,19 @@ def test_the_card_is_one_that_the_hub_reads(tmp_path: Path) -> None:
         ),
         pytest.param(["run", "--without", "x"], "no rule x", id="rule"),
         pytest.param(["damaged"], "line 1: damaged", id="damaged"),
-        pytest.param(["textless"], "line 1: no instruction or no text", id="no-text"),
+        pytest.param(["textless"], "id 'x': no instruction or no text", id="no-text"),
+        pytest.param(["run", "-o", "run/texts.jsonl"], "would overwrite run/texts", id="its-texts"),
+        pytest.param(["run", "-o", "run/failed"], "is a folder", id="a-folder"),
+        pytest.param(
+            ["run", "--general", "run", "--ratio", "1", "-o", "run/sft.jsonl"],
+            "would become part of the general set run",
+            id="in-the-general-set",
+        ),
+        pytest.param(
+            ["run", "--general", "run/texts.jsonl", "--ratio", "1", "-o", "run/texts.jsonl"],
+            "would overwrite",
+            id="its-general-set",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_no_file(
@@ -319,17 +350,68 @@ def test_bad_input_is_one_line_and_leaves_no_file(
     write_rows(Path("run/texts.jsonl"), text_row("t", GOOD))
     write_rows(Path("damaged/texts.jsonl"), ["x"])
     write_rows(Path("textless/texts.jsonl"), {"id": "x", "instruction": "y"})
-    before = {path for path in tmp_path.rglob("*") if path.is_file()}
-    assert main(["sft", *given, "-o", "sft.jsonl"]) == 2
+    Path("run/failed").mkdir()
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert main(["sft", "-o", "sft.jsonl", *given]) == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("agentwrite: error: ")
     assert says in last
-    assert {path for path in tmp_path.rglob("*") if path.is_file()} == before
+    after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert after == before
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        pytest.param({"instruction": " "}, "the instruction is empty", id="blank-instruction"),
+        pytest.param({"required": "2000"}, "`required` must be", id="length-as-text"),
+        pytest.param({"required": -5}, "`required` must be", id="negative-length"),
+        pytest.param({"sections": [{"words": 1}]}, "`sections` must be", id="section"),
+        pytest.param({"sections": None}, "`sections` must be", id="no-sections"),
+        pytest.param({"models": None}, "`models` must be", id="models"),
+    ],
+)
+def test_a_row_that_no_run_has_written_is_named(
+    fields: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=rf"texts\.jsonl, id 'x': {says}"):
+        make(tmp_path, text_row("x", GOOD) | fields)
+
+
+def test_an_id_that_is_there_twice_is_not_lost(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="has id 'x' twice"):
+        make(tmp_path, text_row("x", GOOD), text_row("x", prose(2_100)))
+
+
+def test_a_line_that_a_kill_has_torn_is_no_text_yet(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "run" / "texts.jsonl", text_row("a", GOOD), text_row("b", GOOD))
+    path.write_bytes(path.read_bytes()[:-50])
+    assert sft([tmp_path / "run"], tmp_path / "sft.jsonl").ours == 1
+    path.write_bytes(path.read_bytes() + b"\n")
+    with pytest.raises(InputError, match="line 2: damaged"):
+        sft([tmp_path / "run"], tmp_path / "sft.jsonl")
+
+
+def test_a_full_disk_is_named_and_leaves_nothing(tmp_path: Path) -> None:
+    import resource
+
+    write_rows(tmp_path / "run" / "texts.jsonl", text_row("a", GOOD))
+    out = tmp_path / "out" / "sft.jsonl"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, before[1]))  # bytes
+    try:
+        with pytest.raises(InputError, match=r"cannot write .*sft\.jsonl \(File too large\)"):
+            sft([tmp_path / "run"], out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(out.parent.iterdir())
 
 
 def test_nothing_left_is_not_success(tmp_path: Path) -> None:
     write_rows(tmp_path / "run" / "texts.jsonl", text_row("t", "short."))
+    (tmp_path / "sft.png").write_bytes(b"of earlier rows")
     assert main(["sft", str(tmp_path / "run"), "-o", str(tmp_path / "sft.jsonl")]) == 1
+    assert not (tmp_path / "sft.png").exists()
 
 
 def test_memory_does_not_grow_with_the_number_of_texts(tmp_path: Path) -> None:

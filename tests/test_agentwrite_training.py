@@ -43,14 +43,26 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     prompts = [{"id": str(n), "prompt": ASKED[n % 2].format(n)} for n in range(6)]
     rows = str(write_rows(folder / "rows.jsonl", *prompts))
-    pairs = [
+    pairs: list[dict[str, Any]] = [
         {
             "prompt": f"Why {n}?",
             "response": f" Because it is {n}.\n",
             "chosen": f"\nBecause the tide is {n}. ",
             "rejected": f"  I would rather not say {n}.\n",
         }
-        for n in range(20)
+        for n in range(10)
+    ]
+    pairs += [  # with a system prompt and turns before
+        {
+            "system": f"Be brief {n}.",
+            "history": [[f"How {n}?", f"Like this {n}."]],
+            "instruction": f"Why {n}?",
+            "input": "It says high.",
+            "output": f"Because {n}.",
+            "chosen": f"Because the tide is so {n}.",
+            "rejected": f"I would rather not say so {n}.",
+        }
+        for n in range(10)
     ]
     general = ["--general", str(write_rows(folder / "general.jsonl", *pairs)), "--ratio", "2"]
     with StandIn() as server:
@@ -98,7 +110,7 @@ def test_sft_labels_are_the_answers_and_their_ends(
     files: Path, family: str, tokenizer: Any, tmp_path: Path
 ) -> None:
     rows = read_jsonl(files / "sft.jsonl")
-    assert len(rows) > 10
+    assert {len(row["messages"]) for row in rows} == {2, 5}
     dataset, settings = loaded(files / "sft.jsonl", "chat_template", family, tmp_path)
     strategy = load_sft(tokenizer, settings, settings.datasets[0])
     tokenized = TokenizedPromptDataset(strategy, dataset, keep_in_memory=True)
@@ -109,7 +121,8 @@ def test_sft_labels_are_the_answers_and_their_ends(
             for token, label in zip(tokens["input_ids"], tokens["labels"], strict=True)
             if label != -100
         ]
-        assert tokenizer.decode(learned) == row["messages"][-1]["content"] + END[family]
+        answers = (each["content"] for each in row["messages"] if each["role"] == "assistant")
+        assert tokenizer.decode(learned) == "".join(answer + END[family] for answer in answers)
         assert all(label in (-100, token) for token, label in zip(tokens["input_ids"], tokens["labels"], strict=True))  # fmt: skip # noqa: E501
 
 
@@ -118,6 +131,7 @@ def test_dpo_targets_are_the_answers_and_their_ends(
 ) -> None:
     rows = read_jsonl(files / "dpo.jsonl")
     assert {row["source"] for row in rows} == {"rows.jsonl", "general.jsonl"}
+    assert {len(row["messages"]) for row in rows} == {1, 4}
     dataset, settings = loaded(files / "dpo.jsonl", "chat_template.default", family, tmp_path)
     transform, options = load_dpo("chat_template.default", settings, dataset_idx=0)
     pairs = dataset.map(lambda row: transform(row, tokenizer=tokenizer), keep_in_memory=True, **options)  # fmt: skip # noqa: E501

@@ -115,7 +115,7 @@ def _dpo(options: argparse.Namespace) -> int:
 
         def progress(tally: "Tally") -> None:
             judging = money(
-                cost(judge.model, tally.judge_prompt_tokens, tally.judge_completion_tokens)
+                cost(judge.model, tally.judging.prompt_tokens, tally.judging.completion_tokens)
             )
             line.show(
                 tally.skipped + tally.finished + tally.failed, tally.instructions, tally.usage,
@@ -139,16 +139,20 @@ def _dpo(options: argparse.Namespace) -> int:
             cluster=workers,
             **common,
         )
-    return _report(made, options)
+    return _report(made, judge.model, options)
 
 
-def _report(made: "Dpo", options: argparse.Namespace) -> int:
+def _report(made: "Dpo", judge: str, options: argparse.Namespace) -> int:
     """Print the summary; returns the exit code."""
     tally = made.tally
     if tally.answers:
         print(
             f"sampled {tally.answers:,} answers, {tally.words:,} words; {tally.usage.calls:,} "
             f"calls, {tokens(options.model, tally.usage)}",
+            file=sys.stderr,
+        )
+        print(
+            f"judged by {judge}: {tally.judging.calls:,} calls, {tokens(judge, tally.judging)}",
             file=sys.stderr,
         )
     print_mixed(made.mixed, "pairs")
@@ -170,21 +174,22 @@ def _print_estimate(found: "Estimate", settings: "Settings", judge: "JudgeSettin
     from longwriter_eval.prices import cost, money
 
     where = public_url(judge.base_url) if judge.base_url else "the default OpenAI endpoint"
-    for who, calls, prompt_tokens, completion_tokens in (
+    for model, who, calls, prompt_tokens, completion_tokens in (
         (
+            settings.model,
             f"{settings.model} at {settings.where}",
             found.calls,
             found.prompt_tokens,
             found.completion_tokens,
         ),
         (
+            judge.model,
             f"the judge {judge.model} at {where}",
             found.judge_calls,
             found.judge_prompt_tokens,
             found.judge_completion_tokens,
         ),
     ):
-        model = settings.model if who.startswith(settings.model) else judge.model
         price = money(cost(model, prompt_tokens, completion_tokens))
         print(
             f"would ask {who} for {found.prompts:,} prompts: about {calls:,} calls, "

@@ -93,9 +93,10 @@ def print_mixed(mixed: "Mixed", what: str) -> None:
     general = ""
     if mixed.general:
         general = f" and {mixed.general_taken:,} rows of {mixed.general.name}"
-    card = beside(mixed.output, ".md").name
+    endings = (".md", ".png") if mixed.ours else (".md",)
+    also = " and ".join(beside(mixed.output, ending).name for ending in endings)
     print(
-        f"wrote {mixed.output}: {mixed.ours:,} {what}{general}, with {card} beside it",
+        f"wrote {mixed.output}: {mixed.ours:,} {what}{general}, with {also} beside it",
         file=sys.stderr,
     )
     print_counts(f"left out, see {mixed.rejects}", mixed.rejected)
