@@ -36,8 +36,9 @@ _CODE = {"refused": "content_filter", "context_overflow": "context_length_exceed
 
 @dataclass
 class _Text:
-    """A text while it is being written; several clients may wait for the same."""
+    """A text while it is being written; several clients may wait for the same, by its key."""
 
+    key: str
     instruction: Instruction
     pieces: list[str] = field(default_factory=list)  # as they are finished
     changed: asyncio.Event = field(default_factory=asyncio.Event)  # a new one for every change
@@ -144,6 +145,7 @@ class Server:
             text.waiting -= 1
             if not text.waiting and text.task and not text.is_done:
                 text.task.cancel()  # nobody waits any more; finished calls are kept
+                self._forget(text)  # who asks again now begins a new one
 
     async def _read(self, request: web.Request) -> dict[str, Any]:
         """The request's fields. ValueError says what is wrong; LookupError, an unknown model."""
@@ -174,25 +176,31 @@ class Server:
         id = str(asked.get("seed", ""))
         key = call_key(serve=[id, instruction] if is_planned else passed)
         if key not in self._texts:
-            text = self._texts[key] = _Text(Instruction(id, instruction, required))
+            text = self._texts[key] = _Text(key, Instruction(id, instruction, required))
             self._turn += 1
             work = (
                 self._plan_and_write(text, self._turn)
                 if is_planned
                 else self._pass_on(text, passed, self._turn)
             )
-            text.task = asyncio.create_task(self._write(text, key, work))
+            text.task = asyncio.create_task(self._write(text, work))
         return self._texts[key]
 
-    async def _write(self, text: _Text, key: str, work: Coroutine[Any, Any, None]) -> None:
+    async def _write(self, text: _Text, work: Coroutine[Any, Any, None]) -> None:
+        text.failure = CallError("the writing was ended")  # until it has come to its own end
         try:
             await work
+            text.failure = None
         except (WriteError, CallError) as error:
             text.failure = error
             self._log(f"not written: {error}")
         finally:
-            del self._texts[key]
+            self._forget(text)
             text.add(done=True)
+
+    def _forget(self, text: _Text) -> None:
+        if self._texts.get(text.key) is text:
+            del self._texts[text.key]
 
     async def _plan_and_write(self, text: _Text, turn: int) -> None:
         def on_section(section: Section, _plan: Plan) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
     options = parser.parse_args(given)
-    options.again = shlex.join([parser.prog, *given])
+    options.again = shlex.join([parser.prog, *map(_without_secrets, given)])
     try:
         code: int = options.run(options)
         return code
@@ -30,3 +31,10 @@ def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None
     except KeyboardInterrupt:
         print(f"\n{parser.prog}: stopped; to go on: {options.again}", file=sys.stderr)
         return 130
+
+
+def _without_secrets(argument: str) -> str:
+    """An argument fit for a log: a URL's password and query must be typed again."""
+    if not re.match(r"(--[\w-]+=)?https?://\S+$", argument):
+        return argument
+    return re.sub(r"\?.*", "?***", re.sub("//[^/?]*@", "//***@", argument))

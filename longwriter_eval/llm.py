@@ -108,8 +108,11 @@ class Store:
         return self.get(key)
 
     async def keep(self, key: str, reply: Reply) -> None:
-        """As `put`, while other calls go on."""
-        await asyncio.to_thread(self.put, key, reply)
+        """As `put`, while other calls go on, and to its end even where this is cancelled."""
+        # Not to_thread: its task, and so what waits for a thread, is cancelled by Ctrl-C. What is
+        # in the executor is written before the loop closes.
+        writing = asyncio.get_running_loop().run_in_executor(None, self.put, key, reply)
+        await asyncio.shield(writing)
 
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.json"

@@ -72,6 +72,18 @@ def test_a_text_that_fails_says_why_and_how_to_go_on(
     assert not out.exists()
 
 
+def test_the_command_to_go_on_shows_no_password(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Model(answer=lambda _prompt: "") as server:
+        url = f"{server.base_url.replace('://', '://me:hunter22@')}?key=hunter33"
+        given = ["write", TEA, "--model", WRITER, "--base-url", url]
+        assert main([*given, "-o", str(tmp_path / "text.md")]) == 1
+    printed = capsys.readouterr().err
+    assert f"--base-url 'http://***@127.0.0.1:{server.port}/v1?***'" in printed
+    assert "hunter" not in printed
+
+
 def test_a_dry_run_calls_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text(json.dumps({"prompt": TEA}) + '\n{"prompt": "Write."}\n', encoding="utf-8")

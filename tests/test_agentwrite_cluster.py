@@ -200,6 +200,43 @@ def test_work_that_kills_every_worker_ends_the_run(cluster: RayCluster, tmp_path
     assert "3 workers in a row were lost" in printed
 
 
+PROGRESS_FAILS = """
+import sys
+from pathlib import Path
+from agentwrite.cluster import Cluster
+from agentwrite.run import run
+from agentwrite.settings import Settings
+
+def progress(tally):
+    if tally.sections:
+        raise OSError("the terminal is gone")
+
+settings = Settings.resolve(model=sys.argv[1], base_urls=(sys.argv[2],), concurrency=6)
+run(Path(sys.argv[3]), Path(sys.argv[4]), settings, cluster=Cluster(sys.argv[5]), progress=progress)
+"""
+
+
+@needs_ray
+def test_what_fails_here_ends_the_run_instead_of_stopping_it_for_ever(
+    cluster: RayCluster, tmp_path: Path
+) -> None:
+    path, out = instructions(tmp_path), tmp_path / "out"
+    with Model() as server:
+        ended = subprocess.run(
+            [
+                *(sys.executable, "-c", PROGRESS_FAILS),
+                *(WRITER, server.base_url, str(path), str(out), cluster.address),
+            ],
+            env=environment(**OPEN),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert ended.returncode == 1
+    assert ended.stderr.strip().endswith("OSError: the terminal is gone")
+
+
 @needs_ray
 def test_answers_are_sampled_and_judged_as_without_ray(cluster: RayCluster, tmp_path: Path) -> None:
     path = instructions(tmp_path, 2)

@@ -20,6 +20,7 @@ from test_agentwrite_write import INSTRUCTION, by_plan, section
 from agentwrite.cli import main
 from agentwrite.serve import Server
 from agentwrite.settings import Settings
+from agentwrite.write import Writer
 from longwriter_eval.llm import run_async
 
 WHOLE = "\n\n".join(section(n) for n in range(1, 5))
@@ -156,6 +157,55 @@ def test_a_client_that_hangs_up_ends_the_writing_and_its_calls_are_kept() -> Non
     assert before <= 3
     assert text == WHOLE
     assert len(model.prompts) <= 6  # the call in flight was made again
+
+
+def test_who_asks_again_at_once_gets_the_whole_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Model(answer=by_plan)
+    model.delay = 0.1
+    ends = asyncio.Event()
+    write = Writer.write
+
+    async def slow_to_end(*arguments: Any) -> Any:  # as where a call in flight is being closed
+        try:
+            return await write(*arguments)
+        except asyncio.CancelledError:
+            ends.set()
+            await asyncio.sleep(0.3)
+            raise
+
+    monkeypatch.setattr(Writer, "write", slow_to_end)
+
+    async def work(create: Any) -> Any:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.25):
+                await create(model=NAME, messages=messages())
+        await ends.wait()
+        return await create(model=NAME, messages=messages())
+
+    assert asking(model, work).choices[0].message.content == WHOLE
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_slip_of_ours_is_an_error_and_no_empty_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(*_: Any) -> Any:
+        raise RuntimeError("a slip")
+
+    monkeypatch.setattr(Writer, "write", broken)
+
+    async def work(create: Any) -> Any:
+        return await create(model=NAME, messages=messages())
+
+    with pytest.raises(openai.InternalServerError):
+        asking(Model(), work)
+
+
+@pytest.mark.parametrize("limit", ["many", 1.5, [7]])
+def test_what_the_model_cannot_take_is_an_error_and_no_empty_text(limit: Any) -> None:
+    async def work(create: Any) -> Any:
+        return await create(model=NAME, messages=messages("Hello."), max_tokens=limit)
+
+    with pytest.raises(openai.APIStatusError, match="max_tokens"):
+        asking(Model(), work)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
 """The chat client against a real server, and the store of finished calls: nothing paid is lost."""
 
 import asyncio
+import contextlib
 import json
 import threading
+import time
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -146,6 +148,32 @@ def test_for_each_works_on_every_item_and_never_exceeds_its_concurrency() -> Non
         run_async(run(server.base_url))
     assert (done, server.stats().finished, server.stats().max_in_flight) == (40, 40, 7)
     assert len(stored()) == 40
+
+
+def test_a_reply_that_is_there_is_kept_even_where_its_task_is_cancelled(tmp_path: Path) -> None:
+    class Slow(Store):
+        def put(self, key: str, reply: Reply) -> None:
+            time.sleep(0.1)
+            super().put(key, reply)
+
+    async def run(url: str) -> int:
+        async with Chat(Slow(tmp_path), base_url=url, api_key=KEY) as chat:
+
+            async def work(number: int) -> None:
+                asked = request(str(number))
+                await chat.ask(call_key(request=asked), asked)
+
+            calls = asyncio.create_task(for_each(range(30), work, 30))
+            while chat.usage.calls < 30:
+                await asyncio.sleep(0.01)
+            calls.cancel()  # as Ctrl-C does, or a client of `agentwrite serve` that hangs up
+            with contextlib.suppress(asyncio.CancelledError):
+                await calls
+            return chat.usage.calls
+
+    with Endpoint() as server:
+        assert run_async(run(server.base_url)) == 30
+    assert len(list(tmp_path.rglob("*.json"))) == 30
 
 
 def test_run_async_works_inside_a_running_loop_as_in_a_notebook() -> None:
