@@ -17,6 +17,8 @@ says when a worker is lost.
 
 import asyncio
 import logging
+import os
+import socket
 import traceback
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
@@ -36,6 +38,7 @@ _Made = TypeVar("_Made", bound=Made)
 
 # Workers in a row that are lost before any has finished a call: what kills them is the work.
 _MOST_LOST = 3
+_REACH = 10.0  # seconds until a cluster that does not answer counts as none
 
 Message = tuple[Any, ...]  # the first says what it is, the second answers to what
 
@@ -60,11 +63,19 @@ class Cluster:
             ) from error
         if not ray.is_initialized():
             try:
+                self._reach()
                 ray.init(self.address, logging_level=logging.ERROR, log_to_driver=False)
-            except (ConnectionError, OSError, ValueError, RuntimeError) as error:
-                where = self.address or "RAY_ADDRESS"
+            except (OSError, OverflowError, ValueError, RuntimeError) as error:
+                where = self.address or os.environ.get("RAY_ADDRESS") or "this machine"
                 raise InputError(f"no Ray cluster at {where}: {error}") from error
         return ray
+
+    def _reach(self) -> None:
+        """Raise OSError where nobody listens at the address: Ray would try for minutes."""
+        address = self.address or os.environ.get("RAY_ADDRESS", "")
+        host, _, port = address.rpartition(":")
+        if host and port.isdecimal() and "://" not in host:
+            socket.create_connection((host.strip("[]"), int(port)), _REACH).close()
 
 
 @dataclass(frozen=True)

@@ -200,6 +200,17 @@ def test_work_that_kills_every_worker_ends_the_run(cluster: RayCluster, tmp_path
     assert "3 workers in a row were lost" in printed
 
 
+@needs_ray
+def test_an_address_where_nobody_listens_is_one_line_at_once(tmp_path: Path) -> None:
+    with Model() as server:
+        nobody = RayCluster("127.0.0.1:1", 0)
+        process = begin(nobody, arguments(instructions(tmp_path), tmp_path / "out", server))
+        printed = process.communicate(timeout=30)[0]
+    assert process.returncode == 2
+    (line,) = printed.splitlines()
+    assert line.startswith("agentwrite: error: no Ray cluster at 127.0.0.1:1: ")
+
+
 PROGRESS_FAILS = """
 import sys
 from pathlib import Path
