@@ -141,6 +141,8 @@ def test_the_language_is_the_rows_own_where_the_script_agrees(
         ("Tell me more.", "too_short"),
         ("写小说", "too_short"),
         ("word " * 2_001, "too_long"),
+        ("Please write a novel of " + "3.14159 " * 3_000, "too_long"),
+        ("Please write a novel {" + " " * 19_000 + "1", None),
         ("Write a 300-word story about a lighthouse.", "required_length"),
         ("写一篇八百字的关于灯塔的作文", "required_length"),
         ("Write a story about a lighthouse of 9,000,000 words.", "required_length"),
