@@ -173,8 +173,9 @@ def language_of(candidate: Candidate) -> Language | None:
     text = candidate.instruction
     written = main_language(text)
     if candidate.declared is not None:
-        declared = re.split(r"[\W_]", candidate.declared.strip().lower())[0]
-        return written if _DECLARED.get(declared) == written else None
+        names = re.split(r"[\W_]+", candidate.declared.lower())  # "zh_CN", "Simplified Chinese"
+        declared = next(filter(None, map(_DECLARED.get, names)), None)
+        return written if declared == written else None
     if written == "zh":
         return None if _KANA.search(text) else "zh"
     words = _WORD.findall(text)

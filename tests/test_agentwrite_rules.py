@@ -83,6 +83,8 @@ def test_a_row_without_a_users_text_holds_no_instruction(row: dict[str, Any]) ->
         ({"conversation": [TURN, {"role": "assistant", "toxic": True}]}, (True, False)),
         ({"toxic": False, "openai_moderation": [{"flagged": False}]}, (False, False)),
         ({"toxic": "maybe"}, (False, False)),
+        ({"toxic": 1, "redacted": "True"}, (True, True)),
+        ({"toxic": 0, "redacted": "False"}, (False, False)),
     ],
     ids=str,
 )
@@ -111,6 +113,7 @@ def test_a_row_keeps_its_own_id_and_language() -> None:
         (CHINESE, None, "zh"),
         (CHINESE, "Chinese", "zh"),
         (CHINESE, "zh_CN", "zh"),
+        (CHINESE, "Simplified Chinese", "zh"),
         (CHINESE, "English", None),
         (NOVEL, "French", None),
         ("灯台守の小説を5000字で書いてください。登場人物は三人。", None, None),

@@ -56,7 +56,7 @@ def test_identical_runs_do_not_differ(tmp_path: Path) -> None:
     found = compared(log(), log(), tmp_path)
     assert not [each for each in found.differences if each.winner]
     assert {each.p for each in found.differences} == {1.0}
-    assert in_words(found) == ["longwrite_demo: no difference at all"]
+    assert in_words(found) == ["longwrite_demo: no difference in any metric"]
 
 
 def test_a_shifted_run_is_found_and_said_in_plain_words(tmp_path: Path) -> None:

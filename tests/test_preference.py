@@ -170,7 +170,8 @@ def test_identical_texts_are_ties_and_cost_nothing(
     with StandIn() as server:
         assert main(["compare", folder, folder, *asked(server.base_url)]) == 0
         assert server.stats().calls == {}
-    assert "A 0, B 0, ties 12. B wins none" in capsys.readouterr().out
+    # nobody was asked: there is no win rate and no position bias
+    assert capsys.readouterr().out.splitlines()[-1] == "Preference: A 0, B 0, ties 12."
 
 
 def test_missing_choices_are_listed_with_the_command_that_goes_on(
@@ -186,6 +187,10 @@ def test_missing_choices_are_listed_with_the_command_that_goes_on(
         assert main(["compare", *folders, *options]) == 1
     output = capsys.readouterr()
     assert json.loads(output.out)["preference"]["missing"] == {"refused": 24}
+    with refuses as server:
+        assert main(["compare", *folders, *asked(server.base_url)]) == 1
+    shown = capsys.readouterr().out.splitlines()[-1]
+    assert shown == "Preference over 0 of 12 prompts: A 0, B 0, ties 0."
     printed = output.err.splitlines()[-1]
     command = f"longwriter compare {' '.join(folders)} {' '.join(options)}"
     assert printed == f"24 choices are missing (refused 24); to ask again: {command}"
