@@ -182,6 +182,9 @@ def _read_samples(path: Path, task: str, expected_hash: str | None) -> list[Samp
                         row=row,
                     )
                 )
+                for name in ("id", "type", "language"):
+                    if not isinstance(doc[name], str):
+                        raise TypeError(name)
                 if expected_hash:
                     task_hash([row])
             except (KeyError, IndexError, TypeError) as error:

@@ -231,6 +231,13 @@ def test_other_generation_settings_are_noted(tmp_path: Path) -> None:
     ]
 
 
+def test_a_judge_of_the_same_name_elsewhere_is_noted(tmp_path: Path) -> None:
+    found = compared(log(6), log(6).change(judge_url="http://localhost:1/v1"), tmp_path)
+    assert found.notes == [
+        "longwrite_demo: judge's endpoint OpenAI's own against http://localhost:1/v1"
+    ]
+
+
 # What is printed
 
 
