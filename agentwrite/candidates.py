@@ -46,7 +46,7 @@ def read_candidate(row: Mapping[str, Any], number: int) -> Candidate | None:
         declared=str(declared) if declared else None,
         # of any turn: what a conversation comes to, its first words often only lead up to
         is_toxic=any(map(_is_toxic, (row, *turns))),
-        is_redacted=any(each.get("redacted") is True for each in (row, *turns)),
+        is_redacted=any(_is_set(each.get("redacted")) for each in (row, *turns)),
     )
 
 
@@ -75,9 +75,14 @@ def _plain(row: Mapping[str, Any]) -> str:
 
 
 def _is_toxic(part: Mapping[str, Any]) -> bool:
-    return part.get("toxic") is True or any(
-        moderation.get("flagged") is True for moderation in _moderations(part)
+    return _is_set(part.get("toxic")) or any(
+        _is_set(moderation.get("flagged")) for moderation in _moderations(part)
     )
+
+
+def _is_set(flag: Any) -> bool:
+    """Whether a flag is on, also one that came through CSV as 1 or "True"."""
+    return str(flag).strip().lower() in ("true", "1", "1.0", "yes")
 
 
 def _moderations(part: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -34,6 +34,7 @@ _EACH_BEFORE = re.compile(
     r"(\b(each|every|per)\b[^.。\n]{0,30}|每[^，。,.\n]{0,8})$", re.IGNORECASE
 )
 _EACH_AFTER = re.compile(r"\s*(each|per|every|a day|a chapter)\b", re.IGNORECASE)
+_BLANKS = re.compile(r"\s+")
 _WINDOW = 40  # characters before a length in which "each" counts
 
 
@@ -62,7 +63,9 @@ def required_length(instruction: str) -> int | None:
     Of a range, its middle; of several lengths, the largest, since a text is longer than what it
     is made of. None where no length is named, or only that of each part.
     """
-    text, lengths = narrow(instruction), []
+    # with its several \s*, _LENGTH would take cubic time over a long run of blanks
+    text = _BLANKS.sub(lambda run: "\n" if "\n" in run[0] else " ", narrow(instruction))
+    lengths = []
     for found in _LENGTH.finditer(text):
         before = text[max(0, found.start() - _WINDOW) : found.start()]
         if _EACH_BEFORE.search(before) or _EACH_AFTER.match(text, found.end()):

@@ -18,6 +18,7 @@ LANGUAGES: tuple[Language, ...] = get_args(Language)
 
 _LEAST = {"en": 4, "zh": 6}  # words of an instruction; fewer do not say what to write
 _MOST = 2_000  # words of an instruction; more are a text to be worked on
+_MOST_CHARACTERS = 20_000  # digits, code and other scripts are no words, but cost tokens
 
 _DECLARED: dict[str, Language] = {
     **dict.fromkeys(("english", "en", "eng"), "en"),
@@ -68,7 +69,7 @@ _SCRAPING = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _PLACEHOLDER = re.compile(
-    r"\{\{?\s*[A-Za-z_ ]{2,30}\s*\}?\}"
+    r"\{\{?\s*[A-Za-z_][A-Za-z_ ]{1,30}\}?\}"
     r"|[\[<](?:insert|enter|your|add|paste|topic|keywords?|prompt|target ?language|subject|product)"
     r"\b[^\]>\n]{0,40}[\]>]|[【\[（(](?:插入|填写|在此|主题|关键词|此处)[^】\]）)\n]{0,20}[】\]）)]",
     re.IGNORECASE,
@@ -123,6 +124,8 @@ class Rules:
             return TurnedAway("too_short", f"{words} words")
         if words > _MOST:
             return TurnedAway("too_long", f"{words} words")
+        if len(text) > _MOST_CHARACTERS:
+            return TurnedAway("too_long", f"{len(text)} characters")
         required = required_length(text)
         if required is not None and not MIN_WORDS <= required <= MOST_WORDS:
             return TurnedAway("required_length", f"{required} words")
@@ -170,8 +173,9 @@ def language_of(candidate: Candidate) -> Language | None:
     text = candidate.instruction
     written = main_language(text)
     if candidate.declared is not None:
-        declared = re.split(r"[\W_]", candidate.declared.strip().lower())[0]
-        return written if _DECLARED.get(declared) == written else None
+        names = re.split(r"[\W_]+", candidate.declared.lower())  # "zh_CN", "Simplified Chinese"
+        declared = next(filter(None, map(_DECLARED.get, names)), None)
+        return written if declared == written else None
     if written == "zh":
         return None if _KANA.search(text) else "zh"
     words = _WORD.findall(text)

@@ -163,13 +163,23 @@ class Log:
 @contextmanager
 def writing(output: Path, source: str) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
     """The two files, each whole under its name when all is done, and not there before."""
-    if output.is_dir():
-        raise InputError(f"{output} is a folder: name a file for the instructions")
-    if output.exists() and output.resolve() == Path(source).expanduser().resolve():
-        raise InputError(f"{output} is the source: name another file for the instructions")
     targets = (output, rejects_path(output))
+    read = Path(source).expanduser().resolve()
+    for target in targets:
+        if target.is_dir():
+            raise InputError(f"{target} is a folder: name a file for the instructions")
+        if target.exists() and not target.is_file():  # a device, which would be replaced by a file
+            raise InputError(f"{target} is no file: name one for the instructions")
+        if read.exists() and target.resolve() == read:
+            raise InputError(f"{target} is the source: name another file for the instructions")
+        if read.is_dir() and target.resolve().is_relative_to(read):
+            raise InputError(
+                f"{target} lies in the source {source}, and would be read as a part of it the next "
+                "time: name a file in another folder"
+            )
     parts = [target.with_name(f".{target.name}.part") for target in targets]
     try:
+        output.parent.mkdir(parents=True, exist_ok=True)
         with parts[0].open("wb") as chosen, parts[1].open("wb") as others:
             yield chosen, others
         for part, target in zip(parts, targets, strict=True):

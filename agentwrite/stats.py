@@ -27,7 +27,7 @@ Kind = Literal["instructions", "texts", "sft", "dpo"]
 # Upper bounds of the histogram, in words.
 _BOUNDS = (500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000)
 
-_MOST = 10**9  # words; more are a mistake
+_MOST = 10**9  # words, tokens, scores; more are a mistake
 
 
 @dataclass(frozen=True)
@@ -87,16 +87,17 @@ class _Count:
             self.lengths.setdefault(name, array("q")).append(words)
 
     def number(self, name: str, value: object) -> None:
-        if isinstance(value, int | float) and abs(value) < float("inf"):
+        if isinstance(value, int | float) and abs(value) <= _MOST:  # nor NaN
             self.numbers.setdefault(name, array("d")).append(value)
 
     def name(self, name: str, value: object) -> None:
         if isinstance(value, str) and value:
-            self.counts.setdefault(name, Counter())[value] += 1
+            shown = "".join(each if each.isprintable() else "\ufffd" for each in value)
+            self.counts.setdefault(name, Counter())[shown] += 1
 
     def rules(self, name: str, value: object) -> None:
         if isinstance(value, Mapping):
-            numbers = {str(rule): n for rule, n in value.items() if isinstance(n, int) and n > 0}
+            numbers = {str(rule): n for rule, each in value.items() if (n := _length(each))}
             self.counts.setdefault(name, Counter()).update(numbers)
 
 
@@ -178,8 +179,7 @@ def _read_text(row: Mapping[str, Any], count: _Count) -> None:
     count.rules("cleaned", row.get("cleaned"))
     count.rules("rejected", row.get("rejected"))
     prompt, completion = (
-        tokens if isinstance(tokens := row.get(f"{name}_tokens"), int) else 0
-        for name in ("prompt", "completion")
+        _length(row.get(f"{name}_tokens")) or 0 for name in ("prompt", "completion")
     )
     count.tokens.update(prompt=prompt, completion=completion)
     # a text that several models wrote does not say whose tokens were whose

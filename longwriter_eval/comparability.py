@@ -35,12 +35,10 @@ def noteworthy(a: Run, b: Run, mine: Scores, other: Scores) -> Iterator[str]:
         judges = _found(_judge, a, mine, benchmark), _found(_judge, b, other, benchmark)
         if not all(judges) and any(judges):
             yield f"{benchmark} has a judge in {'A' if judges[0] else 'B'} only: no quality"
-        settings = (
-            _found(_generation, a, mine, benchmark),
-            _found(_generation, b, other, benchmark),
-        )
-        if settings[0] != settings[1]:
-            yield f"{benchmark}: generation settings {_against(*settings)}"
+        for what, identity in _NOTED.items():
+            found = _found(identity, a, mine, benchmark), _found(identity, b, other, benchmark)
+            if found[0] != found[1] and all(found):
+                yield f"{benchmark}: {what} {_against(*found)}"
 
 
 _Identity = Callable[[Score, Mapping[str, Any]], Iterable[Any]]  # of a score and its task's config
@@ -51,7 +49,12 @@ def _judge(score: Score, config: Mapping[str, Any]) -> list[Any]:
 
 
 def _generation(_: Score, config: Mapping[str, Any]) -> list[Any]:
-    return [config.get("generation_kwargs")]
+    return [config.get("generation_kwargs") or "none"]
+
+
+def _endpoint(score: Score, config: Mapping[str, Any]) -> list[Any]:
+    judge = _record(score, config).get("judge")
+    return [judge.get("base_url") or "OpenAI's own"] if judge else []
 
 
 def _record(_: Score, config: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -74,6 +77,14 @@ _IDENTITIES: dict[str, _Identity] = {
     "judge prompt": lambda *of: [_record(*of).get("judge_prompt_sha256", "")[:12] or None],
     "judge's temperature": lambda *of: [_record(*of).get("judge", {}).get("temperature")],
     "judge's token limit": lambda *of: [_record(*of).get("judge", {}).get("max_tokens")],
+}
+
+
+# What may differ, and is said: one name may stand for other models at other endpoints.
+_NOTED: dict[str, _Identity] = {
+    "generation settings": _generation,
+    "judge's endpoint": _endpoint,
+    "verdicts per response": lambda *of: [_record(*of).get("judge", {}).get("repeats")],
 }
 
 

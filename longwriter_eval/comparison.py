@@ -180,8 +180,11 @@ def in_words(comparison: Comparison) -> list[str]:
         main = [each for each in found if each.metric in _MAIN]
         if bucket != "all":
             main = [each for each in main if each.winner]
-        elif all(each.difference.low == each.difference.high == 0 for each in found):
-            sentences.append(f"{where}: no difference at all")
+        elif all(
+            each.pairs == each.prompts and each.difference.low == each.difference.high == 0
+            for each in found
+        ):
+            sentences.append(f"{where}: no difference in any metric")
             continue
         if main:
             sentences.append(f"{where}: {'; '.join(_in_words(main))}")

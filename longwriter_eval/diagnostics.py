@@ -68,6 +68,7 @@ class Diagnostics:
 
 
 METRICS = tuple(Diagnostics.__dataclass_fields__)
+FAULTS = tuple(name for name in METRICS if name != "repetition")  # 0 or 1 each
 
 
 def diagnose(prompt: str, response: str, *, reached_limit: bool = False) -> Diagnostics:

@@ -31,6 +31,7 @@ NEAR = 0.7
 
 _HAN = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
 _NOT_TEXT = re.compile(r"[\W_]+")
+_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060-\u2064\ufe00-\ufe0f\ufeff]")
 _NEEDLESS_BLANK = re.compile(rf"(?<=[{_HAN}]) | (?=[{_HAN}])")
 # A length is what people change first: every number counts as the same number.
 _NUMBER = re.compile(
@@ -145,7 +146,8 @@ def benchmark_prompts() -> dict[str, str]:
 
 def normalise(text: str) -> str:
     """Letters and digits of `text` in one case and width; blanks only between Latin words."""
-    plain = _NOT_TEXT.sub(" ", unicodedata.normalize("NFKC", text).casefold()).strip()
+    seen = unicodedata.normalize("NFKC", _INVISIBLE.sub("", text))
+    plain = _NOT_TEXT.sub(" ", seen.casefold()).strip()
     return _NEEDLESS_BLANK.sub("", plain)
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 from scipy.stats import binomtest
 
 from longwriter_eval.quality import last_object
-from longwriter_eval.stats import CONFIDENCE, Interval
+from longwriter_eval.stats import Interval, share
 
 Place = Literal["first", "second", "tie"]
 Side = Literal["A", "B", "tie"]
@@ -68,7 +68,8 @@ class Preferences:
 
     `win_rate` is B's share of the prompts that are no tie, `p` its exact two-sided test against
     one half. `order_changes` is the share of prompts where the order changed the answer,
-    `first_wins` the share of the choices, ties left out, that went to the text shown first.
+    `first_wins` the share of the choices, ties left out, that went to the text shown first; both
+    are of the prompts that were answered in both orders.
     """
 
     a: int
@@ -86,8 +87,9 @@ class Preferences:
         preferences = list(preferences)
         winners = Counter(each.winner for each in preferences)
         choices = [choice for each in preferences for choice in each.choices]
-        places = Counter(choice.better for choice in choices)
         asked = [each for each in preferences if each.winner and each.choices[0].asks]
+        # only where both orders were answered: one alone tells of the texts, not of their places
+        places = Counter(choice.better for each in asked for choice in each.choices)
         decided = winners["A"] + winners["B"]
         return cls(
             winners["A"],
@@ -118,11 +120,3 @@ def read_choice(reply: str) -> Place | None:
     if not isinstance(better, str):
         return None
     return next((place for place in _PLACES if place == better.strip().lower()), None)
-
-
-def share(part: int, whole: int) -> Interval:
-    """`part` of `whole` as a share, with its exact (Clopper–Pearson) interval."""
-    if not whole:
-        return Interval(math.nan, math.nan, math.nan, 0)
-    low, high = binomtest(part, whole).proportion_ci(CONFIDENCE, method="exact")
-    return Interval(part / whole, float(low), float(high), whole)

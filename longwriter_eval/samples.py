@@ -106,12 +106,17 @@ def _load(date: str, path: Path) -> Run | None:
     results = _parse(path, path.read_text(encoding="utf-8"))
     if not isinstance(results, dict) or not isinstance(results.get("configs"), dict):
         raise InputError(f"{path} is not a results file of lm-eval: it has no configs")
-    ours = [
-        task
-        for task, config in results["configs"].items()
-        if "longwriter" in (config.get("metadata") or {})
-    ]
-    hashes = results.get("task_hashes") or {}
+    try:
+        ours = [
+            task
+            for task, config in results["configs"].items()
+            if "longwriter" in (config.get("metadata") or {})
+        ]
+        for task in ours:
+            _check_record(results["configs"][task]["metadata"]["longwriter"])
+        hashes = dict(results.get("task_hashes") or {})
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: its configs or task_hashes are malformed ({error})") from error
     samples = [
         sample
         for task in ours
@@ -120,6 +125,13 @@ def _load(date: str, path: Path) -> Run | None:
         )
     ]
     return Run(path, results, samples) if ours else None
+
+
+def _check_record(record: Mapping[str, Any]) -> None:
+    """Raise TypeError for what no task of ours has said of itself."""
+    for name, kind in (("data_sha256", str), ("judge_prompt_sha256", str), ("judge", dict)):
+        if name in record and not isinstance(record[name], kind):
+            raise TypeError(f"{name} is {record[name]!r}")
 
 
 def task_hash(rows: Iterable[Mapping[str, Any]]) -> str:
@@ -170,6 +182,9 @@ def _read_samples(path: Path, task: str, expected_hash: str | None) -> list[Samp
                         row=row,
                     )
                 )
+                for name in ("id", "type", "language"):
+                    if not isinstance(doc[name], str):
+                        raise TypeError(name)
                 if expected_hash:
                     task_hash([row])
             except (KeyError, IndexError, TypeError) as error:

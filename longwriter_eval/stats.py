@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 import scipy.stats
 
+from longwriter_eval.diagnostics import FAULTS
 from longwriter_eval.quality import MIN_COVERAGE
 from longwriter_eval.scores import METRICS, Score, value
 
 CONFIDENCE = 0.95
 _RESAMPLES = 2000  # what BCa needs (Efron, 1987); a table has hundreds of intervals
 _SEED = 20240813  # any; the same data has the same interval everywhere
-# Resampling fewer values than this makes intervals that are far too narrow.
-_FEWEST = 10
+# Resampling fewer values than this makes intervals that are too narrow: of scores from 10 to 17
+# prompts, those called 95% hold the truth 91% of the time, and Student's t's 95%.
+_FEWEST = 20
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Interval:
 def mean_interval(values: Iterable[float], confidence: float = CONFIDENCE) -> Interval:
     """The mean of `values` with its interval, NaN left out; the values are one per prompt.
 
-    Bias-corrected and accelerated bootstrap (scipy); under ten values, where that is too narrow,
+    Bias-corrected and accelerated bootstrap (scipy); under 20 values, where that is too narrow,
     Student's t, which may reach beyond the scale. Under two there is no interval.
     """
     present = np.array([each for each in values if not math.isnan(each)], dtype=float)
@@ -49,6 +51,27 @@ def mean_interval(values: Iterable[float], confidence: float = CONFIDENCE) -> In
     else:
         low, high = bootstrap(present, np.mean, confidence)
     return Interval(mean, float(low), float(high), n)
+
+
+def share(part: int, whole: int) -> Interval:
+    """`part` of `whole` as a share, with its exact (Clopper–Pearson) interval."""
+    if not whole:
+        return Interval(math.nan, math.nan, math.nan, 0)
+    low, high = scipy.stats.binomtest(part, whole).proportion_ci(CONFIDENCE, method="exact")
+    return Interval(part / whole, float(low), float(high), whole)
+
+
+def metric_interval(scores: Iterable[Score], metric: str) -> Interval:
+    """The mean of a metric over `scores` with its interval, which keeps to the metric's scale.
+
+    That of a fault that is there or not is exact: none in 120 responses may still be 3%.
+    """
+    values = [each for score in scores if not math.isnan(each := value(score, metric))]
+    if metric in FAULTS:
+        return share(sum(map(int, values)), len(values))
+    found, (least, most) = mean_interval(values), _RANGES.get(metric, (0.0, 1.0))
+    # NaN stays what it is: it is the first, and nothing is greater or less
+    return replace(found, low=max(found.low, least), high=min(found.high, most))
 
 
 def bootstrap(
@@ -112,7 +135,7 @@ _GROUPS: dict[str, Callable[[Score], str]] = {
 }
 
 
-# What a metric can be; the diagnostics are shares. Student's t knows no bounds.
+# What a metric can be; repetition is a share. Student's t knows no bounds.
 _RANGES: dict[str, tuple[float, float]] = {
     **{metric: (0.0, 100.0) for metric in METRICS if "score" in metric or "quality" in metric},
     "output_words": (0.0, math.inf),
@@ -132,6 +155,4 @@ def _covered(metric: str, scores: Sequence[Score]) -> Interval:
     present = sum(not math.isnan(each) for each in values)
     if present < MIN_COVERAGE * len(values):
         return Interval(math.nan, math.nan, math.nan, present)
-    found, (least, most) = mean_interval(values), _RANGES.get(metric, (0.0, 1.0))
-    # NaN stays what it is: it is the first, and nothing is greater or less
-    return replace(found, low=max(found.low, least), high=min(found.high, most))
+    return metric_interval(scores, metric)

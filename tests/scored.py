@@ -36,6 +36,7 @@ class Log:
     judge: str = "gpt-judge"
     answered: str = ""  # the model that answered as judge; "" for the one that was asked
     judge_prompt: str = "p" * 64
+    judge_url: str | None = None
     data: str = "d" * 64
     version: float = 1.0
     generation: Mapping[str, Any] = field(default_factory=lambda: {"temperature": 0.5})
@@ -60,7 +61,8 @@ class Log:
     def _config(self) -> dict[str, Any]:
         record: dict[str, Any] = {"version": "0.1.0", "data_sha256": self.data}
         if any(answer.grades is not None for answer in self.answers.values()):
-            judge = {"model": self.judge, "base_url": None, "temperature": 0.5, "max_tokens": 1024}
+            judge: dict[str, Any] = {"model": self.judge, "base_url": self.judge_url}
+            judge |= {"temperature": 0.5, "max_tokens": 1024}
             record |= {
                 "judge": {**judge, "repeats": 1, "prompt": "longwriter"},
                 "judge_prompt_sha256": self.judge_prompt,

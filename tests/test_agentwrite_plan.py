@@ -325,6 +325,12 @@ def test_any_instruction_has_a_positive_length_or_none(instruction: str) -> None
     assert length is None or length > 0
 
 
+@pytest.mark.parametrize("blank", [" ", "\n", "\u3000", " \n"])
+def test_a_long_run_of_blanks_takes_no_time(blank: str) -> None:
+    # cubic time would be hours
+    assert required_length(f"Write a story in 3 parts, 1{blank * 20_000}of tea. 900 words") == 900
+
+
 def test_a_long_reply_is_read_in_no_time() -> None:
     assert isinstance(read_plan("1 " * 50_000), Rejected)
     assert isinstance(read_plan("一" * 50_000), Rejected)

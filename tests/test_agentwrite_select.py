@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import random
 import subprocess
 import time
@@ -404,6 +405,7 @@ def test_bad_rows_are_one_clear_line(
         (["owner/dataset"], "name the model that decides with --model"),
         (["owner/dataset", "--rules-only", "--model", "m"], "--rules-only asks no model"),
         (["owner/dataset", "--rules-only", "--quota", "fr=3"], "'fr' is not among en, zh"),
+        (["o/d", "--rules-only", "--quota", "en=3", "--quota", "en=4"], "one number for each"),
     ],
 )
 def test_bad_arguments_are_one_clear_line(
@@ -426,6 +428,24 @@ def test_the_source_is_never_written_over(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is the source"):
         select(str(path), path)
     assert len(rows_of(path)) == 2
+    rejected = path.rename(tmp_path / "o.rejected.jsonl")
+    with pytest.raises(InputError, match="is the source"):
+        select(str(rejected), tmp_path / "o.jsonl")
+    assert len(rows_of(rejected)) == 2
+
+
+def test_what_was_chosen_and_turned_away_never_becomes_a_source(tmp_path: Path) -> None:
+    source(tmp_path, [{**row, "toxic": True} for row in plain(2)])
+    with pytest.raises(InputError, match="lies in the source"):
+        select(str(tmp_path), tmp_path / "chosen" / "o.jsonl")
+    assert not (tmp_path / "chosen").exists()
+
+
+def test_a_device_is_never_replaced_by_a_file(tmp_path: Path) -> None:
+    os.mkfifo(pipe := tmp_path / "pipe")
+    with pytest.raises(InputError, match="is no file"):
+        select(str(source(tmp_path, plain(2))), pipe)
+    assert pipe.is_fifo()
 
 
 def test_without_the_benchmarks_prompts_nothing_is_chosen(

@@ -164,10 +164,26 @@ def test_a_file_that_is_not_there_is_one_clear_line(
 @pytest.mark.parametrize(
     "fields",
     [{"required": 10**400}, {"required": -5}, {"required": True}, {"models": "m", "cleaned": []},
-     {"models": [None], "prompt_tokens": None, "cleaned": {"x": "y"}}],
-    ids=["huge", "negative", "true", "no list", "nothing"],
+     {"models": [None], "prompt_tokens": None, "cleaned": {"x": "y"}},
+     {"models": ["gpt-4o"], "prompt_tokens": 10**400, "cleaned": {"x": 10**400}}],
+    ids=["huge", "negative", "true", "no list", "nothing", "huge tokens"],
 )  # fmt: skip
 def test_odd_fields_are_left_out(fields: dict[str, Any], tmp_path: Path) -> None:
     found = stats(file_of(tmp_path, {"instruction": "W", "text": text(5), **fields}))
     assert found.lengths["words"].mean == 5
     assert "required" not in found.lengths
+    assert "cleaned" not in found.counts
+
+
+def test_what_a_file_names_cannot_steer_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = file_of(tmp_path, {"instruction": "W", "type": "Tale\x1b[2J\ud800", "length": 10**9})
+    assert main(["stats", str(path)]) == 0
+    assert "Tale\ufffd[2J\ufffd 1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("score", [10**400, float("nan"), float("inf")], ids=["huge", "nan", "inf"])
+def test_a_score_that_is_no_number_is_left_out(score: float, tmp_path: Path) -> None:
+    row = {"messages": [ASK], "chosen": answer(2), "rejected": answer(1), "margin": score}
+    assert "margin" not in stats(file_of(tmp_path, row)).numbers

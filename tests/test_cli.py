@@ -83,6 +83,16 @@ def test_fetching_without_a_network_is_one_line(
             id="no-samples",
         ),
         pytest.param(
+            {RESULTS: '{"configs": {"t": {"metadata": {"longwriter": true}}}}'},
+            "malformed",
+            id="malformed-record",
+        ),
+        pytest.param(
+            {RESULTS: '{"configs": {"t": {"metadata": {"longwriter": {"judge": "gpt"}}}}}'},
+            "malformed (judge is 'gpt')",
+            id="malformed-judge",
+        ),
+        pytest.param(
             {
                 RESULTS: '{"configs": {"t": {"metadata": {"longwriter": {}}}}}',
                 SAMPLES: '{"doc": {}}\n',

@@ -56,7 +56,7 @@ def test_identical_runs_do_not_differ(tmp_path: Path) -> None:
     found = compared(log(), log(), tmp_path)
     assert not [each for each in found.differences if each.winner]
     assert {each.p for each in found.differences} == {1.0}
-    assert in_words(found) == ["longwrite_demo: no difference at all"]
+    assert in_words(found) == ["longwrite_demo: no difference in any metric"]
 
 
 def test_a_shifted_run_is_found_and_said_in_plain_words(tmp_path: Path) -> None:
@@ -228,6 +228,13 @@ def test_other_generation_settings_are_noted(tmp_path: Path) -> None:
     found = compared(log(6), log(6).change(generation={"temperature": 1.0}), tmp_path)
     assert found.notes == [
         "longwrite_demo: generation settings {'temperature': 0.5} against {'temperature': 1.0}"
+    ]
+
+
+def test_a_judge_of_the_same_name_elsewhere_is_noted(tmp_path: Path) -> None:
+    found = compared(log(6), log(6).change(judge_url="http://localhost:1/v1"), tmp_path)
+    assert found.notes == [
+        "longwrite_demo: judge's endpoint OpenAI's own against http://localhost:1/v1"
     ]
 
 

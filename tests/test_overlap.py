@@ -41,6 +41,7 @@ def found_in(text: str) -> Overlap[int] | None:
         pytest.param(lambda text: "".join(c for c in text if c not in ".,，。"), id="punctuation"),
         pytest.param(lambda text: "\n\n" + text.replace(" ", " \n\t"), id="blanks"),
         pytest.param(lambda text: text.translate({0x35: 0xFF15, 0x57: 0xFF37}), id="full width"),
+        pytest.param("\u200b".join, id="invisible characters"),
         pytest.param(lambda text: f"{CHATTER}\n“{text}” {CHATTER * 5}", id="inside a message"),
         pytest.param(lambda text: f"你好，请帮我做作业：{text}谢谢", id="no blank around it"),
     ],

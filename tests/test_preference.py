@@ -12,8 +12,9 @@ from scipy.stats import binomtest
 from scored import Answer, Log, answers, words
 
 from longwriter_eval.cli import main
-from longwriter_eval.preference import Choice, Place, Preference, Preferences, read_choice, share
+from longwriter_eval.preference import Choice, Place, Preference, Preferences, read_choice
 from longwriter_eval.standin import JUDGE, StandIn
+from longwriter_eval.stats import share
 
 
 def said(better: str) -> str:
@@ -83,6 +84,16 @@ def test_the_win_rate_has_the_exact_interval() -> None:
     assert (found.win_rate.low, found.win_rate.high) == (expected.low, expected.high)
     assert (found.win_rate.mean, found.p) == (0.75, test.pvalue)
     assert (found.order_changes.mean, found.favours) == (0, None)
+
+
+def test_a_prompt_asked_in_one_order_alone_says_nothing_of_position() -> None:
+    half = [
+        Preference(str(i), (Choice("first", None, asks=1), Choice(None, "transport_error")))
+        for i in range(40)
+    ]
+    found = Preferences.of([*half, preference("first", "second"), preference("first", "second")])
+    assert (found.first_wins.mean, found.first_wins.n, found.favours) == (0.5, 4, None)
+    assert (found.a, found.b, dict(found.missing)) == (2, 0, {"transport_error": 40})
 
 
 def test_a_share_of_nothing_is_unknown_and_shares_by_hand_are_right() -> None:
@@ -159,7 +170,8 @@ def test_identical_texts_are_ties_and_cost_nothing(
     with StandIn() as server:
         assert main(["compare", folder, folder, *asked(server.base_url)]) == 0
         assert server.stats().calls == {}
-    assert "A 0, B 0, ties 12. B wins none" in capsys.readouterr().out
+    # nobody was asked: there is no win rate and no position bias
+    assert capsys.readouterr().out.splitlines()[-1] == "Preference: A 0, B 0, ties 12."
 
 
 def test_missing_choices_are_listed_with_the_command_that_goes_on(
@@ -175,6 +187,10 @@ def test_missing_choices_are_listed_with_the_command_that_goes_on(
         assert main(["compare", *folders, *options]) == 1
     output = capsys.readouterr()
     assert json.loads(output.out)["preference"]["missing"] == {"refused": 24}
+    with refuses as server:
+        assert main(["compare", *folders, *asked(server.base_url)]) == 1
+    shown = capsys.readouterr().out.splitlines()[-1]
+    assert shown == "Preference over 0 of 12 prompts: A 0, B 0, ties 0."
     printed = output.err.splitlines()[-1]
     command = f"longwriter compare {' '.join(folders)} {' '.join(options)}"
     assert printed == f"24 choices are missing (refused 24); to ask again: {command}"

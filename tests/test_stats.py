@@ -35,6 +35,9 @@ def test_few_values_have_students_interval() -> None:
     found = mean_interval([10.0, 20.0, 60.0])
     # 30 ± 4.303 · (√700 / √3), by the t table
     assert (found.mean, found.low, found.high) == pytest.approx((30, -35.7, 95.7), abs=0.1)
+    # the smallest bucket of longbench_write_en, where BCa covers 91%
+    bucket = mean_interval([*range(11)])
+    assert (bucket.low, bucket.high) == pytest.approx((5 - 2.228, 5 + 2.228), abs=0.01)
 
 
 @pytest.mark.parametrize(
@@ -69,6 +72,15 @@ def test_95_percent_of_the_intervals_hold_the_true_mean(n: int) -> None:
     covered = sum(each.low <= truth <= each.high for each in found)
     # 300 draws at 95% fall below 90.5% or above 98.5% once in a thousand times
     assert 0.905 <= covered / trials <= 0.985
+
+
+@pytest.mark.parametrize("n", [3, 40])
+def test_a_fault_that_was_never_seen_may_still_be_there(tmp_path: Path, n: int) -> None:
+    log = Log(answers(n, lambda _: Answer(words(90), None)))
+    refusal = rows(log, tmp_path)["all", "all"].metrics["refusal"]
+    # nobody of n: 1 - 0.025^(1/n)
+    assert (refusal.mean, refusal.low) == (0, 0)
+    assert refusal.high == pytest.approx(1 - 0.025 ** (1 / n))
 
 
 def rows(log: Log, folder: Path) -> dict[tuple[str, str], Row]:

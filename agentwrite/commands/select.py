@@ -50,6 +50,8 @@ def _select(options: argparse.Namespace) -> int:
 
     settings = _settings(options)
     quota = dict(options.quota)
+    if len(quota) < len(options.quota):
+        raise InputError("--quota: one number for each language")
     if options.dry_run:
         _print_estimate(options, settings, quota)
         return 0

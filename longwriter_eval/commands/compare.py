@@ -56,7 +56,8 @@ def _compare(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(_as_json(comparison, preferences, summary), indent=2, allow_nan=False))
     else:
-        print("\n".join([*_table(comparison), *(_preferred(summary) if summary else ())]))
+        preferred = _preferred(summary, len(comparison.pairs)) if summary else []
+        print("\n".join([*_table(comparison), *preferred]))
     return _missing(options, comparison, summary)
 
 
@@ -94,18 +95,29 @@ def _table(comparison: "Comparison") -> list[str]:
     return [*lines, "", *in_words(comparison)]
 
 
-def _preferred(summary: "Preferences") -> list[str]:
-    lines = [
-        "",
-        f"Preference: A {summary.a}, B {summary.b}, ties {summary.ties}. B wins "
-        f"{_percent(summary.win_rate)} of the prompts that are no tie (p = {summary.p:.4f}).",
-        f"Position: the order changes the answer in {_percent(summary.order_changes)} of the "
-        f"prompts; the text shown first wins {_percent(summary.first_wins)} of the choices.",
-    ]
+def _preferred(summary: "Preferences", prompts: int) -> list[str]:
+    known = summary.a + summary.b + summary.ties
+    of = "" if known == prompts else f" over {known} of {prompts} prompts"
+    lines = ["", f"Preference{of}: A {summary.a}, B {summary.b}, ties {summary.ties}."]
+    if summary.win_rate.n:
+        lines[-1] += (
+            f" B wins {_percent(summary.win_rate)} of the prompts that are no tie "
+            f"(p = {summary.p:.4f})."
+        )
+    if summary.order_changes.n:
+        lines.append(
+            f"Position: the order changes the answer in {_percent(summary.order_changes)} of the "
+            "prompts"
+        )
+        if summary.first_wins.n:
+            lines[-1] += (
+                f"; the text shown first wins {_percent(summary.first_wins)} of the choices"
+            )
+        lines[-1] += "."
     if summary.favours:
         lines.append(
             f"The judge favours the text shown {summary.favours}. As both orders are asked, this "
-            "makes ties, and no winner."
+            "makes ties, and favours neither run."
         )
     return lines
 
@@ -142,8 +154,6 @@ def _name(run: Any) -> str:
 
 
 def _percent(share: "Interval") -> str:
-    if not share.n:
-        return "none"
     return f"{share.mean:.0%} [{share.low:.0%}, {share.high:.0%}]"
 
 

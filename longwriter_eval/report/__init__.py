@@ -24,8 +24,8 @@ from longwriter_eval.quality import DIMENSIONS
 from longwriter_eval.report import facts, figures, texts
 from longwriter_eval.report.facts import BENCHMARKS, RULER, ScoredRun
 from longwriter_eval.samples import Run
-from longwriter_eval.scores import Score, value
-from longwriter_eval.stats import Interval, Row, mean_interval
+from longwriter_eval.scores import Score
+from longwriter_eval.stats import Interval, Row, metric_interval
 
 # The table's columns: metric -> its heading, and what that stands for.
 COLUMNS = {
@@ -238,9 +238,8 @@ def _points(scores: Iterable[Score], places: Mapping[tuple[str, str], int]) -> l
 
 
 def _percent(scores: Iterable[Score], metric: str) -> Interval:
-    found = mean_interval(100 * value(score, metric) for score in scores)
-    # under ten values the interval is Student's, which knows no bounds
-    return Interval(found.mean, max(found.low, 0.0), min(found.high, 100.0), found.n)
+    found = metric_interval(scores, metric)
+    return Interval(100 * found.mean, 100 * found.low, 100 * found.high, found.n)
 
 
 def _key(score: Score) -> tuple[str, str]:
