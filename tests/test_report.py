@@ -95,6 +95,8 @@ def test_no_key_password_or_local_path_is_in_the_page(tmp_path: Path) -> None:
         "api_key": "canary-key",
         "hf_token": "canary-token",
         "headers": {"Authorization": "canary-header"},
+        "extra_body": {"api_key": "canary-nested", "adapters": ["/home/canary-home/adapter"]},
+        "pwd": "canary-pwd",
         "base_url": "https://user:canary-password@host.example/v1?key=canary-query",
         "tokenizer": "my-tokenizer",
         "max_length": 40960,
@@ -107,6 +109,7 @@ def test_no_key_password_or_local_path_is_in_the_page(tmp_path: Path) -> None:
         "model=tiny",
         "tokenizer=my-tokenizer",
         "max_length=40960",
+        "adapters: [adapter]",
         "base_url=https://host.example/v1",
         "max_gen_toks=500",
     ):

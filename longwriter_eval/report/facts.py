@@ -32,7 +32,7 @@ RULER = "longwrite_ruler"
 Facts = list[tuple[str, str]]
 
 # Arguments of a backend that may be secret; tokenizer and max_tokens are not.
-_SECRET = re.compile(r"key|secret|passw|auth|credential|cookie|header|token$", re.IGNORECASE)
+_SECRET = re.compile(r"key|secret|passw|pwd|auth|credential|cookie|header|token$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -272,6 +272,10 @@ def _arguments(arguments: Any) -> str:
 def _public(name: str, value: Any) -> str:
     if _SECRET.search(name) and value not in (None, True, False, "None", "True", "False"):
         return "(hidden)"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{each}: {_public(str(each), value[each])}' for each in value)}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_public(name, each) for each in value)}]"
     text = str(value)
     if "://" in text:
         url = public_url(text)
