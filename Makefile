@@ -33,8 +33,11 @@ format: $(NEWEST)/.installed
 
 bench: $(NEWEST)/.installed
 	$(NEWEST)/bin/python scripts/bench_judge.py
-	$(NEWEST)/bin/python scripts/bench_report.py
 	$(NEWEST)/bin/python scripts/bench_agentwrite.py
+	$(NEWEST)/bin/python scripts/bench_select.py
+	$(NEWEST)/bin/python scripts/bench_report.py
+	$(NEWEST)/bin/python scripts/bench_submission.py
+	$(TRAIN)/bin/python scripts/bench_packing.py
 
 # The task files are copied into lm-eval's own folder, so a change to them installs again.
 .venv/demo/.installed: $(SOURCES)
