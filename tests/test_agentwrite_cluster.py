@@ -31,7 +31,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator["RayCluster"]:
     folder = tmp_path_factory.mktemp("ray")
     process = subprocess.Popen(
         [
-            *command("ray", "start", "--head", "--block", "--num-cpus=2", "--port=0"),
+            sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=2",
+            "--port=0",
             "--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={folder}",
         ],
         env=environment(**OPEN),
