@@ -19,7 +19,7 @@ from runs import command, environment
 from longwriter_eval.cli import main
 from longwriter_eval.leaderboard import entries as entries_module
 from longwriter_eval.leaderboard.ranking import rankings, ranks
-from longwriter_eval.leaderboard.site import REPORTED
+from longwriter_eval.leaderboard.site import REPORTED, build
 from longwriter_eval.samples import load_run
 from longwriter_eval.submission.archive import read
 
@@ -147,6 +147,19 @@ def test_anothers_responses_under_a_new_name_are_not_accepted(
     (tmp_path / "in" / "b.zip").write_bytes(repacked(manifest, samples))
     assert main(["leaderboard", str(tmp_path / "in"), "-o", str(tmp_path / "site")]) == 1
     assert "b.zip: not accepted: its responses are those of a.zip" in capsys.readouterr().err
+
+
+def test_a_file_name_that_is_no_text_is_shown_by_its_escapes(tmp_path: Path) -> None:
+    folder, site = tmp_path / "in", tmp_path / "site"
+    folder.mkdir()
+    names = ["\udcff.zip", "\udcfe.zip", r"\udcff.zip", "a\nb.zip"]
+    for name in names:
+        (folder / name).write_bytes(b"nonsense")
+    built = build(folder, site)
+    assert {each["file"] for each in built.invalid} == {
+        r"\udcff.zip", r"\udcfe.zip", r"\\udcff.zip", r"a\nb.zip"
+    }  # fmt: skip
+    assert r"\udcff.zip" in (site / "index.html").read_text(encoding="utf-8")
 
 
 def test_a_folder_without_submissions_is_one_line(

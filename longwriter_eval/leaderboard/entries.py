@@ -18,7 +18,7 @@ from longwriter_eval.errors import InputError
 from longwriter_eval.report import write_report
 from longwriter_eval.submission.archive import read
 from longwriter_eval.submission.claims import table_claims
-from longwriter_eval.submission.public import plain
+from longwriter_eval.submission.public import escaped, plain
 from longwriter_eval.submission.verification import Verification, verify
 
 # An entry, as JSON: `reasons` is empty for a verified one, which has everything else.
@@ -50,7 +50,7 @@ def examine(folder: Path, paths: Sequence[Path], site: Path) -> list[Entry]:
     found: dict[Path, Entry] = {}
     with tqdm(total=len(paths), desc="Verifying") as bar:
         for path, entry in _examined(paths, parent):
-            found[path] = {"file": path.relative_to(folder).as_posix(), **entry}
+            found[path] = {"file": escaped(path.relative_to(folder).as_posix()), **entry}
             bar.update()
     entries = [found[path] for path in paths]
     _refuse_copies(entries)

@@ -76,6 +76,12 @@ def plain(text: object, longest: int = 200) -> str:
     return shown if len(shown) <= longest else shown[: longest - 1] + "…"
 
 
+def escaped(name: str) -> str:
+    """`name`, with an escape for what cannot be shown or encoded; two names never become one."""
+    doubled = name.replace("\\", "\\\\")
+    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], doubled)
+
+
 def public_model(name: object) -> str:
     """A model's name: a hub's as it is; of a local path or a URL, the last part alone."""
     text = str(name)
