@@ -138,15 +138,38 @@ def test_a_second_build_verifies_nothing_again_and_forgets_what_is_gone(
     assert (second / "leaderboard.json").read_bytes() == first
 
 
-def test_anothers_responses_under_a_new_name_are_not_accepted(
+def _copies(*models_and_judges: str) -> list[str]:
+    """The files accepted of copies 0, 1, …, each given as "model judge"."""
+    found: list[dict[str, Any]] = []
+    for number, each in enumerate(models_and_judges):
+        model, judge = each.split()
+        entry = _entry(str(number), 1, 2, returned=judge)
+        found.append(
+            {**entry, "reasons": [], "responses_sha256": "r", "model": {"id": {"value": model}}}
+        )
+    entries_module._refuse_copies(found)
+    return [entry["file"] for entry in found if not entry["reasons"]]
+
+
+def test_copies_are_accepted_once_per_judge_and_not_under_several_models() -> None:
+    assert _copies("m j1", "m j2") == ["0", "1"]
+    assert _copies("m j1", "m j1") == ["0"]
+    assert _copies("m j1", "m j2", "m j2") == ["0", "1"]
+    assert _copies("m j1", "thief j1") == []
+    assert _copies("m j1", "thief j2", "m j2") == []
+
+
+def test_anothers_responses_under_a_new_name_are_for_a_maintainer_to_judge(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    submitted(tmp_path / "in", "a")
-    manifest, samples = unpacked(tmp_path / "in" / "a.zip")
+    submitted(tmp_path / "in", "b")
+    manifest, samples = unpacked(tmp_path / "in" / "b.zip")
     manifest["model"]["id"]["value"] = "thief"
-    (tmp_path / "in" / "b.zip").write_bytes(repacked(manifest, samples))
+    (tmp_path / "in" / "a.zip").write_bytes(repacked(manifest, samples))
     assert main(["leaderboard", str(tmp_path / "in"), "-o", str(tmp_path / "site")]) == 1
-    assert "b.zip: not accepted: its responses are those of a.zip" in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    for one, other in (("a", "b"), ("b", "a")):
+        assert f"{one}.zip: not accepted: its responses are those of {other}.zip, under" in printed
 
 
 def test_a_file_name_that_is_no_text_is_shown_by_its_escapes(tmp_path: Path) -> None:

@@ -145,13 +145,30 @@ def _entry(verification: Verification) -> Entry:
 
 
 def _refuse_copies(entries: Sequence[Entry]) -> None:
-    """The same responses are one submission, unless another judge has judged the same model."""
-    first: dict[str, Entry] = {}
+    """The same responses are one submission, unless another judge has judged the same model.
+
+    Under the names of several models all are refused: whose they are no file name can tell.
+    """
+    same: dict[str, list[Entry]] = {}
     for entry in entries:
-        if entry["reasons"]:
-            continue
-        other = first.setdefault(entry["responses_sha256"], entry)
-        is_other_judge = other["judge"] != entry["judge"]
-        same_model = other["model"]["id"]["value"] == entry["model"]["id"]["value"]
-        if other is not entry and not (is_other_judge and same_model):
-            entry["reasons"] = [f"its responses are those of {plain(other['file'])}"]
+        if not entry["reasons"]:
+            same.setdefault(entry["responses_sha256"], []).append(entry)
+    for copies in same.values():
+        accepted: list[Entry] = []
+        for entry in copies:
+            others = [each for each in copies if _model(each) != _model(entry)]
+            judged = [each for each in accepted if each["judge"] == entry["judge"]]
+            if others:
+                names = plain(", ".join(each["file"] for each in others))
+                entry["reasons"] = [
+                    f"its responses are those of {names}, under another model's name: a maintainer "
+                    "decides whose they are"
+                ]
+            elif judged:
+                entry["reasons"] = [f"its responses are those of {plain(judged[0]['file'])}"]
+            else:
+                accepted.append(entry)
+
+
+def _model(entry: Entry) -> str:
+    return str(entry["model"]["id"]["value"])
