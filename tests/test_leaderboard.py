@@ -169,7 +169,7 @@ def test_anothers_responses_under_a_new_name_are_for_a_maintainer_to_judge(
     assert main(["leaderboard", str(tmp_path / "in"), "-o", str(tmp_path / "site")]) == 1
     printed = capsys.readouterr().err
     for one, other in (("a", "b"), ("b", "a")):
-        assert f"{one}.zip: not accepted: its responses are those of {other}.zip, under" in printed
+        assert f"not accepted: {one}.zip: its responses are those of {other}.zip, under" in printed
 
 
 def test_a_file_name_that_is_no_text_is_shown_by_its_escapes(tmp_path: Path) -> None:
@@ -183,6 +183,19 @@ def test_a_file_name_that_is_no_text_is_shown_by_its_escapes(tmp_path: Path) -> 
         r"\udcff.zip", r"\udcfe.zip", r"\\udcff.zip", r"a\nb.zip"
     }  # fmt: skip
     assert r"\udcff.zip" in (site / "index.html").read_text(encoding="utf-8")
+
+
+def test_a_file_name_gives_no_command_to_the_log_of_a_workflow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a\n::error::b.zip", "::error::c.zip", "##[error]d.zip"):
+        Path(name).write_bytes(b"nonsense")
+    assert main(["leaderboard", "."]) == 1
+    printed = capsys.readouterr().err
+    assert all(f"{letter}.zip: refused" in printed for letter in "bcd")
+    assert "##[" not in printed
+    assert not [line for line in printed.splitlines() if line.strip().startswith("::")]
 
 
 def test_a_folder_without_submissions_is_one_line(
@@ -213,7 +226,7 @@ def test_the_maintainers_script_is_what_the_workflow_runs(handed_in: Path, tmp_p
         env=environment(PATH=path), capture_output=True, encoding="utf-8", check=False,
     )  # fmt: skip
     assert ended.returncode == 1, ended.stderr
-    assert "forged.zip: not accepted" in ended.stderr
+    assert "not accepted: forged.zip" in ended.stderr
     assert (tmp_path / "site" / "index.html").is_file()
 
 
