@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from browser import DESK, PHONE, chromium, opened
-from handed_in import repacked, submitted, unpacked
+from handed_in import deadly, repacked, submitted, unpacked
 from playwright.sync_api import Browser, Page
 from runs import command, environment
 
@@ -20,8 +20,8 @@ from longwriter_eval.cli import main
 from longwriter_eval.leaderboard import entries as entries_module
 from longwriter_eval.leaderboard.ranking import rankings, ranks
 from longwriter_eval.leaderboard.site import REPORTED, build
-from longwriter_eval.samples import load_run
-from longwriter_eval.submission.archive import read
+from longwriter_eval.samples import Run, load_run
+from longwriter_eval.submission.archive import LARGEST_FILE, read
 
 ROOT = Path(__file__).parents[1]
 EVIL = "<script>document.title='owned'</script>"
@@ -172,15 +172,18 @@ def test_anothers_responses_under_a_new_name_are_for_a_maintainer_to_judge(
         assert f"not accepted: {one}.zip: its responses are those of {other}.zip, under" in printed
 
 
-def test_a_file_name_that_is_no_text_is_shown_by_its_escapes(tmp_path: Path) -> None:
+def test_a_file_name_that_is_no_text_is_shown_by_its_escapes(
+    handed_in: Path, tmp_path: Path
+) -> None:
     folder, site = tmp_path / "in", tmp_path / "site"
     folder.mkdir()
-    names = ["\udcff.zip", "\udcfe.zip", r"\udcff.zip", "a\nb.zip"]
-    for name in names:
+    for name in ("\udcff.zip", r"\udcff.zip", "a\nb.zip"):
         (folder / name).write_bytes(b"nonsense")
+    shutil.copy(handed_in / "good.zip", folder / "\udcfe.zip")
     built = build(folder, site)
+    assert built.verified == 1
     assert {each["file"] for each in built.invalid} == {
-        r"\udcff.zip", r"\udcfe.zip", r"\\udcff.zip", r"a\nb.zip"
+        r"\udcff.zip", r"\\udcff.zip", r"a\nb.zip"
     }  # fmt: skip
     assert r"\udcff.zip" in (site / "index.html").read_text(encoding="utf-8")
 
@@ -189,13 +192,62 @@ def test_a_file_name_gives_no_command_to_the_log_of_a_workflow(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("a\n::error::b.zip", "::error::c.zip", "##[error]d.zip"):
+    for name in ("a\n::error::b.zip", "::error::##[error]c.zip"):
         Path(name).write_bytes(b"nonsense")
     assert main(["leaderboard", "."]) == 1
     printed = capsys.readouterr().err
-    assert all(f"{letter}.zip: refused" in printed for letter in "bcd")
+    assert all(f"{letter}.zip: refused" in printed for letter in "bc")
     assert "##[" not in printed
     assert not [line for line in printed.splitlines() if line.strip().startswith("::")]
+
+
+def test_what_nobody_foresaw_refuses_one_submission_and_not_the_board(
+    handed_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("good", "bad"):
+        shutil.copy(handed_in / f"{name}.zip", folder)
+
+    def write_report(runs: list[Run], page: Path) -> None:
+        if runs[0].path.name == "bad.zip":
+            raise ValueError("unforeseen")
+        real(runs, page)
+
+    real = entries_module.write_report
+    monkeypatch.setattr(entries_module, "write_report", write_report)
+    built = build(folder, tmp_path / "site")
+    assert built.verified == 1
+    (refused,) = built.invalid
+    assert refused["file"] == "bad.zip"
+    assert "unforeseen" in refused["reasons"][0]
+
+
+def test_a_killed_worker_refuses_one_submission_and_not_the_board(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a", "deadly", "z"):
+        (folder / f"{name}.zip").write_bytes(b"nonsense")
+    monkeypatch.setattr(entries_module, "_examine", deadly)
+    reasons = [each["reasons"][0] for each in build(folder, tmp_path / "site").invalid]
+    assert reasons == ["examined", "it ended the process that verified it", "examined"]
+
+
+def test_what_is_too_large_is_not_read_to_look_it_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "large.zip"
+    with path.open("wb") as file:
+        file.truncate(LARGEST_FILE + 1)
+
+    def read_bytes(_: Path) -> bytes:
+        raise AssertionError("read without a limit")
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    (refused,) = entries_module.examine(tmp_path, [path], tmp_path / "site")
+    assert "larger than 64 MiB" in refused["reasons"][0]
 
 
 def test_a_folder_without_submissions_is_one_line(
