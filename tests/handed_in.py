@@ -1,6 +1,7 @@
 """Runs with real prompts and chosen responses, and the submissions that they make."""
 
 import json
+import os
 import zipfile
 from collections.abc import Callable
 from io import BytesIO
@@ -94,3 +95,10 @@ def zipped(**files: str | bytes) -> bytes:
         for name, content in files.items():
             archive.writestr(name, content)
     return buffer.getvalue()
+
+
+def deadly(path: Path, _: Path) -> Json:
+    """What examines a submission, and is killed by one named deadly.zip."""
+    if path.name == "deadly.zip":
+        os._exit(9)
+    return {"reasons": ["examined"]}

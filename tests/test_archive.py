@@ -282,7 +282,7 @@ def test_a_bomb_costs_no_memory(honest: Path, tmp_path: Path) -> None:
 def test_a_file_that_is_too_large_is_not_read_to_its_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archive, "_LARGEST_FILE", 1 << 20)
+    monkeypatch.setattr(archive, "LARGEST_FILE", 1 << 20)
     path = tmp_path / "large.zip"
     with path.open("wb") as file:
         file.truncate(1 << 40)  # a terabyte, none of it on the disk

@@ -12,16 +12,18 @@ from typing import Any
 import pytest
 import yaml
 from browser import DESK, PHONE, chromium, opened
-from handed_in import repacked, submitted, unpacked
+from handed_in import deadly, repacked, submitted, unpacked
 from playwright.sync_api import Browser, Page
 from runs import command, environment
 
 from longwriter_eval.cli import main
 from longwriter_eval.leaderboard import entries as entries_module
 from longwriter_eval.leaderboard.ranking import rankings, ranks
-from longwriter_eval.leaderboard.site import REPORTED
-from longwriter_eval.samples import load_run
-from longwriter_eval.submission.archive import read
+from longwriter_eval.leaderboard.site import REPORTED, build
+from longwriter_eval.report import write_report as report
+from longwriter_eval.samples import Run, load_run
+from longwriter_eval.submission.archive import LARGEST_FILE, read
+from longwriter_eval.submission.public import escaped
 
 ROOT = Path(__file__).parents[1]
 EVIL = "<script>document.title='owned'</script>"
@@ -138,15 +140,114 @@ def test_a_second_build_verifies_nothing_again_and_forgets_what_is_gone(
     assert (second / "leaderboard.json").read_bytes() == first
 
 
-def test_anothers_responses_under_a_new_name_are_not_accepted(
+def _copies(*models_and_judges: str) -> list[str]:
+    """The files accepted of copies 0, 1, …, each given as "model judge"."""
+    found: list[dict[str, Any]] = []
+    for number, each in enumerate(models_and_judges):
+        model, judge = each.split()
+        entry = _entry(str(number), 1, 2, returned=judge)
+        found.append(
+            {**entry, "reasons": [], "responses_sha256": "r", "model": {"id": {"value": model}}}
+        )
+    entries_module._refuse_copies(found)
+    return [entry["file"] for entry in found if not entry["reasons"]]
+
+
+def test_copies_are_accepted_once_per_judge_and_not_under_several_models() -> None:
+    assert _copies("m j1", "m j2") == ["0", "1"]
+    assert _copies("m j1", "m j1") == ["0"]
+    assert _copies("m j1", "m j2", "m j2") == ["0", "1"]
+    assert _copies("m j1", "thief j1") == []
+    assert _copies("m j1", "thief j2", "m j2") == []
+
+
+def test_anothers_responses_under_a_new_name_are_for_a_maintainer_to_judge(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    submitted(tmp_path / "in", "a")
-    manifest, samples = unpacked(tmp_path / "in" / "a.zip")
+    submitted(tmp_path / "in", "b")
+    manifest, samples = unpacked(tmp_path / "in" / "b.zip")
     manifest["model"]["id"]["value"] = "thief"
-    (tmp_path / "in" / "b.zip").write_bytes(repacked(manifest, samples))
+    (tmp_path / "in" / "a.zip").write_bytes(repacked(manifest, samples))
     assert main(["leaderboard", str(tmp_path / "in"), "-o", str(tmp_path / "site")]) == 1
-    assert "b.zip: not accepted: its responses are those of a.zip" in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    for one, other in (("a", "b"), ("b", "a")):
+        assert f"not accepted: {one}.zip: its responses are those of {other}.zip, under" in printed
+
+
+def test_a_file_name_that_is_no_text_is_shown_by_its_escapes(
+    handed_in: Path, tmp_path: Path
+) -> None:
+    folder, site = tmp_path / "in", tmp_path / "site"
+    folder.mkdir()
+    (folder / "\udcff.zip").write_bytes(b"nonsense")
+    shutil.copy(handed_in / "good.zip", folder / "\udcfe.zip")
+    built = build(folder, site)
+    assert built.verified == 1
+    assert [each["file"] for each in built.invalid] == [r"\udcff.zip"]
+    assert r"\udcff.zip" in (site / "index.html").read_text(encoding="utf-8")
+    assert escaped(r"\udcff.zip") != escaped("\udcff.zip") != escaped("\udcfe.zip")
+    assert escaped("a\nb.zip") == r"a\nb.zip"
+
+
+def test_a_file_name_gives_no_command_to_the_log_of_a_workflow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a\n::error::b.zip", "::error::##[error]c.zip"):
+        Path(name).write_bytes(b"nonsense")
+    assert main(["leaderboard", "."]) == 1
+    printed = capsys.readouterr().err
+    assert all(f"{letter}.zip: refused" in printed for letter in "bc")
+    assert "##[" not in printed
+    assert not [line for line in printed.splitlines() if line.strip().startswith("::")]
+
+
+def test_what_nobody_foresaw_refuses_one_submission_and_not_the_board(
+    handed_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("good", "bad"):
+        shutil.copy(handed_in / f"{name}.zip", folder)
+
+    def write_report(runs: list[Run], page: Path) -> None:
+        if runs[0].path.name == "bad.zip":
+            raise ValueError("unforeseen")
+        report(runs, page)
+
+    monkeypatch.setattr(entries_module, "write_report", write_report)
+    built = build(folder, tmp_path / "site")
+    assert built.verified == 1
+    (refused,) = built.invalid
+    assert refused["file"] == "bad.zip"
+    assert "unforeseen" in refused["reasons"][0]
+
+
+def test_a_killed_worker_refuses_one_submission_and_not_the_board(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a", "deadly", "z"):
+        (folder / f"{name}.zip").write_bytes(b"nonsense")
+    monkeypatch.setattr(entries_module, "_examine", deadly)
+    reasons = [each["reasons"][0] for each in build(folder, tmp_path / "site").invalid]
+    assert reasons == ["examined", "it ended the process that verified it", "examined"]
+
+
+def test_what_is_too_large_is_not_read_to_look_it_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "large.zip"
+    with path.open("wb") as file:
+        file.truncate(LARGEST_FILE + 1)
+
+    def read_bytes(_: Path) -> bytes:
+        raise AssertionError("read without a limit")
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    (refused,) = entries_module.examine(tmp_path, [path], tmp_path / "site")
+    assert "larger than 64 MiB" in refused["reasons"][0]
 
 
 def test_a_folder_without_submissions_is_one_line(
@@ -177,7 +278,7 @@ def test_the_maintainers_script_is_what_the_workflow_runs(handed_in: Path, tmp_p
         env=environment(PATH=path), capture_output=True, encoding="utf-8", check=False,
     )  # fmt: skip
     assert ended.returncode == 1, ended.stderr
-    assert "forged.zip: not accepted" in ended.stderr
+    assert "not accepted: forged.zip" in ended.stderr
     assert (tmp_path / "site" / "index.html").is_file()
 
 

@@ -213,6 +213,19 @@ def test_a_reply_cut_off_at_its_limit_needs_no_scores(honest: Path, tmp_path: Pa
     assert not [p for p in verify(read(path)).problems if "read from its reply" in p]
 
 
+def test_bad_verdicts_among_the_repeats_cannot_be_left_out(honest: Path, tmp_path: Path) -> None:
+    manifest, samples = unpacked(honest)
+    manifest["judge"]["repeats"] = 10
+    for sample in samples:
+        (kind,) = sample["verdicts"]
+        cut = {**kind, "scores": None, "reason": "parse_error", "completion_tokens": 1024}
+        sample["verdicts"] = [kind, *({**cut, "repeat": repeat} for repeat in range(1, 10))]
+    path = tmp_path / "kind.zip"
+    path.write_bytes(repacked(manifest, samples))
+    (problem,) = verify(read(path)).problems
+    assert "12 of 120 verdicts have scores, and 95% must" in problem
+
+
 @pytest.mark.parametrize(
     ("requested", "returned", "is_same"),
     [

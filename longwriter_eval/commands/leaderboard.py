@@ -1,6 +1,7 @@
 """`longwriter leaderboard`: verified submissions as a static site."""
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,13 @@ def _leaderboard(options: argparse.Namespace) -> int:
 
     built = build(options.folder, options.output)
     for entry in built.invalid:
-        print(f"{entry['file']}: not accepted: {entry['reasons'][0]}", file=sys.stderr)
+        print(_line(f"not accepted: {entry['file']}: {entry['reasons'][0]}"), file=sys.stderr)
         if len(entry["reasons"]) > 1:
+            path = shlex.quote(str(options.folder / entry["file"]))
             print(
-                f"  and {len(entry['reasons']) - 1} more reasons; all: longwriter verify "
-                f"{options.folder / entry['file']}",
+                _line(
+                    f"  and {len(entry['reasons']) - 1} more reasons; all: longwriter verify {path}"
+                ),
                 file=sys.stderr,
             )
     print(
@@ -37,3 +40,11 @@ def _leaderboard(options: argparse.Namespace) -> int:
         f"{built.rankings} rankings, {len(built.invalid)} not accepted"
     )
     return 1 if built.invalid else 0
+
+
+def _line(text: str) -> str:
+    """`text`, of others' words, as a line that GitHub's log does not take for a command."""
+    from longwriter_eval.pages import plain
+
+    # ::error:: is one at the start of a line, which is ours; ##[error] is one anywhere
+    return plain(text).replace("##[", "## [")

@@ -7,6 +7,7 @@ import shutil
 import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,9 @@ from tqdm import tqdm
 from longwriter_eval import __version__, assets
 from longwriter_eval.errors import InputError
 from longwriter_eval.report import write_report
-from longwriter_eval.submission.archive import read
+from longwriter_eval.submission.archive import LARGEST_FILE, read
 from longwriter_eval.submission.claims import table_claims
-from longwriter_eval.submission.public import plain
+from longwriter_eval.submission.public import escaped, plain
 from longwriter_eval.submission.verification import Verification, verify
 
 # An entry, as JSON: `reasons` is empty for a verified one, which has everything else.
@@ -50,7 +51,7 @@ def examine(folder: Path, paths: Sequence[Path], site: Path) -> list[Entry]:
     found: dict[Path, Entry] = {}
     with tqdm(total=len(paths), desc="Verifying") as bar:
         for path, entry in _examined(paths, parent):
-            found[path] = {"file": path.relative_to(folder).as_posix(), **entry}
+            found[path] = {"file": escaped(path.relative_to(folder).as_posix()), **entry}
             bar.update()
     entries = [found[path] for path in paths]
     _refuse_copies(entries)
@@ -72,17 +73,35 @@ def _examined(paths: Sequence[Path], parent: Path) -> Iterator[tuple[Path, Entry
         for path in pending:
             yield path, _examine(path, parent)
         return
-    # a fork would copy whatever threads the caller runs
-    with ProcessPoolExecutor(
-        min(len(pending), os.cpu_count() or 1), get_context("spawn"), _ignore_interrupt
-    ) as pool:
-        jobs = {pool.submit(_examine, path, parent): path for path in pending}
+    left = dict.fromkeys(pending)
+    with _workers(len(pending)) as pool:
         try:
+            jobs = {pool.submit(_examine, path, parent): path for path in pending}
             for job in as_completed(jobs):
-                yield jobs[job], job.result()
+                entry = job.result()
+                del left[jobs[job]]
+                yield jobs[job], entry
+        except BrokenProcessPool:
+            pass  # one ended its process, and no other goes on
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+    while left:
+        with _workers(1) as pool:
+            for path in list(left):
+                del left[path]
+                try:
+                    yield path, pool.submit(_examine, path, parent).result()
+                except BrokenProcessPool:
+                    yield path, {"reasons": ["it ended the process that verified it"]}
+                    break
+
+
+def _workers(number: int) -> ProcessPoolExecutor:
+    # a fork would copy whatever threads the caller runs
+    return ProcessPoolExecutor(
+        min(number, os.cpu_count() or 1), get_context("spawn"), _ignore_interrupt
+    )
 
 
 def _ignore_interrupt() -> None:
@@ -92,6 +111,8 @@ def _ignore_interrupt() -> None:
 def _kept(path: Path, parent: Path) -> Entry | None:
     """The entry of a submission that was verified before, by the same version of this package."""
     try:
+        if path.stat().st_size > LARGEST_FILE:
+            return None
         sha = assets.sha256(path.read_bytes())
         kept: Entry = json.loads((parent / sha[:16] / "entry.json").read_text(encoding="utf-8"))
         return kept if (kept["sha256"], kept["verified_by"]) == (sha, __version__) else None
@@ -101,9 +122,17 @@ def _kept(path: Path, parent: Path) -> Entry | None:
 
 def _examine(path: Path, parent: Path) -> Entry:
     try:
-        verification = verify(read(path))
+        return _verified(path, parent)
     except InputError as error:
         return {"reasons": [plain(str(error).removeprefix(f"{path}: "), 300)]}
+    except OSError:  # such as a full disk: no fault of the submission
+        raise
+    except Exception as error:  # one submission must not end the board
+        return {"reasons": [f"it cannot be verified ({plain(repr(error), 280)})"]}
+
+
+def _verified(path: Path, parent: Path) -> Entry:
+    verification = verify(read(path))
     if problems := verification.problems:
         more = len(problems) - _REASONS
         return {
@@ -145,13 +174,30 @@ def _entry(verification: Verification) -> Entry:
 
 
 def _refuse_copies(entries: Sequence[Entry]) -> None:
-    """The same responses are one submission, unless another judge has judged the same model."""
-    first: dict[str, Entry] = {}
+    """The same responses are one submission, unless another judge has judged the same model.
+
+    Under the names of several models all are refused: whose they are no file name can tell.
+    """
+    same: dict[str, list[Entry]] = {}
     for entry in entries:
-        if entry["reasons"]:
-            continue
-        other = first.setdefault(entry["responses_sha256"], entry)
-        is_other_judge = other["judge"] != entry["judge"]
-        same_model = other["model"]["id"]["value"] == entry["model"]["id"]["value"]
-        if other is not entry and not (is_other_judge and same_model):
-            entry["reasons"] = [f"its responses are those of {plain(other['file'])}"]
+        if not entry["reasons"]:
+            same.setdefault(entry["responses_sha256"], []).append(entry)
+    for copies in same.values():
+        accepted: list[Entry] = []
+        for entry in copies:
+            others = [each for each in copies if _model(each) != _model(entry)]
+            judged = [each for each in accepted if each["judge"] == entry["judge"]]
+            if others:
+                names = plain(", ".join(each["file"] for each in others))
+                entry["reasons"] = [
+                    f"its responses are those of {names}, under another model's name: a maintainer "
+                    "decides whose they are"
+                ]
+            elif judged:
+                entry["reasons"] = [f"its responses are those of {plain(judged[0]['file'])}"]
+            else:
+                accepted.append(entry)
+
+
+def _model(entry: Entry) -> str:
+    return str(entry["model"]["id"]["value"])

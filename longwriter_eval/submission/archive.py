@@ -17,7 +17,7 @@ from longwriter_eval.submission.public import plain
 
 # Bytes. 120 responses of 32,768 tokens are about 25 MB; text that repeats itself, which models do
 # write, packs a thousand to one, so there is no limit on the ratio.
-_LARGEST_FILE = 64 << 20
+LARGEST_FILE = 64 << 20
 _LARGEST = {MANIFEST: 1 << 20, SAMPLES: 128 << 20}
 _LARGEST_DIRECTORY = 1 << 12
 _MOST_SAMPLES = 1000
@@ -36,7 +36,7 @@ def read(path: Path) -> Submission:
             raise InputError(f"cannot read {path}: there is no such file")
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
-            data = file.read(min(size, _LARGEST_FILE) + 1)
+            data = file.read(min(size, LARGEST_FILE) + 1)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     try:
@@ -80,8 +80,8 @@ def _read(data: bytes, path: Path) -> Submission:
 
 def _unpack(data: bytes) -> dict[str, bytes]:
     """The two files of the zip. Nothing in it is believed before its size is known."""
-    if len(data) > _LARGEST_FILE:
-        raise InputError(f"it is larger than {_LARGEST_FILE >> 20} MiB")
+    if len(data) > LARGEST_FILE:
+        raise InputError(f"it is larger than {LARGEST_FILE >> 20} MiB")
     tail = data[-_DIRECTORY_ENDS:]
     if data[:4] != b"PK\3\4" or tail[:4] != _END:
         raise InputError("it is not a zip file, or has something before or behind it")

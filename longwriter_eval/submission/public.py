@@ -5,6 +5,7 @@ home directories, private hosts. So a value is published only where its name is 
 harmless, or where it is a number, which holds no path and no host.
 """
 
+import json
 import math
 import re
 from collections.abc import Mapping
@@ -66,7 +67,7 @@ _KEYS = re.compile(
     r"\bsk-[A-Za-z0-9_-]{20,}|\bhf_[A-Za-z0-9]{30,}|\bAKIA[A-Z0-9]{16}\b|\bgh[pousr]_[A-Za-z0-9]{30,}"
     r"|\bAIza[A-Za-z0-9_-]{30,}|-----BEGIN [A-Z ]*PRIVATE KEY"
 )
-_SECRET_VARIABLE = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL")
+_SECRET_VARIABLE = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
 _SHORTEST_SECRET = 8  # characters; a shorter value stands in a text by chance
 
 
@@ -74,6 +75,12 @@ def plain(text: object, longest: int = 200) -> str:
     """`text` on one line of at most `longest` characters that a terminal and a page can show."""
     shown = _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", str(text)).strip()
     return shown if len(shown) <= longest else shown[: longest - 1] + "…"
+
+
+def escaped(name: str) -> str:
+    """`name`, with an escape for what cannot be shown or encoded; two names never become one."""
+    doubled = name.replace("\\", "\\\\")
+    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], doubled)
 
 
 def public_model(name: object) -> str:
@@ -119,14 +126,20 @@ def _is_harmless(name: str, value: Any) -> bool:
 
 
 def secrets_in(text: str, environment: Mapping[str, str]) -> list[str]:
-    """Names of the environment's secrets whose values stand in `text`."""
+    """Names of the environment's secrets whose values stand in `text`, which may be JSON."""
     return [
         name
         for name, value in sorted(environment.items())
         if _SECRET_VARIABLE.search(name)
         and len(value.strip()) >= _SHORTEST_SECRET
-        and value.strip() in text
+        and any(form in text for form in _forms(value.strip()))
     ]
+
+
+def _forms(secret: str) -> list[str]:
+    """`secret` as it is, within JSON, and within JSON within JSON, as a judge's reply is."""
+    once = json.dumps(secret, ensure_ascii=False)[1:-1]
+    return [secret, once, json.dumps(once, ensure_ascii=False)[1:-1]]
 
 
 def has_key(text: str) -> bool:

@@ -184,6 +184,13 @@ def _of_judging(submission: Submission) -> Iterator[str]:
             f"{judged} of {len(submission.prompts)} responses are judged, and {MIN_COVERAGE:.0%} "
             "must be: `longwriter score` on the run asks for the rest"
         )
+    # else a submitter could keep, of the repeats on a response, the kindest alone
+    scored, asked = answered.total(), judge["repeats"] * len(submission.prompts)
+    if judged and scored < MIN_COVERAGE * asked and judge["repeats"] > 1:
+        yield (
+            f"{scored} of {asked} verdicts have scores, and {MIN_COVERAGE:.0%} must: `longwriter "
+            "score` on the run asks for the rest"
+        )
 
 
 def _of_sample(
