@@ -18,8 +18,8 @@ demo: .venv/demo/.installed
 	.venv/demo/bin/longwriter demo
 
 test: $(NEWEST)/.installed
-	$(NEWEST)/bin/python $(PYTEST) -m "not axolotl"
-	$(TRAIN)/bin/python $(PYTEST) -m "axolotl or lm_eval"
+	$(NEWEST)/bin/python $(PYTEST) -m "not axolotl and not ray"
+	$(TRAIN)/bin/python $(PYTEST) -m "axolotl or lm_eval or ray"
 
 check: $(NEWEST)/.installed
 	$(NEWEST)/bin/ruff format --check .

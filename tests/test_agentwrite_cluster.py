@@ -20,6 +20,7 @@ from agentwrite.cli import main
 from agentwrite.errors import WriteError
 from longwriter_eval.standin import JUDGE
 
+pytestmark = pytest.mark.ray
 needs_ray = pytest.mark.skipif(not find_spec("ray"), reason="Ray is not installed")
 CONCURRENCY = 6
 OPEN = {"RAY_AUTH_MODE": "disabled"}  # on this machine alone; Ray would look for a token at home
@@ -31,8 +32,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator["RayCluster"]:
     folder = tmp_path_factory.mktemp("ray")
     process = subprocess.Popen(
         [
-            sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=2",
-            "--port=0",
+            sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block",
+            "--num-cpus=2", "--port=0",
             "--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={folder}",
         ],
         env=environment(**OPEN),
