@@ -1,7 +1,7 @@
 # Two commands do everything, on any machine with Python and make:
 #   make demo    set up, run the real lm_eval on 12 prompts, write a report
-#   make test    set up, run every test, on the newest lm-eval; and those of lm-eval and axolotl
-#                again where axolotl is, which has the oldest lm-eval that we support
+#   make test    set up, run the tests on the newest lm-eval; and those of lm-eval and axolotl
+#                beside axolotl, which has the oldest lm-eval that we support
 # For work on the code: make check, make format, make bench.
 
 PYTHON ?= python3
@@ -17,15 +17,18 @@ SOURCES := pyproject.toml $(shell find harness_tasks -type f -not -path '*/__pyc
 demo: .venv/demo/.installed
 	.venv/demo/bin/longwriter demo
 
+# SLOW= runs the slow tests, too: backends, several processes, Ray.
+SLOW := and not slow
+
 test: $(NEWEST)/.installed
-	$(NEWEST)/bin/python $(PYTEST) -m "not axolotl and not ray"
-	$(TRAIN)/bin/python $(PYTEST) -m "axolotl or lm_eval or ray"
+	$(NEWEST)/bin/python $(PYTEST) -m "not axolotl and not ray $(SLOW)"
+	$(TRAIN)/bin/python $(PYTEST) -m "(axolotl or lm_eval or ray) $(SLOW)"
 
 check: $(NEWEST)/.installed
 	$(NEWEST)/bin/ruff format --check .
 	$(NEWEST)/bin/ruff check .
 	$(NEWEST)/bin/mypy
-	$(MAKE) test
+	$(MAKE) test SLOW=
 
 format: $(NEWEST)/.installed
 	$(NEWEST)/bin/ruff format .

@@ -20,7 +20,7 @@ from agentwrite.cli import main
 from agentwrite.errors import WriteError
 from longwriter_eval.standin import JUDGE
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 needs_ray = pytest.mark.skipif(not find_spec("ray"), reason="Ray is not installed")
 CONCURRENCY = 6
 OPEN = {"RAY_AUTH_MODE": "disabled"}  # on this machine alone; Ray would look for a token at home

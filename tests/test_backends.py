@@ -15,6 +15,8 @@ from tiny_models import make_tiny_glm, make_tiny_llama
 
 from longwriter_eval.standin import JUDGE, StandIn
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("torch", reason="needs the hf extra")
 
 MAKERS = {"llama": make_tiny_llama, "glm": make_tiny_glm}

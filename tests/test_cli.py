@@ -63,7 +63,6 @@ def test_fetching_without_a_network_is_one_line(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.lm_eval
 @pytest.mark.parametrize(
     ("content", "says"),
     [
@@ -136,7 +135,6 @@ def test_demo_takes_endpoint_and_model_together(
     assert "go together" in one_line(capsys.readouterr().err)
 
 
-@pytest.mark.lm_eval
 def test_the_demo_needs_nothing_and_says_that_its_scores_mean_nothing(tmp_path: Path) -> None:
     ended = run("longwriter", "demo", "--output", str(tmp_path / "demo"), LONGWRITER_ASSETS="")
     assert ended.code == 0, ended.out
@@ -179,7 +177,6 @@ def finished(once: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(once, tmp_path / "finished"))
 
 
-@pytest.mark.lm_eval
 def test_score_on_another_machine_pays_for_no_verdict_in_the_log(finished: Path) -> None:
     before = load_run(finished)
     # the judge's server is gone: a single call would fail
@@ -194,7 +191,6 @@ def test_score_on_another_machine_pays_for_no_verdict_in_the_log(finished: Path)
         assert new.row["quality_score"] == old.row["quality_score"]
 
 
-@pytest.mark.lm_eval
 def test_scores_computed_anew_are_those_that_lm_eval_logged(finished: Path) -> None:
     found = load_run(finished)
     scores = score_samples(found.samples)
@@ -210,7 +206,6 @@ def test_scores_computed_anew_are_those_that_lm_eval_logged(finished: Path) -> N
     assert means == pytest.approx({metric: results[f"{metric},none"] for metric in METRICS})
 
 
-@pytest.mark.lm_eval
 def test_an_edited_response_is_judged_anew(finished: Path) -> None:
     found = load_run(finished)
     rows = [sample.row for sample in found.samples]
@@ -255,7 +250,6 @@ def test_another_judge_judges_anew_beside_the_old_results(finished: Path) -> Non
     assert load_run(finished).results["results"] == found.results["results"]
 
 
-@pytest.mark.lm_eval
 def test_ctrl_c_while_scoring_says_how_to_go_on(finished: Path, tmp_path: Path) -> None:
     with StandIn(delay=1.0) as judge:
         arguments = ["score", str(finished), "--judge-base-url", judge.base_url]
@@ -274,7 +268,6 @@ def test_ctrl_c_while_scoring_says_how_to_go_on(finished: Path, tmp_path: Path) 
     assert f"longwriter score {finished}" in printed
 
 
-@pytest.mark.lm_eval
 def test_a_sample_log_that_lacks_lines_is_not_scored_as_if_it_were_whole(
     finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -316,7 +309,6 @@ def test_an_output_file_is_found_and_so_is_a_prompt_file(tmp_path: Path) -> None
     assert load_run(tmp_path).path.name.startswith("results_")
 
 
-@pytest.mark.lm_eval
 def test_missing_repeats_are_missing_verdicts(finished: Path) -> None:
     # so many calls fail that five asks are not enough for every verdict
     with StandIn(faults=Faults(0.9, ("refusal",))) as judge:
@@ -360,7 +352,6 @@ def test_half_a_surrogate_pair_and_an_echoed_key_spoil_no_log(tmp_path: Path, wh
     assert not [path for path in left if KEY.encode() in path.read_bytes()]
 
 
-@pytest.mark.lm_eval
 def test_report_reads_a_real_run(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(finished)]) == 0
     assert f"wrote {finished / 'report.html'}" in capsys.readouterr().out

@@ -13,7 +13,7 @@ from tiny_models import make_tiny_llama
 pytest.importorskip("axolotl")
 
 # the first test waits for all trainings
-pytestmark = [pytest.mark.axolotl, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.axolotl, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 EXACT = 1e-5
 # Four packs that no packer can make otherwise: two for each rank, very unequal.

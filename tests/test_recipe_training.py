@@ -141,6 +141,7 @@ def test_the_readmes_command_scores_the_checkpoint(
         assert prompt.endswith("<|assistant|>\n")
 
 
+@pytest.mark.slow
 def test_two_machines_train_one_model(place: Path, trained: dict[str, Path]) -> None:
     """The README's torchrun line, each machine played by a process of its own."""
     with socket.socket() as free:
