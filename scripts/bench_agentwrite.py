@@ -12,7 +12,6 @@ import argparse
 import contextlib
 import json
 import os
-import platform
 import random
 import signal
 import subprocess
@@ -28,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from bench_server import STEPS
+from bench_table import Row, machine, print_table
 
 from agentwrite.plan import Plan, read_plan
 from agentwrite.prompts import Prompts
@@ -38,9 +38,6 @@ CALLS = STEPS + 1  # for each text: its plan and its sections
 IDEAL = CALLS * DELAY  # seconds: no text can be done earlier
 PROCESSES = 8  # of upstream's arrangement
 KILLS = 10
-
-# What was measured, its goal, the measured value, and whether it meets the goal (None: no goal).
-Row = tuple[str, str, str, bool | None]
 
 
 @dataclass(frozen=True)
@@ -260,20 +257,9 @@ def main() -> int:
     parser.add_argument("--output", type=Path, help="also write the table to this file")
     parser.add_argument("--quick", action="store_true", help="fewer instructions")
     options = parser.parse_args()
-    lines = [
-        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
-        f"aiohttp {version('aiohttp')}",
-        "", "| what | goal | measured | met |", "|---|---|---|---|",
-    ]  # fmt: skip
-    print(*lines, sep="\n")
     with tempfile.TemporaryDirectory() as folder:
-        for *cells, met in measure(Path(folder), options.quick):
-            mark = "" if met is None else "yes" if met else "**no**"
-            lines.append(f"| {' | '.join(map(str, cells))} | {mark} |")
-            print(lines[-1], flush=True)
-    if options.output:
-        options.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return int(any("**no**" in line for line in lines))
+        rows = measure(Path(folder), options.quick)
+        return print_table(rows, machine(f"aiohttp {version('aiohttp')}"), options.output)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ import argparse
 import json
 import math
 import os
-import platform
 import re
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import openai
+from bench_table import Row, machine, print_table
 
 from longwriter_eval import assets
 from longwriter_eval.errors import InputError
@@ -40,9 +40,6 @@ RESPONSES, DELAY, CONCURRENCY = 120, 2.0, 32  # seconds for a verdict; calls in 
 # A page of HTML is not among them: it speaks of a wrong URL, and is not asked for again.
 FAULTS = Faults(0.2, ("429", "500", "reset", "empty", "refusal", "broken_json"))
 LONG_RESPONSES, LONG_WORDS = 1_000, 20_000
-
-# What was measured, its goal, the measured value, and whether it meets the goal (None: no goal).
-Row = tuple[str, str, str, bool | None]
 
 
 @dataclass(frozen=True)
@@ -206,17 +203,8 @@ def main() -> int:
         assets.read_prompts("longbench_write")
     except InputError as error:
         parser.error(str(error))
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-    lines = [machine, "", "| what | goal | measured | met |", "|---|---|---|---|"]
-    print(*lines, sep="\n")
     with tempfile.TemporaryDirectory() as folder:
-        for *cells, met in measure(Path(folder)):
-            mark = "" if met is None else "yes" if met else "**no**"
-            lines.append(f"| {' | '.join(map(str, cells))} | {mark} |")
-            print(lines[-1], flush=True)
-    if options.output:
-        options.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return int(any("**no**" in line for line in lines))
+        return print_table(measure(Path(folder)), machine(), options.output)
 
 
 if __name__ == "__main__":

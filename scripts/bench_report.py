@@ -9,7 +9,6 @@ compress about as well as prose does. Needs Chromium; takes a minute or two.
 import argparse
 import json
 import os
-import platform
 import random
 import shutil
 import statistics
@@ -21,6 +20,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from bench_table import Row, machine, print_table
 from playwright.sync_api import Page, sync_playwright
 
 from longwriter_eval.quality import DIMENSIONS, read_verdict
@@ -61,9 +61,6 @@ _FILTER = """() => {
   document.body.offsetHeight;
   return performance.now() - start;
 }"""
-
-# What was measured, its goal, the measured value, and whether it meets the goal (None: no goal).
-Row = tuple[str, str, str, bool | None]
 
 
 def prose(words: int, dice: random.Random) -> str:
@@ -177,17 +174,8 @@ def main() -> int:
     options = parser.parse_args()
     if not options.chromium:
         parser.error("no chromium on the PATH: name it by --chromium")
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-    lines = [machine, "", "| what | goal | measured | met |", "|---|---|---|---|"]
-    print(*lines, sep="\n")
     with tempfile.TemporaryDirectory() as folder:
-        for *cells, met in measure(Path(folder), options.chromium):
-            mark = "" if met is None else "yes" if met else "**no**"
-            lines.append(f"| {' | '.join(map(str, cells))} | {mark} |")
-            print(lines[-1], flush=True)
-    if options.output:
-        options.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return int(any("**no**" in line for line in lines))
+        return print_table(measure(Path(folder), options.chromium), machine(), options.output)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ are random words to LongBench-Write's prompts, verdicts are dice. Needs upstream
 """
 
 import argparse
+import itertools
 import json
 import random
 import resource
@@ -18,7 +19,8 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+
+from bench_table import Row, machine, print_table
 
 from longwriter_eval import __version__, assets
 from longwriter_eval.judge_prompt import JudgePrompt
@@ -33,8 +35,6 @@ from longwriter_eval.verdict import Judgement, Verdict
 LONG = 10_000  # words of each response of the long submission
 GOAL = 10.0  # seconds to verify it
 TASK, JUDGE = "longbench_write_0000_0500", "bench-judge"
-
-Row = tuple[str, str, str, bool | None]
 
 
 def words(number: int, language: str, dice: random.Random) -> str:
@@ -151,16 +151,10 @@ def main() -> int:
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="bench-submission-"))
     try:
-        rows = [*one(folder), *many(folder, options.submissions)]
+        rows = itertools.chain(one(folder), many(folder, options.submissions))
+        return print_table(rows, machine(), options.output)
     finally:
         shutil.rmtree(folder)
-    lines = ["| what | goal | measured | met |", "|---|---|---|---|"]
-    marks: dict[Any, str] = {True: "yes", False: "NO", None: ""}
-    lines += [f"| {what} | {goal} | {value} | {marks[met]} |" for what, goal, value, met in rows]
-    print("\n".join(lines))
-    if options.output:
-        options.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return int(any(met is False for *_, met in rows))
 
 
 if __name__ == "__main__":
