@@ -5,7 +5,7 @@ import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from longwriter_eval.assets import sha256
 from longwriter_eval.diagnostics import is_refusal
@@ -25,6 +25,8 @@ from longwriter_eval.llm import (
 from longwriter_eval.quality import read_verdict
 from longwriter_eval.special_tokens import encodable
 from longwriter_eval.verdict import Judgement, Verdict
+
+_T = TypeVar("_T")
 
 TRIES = 5  # asks per verdict and run, where the reply cannot be read; upstream's number
 
@@ -201,15 +203,26 @@ class Judge:
         return Chat(self._store, base_url=self.settings.base_url, api_key=self._key, **options)
 
 
-def _read(verdict: Verdict, reply: Reply) -> Verdict:
-    """`verdict` with what the reply says. A reply cut at its token limit ends on no verdict."""
-    scores = read_verdict(reply.text) if reply.finish_reason != "length" else None
+def outcome(reply: Reply, read: Callable[[str], _T | None]) -> tuple[_T | None, str | None, str]:
+    """What `read` makes of a judge's reply, else the reason why nothing; and the raw text.
+
+    A reply cut at its token limit says nothing.
+    """
+    found = read(reply.text) if reply.finish_reason != "length" else None
+    if found:
+        return found, None, reply.text
     declined = reply.refusal or reply.finish_reason == "content_filter" or is_refusal(reply.text)
+    return None, "refused" if declined else "parse_error", reply.refusal or reply.text
+
+
+def _read(verdict: Verdict, reply: Reply) -> Verdict:
+    """`verdict` with what the reply says."""
+    scores, reason, raw = outcome(reply, read_verdict)
     return replace(
         verdict,
         scores=scores,
-        reason=None if scores else "refused" if declined else "parse_error",
-        raw=reply.text if scores else reply.refusal or reply.text,
+        reason=reason,
+        raw=raw,
         model=reply.model,
         retries=reply.retries,
         prompt_tokens=reply.prompt_tokens,

@@ -11,12 +11,11 @@ from tqdm import tqdm
 
 from longwriter_eval.assets import sha256
 from longwriter_eval.comparison import Comparison
-from longwriter_eval.diagnostics import is_refusal
-from longwriter_eval.judge import TRIES, Judge
+from longwriter_eval.judge import TRIES, Judge, outcome
 from longwriter_eval.judge_prompt import fill
 from longwriter_eval.judge_settings import MAX_TOKENS, TEMPERATURE, JudgeSettings, api_key
 from longwriter_eval.llm import CallError, Chat, Reply, Store, call_key, for_each, run_async
-from longwriter_eval.preference import Choice, Preference, read_choice
+from longwriter_eval.preference import Choice, Place, Preference, read_choice
 
 
 @dataclass(frozen=True)
@@ -141,13 +140,7 @@ def prefer(comparison: Comparison, overrides: Mapping[str, Any]) -> list[Prefere
 
 
 def _read(choice: Choice, reply: Reply) -> Choice:
-    """`choice` with what the reply says. A reply cut at its token limit ends on no choice."""
-    better = read_choice(reply.text) if reply.finish_reason != "length" else None
-    declined = reply.refusal or reply.finish_reason == "content_filter" or is_refusal(reply.text)
-    return replace(
-        choice,
-        better=better,
-        reason=None if better else "refused" if declined else "parse_error",
-        raw=reply.text if better else reply.refusal or reply.text,
-        model=reply.model,
-    )
+    """`choice` with what the reply says."""
+    better: Place | None  # else taken for any text
+    better, reason, raw = outcome(reply, read_choice)
+    return replace(choice, better=better, reason=reason, raw=raw, model=reply.model)
