@@ -110,7 +110,7 @@ def clean(raw: str, before: str = "") -> Cleaned:
         apply("repeated_heading", _without_repeated_heading(text, before))
         apply("repeated_text", _without_repeated_text(text, before))
         apply("meta_talk", _at_end(_META_CLOSING, text))
-        apply("word_count", _at_end(_WORD_COUNT, text))
+        apply("word_count", _without_word_count(text))
         if text == seen:
             return Cleaned(text, counts)
 
@@ -129,6 +129,12 @@ def _at_end(rule: re.Pattern[str], text: str) -> str:
     """`text` without what `rule` finds at its end; looking at more would take time for nothing."""
     start = max(0, len(text) - _CLOSING_WINDOW)
     return text[:start] + rule.sub("", text[start:])
+
+
+def _without_word_count(text: str) -> str:
+    end = text[-_CLOSING_WINDOW:].casefold()
+    # the rule itself tries every blank
+    return _at_end(_WORD_COUNT, text) if "count" in end or "字数" in end else text
 
 
 def _keep_markup(found: re.Match[str]) -> str:

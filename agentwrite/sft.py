@@ -13,6 +13,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -72,13 +73,14 @@ def sft(
     general: General | None = None,
     seed: int = 42,
     check: bool = True,
+    limit: int | None = None,
     progress: Progress = lambda _what: None,
 ) -> Sft:
     """Write `output` from the texts of run folders; beside it what is left out, a card, a picture.
 
-    Rules in `without` are not applied; `check` leaves out what holds a benchmark's prompt. The
-    same input and seed give the same bytes. Raises InputError for input that cannot be used, and
-    OSError, as for a full disk.
+    Rules in `without` are not applied; `check` leaves out what holds a benchmark's prompt; `limit`
+    is how many texts are read of each folder. The same input and seed give the same bytes. Raises
+    InputError for input that cannot be used, and OSError, as for a full disk.
     """
     if unknown := without - {*RULES, DUPLICATE}:
         raise InputError(
@@ -92,7 +94,7 @@ def sft(
         seen: set[bytes] = set()
         for source, path in sources.items():
             built.runs[source] = _settings(path)
-            for row in _texts(path):
+            for row in islice(_texts(path), limit):
                 _add(mix, built, source, row, seen)
                 progress("texts")
         mix.write(general, _general_columns, progress)

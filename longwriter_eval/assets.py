@@ -198,10 +198,14 @@ def write_atomically(path: Path, data: bytes) -> None:
 @contextmanager
 def open_atomically(path: Path) -> Iterator[IO[bytes]]:
     """A file to write, which stands under `path` once the block has ended without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".writing-{uuid4().hex}")
     try:
-        with temporary.open("xb") as file:
+        try:
+            opened = temporary.open("xb")
+        except FileNotFoundError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            opened = temporary.open("xb")
+        with opened as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -22,7 +22,7 @@ def count_words(text: str) -> int:
 
     Source: `count_words` in evaluation/eval_length.py of THUDM/LongWriter.
     """
-    return len(_CHINESE.findall(text)) + len(_ENGLISH.findall(text))
+    return _count_chinese(text) + len(_ENGLISH.findall(text))
 
 
 def length_score(required: int, words: int) -> float:
@@ -50,4 +50,9 @@ def bucket(required: int) -> str:
 
 def main_language(text: str) -> Language:
     """The language that most of the text's words belong to; English where there are none."""
-    return "zh" if len(_CHINESE.findall(text)) > len(_ENGLISH.findall(text)) else "en"
+    chinese = _count_chinese(text)
+    return "zh" if chinese and chinese > len(_ENGLISH.findall(text)) else "en"
+
+
+def _count_chinese(text: str) -> int:
+    return 0 if text.isascii() else len(_CHINESE.findall(text))

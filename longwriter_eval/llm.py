@@ -247,6 +247,7 @@ async def for_each(
         async with asyncio.TaskGroup() as group:
             for _ in range(concurrency):
                 group.create_task(worker())
+                await asyncio.sleep(0)  # the first call is sent before the last worker begins
     except BaseExceptionGroup as failures:
         raise failures.exceptions[0] from None
 

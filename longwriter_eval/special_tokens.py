@@ -13,6 +13,8 @@ _RUN = re.compile(rf"(?:(?:{_NAMES})\s*)+")
 
 def strip_special_tokens(text: str) -> str:
     """`text` without control tokens and the blanks around it; nothing else changes."""
+    if "<" not in text and "[gMASK]" not in text:  # nearly always, and found out in no time
+        return text.strip()
     text = _ANYWHERE.sub("", _HEADER.sub("", text)).strip()
     # a pattern with $ would try every token of a long run anew: minutes, for a broken model
     return _RUN.sub(

@@ -51,8 +51,11 @@ def copy(name: str, destination: Path) -> list[Path]:
     """Copy a recipe, and the files that it names, below `destination`; returns what is there now.
 
     Paths inside the copies begin with `destination` instead of recipes/, so that they work from the
-    folder of the call. Raises InputError rather than write over a file that differs.
+    folder of the call. Raises InputError rather than write over a file that differs, and where
+    `destination` is no folder.
     """
+    if destination.exists() and not destination.is_dir():
+        raise InputError(f"{destination} is a file: name a folder to copy to")
     text = read(name)
     settings = "\n".join(line.partition("  #")[0] for line in text.splitlines() if line[:1] != "#")
     plain = name.removeprefix(PREFIX).removesuffix(".yaml")

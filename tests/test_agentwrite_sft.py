@@ -414,6 +414,28 @@ def test_nothing_left_is_not_success(tmp_path: Path) -> None:
     assert not (tmp_path / "sft.png").exists()
 
 
+def test_a_dry_run_counts_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = (text_row("1", GOOD), text_row("2", prose(2_000, seed=2)), text_row("3", "Too short."))
+    write_rows(tmp_path / "run" / "texts.jsonl", *rows)
+    write_rows(tmp_path / "general.jsonl", *general_rows(3))
+    before = sorted(tmp_path.rglob("*"))
+    given = ["sft", str(tmp_path / "run"), "-o", str(tmp_path / "sft.jsonl"), "--dry-run"]
+    assert main([*given, "--general", str(tmp_path / "general.jsonl"), "--ratio", "3"]) == 0
+    said = capsys.readouterr()
+    assert f"would write {tmp_path / 'sft.jsonl'}: 2 texts and 6 rows of general.jsonl" in said.out
+    assert "would leave out: too_short 1" in said.err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_limit_takes_the_first_texts_of_each_folder(tmp_path: Path) -> None:
+    rows = [text_row(str(n), prose(2_000, seed=n)) for n in range(4)]
+    built = make(tmp_path, *rows, limit=3)
+    assert built.ours == 3
+    assert {row["id"] for row in rows_of(tmp_path)} == {"0", "1", "2"}
+
+
 def test_memory_does_not_grow_with_the_number_of_texts(tmp_path: Path) -> None:
     """Peak memory of making rows of 10 and of 110 texts of 80 kB differs by less than 6 MB."""
     code = (

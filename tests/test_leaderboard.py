@@ -18,7 +18,7 @@ from runs import command, environment
 
 from longwriter_eval.cli import main
 from longwriter_eval.leaderboard import entries as entries_module
-from longwriter_eval.leaderboard.ranking import rankings, ranks
+from longwriter_eval.leaderboard.ranking import Rank, rankings, ranks
 from longwriter_eval.leaderboard.site import REPORTED, build
 from longwriter_eval.report import write_report as report
 from longwriter_eval.samples import Run, load_run
@@ -41,18 +41,28 @@ def _entry(file: str, low: float | None, high: float | None, **judge: Any) -> di
     }
 
 
-def test_a_rank_counts_those_that_are_certainly_ahead() -> None:
+def test_a_rank_is_the_places_that_the_intervals_leave_open() -> None:
     found = [_entry("a", 80, 90), _entry("b", 70, 82), _entry("c", 60, 75), _entry("d", 10, 20)]
-    assert ranks(found, "all") == {"a": 1, "b": 1, "c": 2, "d": 4}
+    expected = {"a": Rank(1, 2), "b": Rank(1, 3), "c": Rank(2, 3), "d": Rank(4, 4)}
+    assert ranks(found, "all") == expected
+    assert [rank.is_tie for rank in expected.values()] == [True, True, True, False]
+
+
+def test_a_wide_interval_is_a_tie_with_all_that_it_overlaps() -> None:
+    found = ranks([_entry("a", 84, 86), _entry("wide", 70, 90), _entry("c", 77, 79)], "all")
+    assert found == {"a": Rank(1, 2), "wide": Rank(1, 3), "c": Rank(2, 3)}
 
 
 def test_a_single_point_of_overlap_is_a_tie() -> None:
-    assert ranks([_entry("a", 80, 90), _entry("b", 70, 80)], "all") == {"a": 1, "b": 1}
+    assert ranks([_entry("a", 80, 90), _entry("b", 70, 80)], "all") == {
+        "a": Rank(1, 2),
+        "b": Rank(1, 2),
+    }
 
 
 def test_without_an_interval_there_is_no_rank() -> None:
     found = ranks([_entry("a", 80, 90), _entry("b", None, None)], "all")
-    assert found == {"a": 1, "b": None}
+    assert found == {"a": Rank(1, 1), "b": None}
     assert ranks([_entry("a", 80, 90)], "zh") == {"a": None}
 
 
@@ -98,7 +108,10 @@ def test_verified_scores_are_ranked_and_the_rest_is_listed_with_reasons(site: Pa
     data = json.loads((site / "leaderboard.json").read_text(encoding="utf-8"))
     by_judge = {each["judge"]: each["entries"] for each in data["rankings"]}
     assert [entry["model"]["id"]["value"] for entry in by_judge["gpt-judge"]] == ["good", "bad"]
-    assert [entry["rank"]["all"] for entry in by_judge["gpt-judge"]] == [1, 2]
+    assert [entry["rank"]["all"] for entry in by_judge["gpt-judge"]] == [
+        {"best": 1, "worst": 1},
+        {"best": 2, "worst": 2},
+    ]
     assert [entry["file"] for entry in by_judge["another-judge"]] == ["deeper/other.zip"]
     reasons = {entry["file"]: entry["reasons"] for entry in data["invalid"]}
     assert "overall_score, mean: claimed 99" in reasons["forged.zip"][0]

@@ -280,6 +280,14 @@ def test_a_file_of_the_users_is_never_written_over(
     assert Path("mine/tiny/llama_sft.yaml").read_text(encoding="utf-8") == "seed: 1\n"
 
 
+def test_a_file_in_the_folders_place_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (file := tmp_path / "mine.yaml").write_text("seed: 1\n", encoding="utf-8")
+    assert main(["recipes", "cp", "tiny/llama_sft", str(file)]) == 2
+    assert "mine.yaml is a file: name a folder" in capsys.readouterr().err
+
+
 def test_an_unknown_name_is_answered_with_a_near_one() -> None:
     with pytest.raises(InputError, match="did you mean glm4-9b/sft_1gpu"):
         recipes.read("glm4-9b/sft_1gpus")

@@ -3,7 +3,8 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 from agentwrite.commands.mixing import (
     Bars,
@@ -13,6 +14,9 @@ from agentwrite.commands.mixing import (
     print_mixed,
 )
 from agentwrite.commands.options import positive, print_counts
+
+if TYPE_CHECKING:
+    from agentwrite.sft import Sft
 
 
 def add(commands: Any) -> None:
@@ -44,11 +48,26 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--without", action="append", default=[], metavar="RULE", help="a rule not to apply"
     )
+    command.add_argument(
+        "--limit", type=positive, metavar="N", help="only the first N texts of each folder"
+    )
+    command.add_argument(
+        "--dry-run", action="store_true",
+        help="say what would be in the file, and write nothing; no model is called either way",
+    )  # fmt: skip
     add_mixing_options(command, "an SFT set")
     command.set_defaults(run=_sft)
 
 
 def _sft(options: argparse.Namespace) -> int:
+    built = _dry_run(options) if options.dry_run else _build(options, options.output)
+    print_counts("cleaned away", built.cleaned)
+    if built.without_length:
+        print(f"{built.without_length:,} rows require no length", file=sys.stderr)
+    return 0 if built.ours else 1
+
+
+def _build(options: argparse.Namespace, output: Path) -> "Sft":
     from agentwrite.sft import sft
     from agentwrite.sft_rules import Limits
 
@@ -62,16 +81,26 @@ def _sft(options: argparse.Namespace) -> int:
     with Bars() as bars:
         built = sft(
             options.folders,
-            options.output,
+            output,
             limits=limits,
             without=frozenset(options.without),
-            general=general_option(options),
+            general=None if options.dry_run else general_option(options),
             seed=options.seed,
             check=not options.no_benchmark_check,
+            limit=options.limit,
             progress=bars,
         )
-    print_mixed(built.mixed, "texts")
-    print_counts("cleaned away", built.cleaned)
-    if built.without_length:
-        print(f"{built.without_length:,} rows require no length", file=sys.stderr)
-    return 0 if built.ours else 1
+    if not options.dry_run:
+        print_mixed(built.mixed, "texts")
+    return built
+
+
+def _dry_run(options: argparse.Namespace) -> "Sft":
+    """All of ours, built where nobody finds it: reading the general set may take hours."""
+    general = general_option(options)
+    with TemporaryDirectory() as folder:
+        built = _build(options, Path(folder) / "sft.jsonl")
+    mixed = f" and {round(general.ratio * built.ours):,} rows of {general.name}" if general else ""
+    print(f"would write {options.output}: {built.ours:,} texts{mixed}; no model is called")
+    print_counts("would leave out", built.rejected)
+    return built

@@ -46,18 +46,33 @@ def in_order(entries: Sequence[Mapping[str, Any]], scope: str) -> list[Mapping[s
     return sorted(entries, key=key)
 
 
-def ranks(entries: Sequence[Mapping[str, Any]], scope: str) -> dict[str, int | None]:
-    """File -> rank: one more than there are entries whose S̄ is certainly higher.
+@dataclass(frozen=True)
+class Rank:
+    """The places that an entry may have: from `best` to `worst`, both counted from 1.
 
-    Certainly: their whole interval lies above. So entries that the data cannot tell from the best
-    share its rank, and None is for an entry without an interval.
+    It is behind those whose whole interval lies above its own, and ahead of those whose whole
+    interval lies below. All others are ties: the data cannot tell who is ahead.
     """
-    found: dict[str, int | None] = {}
-    for entry in entries:
-        high = overall(entry, scope)["high"]
-        lows = [overall(other, scope)["low"] for other in entries]
-        ahead = sum(low is not None and high is not None and low > high for low in lows)
-        found[entry["file"]] = None if high is None else 1 + ahead
+
+    best: int
+    worst: int
+
+    @property
+    def is_tie(self) -> bool:
+        """Whether the interval overlaps another entry's."""
+        return self.best < self.worst
+
+
+def ranks(entries: Sequence[Mapping[str, Any]], scope: str) -> dict[str, Rank | None]:
+    """File -> rank; None for an entry without an interval, which no other is compared with."""
+    rows = {entry["file"]: overall(entry, scope) for entry in entries}
+    known = [row for row in rows.values() if row["low"] is not None]
+    found: dict[str, Rank | None] = dict.fromkeys(rows)
+    for file, row in rows.items():
+        if row["low"] is not None:
+            above = sum(other["low"] > row["high"] for other in known)
+            below = sum(other["high"] < row["low"] for other in known)
+            found[file] = Rank(1 + above, len(known) - below)
     return found
 
 

@@ -1,9 +1,8 @@
 """leaderboard.json and the page."""
 
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -66,26 +65,28 @@ def _data(found: Sequence[Ranking], invalid: Sequence[Entry]) -> dict[str, Any]:
     return {
         "schema": "longwriter-leaderboard/1",
         "longwriter": __version__,
-        "rankings": [
-            {
-                **vars(ranking),
-                "entries": [
-                    {
-                        **{k: v for k, v in entry.items() if k not in ("reasons", "verified_by")},
-                        "rank": {
-                            scope: ranks(ranking.entries, scope)[entry["file"]] for scope in SCOPES
-                        },
-                    }
-                    for entry in ranking.entries
-                ],
-            }
-            for ranking in found
-        ],
+        "rankings": [{**vars(ranking), "entries": _public_entries(ranking)} for ranking in found],
         "reported_not_verified": [
             {"source": REPORTED_SOURCE, "judge": REPORTED_JUDGE, **each} for each in REPORTED
         ],
         "invalid": [{"file": each["file"], "reasons": each["reasons"]} for each in invalid],
     }
+
+
+def _public_entries(ranking: Ranking) -> list[dict[str, Any]]:
+    """The entries as leaderboard.json shows them, each with its rank in every scope."""
+    of_scope = {scope: ranks(ranking.entries, scope) for scope in SCOPES}
+    private = ("reasons", "verified_by")
+    return [
+        {name: value for name, value in entry.items() if name not in private}
+        | {
+            "rank": {
+                scope: asdict(rank) if (rank := found[entry["file"]]) else None
+                for scope, found in of_scope.items()
+            }
+        }
+        for entry in ranking.entries
+    ]
 
 
 def _page(found: Sequence[Ranking], invalid: Sequence[Entry]) -> str:
@@ -121,15 +122,12 @@ def _page(found: Sequence[Ranking], invalid: Sequence[Entry]) -> str:
 def _lines(ranking: Ranking, scope: str) -> list[dict[str, Any]]:
     """The rows of a table, in order."""
     of_file = ranks(ranking.entries, scope)
-    shared = Counter(of_file.values())
     lines = []
     for entry in in_order(ranking.entries, scope):
-        rank = of_file[entry["file"]]
         row: Mapping[str, Any] = entry["scores"].get(scope) or {"metrics": {}, "coverage": None}
         lines.append(
             {
-                "rank": rank,
-                "is_tie": rank is not None and shared[rank] > 1,
+                "rank": of_file[entry["file"]],
                 "model": entry["model"]["id"]["value"],
                 "is_stated": entry["model"]["id"]["source"] == "submitter",
                 "submitter": entry["submitter"],
