@@ -299,6 +299,7 @@ def test_a_server_that_cannot_start_says_why(
     assert len(printed.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_lm_eval_measures_agentwrite(tmp_path: Path) -> None:
     with Model(answer=lambda prompt: PLAN.format(500) if is_plan(prompt) else None) as model:
         serve = command(

@@ -147,6 +147,7 @@ def test_the_demo_needs_nothing_and_says_that_its_scores_mean_nothing(tmp_path: 
     assert len(load_run(tmp_path / "demo").samples) == 12
 
 
+@pytest.mark.slow
 def test_the_demo_uses_the_models_that_it_is_given(tmp_path: Path) -> None:
     with StandIn(api_key=KEY) as server:
         ended = run(
@@ -222,6 +223,7 @@ def test_an_edited_response_is_judged_anew(finished: Path) -> None:
     assert load_run(finished).samples[3].row["output_words"] == 2
 
 
+@pytest.mark.slow
 def test_another_judge_judges_anew_beside_the_old_results(finished: Path) -> None:
     found = load_run(finished)
     old = {path.name for path in found.folder.iterdir()}
@@ -331,6 +333,7 @@ def test_a_run_of_other_tasks_in_the_same_folder_does_not_hide_ours(finished: Pa
     assert load_run(finished).results["results"].keys() == {"longwrite_demo"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("who", ["writer", "judge"])
 def test_half_a_surrogate_pair_and_an_echoed_key_spoil_no_log(tmp_path: Path, who: str) -> None:
     spoilt = f"A text {chr(0xD800)} that names {KEY}."

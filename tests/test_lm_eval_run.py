@@ -150,6 +150,7 @@ def test_the_key_stands_in_no_file_that_a_run_leaves(
     assert KEY not in ended.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "metadata", "says"),
     [
