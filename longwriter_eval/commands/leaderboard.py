@@ -36,8 +36,8 @@ def _leaderboard(options: argparse.Namespace) -> int:
                 file=sys.stderr,
             )
     print(
-        f"wrote {built.page} and {built.data.name}: {built.verified} verified submissions in "
-        f"{built.rankings} rankings, {len(built.invalid)} not accepted"
+        f"wrote {built.page} and {built.data.name}; submissions verified: {built.verified}, "
+        f"not accepted: {len(built.invalid)}; rankings: {built.rankings}"
     )
     return 1 if built.invalid else 0
 
