@@ -25,7 +25,7 @@ _PLAN_LINE = re.compile(
     re.IGNORECASE,
 )
 _WORD_COUNT = re.compile(
-    r"\s*[\[(（【*_]*\s*(?:total\s+)?(?:word\s+count|字数)(?:统计)?\s*[:：]?\s*(?:about|约)?\s*"
+    r"(?<!\s)\s*[\[(（【*_]*\s*(?:total\s+)?(?:word\s+count|字数)(?:统计)?\s*[:：]?\s*(?:about|约)?\s*"
     r"[\d,]+\s*(?:words?|字)?\s*[\])）】*_.。]*\s*\Z",
     re.IGNORECASE,
 )

@@ -327,9 +327,11 @@ def estimate(
     samples: int = SAMPLES,
     limit: int | None = None,
     default_length: int | None = None,
+    general: General | None = None,
     check: bool = True,
 ) -> Estimate:
-    """What `dpo` would call; no call is made and nothing is written."""
+    """What `dpo` would call; no call is made and nothing is written. Raises InputError."""
+    check_files(output, [prompts], general)
     _, _, overlaps = _checked(prompts, limit, default_length, check)
     judging = Judge(judge, "no key is needed to count")
     rows = read_rows(beside(output, ".run") / "samples.jsonl")

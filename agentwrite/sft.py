@@ -86,9 +86,7 @@ def sft(
         raise InputError(
             f"no rule {', '.join(sorted(unknown))}: the rules are {', '.join([*RULES, DUPLICATE])}"
         )
-    sources = _sources(folders)
-    inputs = (folder / name for folder in folders for name in ("texts.jsonl", "failed.jsonl"))
-    check_files(output, inputs, general)
+    sources = check_paths(folders, output, general)
     with Mix(output, seed=seed, check=check) as mix:
         built = Sft(mix.mixed, limits or Limits(), without, seed)
         seen: set[bytes] = set()
@@ -104,6 +102,16 @@ def sft(
     }
     write_card(built.mixed, "sft", built.settings, counts)
     return built
+
+
+def check_paths(
+    folders: Sequence[Path], output: Path, general: General | None
+) -> dict[str, Path]:
+    """Name -> run folder. Raises InputError where one cannot be read, or would be written over."""
+    sources = _sources(folders)
+    inputs = (folder / name for folder in folders for name in ("texts.jsonl", "failed.jsonl"))
+    check_files(output, inputs, general)
+    return sources
 
 
 def _sources(folders: Sequence[Path]) -> dict[str, Path]:

@@ -429,6 +429,28 @@ def test_a_dry_run_counts_and_writes_nothing(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize(
+    ("output", "general", "message"),
+    [
+        ("run/texts.jsonl", (), "would overwrite"),
+        ("run", (), "is a folder"),
+        ("sft.jsonl", ("--general", "gone.jsonl", "--ratio", "1"), "there is no file"),
+    ],
+)
+def test_a_dry_run_refuses_what_the_run_would(
+    output: str,
+    general: tuple[str, ...],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_rows(tmp_path / "run" / "texts.jsonl", text_row("1", GOOD))
+    given = ["sft", str(tmp_path / "run"), "-o", str(tmp_path / output), *general]
+    for command in (given, [*given, "--dry-run"]):
+        assert main(command) == 2
+        assert message in capsys.readouterr().err
+
+
 def test_a_limit_takes_the_first_texts_of_each_folder(tmp_path: Path) -> None:
     rows = [text_row(str(n), prose(2_000, seed=n)) for n in range(4)]
     built = make(tmp_path, *rows, limit=3)

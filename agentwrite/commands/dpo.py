@@ -101,6 +101,7 @@ def _dpo(options: argparse.Namespace) -> int:
         "samples": options.samples,
         "limit": options.limit,
         "default_length": options.length,
+        "general": general,
         "check": not options.no_benchmark_check,
     }
     if options.dry_run:
@@ -133,7 +134,6 @@ def _dpo(options: argparse.Namespace) -> int:
             settings,
             judge,
             choice=choice,
-            general=general,
             progress=progress,
             mixing=mixing,
             cluster=workers,

@@ -97,7 +97,10 @@ def _build(options: argparse.Namespace, output: Path) -> "Sft":
 
 def _dry_run(options: argparse.Namespace) -> "Sft":
     """All of ours, built where nobody finds it: reading the general set may take hours."""
+    from agentwrite.sft import check_paths
+
     general = general_option(options)
+    check_paths(options.folders, options.output, general)
     with TemporaryDirectory() as folder:
         built = _build(options, Path(folder) / "sft.jsonl")
     mixed = f" and {round(general.ratio * built.ours):,} rows of {general.name}" if general else ""
