@@ -19,7 +19,7 @@ from agentwrite.asking import Asking
 from agentwrite.card import write_card
 from agentwrite.cluster import Cluster
 from agentwrite.errors import Rejected
-from agentwrite.folder import RunFolder, read_rows, rows_by_id
+from agentwrite.folder import RunFolder, rows_by_id
 from agentwrite.general import preference
 from agentwrite.instructions import check_instructions, read_instructions
 from agentwrite.many import Calls, Make, Note, Work, no_note, work_off
@@ -29,7 +29,6 @@ from agentwrite.sampling import Sampled, Sampler
 from agentwrite.settings import Settings
 from agentwrite.text import Instruction
 from agentwrite.text_so_far import estimate_tokens
-from longwriter_eval.assets import sha256
 from longwriter_eval.errors import InputError
 from longwriter_eval.judge import Judge
 from longwriter_eval.judge_settings import JudgeSettings, api_key
@@ -332,13 +331,13 @@ def estimate(
 ) -> Estimate:
     """What `dpo` would call; no call is made and nothing is written. Raises InputError."""
     check_files(output, [prompts], general)
-    _, _, overlaps = _checked(prompts, limit, default_length, check)
+    wanted, _, overlaps = _checked(prompts, limit, default_length, check)
     judging = Judge(judge, "no key is needed to count")
-    rows = read_rows(beside(output, ".run") / "samples.jsonl")
-    finished = {str(row["id"]): sha256(row["instruction"]) for row in rows}
+    common = _in_common(settings, judging, samples)
+    folder = RunFolder(beside(output, ".run"), common, "samples.jsonl").look()
+    folder.check_finished(wanted)
     found = Estimate()
     for instruction in read_instructions(prompts, limit, default_length):
-        is_done = finished.get(instruction.id) == sha256(instruction.instruction)
-        if instruction.id not in overlaps and not is_done:
+        if instruction.id not in overlaps and instruction.id not in folder.finished:
             found.add(instruction, samples, judging, settings.max_tokens)
     return found

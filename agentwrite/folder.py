@@ -44,12 +44,10 @@ class RunFolder:
             raise InputError(f"{self.path} is in use by another run: wait for its end") from error
         try:
             self.store.check()
-            self._check_settings()
+            self._bind_settings()
             for file in (self.rows, self.failures):
                 _drop_torn_line(file)
-            self.finished = {
-                str(row["id"]): sha256(row["instruction"]) for row in read_rows(self.rows)
-            }
+            self._find_finished()
         except BaseException:
             self._lock.close()
             raise
@@ -57,6 +55,14 @@ class RunFolder:
 
     def __exit__(self, *exc: object) -> None:
         self._lock.close()
+
+    def look(self) -> Self:
+        """As entering it, but nothing is written: for what a run would do."""
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError(f"cannot write to {self.path}: it is a file")
+        self._has_settings()
+        self._find_finished()
+        return self
 
     def check_finished(self, wanted: Mapping[str, str]) -> None:
         """Raise InputError where a finished id now stands for another instruction."""
@@ -97,7 +103,16 @@ class RunFolder:
             self.failures.unlink(missing_ok=True)
         return len(left)
 
-    def _check_settings(self) -> None:
+    def _find_finished(self) -> None:
+        self.finished = {str(row["id"]): sha256(row["instruction"]) for row in read_rows(self.rows)}
+
+    def _bind_settings(self) -> None:
+        if not self._has_settings():
+            data = json.dumps(self._settings, indent=2, ensure_ascii=False)
+            write_atomically(self.path / "settings.json", data.encode("utf-8", "backslashreplace"))
+
+    def _has_settings(self) -> bool:
+        """Whether rows were made with these. Raises InputError where it was with others."""
         path = self.path / "settings.json"
         try:
             old = json.loads(path.read_bytes())
@@ -106,9 +121,8 @@ class RunFolder:
         except ValueError as error:
             raise InputError(f"{path} is damaged ({error}): restore it, or delete it") from error
         if old is None or not self.rows.exists():  # a first run that got nowhere binds nobody
-            data = json.dumps(self._settings, indent=2, ensure_ascii=False)
-            write_atomically(path, data.encode("utf-8", "backslashreplace"))
-        elif old != self._settings:
+            return False
+        if old != self._settings:
             names = sorted(
                 name
                 for name in {*old, *self._settings}
@@ -121,6 +135,7 @@ class RunFolder:
                 f"{self.path} was begun with {'; '.join(changes)}: choose another folder, or the "
                 "same settings"
             )
+        return True
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:

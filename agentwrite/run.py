@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from agentwrite.cluster import Cluster
-from agentwrite.folder import RunFolder, read_rows
+from agentwrite.folder import RunFolder
 from agentwrite.instructions import check_instructions, read_instructions
 from agentwrite.many import Calls, Make, Note, Work, no_note, work_off
 from agentwrite.plan import ONE_PLAN, Plan
@@ -15,7 +15,6 @@ from agentwrite.prompts import Prompts
 from agentwrite.settings import Settings
 from agentwrite.text import Instruction, Section, Text
 from agentwrite.write import Writer
-from longwriter_eval.assets import sha256
 from longwriter_eval.errors import InputError
 from longwriter_eval.llm import Store, run_async
 
@@ -167,15 +166,12 @@ def estimate(
     limit: int | None = None,
     default_length: int | None = None,
 ) -> Estimate:
-    """What `run` would call; no call is made and nothing is written."""
-    check_instructions(path, limit)
-    finished = _finished(output)
+    """What `run` would call; no call is made and nothing is written. Raises InputError."""
+    wanted = check_instructions(path, limit)
+    folder = RunFolder(output, _in_common(settings)).look()
+    folder.check_finished(wanted)
     found = Estimate()
     for instruction in read_instructions(path, limit, default_length):
-        if finished.get(instruction.id) != sha256(instruction.instruction):
+        if instruction.id not in folder.finished:
             found.add(instruction, parallel=settings.parallel)
     return found
-
-
-def _finished(output: Path) -> dict[str, str]:
-    return {str(row["id"]): sha256(row["instruction"]) for row in read_rows(output / "texts.jsonl")}

@@ -104,9 +104,7 @@ def sft(
     return built
 
 
-def check_paths(
-    folders: Sequence[Path], output: Path, general: General | None
-) -> dict[str, Path]:
+def check_paths(folders: Sequence[Path], output: Path, general: General | None) -> dict[str, Path]:
     """Name -> run folder. Raises InputError where one cannot be read, or would be written over."""
     sources = _sources(folders)
     inputs = (folder / name for folder in folders for name in ("texts.jsonl", "failed.jsonl"))

@@ -99,6 +99,18 @@ def test_a_dry_run_calls_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert not (tmp_path / "o").exists()
 
 
+@pytest.mark.parametrize("given", ["Write 3,000,000 words.", "Write."])
+def test_more_words_than_can_be_written_are_bad_input(
+    given: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    length = () if "words" in given else ("--length", "3000000")
+    for more in ((), ("--dry-run",)):
+        with Model() as server:
+            assert main(arguments(server, "write", given, *length, *more)) == 2
+            assert server.prompts == []
+        assert "3,000,000 words are asked for" in one_line(capsys.readouterr().err)
+
+
 # run
 
 
@@ -118,6 +130,29 @@ def test_run_ends_with_a_summary(tmp_path: Path, capsys: pytest.CaptureFixture[s
         assert main(given) == 0
     printed = capsys.readouterr().err
     assert f"wrote {out / 'texts.jsonl'}: 3 of 3 texts (2 were there already)" in printed
+
+
+def test_a_dry_run_refuses_what_the_run_would(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows, out = rows_file(tmp_path, json.dumps({"id": 1, "prompt": TEA})), tmp_path / "out"
+    other = tmp_path / "other.jsonl"
+    other.write_text(json.dumps({"id": 1, "prompt": "Write 900 words."}), encoding="utf-8")
+    with Model() as server:
+        assert main(arguments(server, "run", str(rows), "-o", str(out))) == 0
+        capsys.readouterr()
+        asked = len(server.prompts)
+        for file, folder, more, message in (
+            (rows, out, ("--parallel",), "was begun with parallel False, not True"),
+            (rows, out, ("--prompts", "/nowhere"), "no prompts at"),
+            (other, out, (), "has other instructions under 1 of these ids"),
+            (rows, rows, (), "cannot write to"),
+        ):
+            given = arguments(server, "run", str(file), "-o", str(folder), *more)
+            for command_line in (given, [*given, "--dry-run"]):
+                assert main(command_line) == 2
+                assert message in one_line(capsys.readouterr().err)
+        assert len(server.prompts) == asked
 
 
 def test_what_it_costs_is_in_the_dry_run_the_progress_line_and_the_summary(

@@ -402,6 +402,21 @@ def test_a_dry_run_reads_what_a_kill_has_left(
     assert re.search(rf"judged by {JUDGE}: 12 calls, [\d,]{{5,}} prompt and", printed.err)
 
 
+def test_a_dry_run_refuses_what_the_run_would(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompts(tmp_path)
+    with Server() as server:
+        assert main(arguments(tmp_path, server)) == 0
+        for more, message in (
+            (("-o", str(tmp_path / "prompts.jsonl")), "would overwrite"),
+            (("--samples", "3"), "was begun with samples 4, not 3"),
+        ):
+            for dry in ((), ("--dry-run",)):
+                assert main(arguments(tmp_path, server, *more, *dry)) == 2
+                assert message in capsys.readouterr().err
+
+
 def test_a_dry_run_needs_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OPENAI_API_KEY", "AGENTWRITE_API_KEY", "LONGWRITER_JUDGE_API_KEY"):
         monkeypatch.delenv(name, raising=False)

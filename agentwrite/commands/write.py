@@ -38,13 +38,15 @@ def _write(options: argparse.Namespace) -> int:
     from agentwrite.required import required_length
     from agentwrite.run import Estimate
     from agentwrite.text import Instruction
-    from agentwrite.write import write_text
+    from agentwrite.write import MOST_WORDS, write_text
     from longwriter_eval.assets import write_atomically
 
     if not options.instruction.strip():
         raise InputError("the instruction is empty")
     settings = writing_settings(options)
     required = options.length or required_length(options.instruction)
+    if (required or 0) > MOST_WORDS:
+        raise InputError(f"{required:,} words are asked for, and {MOST_WORDS:,} are the most")
     if not required:
         print("No length is named: the plan decides. --length WORDS sets one.", file=sys.stderr)
     if options.dry_run:
