@@ -9,7 +9,6 @@ from longwriter_eval.length import count_words
 from longwriter_eval.special_tokens import strip_special_tokens
 
 _N = rf"(?:\d{{1,4}}|{CHINESE_NUMBER}{{1,4}}|{NUMBER_WORD})"
-_THINKING = re.compile(r"\A\s*<think>.*?</think>\s*", re.DOTALL)
 
 # "**Paragraph 3:** The harbour…": the identifier goes, the rest of the line stays. Only at the
 # start, and only with something behind the number that ends it: "Paragraph 3 of the law" stays.
@@ -25,7 +24,7 @@ _PLAN_LINE = re.compile(
     re.IGNORECASE,
 )
 _WORD_COUNT = re.compile(
-    r"(?<!\s)\s*[\[(（【*_]*\s*(?:total\s+)?(?:word\s+count|字数)(?:统计)?\s*[:：]?\s*(?:about|约)?\s*"
+    r"(?<!\s)\s*[\[(（【*_]*\s*(?:total\s+)?(?:word\s+count|字[数數])(?:统计|統計)?\s*[:：]?\s*(?:about|约)?\s*"
     r"[\d,]+\s*(?:words?|字)?\s*[\])）】*_.。]*\s*\Z",
     re.IGNORECASE,
 )
@@ -55,8 +54,8 @@ _META_CLOSING = re.compile(
     r"|would you like me|shall i|if you(?:[’']d| would) like,? i)\b[^\n]{0,200}"
     r"|(?:to be continued|continued in the next|end of (?:paragraph|section)"
     r"|in the next (?:paragraph|section),? (?:i|we)\b)[^\n]{0,120}"
-    r"|(?:希望(?:这|以上)[^\n]{0,10}(?:段|内容|部分|文)|如果您|如您|请告诉我|请让我知道)[^\n]{0,60}"
-    r"|(?:未完待续|待续|本段完|本节完|此段结束)[^\n]{0,10}"
+    r"|(?:希望(?:[这這]|以上)[^\n]{0,10}(?:段|[内內]容|部分|文)|如果您|如您|[请請]告[诉訴]我|[请請][让讓]我知道)[^\n]{0,60}"
+    r"|(?:未完待[续續]|待[续續]|本段完|本[节節]完|此段[结結]束)[^\n]{0,10}"
     r")\s*\Z",
     re.IGNORECASE,
 )
@@ -116,8 +115,13 @@ def clean(raw: str, before: str = "") -> Cleaned:
 
 
 def without_thinking(text: str) -> str:
-    """`text` without the thinking that some servers put before it, between <think> tags."""
-    return _THINKING.sub("", text)
+    """`text` without the thinking that some servers put before it, ended by </think>.
+
+    The tag that begins it is often part of the server's prompt, and not of the reply.
+    """
+    thinking, end, rest = text.partition("</think>")
+    is_first = "<think>" not in thinking or thinking.lstrip().startswith("<think>")
+    return rest.lstrip() if end and is_first else text
 
 
 def is_error_text(text: str) -> bool:
@@ -134,7 +138,7 @@ def _at_end(rule: re.Pattern[str], text: str) -> str:
 def _without_word_count(text: str) -> str:
     end = text[-_CLOSING_WINDOW:].casefold()
     # the rule itself tries every blank
-    return _at_end(_WORD_COUNT, text) if "count" in end or "字数" in end else text
+    return _at_end(_WORD_COUNT, text) if "count" in end or "字数" in end or "字數" in end else text
 
 
 def _keep_markup(found: re.Match[str]) -> str:

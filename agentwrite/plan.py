@@ -123,7 +123,7 @@ _NAMES = {
     "numbered": rf"\(?(?:[0-9]{{1,3}}|{CHINESE_NUMBER}{{1,3}}|[IVX]{{1,5}})(?:[.、)]+|:)(?![0-9])",
 }
 _HEADERS = {
-    name: re.compile(rf"(?:{pattern})(?![0-9A-Za-z])[\s.:、,)\-|]*", re.IGNORECASE)
+    name: re.compile(rf"(?:{pattern})(?![0-9A-Za-z])[\s.:、,)\-|\\\]】]*", re.IGNORECASE)
     for name, pattern in _NAMES.items()
 }
 _ORDER: dict[Level, tuple[str, ...]] = {
@@ -131,8 +131,7 @@ _ORDER: dict[Level, tuple[str, ...]] = {
     "Chapter": ("chapter", "section", "paragraph"),
 }
 _BULLET = re.compile(r"^\s*(?:[-*•·●▪]\s+)")
-_MARKUP = re.compile(r"^[\s>|]*(?:[-*•·●▪]\s+)?#{0,6}\s*|\*\*|__|`")
-_THINKING = re.compile(r"<think>.*?</think>", re.DOTALL)
+_MARKUP = re.compile(r"^[\s>|\\\[【]*(?:[-*•·●▪]\s+)?#{0,6}\s*|\*\*|__|`")
 _TOTAL = re.compile(r"^\W*(?:total\b|in total\b|总计|合计|共计|总字数|全文)", re.IGNORECASE)
 
 _AMOUNT = rf"(?:[0-9]{{1,3}}(?:,[0-9]{{3}})+|[0-9]{{1,6}}|{CHINESE_NUMBER}{{2,7}})"
@@ -159,7 +158,8 @@ _EDGES = " \t\r\n\u3000-–—－:：|,，;；[]【】"
 
 def _read_steps(reply: str, level: Level) -> list[tuple[str, int | None]]:
     """(main point, target) of every step, in order."""
-    raw = [line for line in _THINKING.sub("", reply).splitlines() if "```" not in line]
+    planned = reply.rpartition("</think>")[2]
+    raw = [line for line in planned.splitlines() if "```" not in line]
     lines = [_MARKUP.sub("", line).strip() for line in raw]
     heads = [_header(narrow(line)) for line in lines]
     kinds = {kind for kind, _ in heads}
@@ -176,7 +176,7 @@ def _read_steps(reply: str, level: Level) -> list[tuple[str, int | None]]:
             for line, was in zip(lines, raw, strict=True)
             if line and (not marked or _BULLET.match(was))
         ]
-        steps = [_split(line) for line in chosen if not _TOTAL.match(line)]
+        steps = [_split(line) for line in chosen if not _TOTAL.match(narrow(line))]
         with_target = [step for step in steps if step[1]]
         if len(with_target) > 1 and (not marked or 2 * len(with_target) >= len(steps)):
             return steps if marked else with_target
@@ -199,7 +199,7 @@ def _gather(lines: list[str], heads: list[tuple[str, int]], kind: str) -> list[s
         if found == kind:
             steps.append(line[start:])
             is_open = True
-        elif found in _ORDER["Paragraph"] or _TOTAL.match(line):  # a heading, a sum
+        elif found in _ORDER["Paragraph"] or _TOTAL.match(narrow(line)):  # a heading, a sum
             is_open = False
         elif not line:
             is_open = is_open and _split(steps[-1])[1] is None

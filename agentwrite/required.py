@@ -3,7 +3,10 @@
 import re
 
 # One-to-one, so that a match in the folded text has the same place in the original.
-_NARROW = str.maketrans("０１２３４５６７８９：，．（）～－—–％＃＝", "0123456789:,.()~---%#=")
+_NARROW = str.maketrans(
+    "０１２３４５６７８９：，．（）～－—–％＃＝萬兩個約數內點觀總計詞餘來於標驟節漢體號",
+    "0123456789:,.()~---%#=万两个约数内点观总计词余来于标骤节汉体号",
+)
 _CHINESE_DIGITS = {digit: value for value, digit in enumerate("零一二三四五六七八九")}
 _CHINESE_DIGITS |= {"〇": 0, "两": 2}
 _CHINESE_UNITS = {"十": 10, "百": 100, "千": 1000}
@@ -39,7 +42,10 @@ _WINDOW = 40  # characters before a length in which "each" counts
 
 
 def narrow(text: str) -> str:
-    """`text` with full-width digits and punctuation in ASCII, character for character."""
+    """`text` with full-width digits and punctuation in ASCII, character for character.
+
+    The traditional characters that tell a length or a step become simplified ones.
+    """
     return text.translate(_NARROW)
 
 

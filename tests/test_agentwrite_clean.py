@@ -36,6 +36,7 @@ ZH = "港口随着每一次潮汐又淤积了一点，没有人记得这一切�
         (f"{PROSE}\n\n(Word count: 412 words)", "word_count"),
         (f"{PROSE}\n\n**Word Count: 412**", "word_count"),
         (f"<think>I should be brief.</think>\n\n{PROSE}", "thinking"),
+        (f"I should be brief.\n</think>\n\n{PROSE}", "thinking"),
         (f"{PROSE}<|eot_id|>", "special_tokens"),
     ],
 )
@@ -57,6 +58,8 @@ def test_what_is_not_prose_goes_under_the_name_of_its_rule(raw: str, rule: str) 
         (f"{ZH}\n\n（未完待续）", "meta_talk"),
         (f"{ZH}\n\n希望这段内容符合您的要求。", "meta_talk"),
         (f"{ZH}\n（字数：400字）", "word_count"),
+        (f"{ZH}\n（字數：400字）", "word_count"),
+        (f"{ZH}\n\n（未完待續）", "meta_talk"),
     ],
 )
 def test_the_same_in_chinese(raw: str, rule: str) -> None:
@@ -86,6 +89,7 @@ def test_the_same_in_chinese(raw: str, rule: str) -> None:
         f"Okay, so the sea was calm.\n\n{PROSE}",
         f"{PROSE}\n\n“Let the river be,” she said.",
         f"{PROSE}\n\nNobody counted the words.",
+        f"{PROSE} A reply begins with <think> and goes on after </think>, as a rule.",
         "“I hope,” said the captain, “that this is the end of it.”",
     ],
 )

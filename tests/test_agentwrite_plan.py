@@ -32,6 +32,10 @@ from agentwrite.required import number, required_length
         ("Tea,600 words", 600),
         ("字数要求：2000左右", 2_000),
         ("三千多字", 3_000),
+        ("請寫一篇兩千字的文章", 2_000),
+        ("一萬五千字左右的小說", 15_000),
+        ("約1.5萬字", 15_000),
+        ("字數要求：2000左右", 2_000),
         ("写一篇关于茶的文章，2000字左右", 2_000),
         ("写一篇文章，1,500字", 1_500),
         ("An essay,2000 words", 2_000),
@@ -132,6 +136,16 @@ HABITS = {
         "Paragraph 2 - Main Point: [What dredging costs] - Word Count: [600 words]",
         TWO,
     ),
+    "brackets around everything": (
+        "[Paragraph 1] - [Main Point: How harbours silt up] - [Word Count: 400 words]\n"
+        "[Paragraph 2] - [Main Point: What dredging costs] - [Word Count: 600 words]",
+        TWO,
+    ),
+    "brackets on lines of their own": (
+        "【段落1】\n【主要内容：港口如何淤积】\n【字数：400字】\n\n"
+        "【段落2】\n【主要内容：疏浚的代价】\n【字数：600字】",
+        ZWEI,
+    ),
     "chapters as headings": (
         "# Chapter 1: Mud\nParagraph 1 - Main Point: How harbours silt up - Word Count: 400 words\n"
         "# Chapter 2: Money\nParagraph 2 - Main Point: What dredging costs - Word Count: 600 words",
@@ -143,6 +157,12 @@ HABITS = {
     ),
     "thinking first": (
         "<think>Paragraph 1 could be on mud, 300 words.</think>\n"
+        "Paragraph 1 - Main Point: How harbours silt up - Word Count: 400 words\n"
+        "Paragraph 2 - Main Point: What dredging costs - Word Count: 600 words",
+        TWO,
+    ),
+    "thinking that the server's prompt has begun": (
+        "Paragraph 1 could be on mud, 300 words.\n</think>\n\n"
         "Paragraph 1 - Main Point: How harbours silt up - Word Count: 400 words\n"
         "Paragraph 2 - Main Point: What dredging costs - Word Count: 600 words",
         TWO,
@@ -172,6 +192,11 @@ HABITS = {
     "a Chinese preamble and fields": (
         "好的，以下是写作计划：\n\n段落一\n要点：港口如何淤积\n字数要求：400字\n\n"
         "段落二\n要点：疏浚的代价\n字数要求：600字\n\n总字数：1000字",
+        ZWEI,
+    ),
+    "traditional characters": (
+        "段落1 - 主要內容：港口如何淤积 - 字數：400字\n"
+        "段落2 - 主要內容：疏浚的代价 - 字數：約六百個字\n總計：1000字",
         ZWEI,
     ),
     "English labels around Chinese": (

@@ -215,6 +215,7 @@ def test_a_template_is_turned_away_from_its_fourth_use() -> None:
         ('{"reason": "A novel.", "answer": "yes"}', True, "A novel."),
         ('```json\n{"answer": "no", "reason": "A list."}\n```', False, "A list."),
         ("<think>Answer: yes? A list…</think>\nReason: A list.\nAnswer: no", False, "A list."),
+        ("Is the answer yes? Yes.\n</think>\nReason: A list.\nAnswer: no", False, "A list."),
         ("Reason: The answer is yes only at first sight.\nAnswer: no", False, None),
         ("Yes, because it is a novel.", True, None),
         ("no", False, None),
