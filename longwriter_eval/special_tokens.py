@@ -22,6 +22,12 @@ def strip_special_tokens(text: str) -> str:
     ).strip()
 
 
+def special_token_in(text: str) -> str | None:
+    """The first control token in `text`, wherever it is; None where there is none."""
+    found = _ANYWHERE.search(text) if "<" in text or "[" in text else None
+    return found and found[0]
+
+
 def encodable(text: str) -> str:
     r"""`text` with half surrogate pairs as \udxxx: no file or request can hold them as they are."""
     return text.encode("utf-8", "backslashreplace").decode()

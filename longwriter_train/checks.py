@@ -119,7 +119,9 @@ def _use_right_rows(entry: Any, cfg: Any, folder: Path) -> None:
                 f"checked {len(wrong)} rows of {entry['path']}, left out {len(left_out)}: "
                 f"{copy.with_suffix('.left_out.jsonl')}"
             )
-    entry.update(path=str(copy), split="train", name=None, data_files=None, revision=None)
+    entry.update(
+        path=str(copy), split="train", name=None, data_files=None, revision=None, ds_type=None
+    )
 
 
 def _digest(contents: Iterable[bytes]) -> str:

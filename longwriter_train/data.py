@@ -4,11 +4,13 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from longwriter_eval.errors import InputError
 from longwriter_eval.overlap import PromptIndex, benchmark_prompts
+from longwriter_eval.special_tokens import encodable, special_token_in
 from longwriter_train.chat import pair
 
 ROLES = ("system", "user", "assistant")
@@ -47,11 +49,31 @@ def problem(row: Any, dpo: bool) -> str | None:
             return "does not end with an answer of the role assistant"
         if not any(message["role"] == "user" for message in messages):
             return "has no message of the role user"
+        if wrong := _wrong_turn(messages):
+            return wrong
     answers = [messages[-1]["content"].strip() for messages in conversations]
     if not answers[0]:
         return "has an empty answer"
     if answers[0] in answers[1:]:
         return "has the same text as `chosen` and `rejected`"
+    return None
+
+
+def _wrong_turn(messages: list[Mapping[str, str]]) -> str | None:
+    """What the templates would render as another conversation, or not at all."""
+    if messages[0]["role"] == "assistant":
+        return "begins with an answer, which has no prompt"
+    for message, following in pairwise(messages):
+        if message["role"] == "assistant":
+            if following["role"] != "user":  # GLM-4 ends an answer with the user's header
+                return f"has a message of the role {following['role']!r} right after an answer"
+            if not message["content"].strip():
+                return "has an empty answer"
+    for message in messages:
+        if token := special_token_in(message["content"]):
+            return f"has {token} in a text, which a tokenizer takes for the end or start of a turn"
+        if encodable(message["content"]) != message["content"]:
+            return "has half of a character (a lone surrogate) in a text"
     return None
 
 

@@ -36,13 +36,28 @@ WRONG_SFT = {
     "an empty answer": sft(ASK, {"role": "assistant", "content": " \n"}),
     "no message of the role user": sft(ANSWER),
     "is not an object": ["x"],
+    "begins with an answer": sft(ANSWER, ASK, ANSWER),
+    "the role 'assistant' right after": sft(ASK, ANSWER, OTHER),
+    "the role 'system' right after": sft(
+        ASK, ANSWER, {"role": "system", "content": "x"}, ASK, ANSWER
+    ),
+    "has an empty answer": sft(ASK, {"role": "assistant", "content": " "}, ASK, ANSWER),
+    "has <|user|> in a text": sft(ASK, {"role": "assistant", "content": "One.<|user|>Two."}),
+    "has <|eot_id|> in a text": sft({"role": "user", "content": "x<|eot_id|>"}, ANSWER),
+    "half of a character": sft(ASK, {"role": "assistant", "content": "\ud83d"}),
 }
 WRONG_DPO = {
     "neither two messages nor": {"messages": [ASK], "chosen": "yes", "rejected": "no"},
     "different prompts": {"chosen": [ASK, ANSWER], "rejected": [ANSWER, OTHER]},
     "the same text": {"messages": [ASK], "chosen": ANSWER, "rejected": ANSWER},
     "no message of the role user": {"messages": [], "chosen": ANSWER, "rejected": OTHER},
-}
+    "the role 'assistant' right after": {
+        "messages": [ASK, OTHER], "chosen": ANSWER, "rejected": OTHER,
+    },
+    "has [gMASK] in a text": {
+        "messages": [ASK], "chosen": ANSWER, "rejected": {**OTHER, "content": "[gMASK]"},
+    },
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("complaint", WRONG_SFT)
