@@ -47,6 +47,7 @@ class WholePacks(BatchSampler):  # type: ignore[misc]
         if seed is not None:  # first-fit leaves the emptiest packs for last
             packs = [packs[place] for place in drawn.permutation(len(packs))]
         self.efficiency = float(lengths.sum() / (len(packs) * capacity))  # tokens / slots
+        self.packs = len(packs)  # without those that only fill the last round
         packs += [[int(lengths.argmin())]] * (-len(packs) % (rows * ranks))
         self._batches = [packs[at : at + rows] for at in range(0, len(packs), rows)]
 

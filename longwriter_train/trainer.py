@@ -39,19 +39,40 @@ class LossTrainer(AxolotlTrainer):  # type: ignore[misc]
         self.model_accepts_loss_kwargs = True
         self._proven = False
         self._evaluated: list[tuple[Tensor, Tensor]] = []
+        self._evaluated_packs: int | None = None  # where they are packed
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         """Packs that leave no sequence out, where axolotl would pack."""
         args = self.args
         if not args.sample_packing or args.sample_packing_sequentially:
             return super()._get_train_sampler(train_dataset)
-        size, real = self._train_batch_size, args.multipack_real_batches
+        return self._whole_packs(
+            self.train_dataset if train_dataset is None else train_dataset,
+            None if args.curriculum_sampling else args.seed,
+        )
+
+    def _get_eval_sampler(self, eval_dataset: Any = None) -> Any:
+        """The same, where axolotl would leave out what does not fill a round of all ranks."""
+        args, self._evaluated_packs = self.args, None
+        if (
+            eval_dataset is None
+            or not (args.sample_packing and args.eval_sample_packing)
+            or args.sample_packing_sequentially
+        ):
+            return super()._get_eval_sampler(eval_dataset)
+        sampler = self._whole_packs(eval_dataset, None)
+        self._evaluated_packs = sampler.packs
+        return sampler
+
+    def _whole_packs(self, dataset: Any, seed: int | None) -> WholePacks:
+        args, size = self.args, self._train_batch_size
+        real = args.multipack_real_batches
         return WholePacks(
-            get_dataset_lengths(self.train_dataset if train_dataset is None else train_dataset),
+            get_dataset_lengths(dataset),
             capacity=args.max_seq_length * (1 if real else size),
             rows=size if real else 1,
             ranks=args.world_size,
-            seed=None if args.curriculum_sampling else args.seed,
+            seed=seed,
             most=args.sample_packing_bin_size,
             group=args.sample_packing_group_size,
         )
@@ -94,7 +115,11 @@ class LossTrainer(AxolotlTrainer):  # type: ignore[misc]
     ) -> Any:
         """As the trainer's, without the rows that only fill the last round of several ranks."""
         state, accelerator = self.accelerator.gradient_state, self.accelerator
-        if state.end_of_dataloader and accelerator.even_batches and state.remainder > 0:
+        if self._evaluated_packs is not None:  # ranks take turns, a batch each
+            batch = len(self._evaluated) * self.args.world_size + accelerator.process_index
+            real = max(0, self._evaluated_packs - batch * inputs["labels"].shape[0])
+            inputs["labels"][real:] = IGNORED
+        elif state.end_of_dataloader and accelerator.even_batches and state.remainder > 0:
             rows = inputs["labels"].shape[0]
             real = max(0, state.remainder - accelerator.process_index * rows)
             inputs["labels"][real:] = IGNORED

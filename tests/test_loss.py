@@ -89,7 +89,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "llama-token-unpacked": {
             **ours, "sample_packing": False, "micro_batch_size": 2, "pad_to_sequence_len": False,
         },
-        "llama-token-checkpointed": {**ours, **checkpointed},
+        "llama-token-checkpointed": {
+            **ours, **checkpointed, **evaluated, "eval_sample_packing": True,
+        },
         "llama-sequence-checkpointed": {**ours, **checkpointed, "loss_average": "sequence"},
         "llama-epoch": {**ours, **epoch},
         "llama-epoch-none": {**plain, **epoch},
@@ -203,6 +205,13 @@ def test_the_loss_that_is_logged_is_the_average_in_training_and_in_evaluation(
     assert log(run) == pytest.approx([loss], rel=EXACT)
     # Evaluation is unpacked, three batches of one row: the mean of their means is another number.
     assert log(run, "eval_loss")[0] == pytest.approx(loss, rel=EXACT)
+
+
+def test_packed_evaluation_is_the_same_average(runs: Path) -> None:
+    weights = weights_by_hand("token", PACKS)
+    loss, _ = step_by_hand(runs / "llama", zip(ROWS, weights, strict=True))
+    evaluated = log(runs / "llama-token-checkpointed", "eval_loss")
+    assert evaluated[0] == pytest.approx(loss, rel=EXACT)
 
 
 def test_a_killed_run_goes_on_from_its_checkpoint_with_the_same_losses(runs: Path) -> None:

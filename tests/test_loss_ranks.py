@@ -40,6 +40,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         recipes[f"ddp-{average}"] = {**plain, **PLUGIN, "loss_average": average}
     for average in ("token", "sequence"):
         recipes[f"sharded-{average}"] = {**recipes[f"ddp-{average}"], "SHARD": True}
+    # Three packs for two ranks.
+    three = {**data, "path": str(write_rows(folder / "three.jsonl", ROWS[:4]))}
+    recipes["ddp-token"] |= {
+        "test_datasets": [three], "eval_strategy": "steps", "eval_steps": 1,
+        "eval_sample_packing": True,
+    }  # fmt: skip
     # Five rows for two ranks: accelerate repeats a row to fill the last round.
     recipes["ddp-unpacked"] = {
         **plain, **PLUGIN, "sample_packing": False, "gradient_accumulation_steps": 3,
@@ -78,3 +84,9 @@ def test_rows_that_only_fill_the_last_round_are_not_evaluated_twice(runs: Path) 
     weights = weights_by_hand("token", PACKS)
     loss, _ = step_by_hand(runs / "llama", zip(ROWS, weights, strict=True))
     assert log(runs / "ddp-unpacked", "eval_loss")[0] == pytest.approx(loss, rel=EXACT)
+
+
+def test_every_pack_is_evaluated_once(runs: Path) -> None:
+    weights = weights_by_hand("token", PACKS[:3])
+    loss, _ = step_by_hand(runs / "llama", zip(ROWS[:4], weights, strict=True))
+    assert log(runs / "ddp-token", "eval_loss")[0] == pytest.approx(loss, rel=EXACT)
