@@ -87,7 +87,7 @@ def renderer(tokenizer: Any) -> Render:
     return render
 
 
-def load(tokenizer: Any, cfg: Any, ds_cfg: Any = None) -> Any:
+def load(tokenizer: Any, cfg: Any) -> Any:
     """The strategy behind `type: longwriter_train.chat`: rows to `input_ids` and `labels`.
 
     Raises ValueError where an end-of-turn token is not one token of the tokenizer.
@@ -96,7 +96,6 @@ def load(tokenizer: Any, cfg: Any, ds_cfg: Any = None) -> Any:
 
     ends = _end_tokens(tokenizer, cfg)
     render = renderer(tokenizer)
-    field = (ds_cfg or {}).get("field_messages") or "messages"
 
     class Strategy(PromptTokenizingStrategy):  # type: ignore[misc]
         """Tokenizes one conversation."""
@@ -104,7 +103,7 @@ def load(tokenizer: Any, cfg: Any, ds_cfg: Any = None) -> Any:
         def tokenize_prompt(self, prompt: Mapping[str, Any]) -> dict[str, list[int]]:
             ids: list[int] = []
             labels: list[int] = []
-            for segment in segments(prompt[field], render, ends):
+            for segment in segments(prompt["messages"], render, ends):
                 tokens = tokenizer(segment.text, add_special_tokens=False)["input_ids"]
                 ids += tokens
                 labels += tokens if segment.learned else [IGNORED] * len(tokens)

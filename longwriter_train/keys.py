@@ -9,6 +9,12 @@ from pydantic import AliasChoices, BaseModel
 
 from longwriter_eval.errors import InputError
 
+# Of a data set, what says where its rows are. The rest is for axolotl's own strategies.
+READ = {
+    "data_files", "ds_type", "name", "path", "preprocess_shards", "revision", "shards",
+    "shards_idx", "split", "trust_remote_code", "type",
+}  # fmt: skip
+
 
 def unknown_keys(recipe: Mapping[str, Any]) -> list[str]:
     """The keys that neither axolotl nor a plugin of the recipe reads, with what was likely meant.
@@ -32,6 +38,18 @@ def unknown_keys(recipe: Mapping[str, Any]) -> list[str]:
             module, _, kind = arguments.rpartition(".")
             schemas.append(getattr(__import__(module, fromlist=[kind]), kind))
     return list(_unknown(recipe, schemas, ""))
+
+
+def unread_keys(recipe: Mapping[str, Any]) -> list[str]:
+    """The keys that axolotl knows, but longwriter_train.chat and .preference do not read."""
+    unread, ours = [], False
+    for number, entry in enumerate(recipe.get("datasets") or []):
+        if isinstance(entry, Mapping) and str(entry.get("type")).startswith("longwriter_train."):
+            ours = True
+            unread += [f"datasets.{number}.{key}" for key in entry if key not in READ]
+    if ours and recipe.get("train_on_inputs"):
+        unread.append("train_on_inputs")
+    return unread
 
 
 def _unknown(given: Mapping[str, Any], schemas: list[type[BaseModel]], above: str) -> Iterator[str]:

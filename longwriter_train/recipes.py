@@ -105,7 +105,7 @@ def refusals(path: Path) -> Iterator[str]:
         from axolotl.utils.config import prepare_plugins, validate_config
         from axolotl.utils.dict import DictDefault
 
-        from longwriter_train.keys import unknown_keys
+        from longwriter_train.keys import unknown_keys, unread_keys
     except ImportError as error:
         raise InputError(f'{error}: pip install "longwriter[train]"') from error
     try:
@@ -123,6 +123,9 @@ def refusals(path: Path) -> Iterator[str]:
     if not isinstance(datasets, list) or not all(isinstance(each, dict) for each in datasets):
         yield "datasets is not a list of entries with `path` and `type`"
         return
+    for key in unread_keys(recipe):
+        if key not in unknown:
+            yield f"longwriter_train does not read {key}: remove it"
     for number, entry in enumerate(datasets, 1):
         if not entry.get("path"):
             yield f"datasets: entry {number} has no `path`"

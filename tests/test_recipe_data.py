@@ -220,3 +220,15 @@ def test_a_misspelt_key_is_refused(
     said = capfd.readouterr().err
     assert "learning_rat (did you mean learning_rate?)" in said
     assert "datasets.0.typ (did you mean type?)" in said
+
+
+def test_a_key_that_our_strategies_do_not_read_is_refused(
+    plugin: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "recipe.yaml"
+    entry = "{path: x, type: longwriter_train.chat, field_messages: conversations}"
+    path.write_text(f"datasets: [{entry}]\n", encoding="utf-8")
+    with pytest.raises(SystemExit) as ended:
+        plugin.register({"axolotl_config_path": str(path)})
+    assert ended.value.code == 2
+    assert "does not read datasets.0.field_messages" in capfd.readouterr().err

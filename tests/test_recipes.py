@@ -23,7 +23,7 @@ RECIPES = {name: recipes.load(recipes.folder() / f"{name}.yaml") for name in NAM
 # What two recipes that differ in one thing may differ in, besides their output folders.
 ONE_GPU = {"deepspeed", "gradient_accumulation_steps", "optimizer", "optim_args"}
 LORA = {key for recipe in RECIPES.values() for key in recipe if key.startswith("lora_")} | {
-    "adapter", "learning_rate", "gradient_checkpointing_kwargs",
+    "adapter", "learning_rate", "gradient_checkpointing_kwargs", "merge_method",
 }  # fmt: skip
 FAMILY = {
     "base_model",
@@ -308,6 +308,11 @@ def test_a_file_that_is_no_recipe_is_named(text: str, tmp_path: Path) -> None:
         ({"plugins": ["longwriter_train.LosPlugin"]}, "LosPlugin cannot be loaded"),
         ({"plugins": ["longwriter_trian.LossPlugin"]}, "longwriter_trian.LossPlugin cannot be"),
         ({"plugins": "longwriter_train.LossPlugin"}, "is not a list"),
+        (
+            {"datasets": [{**RECIPES["tiny/glm_sft"]["datasets"][0], "roles_to_train": ["user"]}]},
+            "does not read datasets.0.roles_to_train",
+        ),
+        ({"train_on_inputs": True}, "does not read train_on_inputs"),
         ({"chat_template_jinja": "mine/glm4.jinja"}, "mine/glm4.jinja does not exist"),
     ],
     ids=lambda value: None if isinstance(value, str) else next(iter(value)),
