@@ -26,7 +26,7 @@ from pydantic import BaseModel, Field
 
 from longwriter_eval.errors import InputError
 from longwriter_train.data import inspected, is_file, require_file
-from longwriter_train.keys import unknown_keys
+from longwriter_train.keys import unknown_keys, unread_keys
 
 LOG = get_logger(__name__)
 
@@ -61,6 +61,8 @@ class ChecksPlugin(BasePlugin):  # type: ignore[misc]
             _refuse(f"{path}: {error}")
         if unknown:
             _refuse(f"{path}: axolotl does not know {', '.join(unknown)}")
+        if unread := unread_keys(recipe):
+            _refuse(f"{path}: longwriter_train does not read {', '.join(unread)}: remove it")
 
     def load_datasets(self, cfg: Any, preprocess: bool = False) -> None:  # noqa: ARG002
         """Check the data and, of what is not the user's own file, leave wrong rows out."""
@@ -77,6 +79,14 @@ class ChecksPlugin(BasePlugin):  # type: ignore[misc]
         cfg.dataset_prepared_path = str(prepared / _digest(_contents(cfg)))
         if cfg.device == "cpu" and cfg.world_size > 1:
             cfg.device_map = {"": "cpu"}  # axolotl names the GPU of each process's number
+
+    def post_model_load(self, cfg: Any, model: Any) -> None:
+        """Let a model that is merged know where to stop, as the trainer does for one it trains."""
+        if cfg.merge_lora:
+            from axolotl.loaders import load_tokenizer
+            from transformers.trainer_utils import align_special_tokens
+
+            align_special_tokens(model, load_tokenizer(cfg))
 
 
 def _join_without_gpus() -> None:
