@@ -104,6 +104,7 @@ def refusals(path: Path) -> Iterator[str]:
         from axolotl.integrations.base import PluginManager
         from axolotl.utils.config import prepare_plugins, validate_config
         from axolotl.utils.dict import DictDefault
+        from pydantic import ValidationError
 
         from longwriter_train.keys import unknown_keys, unread_keys
     except ImportError as error:
@@ -139,5 +140,10 @@ def refusals(path: Path) -> Iterator[str]:
         prepare_plugins(settings)
         try:
             validate_config(settings, capabilities=gpus, env_capabilities=version)
+        except ValidationError as error:
+            for each in error.errors():
+                place = ".".join(map(str, each["loc"]))
+                why = " ".join(each["msg"].removeprefix("Value error, ").split())
+                yield f"{place}: {why}" if place else why
         except ValueError as error:
             yield " ".join(str(error).split())

@@ -98,7 +98,18 @@ def test_a_setting_that_axolotl_refuses_is_said(tmp_path: Path) -> None:
 
     wrong = {**RECIPES["tiny/llama_dpo"], "sample_packing": True}
     (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(wrong), encoding="utf-8")
-    assert "does not work with RLHF" in " ".join(recipes.refusals(tmp_path / "wrong.yaml"))
+    (said,) = recipes.refusals(tmp_path / "wrong.yaml")
+    assert "does not work with RLHF" in said
+    assert "pydantic" not in said
+
+
+def test_a_value_of_the_wrong_kind_is_named_with_its_key(tmp_path: Path) -> None:
+    import axolotl_here  # noqa: F401
+
+    wrong = {**RECIPES["tiny/llama_sft"], "num_epochs": "many"}
+    (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(wrong), encoding="utf-8")
+    (said,) = recipes.refusals(tmp_path / "wrong.yaml")
+    assert said.startswith("num_epochs: Input should be")
 
 
 @pytest.mark.parametrize(("one", "other"), MAY_DIFFER, ids=" ".join)
