@@ -36,9 +36,8 @@ def test_a_merged_model_has_the_recipes_template_end_and_context(
     recipe |= {"base_model": str(base), "output_dir": str(tmp_path / "run")}
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
     adapter = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
-    get_peft_model(AutoModelForCausalLM.from_pretrained(base), adapter).save_pretrained(
-        tmp_path / "run"
-    )
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(base), adapter)
+    model.save_pretrained(str(tmp_path / "run"))
 
     monkeypatch.chdir(recipes.folder().parent)
     monkeypatch.setattr("sys.argv", ["axolotl"])
