@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import stat
 import zipfile
 from datetime import datetime
@@ -19,9 +20,15 @@ from longwriter_eval.submission.public import plain
 # write, packs a thousand to one, so there is no limit on the ratio.
 LARGEST_FILE = 64 << 20
 _LARGEST = {MANIFEST: 1 << 20, SAMPLES: 128 << 20}
+_LARGEST_LINE = 16 << 20
 _LARGEST_DIRECTORY = 1 << 12
 _MOST_SAMPLES = 1000
 _MOST_DIGITS = 18
+# Bytes outside of strings, which bound how many values there are: each takes a hundred times its
+# length in memory. 1,024 verdicts have 140,000.
+_MOST_STRUCTURE = 256 << 10
+# an open string ends with the file, or each quote in it would be tried as a start
+_STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 
 _END, _END_64, _DIRECTORY_ENDS = b"PK\5\6", b"PK\6\7", 22
 
@@ -58,11 +65,12 @@ def _read(data: bytes, path: Path) -> Submission:
         datetime.fromisoformat(manifest["date"])
     except ValueError as error:
         raise InputError(f"{MANIFEST}: date: {manifest['date']} is no date") from error
+    number = entries[SAMPLES].count(b"\n")
+    if number > _MOST_SAMPLES:
+        raise InputError(f"{SAMPLES} has {number} lines; at most {_MOST_SAMPLES} are read")
     lines = entries[SAMPLES].split(b"\n")
     if lines.pop() != b"":
         raise InputError(f"{SAMPLES} does not end with a line break: its end is missing")
-    if len(lines) > _MOST_SAMPLES:
-        raise InputError(f"{SAMPLES} has {len(lines)} lines; at most {_MOST_SAMPLES} are read")
     samples = []
     for number, line in enumerate(lines, 1):
         where = f"{SAMPLES}, line {number}"
@@ -143,6 +151,10 @@ def _extract(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
 
 def _parse(data: bytes, where: str) -> Any:
     """JSON, and strictly so: what Python's reader lets pass is refused."""
+    if len(data) > _LARGEST_LINE:
+        raise InputError(f"{where} has {len(data)} bytes; at most {_LARGEST_LINE} are read")
+    if len(data) > _MOST_STRUCTURE and len(_STRINGS.sub(b"", data)) > _MOST_STRUCTURE:
+        raise InputError(f"{where} holds far more values than it needs")
     try:
         value = json.loads(
             data.decode("utf-8"),

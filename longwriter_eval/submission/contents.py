@@ -2,6 +2,7 @@
 
 import functools
 import io
+import itertools
 import json
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -138,10 +139,15 @@ def dump_lines(samples: Iterable[Mapping[str, Any]]) -> str:
 
 def check_shape(value: Any, kind: str, where: str) -> None:
     """Raise InputError unless `value` is a "manifest" or a "sample", as the schema has it."""
-    problem = jsonschema.exceptions.best_match(_validator(kind).iter_errors(value))
+    # the first alone: what is hostile may have any number of them; sizes are looked at first
+    first = itertools.islice(_validator(kind).iter_errors(value), 1)
+    problem = jsonschema.exceptions.best_match(first)
     if problem:
         place = ".".join(str(step) for step in problem.absolute_path)
-        raise InputError(f"{where}: {plain(place)}: {plain(problem.message)}".replace(": :", ":"))
+        what = problem.message  # begins with the value, however long, and ends with its fault
+        if len(what) > 200:
+            what = f"{what[:80]} … {what[-100:]}"
+        raise InputError(f"{where}: {plain(place)}: {plain(what)}".replace(": :", ":"))
 
 
 @functools.cache
