@@ -26,6 +26,7 @@ from longwriter_eval.stats import Interval
 # Inches at 72 dpi: small enough that the text stays readable at a phone's width.
 _WIDTH, _HEIGHT = 5.0, 4.1
 _PNG_DPI = 220
+_LONGEST_NAME = 60  # characters of a run's name that the legend has room for; or of two together
 
 # Colour and shape of a run's marks, so that no reader needs the colour.
 _SHAPES = "osD^vP"
@@ -379,10 +380,14 @@ def _along(axes: Axes, factor: float, text: str) -> None:
 
 def _legend(axes: Axes, title: str | None) -> None:
     legend: Any = axes.figure
+    handles, names = axes.get_legend_handles_labels()
+    # names of models that do not fit beside each other stand below each other
+    beside = 2 if 2 * max(map(len, names)) <= _LONGEST_NAME else 1
     legend.legend(
-        *axes.get_legend_handles_labels(),
+        handles,
+        [name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…" for name in names],
         loc="outside upper left",
-        ncols=6 if title else 2,
+        ncols=6 if title else beside,
         title=title,
         alignment="left",
         columnspacing=1.0,
