@@ -13,9 +13,10 @@ from scored import Answer, Log, answers, words
 from longwriter_eval.cli import main
 from longwriter_eval.length import count_words
 from longwriter_eval.pages import PALETTE, json_for_script, label
-from longwriter_eval.report import facts, write_report
+from longwriter_eval.report import facts, figures, write_report
 from longwriter_eval.report.texts import word_marks
 from longwriter_eval.samples import Run
+from longwriter_eval.stats import Interval
 
 LOG = Log(answers(4, lambda n: Answer(words(100 + n), (n + 1, n + 2))))
 
@@ -100,7 +101,14 @@ def test_no_key_password_or_local_path_is_in_the_page(tmp_path: Path) -> None:
         "base_url": "https://user:canary-password@host.example/v1?key=canary-query",
         "tokenizer": "my-tokenizer",
         "max_length": 40960,
+        "bearer": f"Bearer sk-canary-{'0' * 30}",
+        "peft": "'/home/canary/adapter'",
+        "user_agent": "see C:\\Users\\canary\\agent and ~/canary/it",
     }
+    run.results["config"]["model_revision"] = "/home/canary/main"
+    run.results["system_instruction"] = f"Write. hf_canary{'0' * 30} /srv/canary/x, and/or /think"
+    judge = run.record("longwrite_demo")["judge"]
+    judge["model"] = judge["prompt"] = "/home/canary/of-mine"
     run.results["config"]["gen_kwargs"] = "max_gen_toks=500,secret=canary-kwarg"
     write_report([run], tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
@@ -112,6 +120,9 @@ def test_no_key_password_or_local_path_is_in_the_page(tmp_path: Path) -> None:
         "adapters: [adapter]",
         "base_url=https://host.example/v1",
         "max_gen_toks=500",
+        "see agent and it",
+        "x, and/or /think",
+        "of-mine",
     ):
         assert kept in page
 
@@ -241,3 +252,16 @@ def test_another_judge_of_the_same_responses_is_heard(
     assert "2 repeats of second-judge" in page
     assert re.search("(first-judge and second|second-judge and first)-judge", page)
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("name", ["m", "zai-org/glm-4-9b-chat-hf", "a-very-long-name-" * 7])
+def test_the_legend_of_several_runs_lies_within_the_figure(name: str) -> None:
+    runs = [f"{number}-{name}" for number in range(3)]
+    rows = [("all prompts", [Interval(50.0, 40.0, 60.0, 9)] * 3)]
+    drawn = figures.intervals("buckets", "Scores", "", [("score", rows)], runs)
+    (legend,) = drawn.canvas.legends
+    drawn.png()
+    box = legend.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= drawn.canvas.bbox.x1
+    assert box.y1 <= drawn.canvas.bbox.y1

@@ -181,7 +181,7 @@ def test_a_secret_in_a_response_is_named_and_not_published(
     assert not (tmp_path / "no.zip").exists()
 
 
-@pytest.mark.parametrize("name", ["MY_API_KEY", "my_api_key"])
+@pytest.mark.parametrize("name", ["MY_API_KEY", "my_api_key", "DB_PASS", "PROXY_AUTH"])
 def test_a_secret_is_found_behind_the_escapes_of_json(name: str) -> None:
     secret = 'ab"cd\\ef/gh'
     reply = json.dumps({"Analysis": secret})
@@ -202,6 +202,12 @@ def test_a_secret_is_found_behind_the_escapes_of_json(name: str) -> None:
         pytest.param("data/home/me/mine", "mine", id="home-inside"),
         pytest.param("https://me:secret@host/mine?token=secret", "mine", id="url"),
         pytest.param("s3://bucket/mine", "mine", id="bucket"),
+        pytest.param("S3://bucket/mine", "mine", id="bucket-in-capitals"),
+        pytest.param("out/secret/mine", "mine", id="relative-without-a-dot"),
+        pytest.param(r"out\mine", "mine", id="relative-in-windows"),
+        pytest.param("nfs1:/data/mine", "mine", id="of-another-machine"),
+        pytest.param("$HOME/mine", "mine", id="variable"),
+        pytest.param(" '/home/me/mine'", "mine", id="quoted"),
         pytest.param("a\u202eb\x1bc", "a�b�c", id="control-characters"),
     ],
 )

@@ -110,7 +110,7 @@ def page(
             "tables": _tables(scored),
             "figures": [(f, Markup(figures.themed(f, n))) for n, f in enumerate(drawn)],
             "judging": _beside([facts.judging(each) for each in scored]),
-            "agreements": [label(each.raters) for each in agreements],
+            "agreements": [label(facts.clean(each.raters)) for each in agreements],
             "alphas": [
                 (name, [_alpha(each.alphas[metric]) for each in agreements])
                 for metric, name in DIMENSIONS.items()

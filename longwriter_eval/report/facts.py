@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from longwriter_eval import prices
 from longwriter_eval.comparability import differing
+from longwriter_eval.key_forms import KEYS
 from longwriter_eval.llm import NOT_A_URL, public_url
 from longwriter_eval.pages import label
 from longwriter_eval.quality import MIN_COVERAGE
@@ -33,6 +34,9 @@ Facts = list[tuple[str, str]]
 
 # Arguments of a backend that may be secret; tokenizer and max_tokens are not.
 _SECRET = re.compile(r"key|secret|passw|pwd|auth|credential|cookie|header|token$", re.IGNORECASE)
+
+# The folders of an absolute path anywhere in a text; a URL's are none.
+_FOLDERS = re.compile(r"(?<![\w/:.])(~|[A-Za-z]:)?[/\\]([\w.@ +-]+[/\\])+")
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,7 @@ def score_runs(runs: Sequence[Run]) -> list[ScoredRun]:
         name, same = model, [other for other in scored if other.name == model]
         if len(same) > 1:
             by_judge = {tuple(other.judges) for other in same}
-            judge = label(", ".join(judge for judge, _, _ in each.judges))
+            judge = label(clean(", ".join(judge for judge, _, _ in each.judges)))
             name += f", judge {judge}" if len(by_judge) == len(same) and judge else f" ({number})"
         named.append(ScoredRun(name, each.run, each.scores))
     return named
@@ -153,7 +157,7 @@ def judging(scored: ScoredRun) -> Facts:
         facts.append((f"{kind.capitalize()} tokens", f"{tokens:,}{besides}" if tokens else ""))
     cost = prices.money(scored.cost)
     facts.append(("Cost at list prices", f"{cost}{besides}" if cost else "no price known"))
-    return facts
+    return [(name, clean(value)) for name, value in facts]
 
 
 def settings(scored: ScoredRun) -> Facts:
@@ -199,7 +203,7 @@ def settings(scored: ScoredRun) -> Facts:
     merged: dict[str, list[str]] = {}
     for name, value in facts:
         if _shown(value):
-            merged.setdefault(name, []).append(value)
+            merged.setdefault(name, []).append(clean(value))
     return [(name, "; ".join(values)) for name, values in merged.items()]
 
 
@@ -238,7 +242,7 @@ def warnings(scored: Sequence[ScoredRun]) -> list[str]:
             f"The runs do not have the same prompts: {len(shared):,} are in all of them. "
             "longwriter compare pairs them."
         )
-    return found
+    return [clean(each) for each in found]
 
 
 def model_name(run: Run) -> str:
@@ -281,6 +285,11 @@ def _public(name: str, value: Any) -> str:
         url = public_url(text)
         return "(hidden)" if url == NOT_A_URL else url
     return _without_path(text)
+
+
+def clean(text: str) -> str:
+    """`text` without keys whose form tells them, and without the folders of local paths."""
+    return _FOLDERS.sub("", KEYS.sub("(hidden)", text))
 
 
 def _number(value: Any) -> str:

@@ -193,5 +193,5 @@ def _check_secrets(manifest: str, samples: str) -> None:
             "submission would publish it"
         )
     home = str(Path.home())
-    if has_key(manifest) or (len(home) > 5 and home in manifest):
+    if has_key(manifest) or (home != "/" and home in manifest):
         raise InputError("the system instruction holds a key or a path of this machine")

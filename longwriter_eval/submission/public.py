@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from longwriter_eval.key_forms import KEYS
+
 # Hosts that anybody can call; of any other endpoint only that it is private is said.
 _PUBLIC_HOSTS = frozenset(
     (
@@ -55,19 +57,15 @@ _TEXTS = frozenset(
         "stop",
     )
 )
+# Other paths than a hub's owner/name; accounts/fireworks/models/name is a service's.
 _LOCAL = re.compile(
-    r"[/~.\\]|[A-Za-z]:[\\/]|[a-z][a-z0-9+.-]*://|.*(^|[/\\])(home|Users|root|mnt|tmp)[/\\]"
+    r"['\"]?[/~.\\]|[$%]\w|.*\\|.*:/|(?!accounts/).*/.*/|.*(^|/)(home|Users|root|mnt|tmp)/"
 )
 _UNPRINTABLE = re.compile(
     r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
 )
 
-# What a key of a well-known service looks like.
-_KEYS = re.compile(
-    r"\bsk-[A-Za-z0-9_-]{20,}|\bhf_[A-Za-z0-9]{30,}|\bAKIA[A-Z0-9]{16}\b|\bgh[pousr]_[A-Za-z0-9]{30,}"
-    r"|\bAIza[A-Za-z0-9_-]{30,}|-----BEGIN [A-Z ]*PRIVATE KEY"
-)
-_SECRET_VARIABLE = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
+_SECRET_VARIABLE = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH(?!OR)", re.IGNORECASE)
 _SHORTEST_SECRET = 8  # characters; a shorter value stands in a text by chance
 
 
@@ -85,9 +83,9 @@ def escaped(name: str) -> str:
 
 def public_model(name: object) -> str:
     """A model's name: a hub's as it is; of a local path or a URL, the last part alone."""
-    text = str(name)
+    text = str(name).strip()
     if _LOCAL.match(text):
-        text = re.split(r"[/\\]", text.split("?")[0].rstrip("/\\"))[-1].rpartition("@")[2]
+        text = re.split(r"[/\\]", text.split("?")[0].strip("/\\'\" "))[-1].rpartition("@")[2]
     return plain(text) or "unnamed"
 
 
@@ -144,4 +142,4 @@ def _forms(secret: str) -> list[str]:
 
 def has_key(text: str) -> bool:
     """Whether `text` holds what looks like a key. A response may, in a tutorial."""
-    return bool(_KEYS.search(text))
+    return bool(KEYS.search(text))
