@@ -209,6 +209,15 @@ HOSTILE: dict[str, tuple[Make, str]] = {
         _manifest_with('"prompt": "longwriter"', r'"prompt": "\u202egnp"'),
         "does not match",
     ),
+    "nothing-but-blanks": (_manifest_with('"prompt": "longwriter"', '"prompt": "  "'), "match"),
+    "blank-at-the-end": (
+        _manifest_with('"prompt": "longwriter"', '"prompt": "longwriter\u00a0"'),
+        "does not match",
+    ),
+    "letter-that-cannot-be-seen": (
+        _manifest_with('"prompt": "longwriter"', '"prompt": "\u3164"'),
+        "does not match",
+    ),
     "line-break-at-the-end": (
         _manifest_with('"prompt": "longwriter"', r'"prompt": "longwriter\n"'),
         "does not match",

@@ -173,6 +173,7 @@ TAMPERINGS = {
         "its judge's prompt is not the longwriter one",
     ),
     "own-judge-prompt": (_set("judge", "prompt", value="kind.txt"), "'kind.txt' is none of"),
+    "examples": (_set("generation", "num_fewshot", value=5), "was shown 5 examples"),
     "colder-judge": (_set("judge", "temperature", value=0.0), "was asked at temperature 0"),
 }  # fmt: skip
 

@@ -62,7 +62,8 @@ _LOCAL = re.compile(
     r"['\"]?[/~.\\]|[$%]\w|.*\\|.*:/|(?!accounts/).*/.*/|.*(^|/)(home|Users|root|mnt|tmp)/"
 )
 _UNPRINTABLE = re.compile(
-    r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+    r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff"
+    r"\u00ad\u115f\u1160\u2800\u3164\uffa0]"
 )
 
 _SECRET_VARIABLE = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH(?!OR)", re.IGNORECASE)

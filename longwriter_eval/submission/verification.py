@@ -116,6 +116,8 @@ def _of_benchmark(submission: Submission) -> Iterator[str]:
         )
     if manifest["data_sha256"] != assets.data_sha256(benchmark):
         yield f"its data are not {benchmark}'s (another SHA-256)"
+    if examples := manifest["generation"]["num_fewshot"]:
+        yield f"the model was shown {examples} examples, and the benchmark has none"
     if other := sorted(set(manifest["tasks"]) - TASKS[benchmark]):
         yield f"{_list(other)} are not judged tasks of {benchmark}"
     used = {sample["task"] for sample in submission.samples}
