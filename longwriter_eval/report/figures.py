@@ -1,60 +1,23 @@
-"""The figures: each drawn once, for the page and as files, with its numbers as a table.
+"""The figures of a report: length against length, the ruler, and means with their intervals."""
 
-They are drawn in the light colours of the palette. In the page the same drawing follows the
-reader's theme: its colours become custom properties, and its text the page's own font.
-"""
-
-import contextlib
-import io
-import logging
 import math
-import re
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from longwriter_eval.pages import PALETTE
+from longwriter_eval.report.canvas import LIGHT, Figure, draw_figure
 from longwriter_eval.stats import Interval
 
-# Inches at 72 dpi: small enough that the text stays readable at a phone's width.
-_WIDTH, _HEIGHT = 5.0, 4.1
-_PNG_DPI = 220
 _LONGEST_NAME = 60  # characters of a run's name that the legend has room for; or of two together
 
 # Colour and shape of a run's marks, so that no reader needs the colour.
 _SHAPES = "osD^vP"
 # S_q below each of these, and the rest; five classes from orange over grey to blue.
 SCORE_CLASSES = ((40, "under 40"), (60, "40–60"), (75, "60–75"), (90, "75–90"), (101, "90–100"))
-
-_LIGHT = {name: values[0] for name, values in PALETTE.items()}
-_STYLE: dict[Any, Any] = {
-    "axes.axisbelow": True,
-    "axes.edgecolor": _LIGHT["muted"],
-    "axes.labelcolor": _LIGHT["ink"],
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "figure.facecolor": _LIGHT["page"],
-    "axes.facecolor": "none",
-    "font.size": 10,
-    "grid.color": _LIGHT["rule"],
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "longwriter",
-    "text.color": _LIGHT["ink"],
-    "text.parse_math": False,  # a model may be called $x$
-    "xtick.color": _LIGHT["muted"],
-    "ytick.color": _LIGHT["muted"],
-    "xtick.labelcolor": _LIGHT["ink"],
-    "ytick.labelcolor": _LIGHT["ink"],
-}
 
 
 @dataclass(frozen=True)
@@ -66,35 +29,6 @@ class Point:
     words: int
     score: float | None
     href: str
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A drawing, what it says to a reader who cannot see it, and its numbers."""
-
-    name: str  # of its files
-    title: str
-    caption: str
-    description: str
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    canvas: Canvas
-
-    @cached_property
-    def svg(self) -> str:
-        """The drawing, in light colours on white."""
-        file = io.StringIO()
-        with _style():
-            metadata = {"Date": None, "Creator": None, "Title": self.title}
-            self.canvas.savefig(file, format="svg", metadata=metadata)
-        return file.getvalue()
-
-    def png(self) -> bytes:
-        """The same, for where no SVG goes."""
-        file = io.BytesIO()
-        with _style():
-            self.canvas.savefig(file, format="png", dpi=_PNG_DPI, metadata={"Software": None})
-        return file.getvalue()
 
 
 def scatter(
@@ -112,20 +46,20 @@ def scatter(
             left, right = axes.get_xlim()
             axes.plot(
                 (left, right), (left * factor, right * factor),
-                color=_LIGHT["muted"], linewidth=0.8, linestyle=(0, (2, 3)),
+                color=LIGHT["muted"], linewidth=0.8, linestyle=(0, (2, 3)),
             )  # fmt: skip
             _along(axes, factor, f"{text}: S_l = 0")
         for number in range(len(SCORE_CLASSES) + 1):
             chosen = [p for p in points if _score_class(p.score) == number]
             if not chosen:
                 continue
-            colour = _LIGHT[f"score-{number}"] if number else _LIGHT["muted"]
+            colour = LIGHT[f"score-{number}"] if number else LIGHT["muted"]
             drawn = axes.scatter(
                 [p.required for p in chosen],
                 [max(p.words, floor) for p in chosen],
                 s=30,
                 facecolors=colour if number else "none",
-                edgecolors=_LIGHT["page"] if number else colour,
+                edgecolors=LIGHT["page"] if number else colour,
                 linewidths=0.5 if number else 1.1,
                 label=SCORE_CLASSES[number - 1][1] if number else "none",
                 clip_on=False,
@@ -138,7 +72,7 @@ def scatter(
         return "–" if score is None else f"{score:.1f}"
 
     near = sum(p.required / 1.5 <= p.words <= p.required * 1.5 for p in points)
-    return _figure(
+    return draw_figure(
         name,
         title,
         f"One dot per response, coloured by {scored_by}. On the line the text is as long as asked; "
@@ -190,7 +124,7 @@ def ruler(runs: Sequence[tuple[str, Sequence[Point]]]) -> Figure:
             _legend(axes, None)
 
     longest = "; ".join(f"{name}: {max(p.words for p in points):,} words" for name, points in runs)
-    return _figure(
+    return draw_figure(
         "ruler",
         "LongWrite-Ruler",
         "How much is written when more and more is asked for. Small dots are responses, the line "
@@ -268,7 +202,7 @@ def intervals(
         for panel, of_panel in panels
         for row, estimates in of_panel
     ]
-    return _figure(
+    return draw_figure(
         name,
         title,
         caption,
@@ -280,64 +214,6 @@ def intervals(
         panels=len(panels),
         height=0.9 + (0.36 + 0.08 * len(runs)) * len(labels),
     )
-
-
-def themed(figure: Figure, number: int) -> str:
-    """The drawing for a page that holds others: own ids, the reader's colours, no font sizes lost.
-
-    Screen readers get title and description; links are for the pointer, the list has them too.
-    """
-    svg = figure.svg[figure.svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<\?.*?\?>", "", svg, flags=re.DOTALL)
-    own = set(re.findall(r'\bid="([^"]+)"', svg))
-    svg = re.sub(r'\bid="', f'id="f{number}-', svg)
-    svg = re.sub(
-        r"(url\(|xlink:href=\")#([^\")]+)",
-        lambda m: f"{m[1]}#f{number}-{m[2]}" if m[2] in own else m[0],
-        svg,
-    )
-    svg = svg.replace(' target="_blank"', "").replace("<a ", '<a tabindex="-1" ')
-    for name, colour in _LIGHT.items():
-        svg = svg.replace(colour, f"var(--{name})")
-    svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg)
-    svg = re.sub(
-        r"font: (bold|[4-9]00) ([\d.]+)px [^;\"]*", r"font-weight: \1; font-size: \2px", svg
-    )
-    head = f'<svg role="img" aria-labelledby="f{number}-t f{number}-d"'
-    opening, _, rest = svg.partition(">")
-    opening = re.sub(r' (width|height)="[^"]*"', "", opening).replace("<svg", head, 1)
-    title, description = _escape(figure.title), _escape(figure.description)
-    return (
-        f'{opening}><title id="f{number}-t">{title}</title>'
-        f'<desc id="f{number}-d">{description}</desc>{rest}'
-    )
-
-
-def _figure(
-    name: str,
-    title: str,
-    caption: str,
-    description: str,
-    header: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    draw: Callable[..., None],
-    panels: int = 1,
-    height: float = _HEIGHT,
-) -> Figure:
-    with _style():
-        canvas = Canvas(figsize=(_WIDTH, height), dpi=72, layout="constrained")
-        draw(*canvas.subplots(1, panels, squeeze=False)[0])
-    return Figure(name, title, caption, description, header, rows, canvas)
-
-
-@contextlib.contextmanager
-def _style() -> Iterator[None]:
-    """While drawing and saving, which both look at it."""
-    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **_STYLE}), warnings.catch_warnings():
-        # a name in a script that the font does not have is drawn as boxes in the PNG
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        warnings.filterwarnings("ignore", message="Matplotlib currently does not support")
-        yield
 
 
 def _length_axes(axes: Axes, points: Sequence[Point]) -> None:
@@ -352,7 +228,7 @@ def _length_axes(axes: Axes, points: Sequence[Point]) -> None:
     axes.set_yscale("log")
     axes.set_xlim(low * 0.75, high * 1.35)
     axes.set_ylim(min(bottom, low * 0.75), top)
-    axes.axline((low, low), (high * 2, high * 2), color=_LIGHT["muted"], linewidth=1)
+    axes.axline((low, low), (high * 2, high * 2), color=LIGHT["muted"], linewidth=1)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
         axis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
@@ -374,7 +250,7 @@ def _along(axes: Axes, factor: float, text: str) -> None:
         text, (at, at * factor), xytext=(0, 3 if factor > 1 else -3), textcoords="offset points",
         rotation=math.degrees(math.atan(1)), rotation_mode="anchor", transform_rotates_text=True,
         ha="left" if factor > 1 else "right", va="bottom" if factor > 1 else "top",
-        color=_LIGHT["muted"], fontsize=8.5,
+        color=LIGHT["muted"], fontsize=8.5,
     )  # fmt: skip
 
 
@@ -399,7 +275,7 @@ def _legend(axes: Axes, title: str | None) -> None:
 
 
 def _mark(number: int) -> tuple[str, str]:
-    return _LIGHT[f"run-{number % 6 + 1}"], _SHAPES[number % len(_SHAPES)]
+    return LIGHT[f"run-{number % 6 + 1}"], _SHAPES[number % len(_SHAPES)]
 
 
 def _score_class(score: float | None) -> int:
@@ -411,10 +287,3 @@ def _score_class(score: float | None) -> int:
 
 def _short(value: float) -> str:
     return f"{value / 1000:g}k" if value >= 1000 else f"{value:g}"
-
-
-def _escape(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
-logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
