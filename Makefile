@@ -12,6 +12,9 @@ NEWEST := .venv/lm-eval-0.4.13
 PYTEST := -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 SOURCES := pyproject.toml $(shell find harness_tasks -type f -not -path '*/__pycache__/*')
 
+# Else the hundreds of processes that tests start would compile the same packages anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test check format bench clean
 
 demo: .venv/demo/.installed
