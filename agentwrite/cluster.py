@@ -159,9 +159,8 @@ class _Workers(Generic[_Made]):
                     tasks.create_task(self._take_results(worker, begun))
             except* self._ray.exceptions.RayError as errors:
                 self._is_lost(begun, errors.exceptions[0])
-            except* (
-                Exception
-            ) as errors:  # raised where the work is waited for, which else had no end
+            except* Exception as errors:
+                # raised again where the work is waited for, which else had no end
                 self.give_up(f"{errors.exceptions[0]}")
                 for job in begun.values():
                     if not job.made.done():

@@ -10,7 +10,7 @@ from pydantic import AliasChoices, BaseModel
 from longwriter_eval.errors import InputError
 
 # Of a data set, what says where its rows are. The rest is for axolotl's own strategies.
-READ = {
+_READ = {
     "data_files", "ds_type", "name", "path", "preprocess_shards", "revision", "shards",
     "shards_idx", "split", "trust_remote_code", "type",
 }  # fmt: skip
@@ -46,7 +46,7 @@ def unread_keys(recipe: Mapping[str, Any]) -> list[str]:
     for number, entry in enumerate(recipe.get("datasets") or []):
         if isinstance(entry, Mapping) and str(entry.get("type")).startswith("longwriter_train."):
             ours = True
-            unread += [f"datasets.{number}.{key}" for key in entry if key not in READ]
+            unread += [f"datasets.{number}.{key}" for key in entry if key not in _READ]
     if ours and recipe.get("train_on_inputs"):
         unread.append("train_on_inputs")
     return unread

@@ -265,20 +265,17 @@ def test_a_prompt_without_four_answers_fails_with_its_reason(
     assert [row["id"] for row in read_jsonl(tmp_path / "dpo.run" / "samples.jsonl")] == ["p0"]
 
 
-def test_thinking_is_no_part_of_an_answer(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "reply",
+    [
+        pytest.param("<think>\nHm. {n}\n</think>\n\n{text}", id="thinking"),
+        pytest.param(" {text}<|eot_id|><|user|>\n", id="special-tokens"),
+    ],
+)
+def test_what_is_no_part_of_an_answer_never_reaches_the_rows(reply: str, tmp_path: Path) -> None:
     prompts(tmp_path, 1)
     with Server() as server:
-        server.text = lambda _prompt, n: f"<think>\nHm. {n}\n</think>\n\n{TEXTS[n % 4]}"
-        server.score = stars
-        make(tmp_path, server)
-    (row,) = read_jsonl(tmp_path / "dpo.jsonl")
-    assert {row["chosen"]["content"], row["rejected"]["content"]} < set(TEXTS)
-
-
-def test_special_tokens_never_reach_the_rows(tmp_path: Path) -> None:
-    prompts(tmp_path, 1)
-    with Server() as server:
-        server.text = lambda _prompt, n: f" {TEXTS[n % 4]}<|eot_id|><|user|>\n"
+        server.text = lambda _prompt, n: reply.format(n=n, text=TEXTS[n % 4])
         server.score = stars
         make(tmp_path, server)
     (row,) = read_jsonl(tmp_path / "dpo.jsonl")
