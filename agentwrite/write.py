@@ -2,7 +2,7 @@
 
     from agentwrite.write import write_text
 
-    text = write_text("Write a 20,000-word history of lighthouses.", model="gpt-4o-2024-05-13")
+    text = write_text("Write a 20,000-word history of lighthouses.", model="gpt-4o-2024-11-20")
     print(text.words, text.text)
 
 Source: arXiv 2408.07055, section 3.1.

@@ -25,7 +25,7 @@ class JudgeSettings:
     download), or the path of a file.
     """
 
-    model: str = "gpt-4o-2024-05-13"
+    model: str = "gpt-4o-2024-11-20"
     base_url: str | None = None
     concurrency: int = 32
     prompt: str = "official"

@@ -20,14 +20,14 @@ def refusal(metadata: dict[str, Any], environment: dict[str, str] | None = None)
 
 def test_the_defaults_are_the_published_protocol() -> None:
     settings = JudgeSettings.resolve({}, {})
-    assert settings == JudgeSettings("gpt-4o-2024-05-13", None, 32, "official", 1)
+    assert settings == JudgeSettings("gpt-4o-2024-11-20", None, 32, "official", 1)
     assert (settings.record()["temperature"], settings.record()["max_tokens"]) == (0.5, 1024)
 
 
 @pytest.mark.parametrize(
     ("name", "by_default", "in_environment", "in_metadata"),
     [
-        ("model", "gpt-4o-2024-05-13", "judge-e", "judge-m"),
+        ("model", "gpt-4o-2024-11-20", "judge-e", "judge-m"),
         ("base_url", None, "http://e/v1", "http://m/v1"),
         ("concurrency", 32, 5, 7),
         ("prompt", "official", "longwriter", "mine.txt"),
@@ -147,7 +147,7 @@ def test_the_key_is_ours_before_openais(environment: dict[str, str], key: str) -
 
 def test_only_openai_itself_needs_a_key() -> None:
     assert api_key(JudgeSettings(base_url="http://mine/v1"), {})
-    with pytest.raises(InputError, match="no key for the judge gpt-4o-2024-05-13") as refused:
+    with pytest.raises(InputError, match="no key for the judge gpt-4o-2024-11-20") as refused:
         api_key(JudgeSettings(), {})
     for way_out in ("LONGWRITER_JUDGE_API_KEY", "judge_base_url", "longbench_write_length"):
         assert way_out in str(refused.value)
