@@ -4,9 +4,9 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from agentwrite.asking import MAX_TOKENS, TEMPERATURE
-from longwriter_eval.errors import InputError
-from longwriter_eval.llm import NOT_A_URL, Chat, Store, public_url
+from agentwrite.writing.asking import MAX_TOKENS, TEMPERATURE
+from longwriter_core.errors import InputError
+from longwriter_core.llm import NOT_A_URL, Chat, Store, public_url
 
 _MOST = 1024  # calls in flight
 _KEYS = ("AGENTWRITE_API_KEY", "OPENAI_API_KEY")

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 
-from longwriter_eval.errors import InputError
-from longwriter_eval.samples import Run, load_run
-from longwriter_eval.standin import JUDGE, WRITER, StandIn
+from longwriter_core.errors import InputError
+from longwriter_core.mock_server.server import JUDGE, WRITER, MockServer
+from longwriter_eval.runs import Run, load_run
 
 _STANDS_IN = (
     "A local stand-in played writer and judge: **these scores mean nothing.** They show that the "
@@ -27,7 +27,7 @@ def run(base_url: str | None, model: str | None, output: Path) -> int:
     if bool(base_url) != bool(model):
         raise InputError("BASE_URL and MODEL go together: set both, or neither for the stand-in")
     stand_in = not base_url
-    with StandIn() if stand_in else nullcontext() as server:
+    with MockServer() if stand_in else nullcontext() as server:
         if server:
             print(f"No BASE_URL: a stand-in plays writer and judge at {server.base_url}.")
             base_url, model = server.base_url, WRITER

@@ -18,7 +18,7 @@ def __getattr__(name: str) -> Any:
     """`LossPlugin`, imported when axolotl asks for it."""
     if name != "LossPlugin":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from longwriter_train.plugin import LossPlugin
+    from longwriter_train.loss.plugin import LossPlugin
 
     return LossPlugin
 

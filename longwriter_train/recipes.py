@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from longwriter_eval.errors import InputError
+from longwriter_core.errors import InputError
 
 PREFIX = "recipes/"  # how recipes name their own files, from the folder that axolotl is started in
 _FILE = re.compile(rf"\b{PREFIX}[\w./-]+\.(?:jinja|jsonl?|yaml)")
@@ -106,7 +106,7 @@ def refusals(path: Path) -> Iterator[str]:
         from axolotl.utils.dict import DictDefault
         from pydantic import ValidationError
 
-        from longwriter_train.keys import unknown_keys, unread_keys
+        from longwriter_train.checks.keys import unknown_keys, unread_keys
     except ImportError as error:
         raise InputError(f'{error}: pip install "longwriter[train]"') from error
     try:

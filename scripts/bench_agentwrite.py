@@ -29,9 +29,9 @@ from typing import Any
 from bench_server import STEPS
 from bench_table import Row, machine, print_table
 
-from agentwrite.plan import Plan, read_plan
-from agentwrite.prompts import Prompts
-from longwriter_eval.assets import sha256
+from agentwrite.writing.plan import Plan, read_plan
+from agentwrite.writing.prompts import Prompts
+from longwriter_core.files import sha256
 
 CONCURRENCY, DELAY = 256, 2.0  # calls in flight; seconds for each
 CALLS = STEPS + 1  # for each text: its plan and its sections

@@ -86,7 +86,7 @@ def measure(kind: str, steps: int, rate: float) -> list[Sequence[str]]:
     """The rows of one model: axolotl's average, then LossPlugin's."""
     import torch
 
-    from longwriter_train.averages import divisors, share_of_total, targets
+    from longwriter_train.loss.averages import divisors, share_of_total, targets
 
     model = build(kind).train()
     model.gradient_checkpointing_enable({"use_reentrant": True})

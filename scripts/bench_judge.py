@@ -26,15 +26,15 @@ from pathlib import Path
 import openai
 from bench_table import Row, machine, print_table
 
-from longwriter_eval import assets
-from longwriter_eval.errors import InputError
-from longwriter_eval.judge import Item, Judge
-from longwriter_eval.judge_prompt import JudgePrompt
-from longwriter_eval.judge_settings import JudgeSettings
-from longwriter_eval.llm import run_async
-from longwriter_eval.samples import Sample, load_run
-from longwriter_eval.standin import JUDGE, WRITER, Faults, StandIn
-from longwriter_eval.verdict import Judgement
+from longwriter_core import benchmarks
+from longwriter_core.errors import InputError
+from longwriter_core.llm import run_async
+from longwriter_core.mock_server.server import JUDGE, WRITER, Faults, MockServer
+from longwriter_eval.judge.judge import Item, Judge
+from longwriter_eval.judge.judgement import Judgement
+from longwriter_eval.judge.prompt import JudgePrompt
+from longwriter_eval.judge.settings import JudgeSettings
+from longwriter_eval.runs import Sample, load_run
 
 RESPONSES, DELAY, CONCURRENCY = 120, 2.0, 32  # seconds for a verdict; calls in flight
 # A page of HTML is not among them: it speaks of a wrong URL, and is not asked for again.
@@ -47,8 +47,8 @@ class Evaluation:
     """`lm_eval` runs of longbench_write that share an output folder."""
 
     folder: Path
-    writer: StandIn
-    judge: StandIn
+    writer: MockServer
+    judge: MockServer
     cache: str = "cache"
 
     def evaluate(self) -> None:
@@ -65,7 +65,7 @@ class Evaluation:
         """What this Python prints for `arguments`; ends the benchmark where it fails."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith("LONGWRITER_")}
         environment |= {
-            "LONGWRITER_ASSETS": str(assets.location("judge.txt").parent.resolve()),
+            "LONGWRITER_ASSETS": str(benchmarks.location("judge.txt").parent.resolve()),
             "LONGWRITER_CACHE": str(self.folder / self.cache),
             "LONGWRITER_JUDGE_BASE_URL": self.judge.base_url,
             "LONGWRITER_JUDGE_MODEL": JUDGE,
@@ -101,7 +101,7 @@ def measure_speed(calm: Evaluation, log: Path) -> Iterator[Row]:
     yield "the same, arranged as upstream: 8 workers, one call each", "", f"{seconds:.2f} s", None
 
 
-def time_eight_workers(samples: list[Sample], judge: StandIn) -> float:
+def time_eight_workers(samples: list[Sample], judge: MockServer) -> float:
     """Seconds that upstream's arrangement of the calls takes."""
     prompt = JudgePrompt.load("official")
     client = openai.OpenAI(base_url=judge.base_url, api_key="none", max_retries=0)
@@ -133,7 +133,7 @@ def measure_reruns(calm: Evaluation) -> Iterator[Row]:
 
 def measure_faults(folder: Path, calm: Evaluation) -> Row:
     """A run whose judge often fails against one whose judge does not; scores go by the prompt."""
-    with StandIn(delay=0.2, faults=FAULTS) as judge:
+    with MockServer(delay=0.2, faults=FAULTS) as judge:
         disturbed = Evaluation(folder, calm.writer, judge)
         disturbed.evaluate()
     expected, found, failed = calm.scores(), disturbed.scores(), judge.stats().faults
@@ -176,15 +176,15 @@ def peak_memory() -> float:
 def measure(folder: Path) -> Iterator[Row]:
     """All rows, as they are measured."""
     log = folder / "judge.jsonl"
-    with StandIn() as writer:
-        with StandIn(delay=DELAY, log=log) as judge:
+    with MockServer() as writer:
+        with MockServer(delay=DELAY, log=log) as judge:
             calm = Evaluation(folder / "calm", writer, judge)
             yield from measure_speed(calm, log)
             yield from measure_reruns(calm)
         yield measure_faults(folder / "disturbed", calm)
     yield measure_import()
     for source in ("generator", "list"):
-        with StandIn() as judge:
+        with MockServer() as judge:
             memory = Evaluation(folder / source, judge, judge).python(__file__, "--memory", source)
         what = f"memory: judging {LONG_RESPONSES:,} responses of {LONG_WORDS:,} words, a {source}"
         yield what, "", memory.strip(), None
@@ -200,7 +200,7 @@ def main() -> int:
         print(judge_long_responses(options.memory))
         return 0
     try:
-        assets.read_prompts("longbench_write")
+        benchmarks.read_prompts("longbench_write")
     except InputError as error:
         parser.error(str(error))
     with tempfile.TemporaryDirectory() as folder:

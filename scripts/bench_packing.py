@@ -62,7 +62,7 @@ def efficiency(lengths: np.ndarray, ranks: int) -> Table:
     from axolotl.utils.samplers import MultipackBatchSampler
     from torch.utils.data import RandomSampler
 
-    from longwriter_train.packing import WholePacks
+    from longwriter_train.loss.packing import LosslessPackSampler
 
     torch.manual_seed(SEED)
     rows: Table = []
@@ -86,7 +86,7 @@ def efficiency(lengths: np.ndarray, ranks: int) -> Table:
     add("axolotl", int(lengths[used].sum()), count, len(lengths) - len(set(used)), seconds)
 
     start = time.perf_counter()
-    ours = WholePacks(lengths, CAPACITY, 1, ranks, SEED, most=200, group=100_000)
+    ours = LosslessPackSampler(lengths, CAPACITY, 1, ranks, SEED, most=200, group=100_000)
     used = [index for batch in ours for pack in batch for index in pack]
     seconds = time.perf_counter() - start
     add("LossPlugin", int(lengths[used].sum()), len(ours), len(lengths) - len(set(used)), seconds)
@@ -98,7 +98,7 @@ def training(lengths: np.ndarray) -> Table:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from longwriter_train.packing import WholePacks
+    from longwriter_train.loss.packing import LosslessPackSampler
 
     capacity, drawn = CAPACITY // SHRINK, np.random.default_rng(SEED)
     lengths = np.maximum(lengths[:TRAINED] // SHRINK, 2)
@@ -143,7 +143,8 @@ def training(lengths: np.ndarray) -> Table:
         return tokens / (time.perf_counter() - start), tokens / slots
 
     packs = [
-        batch[0] for batch in WholePacks(lengths, capacity, 1, 1, SEED, most=200, group=100_000)
+        batch[0]
+        for batch in LosslessPackSampler(lengths, capacity, 1, 1, SEED, most=200, group=100_000)
     ]
     order = drawn.permutation(len(lengths))
     eights = [order[at : at + 8].tolist() for at in range(0, len(order), 8)]

@@ -23,9 +23,9 @@ from pathlib import Path
 from bench_table import Row, machine, print_table
 from playwright.sync_api import Page, sync_playwright
 
-from longwriter_eval.quality import DIMENSIONS, read_verdict
-from longwriter_eval.samples import save_run
-from longwriter_eval.verdict import Judgement, Verdict
+from longwriter_eval.judge.judgement import Judgement, Verdict
+from longwriter_eval.judge.verdict import DIMENSIONS, read_verdict
+from longwriter_eval.runs import save_run
 
 RESPONSES, WORDS, LOADS, OPENED = 120, 10_000, 5, 30
 VOCABULARY, SENTENCE = 20_000, 17  # words

@@ -16,9 +16,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from agentwrite.candidates import read_candidate
-from agentwrite.rules import Rules, language_of
-from longwriter_eval.overlap import benchmark_prompts
+from agentwrite.selecting.candidates import read_candidate
+from agentwrite.selecting.rules import Rules, language_of
+from longwriter_core.overlap import benchmark_prompts
 
 WORDS = 60  # of an instruction
 _STEPS = 10

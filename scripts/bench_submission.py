@@ -22,15 +22,16 @@ from pathlib import Path
 
 from bench_table import Row, machine, print_table
 
-from longwriter_eval import __version__, assets
-from longwriter_eval.judge_prompt import JudgePrompt
-from longwriter_eval.judge_settings import JudgeSettings
-from longwriter_eval.quality import DIMENSIONS, read_verdict
-from longwriter_eval.samples import Run, Sample
+from longwriter_core import benchmarks
+from longwriter_eval import __version__
+from longwriter_eval.judge.judgement import Judgement, Verdict
+from longwriter_eval.judge.prompt import JudgePrompt
+from longwriter_eval.judge.settings import JudgeSettings
+from longwriter_eval.judge.verdict import DIMENSIONS, read_verdict
+from longwriter_eval.runs import Run, Sample
+from longwriter_eval.submission.build import make
 from longwriter_eval.submission.contents import pack
-from longwriter_eval.submission.making import make
 from longwriter_eval.submission.model import Stated
-from longwriter_eval.verdict import Judgement, Verdict
 
 LONG = 10_000  # words of each response of the long submission
 GOAL = 10.0  # seconds to verify it
@@ -56,7 +57,7 @@ def made(model: str, length: Callable[[int], int], seed: int) -> Run:
     dice = random.Random(seed)
     prompt = JudgePrompt.load("official").sha256
     samples = []
-    for row in assets.read_prompts("longbench_write"):
+    for row in benchmarks.read_prompts("longbench_write"):
         response = words(length(row["length"]), row["language"], dice)
         mean = 3 + seed % 7 / 4
         grades = [min(5, max(1, round(dice.gauss(mean, 1)))) for _ in DIMENSIONS]
@@ -73,7 +74,7 @@ def made(model: str, length: Callable[[int], int], seed: int) -> Run:
         )  # fmt: skip
     own = {
         "version": __version__,
-        "data_sha256": assets.data_sha256("longbench_write"),
+        "data_sha256": benchmarks.data_sha256("longbench_write"),
         "judge": JudgeSettings(model=JUDGE).record(),
         "judge_prompt_sha256": prompt,
     }

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from longwriter_eval import assets
-from longwriter_eval.errors import InputError
+from longwriter_core import benchmarks
+from longwriter_core.errors import InputError
 
 BESIDE = Path(__file__).parents[2] / "shared" / "upstream"
 
@@ -28,9 +28,9 @@ def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def _downloaded() -> Path:
     """The folder that upstream's files are downloaded to; empty where there is no network."""
     with contextlib.suppress(InputError):
-        for name in assets.ASSETS:
-            assets.fetch(name)
-    return assets.location("judge.txt").parent
+        for name in benchmarks.ASSETS:
+            benchmarks.fetch(name)
+    return benchmarks.location("judge.txt").parent
 
 
 @pytest.fixture(autouse=True)

@@ -6,15 +6,15 @@ import shlex
 from pathlib import Path
 
 import pytest
-from runs import command, environment, run
+from support.runs import command, environment, run
 
-from agentwrite.cli import main as agentwrite_main
-from agentwrite.sft_rules import RULES
-from longwriter_eval.cli import main
-from longwriter_eval.harness import JudgedTask, RulerTask
-from longwriter_eval.judge_settings import JudgeSettings
-from longwriter_eval.quality import MIN_COVERAGE
-from longwriter_eval.standin import JUDGE, WRITER, StandIn
+from agentwrite.cli.main import main as agentwrite_main
+from agentwrite.data.sft_rules import RULES
+from longwriter_core.mock_server.server import JUDGE, WRITER, MockServer
+from longwriter_eval.cli.main import main
+from longwriter_eval.judge.settings import JudgeSettings
+from longwriter_eval.judge.verdict import MIN_COVERAGE
+from longwriter_eval.lm_eval_task.tasks import JudgedTask, RulerTask
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -58,7 +58,7 @@ def test_lm_eval_knows_every_option(line: str, run_options: str) -> None:
     ],
 )
 def test_the_endpoint_commands_run_as_they_stand(line: str, tmp_path: Path) -> None:
-    with StandIn() as server:
+    with MockServer() as server:
         values = {"$MODEL": WRITER, "$BASE_URL": server.base_url, "runs/mine": str(tmp_path)}
         for name, value in values.items():
             line = line.replace(name, value)
@@ -104,7 +104,7 @@ def test_agentwrites_commands_run_as_they_stand(
     for name in ("general", "preferences"):
         (tmp_path / f"{name}.jsonl").write_text(json.dumps(pair), encoding="utf-8")
     line = line.replace("allenai/WildChat-1M", "chats.jsonl")
-    with StandIn() as server:
+    with MockServer() as server:
         monkeypatch.setenv("LONGWRITER_JUDGE_BASE_URL", server.base_url)
         monkeypatch.setenv("LONGWRITER_JUDGE_MODEL", JUDGE)
         line = line.replace("$MODEL", WRITER).replace("$BASE_URL", server.base_url)
@@ -120,7 +120,7 @@ def test_agentwrites_commands_run_as_they_stand(
 def test_the_three_lines_of_python_write_a_text(capsys: pytest.CaptureFixture[str]) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", PAGES["agentwrite/README.md"], re.DOTALL)
     assert sum(map(bool, code.splitlines())) == 3
-    with StandIn() as server:
+    with MockServer() as server:
         exec(code, {"MODEL": WRITER, "BASE_URL": server.base_url})
     assert int(capsys.readouterr().out.split()[0]) > 10_000
 

@@ -14,8 +14,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from longwriter_eval import __version__, assets
-from longwriter_eval.errors import InputError
+from longwriter_core import files
+from longwriter_core.errors import InputError
+from longwriter_eval import __version__
 from longwriter_eval.report import write_report
 from longwriter_eval.submission.archive import LARGEST_FILE, read
 from longwriter_eval.submission.claims import table_claims
@@ -113,7 +114,7 @@ def _kept(path: Path, parent: Path) -> Entry | None:
     try:
         if path.stat().st_size > LARGEST_FILE:
             return None
-        sha = assets.sha256(path.read_bytes())
+        sha = files.sha256(path.read_bytes())
         kept: Entry = json.loads((parent / sha[:16] / "entry.json").read_text(encoding="utf-8"))
         return kept if (kept["sha256"], kept["verified_by"]) == (sha, __version__) else None
     except (OSError, ValueError, KeyError, TypeError):
@@ -142,7 +143,7 @@ def _verified(path: Path, parent: Path) -> Entry:
     entry = _entry(verification)
     folder = parent / entry["sha256"][:16]
     write_report([verification.submission.run()], folder / "report.html")
-    assets.write_atomically(
+    files.write_atomically(
         folder / "entry.json", json.dumps(entry, indent=1, ensure_ascii=False).encode()
     )
     return entry
@@ -157,7 +158,7 @@ def _entry(verification: Verification) -> Entry:
         "verified_by": __version__,
         "reasons": [],
         "report": f"submissions/{submission.sha256[:16]}/report.html",
-        "responses_sha256": assets.sha256("".join(hashes)),
+        "responses_sha256": files.sha256("".join(hashes)),
         **{
             name: manifest[name]
             for name in (

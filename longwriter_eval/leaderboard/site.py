@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from longwriter_core.files import write_atomically
 from longwriter_eval import __version__
-from longwriter_eval.assets import write_atomically
 from longwriter_eval.leaderboard.entries import Entry, examine, find
 from longwriter_eval.leaderboard.ranking import SCOPES, Ranking, in_order, rankings, ranks
 from longwriter_eval.pages import label, render

@@ -13,20 +13,21 @@ from pathlib import Path
 from markupsafe import Markup
 from tqdm import tqdm
 
+from longwriter_core.errors import InputError
+from longwriter_core.files import write_atomically
 from longwriter_eval import __version__
-from longwriter_eval.agreement import Agreement, agreement
-from longwriter_eval.assets import write_atomically
-from longwriter_eval.errors import InputError
+from longwriter_eval.judge.verdict import DIMENSIONS
 from longwriter_eval.pages import json_for_script, label, plain, render
-from longwriter_eval.quality import DIMENSIONS
-from longwriter_eval.report import facts, texts
+from longwriter_eval.report import metadata as facts
+from longwriter_eval.report import texts
 from longwriter_eval.report.canvas import Figure, themed
 from longwriter_eval.report.drawing import draw
-from longwriter_eval.report.facts import ScoredRun
+from longwriter_eval.report.metadata import ScoredRun
 from longwriter_eval.report.prompts import by_prompt, listed
 from longwriter_eval.report.tables import benchmarks, summary, tables
-from longwriter_eval.samples import Run
-from longwriter_eval.stats import Interval
+from longwriter_eval.runs import Run
+from longwriter_eval.stats.agreement import Agreement, agreement
+from longwriter_eval.stats.intervals import Interval
 
 
 def write_report(

@@ -3,14 +3,14 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
+from longwriter_eval.judge.verdict import DIMENSIONS
 from longwriter_eval.pages import label
-from longwriter_eval.quality import DIMENSIONS
 from longwriter_eval.report import figures
 from longwriter_eval.report.canvas import Figure
-from longwriter_eval.report.facts import BENCHMARKS, RULER, ScoredRun
+from longwriter_eval.report.metadata import BENCHMARKS, RULER, ScoredRun
 from longwriter_eval.report.prompts import FAULTS, by_prompt, key_of
-from longwriter_eval.scores import Score
-from longwriter_eval.stats import Interval, Row, metric_interval
+from longwriter_eval.scoring import Score
+from longwriter_eval.stats.intervals import Interval, Row, metric_interval
 
 _NOTHING = Interval(math.nan, math.nan, math.nan, 0)
 

@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from longwriter_eval.report.canvas import LIGHT, Figure, draw_figure
-from longwriter_eval.stats import Interval
+from longwriter_eval.stats.intervals import Interval
 
-_LONGEST_NAME = 60  # characters of a run's name that the legend has room for; or of two together
+MAX_NAME = 60  # characters of a run's name that the legend has room for; or of two together
 
 # Colour and shape of a run's marks, so that no reader needs the colour.
 _SHAPES = "osD^vP"
@@ -258,10 +258,10 @@ def _legend(axes: Axes, title: str | None) -> None:
     legend: Any = axes.figure
     handles, names = axes.get_legend_handles_labels()
     # names of models that do not fit beside each other stand below each other
-    beside = 2 if 2 * max(map(len, names)) <= _LONGEST_NAME else 1
+    beside = 2 if 2 * max(map(len, names)) <= MAX_NAME else 1
     legend.legend(
         handles,
-        [name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…" for name in names],
+        [name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}…" for name in names],
         loc="outside upper left",
         ncols=6 if title else beside,
         title=title,

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-from longwriter_eval.assets import sha256
-from longwriter_eval.diagnostics import METRICS as DIAGNOSTICS
+from longwriter_core.files import sha256
+from longwriter_core.text.diagnostics import METRICS as DIAGNOSTICS
+from longwriter_eval.judge.verdict import DIMENSIONS
 from longwriter_eval.pages import label
-from longwriter_eval.quality import DIMENSIONS
-from longwriter_eval.report.facts import BENCHMARKS, ScoredRun
-from longwriter_eval.scores import Score
+from longwriter_eval.report.metadata import BENCHMARKS, ScoredRun
+from longwriter_eval.scoring import Score
 
 LANGUAGES = {"en": "English", "zh": "Chinese"}
 FAULTS = {

@@ -6,11 +6,11 @@ from typing import Any
 
 from markupsafe import Markup
 
+from longwriter_eval.judge.verdict import DIMENSIONS
 from longwriter_eval.pages import label
-from longwriter_eval.quality import DIMENSIONS
-from longwriter_eval.report.facts import BENCHMARKS, RULER, ScoredRun
+from longwriter_eval.report.metadata import BENCHMARKS, RULER, ScoredRun
 from longwriter_eval.report.prompts import LANGUAGES
-from longwriter_eval.stats import Interval, Row
+from longwriter_eval.stats.intervals import Interval, Row
 
 # The table's columns: metric -> its heading, and what that stands for.
 COLUMNS = {

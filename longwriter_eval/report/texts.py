@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
-from longwriter_eval.diagnostics import repeated_passages
-from longwriter_eval.quality import DIMENSIONS
-from longwriter_eval.scores import Score
-from longwriter_eval.special_tokens import encodable
-from longwriter_eval.verdict import Verdict
+from longwriter_core.text.diagnostics import repeated_passages
+from longwriter_core.text.special_tokens import encodable
+from longwriter_eval.judge.judgement import Verdict
+from longwriter_eval.judge.verdict import DIMENSIONS
+from longwriter_eval.scoring import Score
 
 MARK_EVERY = 500  # words
 

@@ -12,7 +12,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from longwriter_eval.errors import InputError
+from longwriter_core.errors import InputError
 from longwriter_eval.submission.contents import MANIFEST, SAMPLES, SCHEMA, Submission, check_shape
 from longwriter_eval.submission.public import plain
 

@@ -4,9 +4,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from longwriter_eval.quality import DIMENSIONS
-from longwriter_eval.scores import Score, value
-from longwriter_eval.stats import Row
+from longwriter_eval.judge.verdict import DIMENSIONS
+from longwriter_eval.scoring import Score, value
+from longwriter_eval.stats.intervals import Row
 
 # Diagnostics are no scores: whoever wants them takes them from the responses.
 METRICS = (

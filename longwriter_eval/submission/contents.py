@@ -14,10 +14,10 @@ from typing import Any
 
 import jsonschema
 
-from longwriter_eval import assets
-from longwriter_eval.errors import InputError
-from longwriter_eval.length import bucket
-from longwriter_eval.samples import Run, Sample
+from longwriter_core import benchmarks
+from longwriter_core.errors import InputError
+from longwriter_core.text.length import bucket
+from longwriter_eval.runs import Run, Sample
 from longwriter_eval.submission.public import plain
 
 SCHEMA = "longwriter-submission/1"
@@ -39,7 +39,7 @@ class Submission:
     @functools.cached_property
     def prompts(self) -> dict[str, dict[str, Any]]:
         """The benchmark's own rows by id. Raises InputError where upstream's files are missing."""
-        return {row["id"]: row for row in assets.read_prompts(self.manifest["benchmark"])}
+        return {row["id"]: row for row in benchmarks.read_prompts(self.manifest["benchmark"])}
 
     def logged(self, sample: Mapping[str, Any]) -> Sample:
         """A sample as a run's log has it, with the benchmark's own prompt. Raises KeyError."""

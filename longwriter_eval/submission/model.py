@@ -6,12 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from longwriter_eval.submission.public import (
-    plain,
-    public_endpoint,
-    public_model,
-    public_settings,
-)
+from longwriter_eval.submission.public import plain, public_endpoint, public_model, public_settings
 
 _Fact = dict[str, Any] | None
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from longwriter_eval.key_forms import KEYS
+from longwriter_core.redact import KEYS
 
 # Hosts that anybody can call; of any other endpoint only that it is private is said.
 _PUBLIC_HOSTS = frozenset(

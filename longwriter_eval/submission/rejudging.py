@@ -17,14 +17,14 @@ import numpy as np
 import scipy.stats
 from tqdm import tqdm
 
-from longwriter_eval.assets import cache_dir
-from longwriter_eval.errors import InputError
-from longwriter_eval.judge import Item, Judge
-from longwriter_eval.judge_settings import JudgeSettings, api_key
-from longwriter_eval.llm import Store, run_async
-from longwriter_eval.stats import Interval, mean_interval
+from longwriter_core.errors import InputError
+from longwriter_core.files import cache_dir
+from longwriter_core.llm import Store, run_async
+from longwriter_eval.judge.judge import Item, Judge
+from longwriter_eval.judge.judgement import Judgement
+from longwriter_eval.judge.settings import JudgeSettings, api_key
+from longwriter_eval.stats.intervals import Interval, mean_interval
 from longwriter_eval.submission.verification import Verification
-from longwriter_eval.verdict import Judgement
 
 LEVEL = 0.01  # of the test: one honest submission in a hundred is suspected
 FEWEST = 10  # pairs; of fewer than 8 no swap is as rare as the level

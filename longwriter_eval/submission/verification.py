@@ -11,18 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from longwriter_eval import assets
-from longwriter_eval.judge_prompt import BUILT_IN, JudgePrompt
-from longwriter_eval.judge_settings import MAX_TOKENS, TEMPERATURE
-from longwriter_eval.quality import MIN_COVERAGE, read_verdict
-from longwriter_eval.scores import Score, score_samples
-from longwriter_eval.stats import Row, table
-from longwriter_eval.submission.claims import (
-    bounds_tolerance,
-    is_same,
-    sample_scores,
-    table_claims,
-)
+from longwriter_core import benchmarks, files
+from longwriter_eval.judge.prompt import BUILT_IN, JudgePrompt
+from longwriter_eval.judge.settings import MAX_TOKENS, TEMPERATURE
+from longwriter_eval.judge.verdict import MIN_COVERAGE, read_verdict
+from longwriter_eval.scoring import Score, score_samples
+from longwriter_eval.stats.intervals import Row, table
+from longwriter_eval.submission.claims import bounds_tolerance, is_same, sample_scores, table_claims
 from longwriter_eval.submission.contents import Submission
 from longwriter_eval.submission.public import plain
 
@@ -57,7 +52,7 @@ class Verification:
     """What came of recomputing a submission; the scores are ours, not the claimed ones."""
 
     submission: Submission
-    breaches: Sequence[str]  # rules of the benchmark that it breaks
+    violations: Sequence[str]  # rules of the benchmark that it breaks
     differences: Sequence[Difference]
     scores: Sequence[Score]
     rows: Sequence[Row]
@@ -65,7 +60,7 @@ class Verification:
     @property
     def problems(self) -> list[str]:
         """Every reason not to believe it, a line each."""
-        return [*self.breaches, *map(str, self.differences)]
+        return [*self.violations, *map(str, self.differences)]
 
 
 def verify(submission: Submission) -> Verification:
@@ -82,10 +77,10 @@ def verify(submission: Submission) -> Verification:
         ),
         *_of_table(submission.manifest["scores"], table_claims(rows)),
     ]
-    return Verification(submission, breaches(submission), differences, scores, rows)
+    return Verification(submission, violations(submission), differences, scores, rows)
 
 
-def breaches(submission: Submission) -> list[str]:
+def violations(submission: Submission) -> list[str]:
     """The rules that a submission breaks whatever its scores are, a sentence each."""
     return [*_of_benchmark(submission), *_of_prompts(submission), *_of_judging(submission)]
 
@@ -114,7 +109,7 @@ def _of_benchmark(submission: Submission) -> Iterator[str]:
             f"it was made with version {manifest['task_version']:g} of {benchmark}, and this "
             f"longwriter verifies version {VERSIONS[benchmark]:g}"
         )
-    if manifest["data_sha256"] != assets.data_sha256(benchmark):
+    if manifest["data_sha256"] != benchmarks.data_sha256(benchmark):
         yield f"its data are not {benchmark}'s (another SHA-256)"
     if examples := manifest["generation"]["num_fewshot"]:
         yield f"the model was shown {examples} examples, and the benchmark has none"
@@ -141,7 +136,7 @@ def _of_prompts(submission: Submission) -> Iterator[str]:
         sample["id"]
         for sample in samples
         if sample["id"] in prompts
-        and sample["prompt_sha256"] != assets.sha256(prompts[sample["id"]]["prompt"])
+        and sample["prompt_sha256"] != files.sha256(prompts[sample["id"]]["prompt"])
     ):
         yield f"another prompt than the benchmark's in {_list(wrong)}"
 
@@ -203,14 +198,14 @@ def _of_sample(
             yield Difference(sample["id"], what, claimed, found)
 
     yield from differs(
-        "SHA-256 of the response", sample["response_sha256"], assets.sha256(score.text)
+        "SHA-256 of the response", sample["response_sha256"], files.sha256(score.text)
     )
     yield from differs("words", sample["words"], score.words)
     yield from differs("cut_off", sample["cut_off"], bool(score.diagnostics.cut_off))
     prompt = judge_prompt(submission.manifest)
     if prompt:
         text, defused = prompt.render(score.sample.prompt, score.text)
-        asked = assets.sha256(text)
+        asked = files.sha256(text)
     for verdict in sample["verdicts"]:
         which = f"verdict {verdict['repeat']}"
         if prompt:

@@ -1,0 +1,97 @@
+"""Instructions from a JSONL file: checked as a whole first, then drawn one by one."""
+
+import json
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from agentwrite.writing.state import Instruction
+from agentwrite.writing.writer import MOST_WORDS
+from longwriter_core.errors import InputError
+from longwriter_core.files import sha256
+from longwriter_core.text.required_length import required_length
+
+_SHOWN = 5  # problems named in one message
+_OURS = ("id", "instruction", "prompt", "length", "required")
+
+
+def check_instructions(path: Path, limit: int | None = None) -> dict[str, str]:
+    """id -> SHA-256 of every instruction in the file; only they are held in memory.
+
+    Raises InputError that names the first problems, with their lines, and how many there are.
+    """
+    problems: list[str] = []
+    lines: dict[str, int] = {}
+    hashes: dict[str, str] = {}
+    for number, line in _lines(path, limit):
+        try:
+            instruction = _read(line, None)
+        except ValueError as error:
+            problems.append(f"line {number}: {error}")
+            continue
+        if first := lines.get(instruction.id):
+            problems.append(f"line {number}: id {instruction.id!r} is already on line {first}")
+        lines[instruction.id] = number
+        hashes[instruction.id] = sha256(instruction.instruction)
+    if not lines and not problems:
+        problems.append("no instructions")
+    if problems:
+        more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        raise InputError(f"{path}: {'; '.join(problems[:_SHOWN])}{more}")
+    return hashes
+
+
+def read_instructions(
+    path: Path, limit: int | None = None, default_length: int | None = None
+) -> Iterator[Instruction]:
+    """The instructions of a checked file, in order. Blank lines do not count.
+
+    The required length is the row's `length`, else what the instruction names, else
+    `default_length`. An id that is missing is made from the instruction.
+    """
+    for _, line in _lines(path, limit):
+        yield _read(line, default_length)
+
+
+def _lines(path: Path, limit: int | None) -> Iterator[tuple[int, str]]:
+    def rows() -> Iterator[tuple[int, str]]:
+        with path.open("rb") as file:
+            for number, raw in enumerate(file, 1):
+                if raw.strip():
+                    yield number, raw.decode("utf-8", "surrogateescape")
+
+    try:
+        yield from islice(rows(), limit)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _read(line: str, default_length: int | None) -> Instruction:
+    """Raises ValueError with what is wrong with the row."""
+    try:
+        line.encode("utf-8")
+        row: Any = json.loads(line.removeprefix("\ufeff"))
+    except UnicodeEncodeError as error:
+        raise ValueError("not UTF-8") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"not JSON ({error})") from error
+    if not isinstance(row, dict):
+        raise ValueError("not an object with an instruction")
+    instruction = row.get("instruction", row.get("prompt"))
+    if not isinstance(instruction, str):
+        raise ValueError("no text under `instruction` or `prompt`")
+    if not instruction.strip():
+        raise ValueError("the instruction is empty")
+    length = row.get("length", row.get("required"))
+    if length is not None and not (type(length) is int and 1 <= length <= MOST_WORDS):
+        raise ValueError(f"length must be a whole number from 1 to {MOST_WORDS}, not {length!r}")
+    id = row.get("id", sha256(instruction)[:16])
+    if not isinstance(id, str | int) or isinstance(id, bool) or id == "":
+        raise ValueError(f"id must be text or a whole number, not {id!r}")
+    return Instruction(
+        str(id),
+        instruction,
+        length or required_length(instruction) or default_length,
+        {name: value for name, value in row.items() if name not in _OURS},
+    )

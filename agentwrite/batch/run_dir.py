@@ -1,0 +1,224 @@
+"""The folder of a run: what is finished, failures, settings and calls. Survives a kill any time.
+
+DIR/texts.jsonl    a row for each finished text; under `dpo`, samples.jsonl, for each prompt
+DIR/failed.jsonl   a row for each instruction that failed, with its reason
+DIR/settings.json  what the rows have in common
+DIR/calls/         every finished call
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any, Self
+
+from agentwrite.errors import WriteError
+from agentwrite.writing.state import Instruction
+from longwriter_core.errors import InputError
+from longwriter_core.files import sha256, write_atomically
+from longwriter_core.llm import Store
+
+
+class RunFolder:
+    """Use as `with RunFolder(path, settings) as folder`: one process at a time."""
+
+    def __init__(self, path: Path, settings: Mapping[str, Any], rows: str = "texts.jsonl") -> None:
+        self.path = path
+        self.rows, self.failures = path / rows, path / "failed.jsonl"
+        self.store = Store(path / "calls")
+        self.finished: dict[str, str] = {}  # id -> SHA-256 of its instruction
+        self._settings = dict(settings)
+
+    def __enter__(self) -> Self:
+        """Raises InputError where the folder cannot be used, is in use, or is another run's."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.path / ".lock").open("w")
+        except OSError as error:
+            raise InputError(f"cannot write to {self.path}: {error.strerror}") from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._lock.close()
+            raise InputError(f"{self.path} is in use by another run: wait for its end") from error
+        try:
+            self.store.check()
+            self._bind_settings()
+            for file in (self.rows, self.failures):
+                _drop_torn_line(file)
+            self._find_finished()
+        except BaseException:
+            self._lock.close()
+            raise
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._lock.close()
+
+    def look(self) -> Self:
+        """As entering it, but nothing is written: for what a run would do."""
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError(f"cannot write to {self.path}: it is a file")
+        self._has_settings()
+        self._find_finished()
+        return self
+
+    def check_finished(self, wanted: Mapping[str, str]) -> None:
+        """Raise InputError where a finished id now stands for another instruction."""
+        changed = [id for id, hash in wanted.items() if self.finished.get(id, hash) != hash]
+        if changed:
+            raise InputError(
+                f"{self.rows} has other instructions under {len(changed)} of these ids, such as "
+                f"{changed[0]!r}: choose another folder, or other ids"
+            )
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Put a finished row on disk. Raises OSError, as when the disk is full."""
+        _append(self.rows, row)
+        self.finished[str(row["id"])] = sha256(row["instruction"])
+
+    def add_failure(self, instruction: Instruction, error: WriteError) -> None:
+        """Put a failure on disk, with its reason. Raises OSError."""
+        _append(
+            self.failures,
+            {
+                **instruction.fields,
+                "id": instruction.id,
+                "instruction": instruction.instruction,
+                "required": instruction.required,
+                "reason": error.reason,
+                "detail": error.detail,
+                "place": error.place,
+            },
+        )
+
+    def compact_failures(self) -> int:
+        """Leave in failed.jsonl what is still not written, each once; returns their number."""
+        last = {str(row["id"]): row for row in read_rows(self.failures)}
+        left = [row for id, row in last.items() if id not in self.finished]
+        if left:
+            write_atomically(self.failures, b"".join(map(as_line, left)))
+        else:
+            self.failures.unlink(missing_ok=True)
+        return len(left)
+
+    def _find_finished(self) -> None:
+        self.finished = {str(row["id"]): sha256(row["instruction"]) for row in read_rows(self.rows)}
+
+    def _bind_settings(self) -> None:
+        if not self._has_settings():
+            data = json.dumps(self._settings, indent=2, ensure_ascii=False)
+            write_atomically(self.path / "settings.json", data.encode("utf-8", "backslashreplace"))
+
+    def _has_settings(self) -> bool:
+        """Whether rows were made with these. Raises InputError where it was with others."""
+        path = self.path / "settings.json"
+        try:
+            old = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            old = None
+        except ValueError as error:
+            raise InputError(f"{path} is damaged ({error}): restore it, or delete it") from error
+        if old is None or not self.rows.exists():  # a first run that got nowhere binds nobody
+            return False
+        if old != self._settings:
+            names = sorted(
+                name
+                for name in {*old, *self._settings}
+                if old.get(name) != self._settings.get(name)
+            )
+            changes = (
+                f"{name} {old.get(name)!r}, not {self._settings.get(name)!r}" for name in names
+            )
+            raise InputError(
+                f"{self.path} was begun with {'; '.join(changes)}: choose another folder, or the "
+                "same settings"
+            )
+        return True
+
+
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a JSONL file, none where there is no file. InputError names a damaged line.
+
+    A last line that a kill has left without its end is not there yet.
+    """
+    return (row for _, row in _rows_and_places(path))
+
+
+def rows_by_id(path: Path) -> Iterator[dict[str, Any]]:
+    """As `read_rows`, in the order of their ids: that in which they were finished is chance.
+
+    Only ids are held in memory. Raises InputError also for an id that is there twice.
+    """
+    places: dict[str, int] = {}
+    for place, row in _rows_and_places(path):
+        if places.setdefault(str(row["id"]), place) != place:
+            raise InputError(f"{path} has id {row['id']!r} twice: delete one of the lines")
+    if places:
+        with path.open("rb") as file:
+            for _, place in sorted(places.items()):
+                file.seek(place)
+                yield json.loads(file.readline())
+
+
+def _rows_and_places(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    if not path.exists():
+        return
+    place = 0
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                row = json.loads(line)
+                if not {"id", "instruction"} <= row.keys():
+                    raise ValueError("no id or no instruction")
+            except (ValueError, AttributeError) as error:
+                if not line.endswith(b"\n"):
+                    return
+                raise InputError(
+                    f"{path}, line {number}: damaged ({error}); delete the line, and its text is "
+                    "put together anew from the finished calls"
+                ) from error
+            yield place, row
+            place += len(line)
+
+
+def as_line(row: Mapping[str, Any]) -> bytes:
+    """A row of a JSONL file."""
+    # half a surrogate pair in a text must not lose it
+    return (json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
+
+
+def _append(path: Path, row: Mapping[str, Any]) -> None:
+    with path.open("ab") as file:
+        start = file.tell()
+        try:
+            file.write(as_line(row))
+            # not forced to disk: after a power cut, the text is put together anew from its calls
+            file.flush()
+        except OSError:
+            _truncate(file, start)
+            raise
+
+
+def _truncate(file: IO[bytes], size: int) -> None:
+    """Take a half-written row off again, as after a full disk."""
+    os.ftruncate(file.fileno(), size)
+
+
+def _drop_torn_line(path: Path) -> None:
+    """Cut off a last line that a kill has left without its end; its text is not lost."""
+    if not path.exists():
+        return
+    with path.open("rb+") as file:
+        end = size = file.seek(0, os.SEEK_END)
+        while end:
+            start = max(0, end - 65_536)
+            file.seek(start)
+            newline = file.read(end - start).rfind(b"\n")
+            if newline >= 0:
+                end = start + newline + 1
+                break
+            end = start
+        if end < size:
+            file.truncate(end)

@@ -1,0 +1,68 @@
+"""The progress line of a long command: share done, time left, rate, counts, and spend so far."""
+
+import sys
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from longwriter_core.llm import Usage
+
+_OF_A_LOG = 10.0  # seconds between two lines where nobody watches
+
+
+class ProgressLine:
+    """Use as `with ProgressLine("Writing", "text", model) as line`, and call `line.show(…)`.
+
+    It appears with the first call, when the input is known to be good; the rate counts from there.
+    """
+
+    def __init__(self, what: str, unit: str, model: str | None = None) -> None:
+        self._what, self._unit, self._model = what, unit, model
+        self._bar: Any = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def show(
+        self, done: float, total: int | None, usage: "Usage | None" = None, **counts: int | str
+    ) -> None:
+        """`done` of `total` units; both may be as good as known. Counts of 0 are not shown.
+
+        The spend is that of `usage`, by the list price of the model, where there is one.
+        """
+        if self._bar is None:
+            self._bar = self._begin(done, total)
+        shown = [f"{n:,} {name}" if isinstance(n, int) else n for name, n in counts.items() if n]
+        if usage and self._model:
+            from longwriter_core.llm.prices import cost, money
+
+            shown.append(money(cost(self._model, usage.prompt_tokens, usage.completion_tokens)))
+        self._bar.set_postfix_str(", ".join(filter(None, shown)), refresh=False)
+        done = round(done if total is None else min(done, total), 6)
+        self._bar.update(done - self._bar.n)
+
+    def _begin(self, done: float, total: int | None) -> Any:
+        from tqdm import tqdm
+
+        return tqdm(
+            desc=self._what,
+            unit=self._unit,
+            total=total,
+            initial=done,
+            dynamic_ncols=True,
+            mininterval=0.2 if sys.stderr.isatty() else _OF_A_LOG,
+            # a part of a text counts, so that the time left is known before the first has ended
+            bar_format="{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total_fmt} "
+            "[{elapsed}<{remaining}, {rate_fmt}{postfix}]"
+            if total
+            else None,
+        )

@@ -1,0 +1,91 @@
+"""`agentwrite stats`: lengths, languages, types, models and costs of our files."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from agentwrite.data.stats import Distribution, Lengths, Stats
+
+_BAR = 40  # characters of the longest bar
+
+
+def add(commands: Any) -> None:
+    """Add the command to argparse's subparsers."""
+    command = commands.add_parser(
+        "stats",
+        help="say what is in a file of instructions, texts, SFT or DPO rows",
+        description="Count rows, words, languages, types, models and costs of files that "
+        "`select`, `run`, `sft` and `dpo` have written.",
+    )
+    command.add_argument(
+        "files", metavar="FILE", type=Path, nargs="+", help="JSONL file, or a run folder"
+    )
+    command.add_argument("--json", action="store_true", help="for machines: a list of objects")
+    command.set_defaults(run=_stats)
+
+
+def _stats(options: argparse.Namespace) -> int:
+    from agentwrite.data.stats import stats
+
+    if options.json:
+        found = [stats(path).as_dict() for path in options.files]
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+        return 0
+    for number, path in enumerate(options.files):
+        print("\n" * (number > 0) + _page(stats(path)))
+    return 0
+
+
+def _page(found: "Stats") -> str:
+    from longwriter_core.llm.prices import money
+
+    things = {"sft": "SFT rows", "dpo": "DPO rows"}.get(found.kind, found.kind)
+    chosen = ", chosen" if found.kind == "dpo" else ""
+    lines = [f"{found.path}: {found.rows:,} {things}"]
+    for name, label in (
+        ("words", f"words{chosen}"), ("rejected_words", "words, rejected"),
+        ("required", "words asked for"),
+    ):  # fmt: skip
+        if lengths := found.lengths.get(name):
+            lines += [_distribution(label, lengths, ",.0f", found.rows), *_bars(lengths)]
+    for name, label, form in (
+        ("produced", "produced / asked for", ".2f"), ("length_score", f"S_l{chosen}", ".1f"),
+        ("chosen_score", "score, chosen", ".1f"), ("rejected_score", "score, rejected", ".1f"),
+        ("margin", "margin", ".1f"),
+    ):  # fmt: skip
+        if numbers := found.numbers.get(name):
+            lines.append(_distribution(label, numbers, form, found.rows))
+    for name, label in (
+        ("languages", "languages"), ("types", "types"), ("sources", "sources"),
+        ("models", "models"), ("cleaned", "cleaned away"), ("rejected", "asked again"),
+    ):  # fmt: skip
+        if counts := found.counts.get(name):
+            lines.append(_line(label, ", ".join(f"{each} {n:,}" for each, n in counts.items())))
+    if found.prompt_tokens or found.completion_tokens:
+        price = money(found.cost)
+        tokens = f"{found.prompt_tokens:,} prompt, {found.completion_tokens:,} completion"
+        lines.append(_line("tokens", f"{tokens}{f', {price}' if price else ''}"))
+    return "\n".join(lines)
+
+
+def _line(label: str, text: str) -> str:
+    return f"  {label:<22}{text}"
+
+
+def _distribution(label: str, found: "Distribution", form: str, rows: int) -> str:
+    of = f"  ({found.count:,} of {rows:,} rows)" if found.count < rows else ""
+    shown = (f"{name} {getattr(found, name):{form}}" for name in ("min", "median", "mean", "max"))
+    return _line(label, f"{'  '.join(shown)}{of}")
+
+
+def _bars(found: "Lengths") -> list[str]:
+    names = list(found.histogram)
+    filled = [at for at, name in enumerate(names) if found.histogram[name]]
+    most, lines = max(found.histogram.values()), []
+    for name in names[filled[0] : filled[-1] + 1]:
+        number = found.histogram[name]
+        bar = "█" * max(round(number / most * _BAR), number > 0)
+        lines.append(f"    {name:<10}{number:>9,}  {bar}".rstrip())
+    return lines

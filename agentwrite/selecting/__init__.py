@@ -1,0 +1,1 @@
+"""Choosing instructions that need long texts."""

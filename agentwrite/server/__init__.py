@@ -1,0 +1,1 @@
+"""AgentWrite as an OpenAI-compatible endpoint."""

@@ -1,0 +1,1 @@
+"""Plan, then write: one text from one instruction."""

@@ -1,0 +1,190 @@
+"""Taking out of a section what is not part of the text. Pure; each rule has a name and a count."""
+
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+
+from longwriter_core.text.length import count_words
+from longwriter_core.text.required_length import CHINESE_NUMBER, NUMBER_WORD
+from longwriter_core.text.special_tokens import strip_special_tokens
+
+_N = rf"(?:\d{{1,4}}|{CHINESE_NUMBER}{{1,4}}|{NUMBER_WORD})"
+
+# "**Paragraph 3:** The harbour…": the identifier goes, the rest of the line stays. Only at the
+# start, and only with something behind the number that ends it: "Paragraph 3 of the law" stays.
+_IDENTIFIER = re.compile(
+    rf"\A(?P<markup>#{{0,6}}[ \t]*)(?P<bold>\*{{0,2}})[\[(【]?"
+    rf"(?:paragraph[ \t]*{_N}|段落[ \t]*{_N}|第[ \t]*{_N}[ \t]*段落?)[\])】]?"
+    r"[ \t]*(?:\*{2}[ \t]*[:：\-–—.]?|[:：\-–—.、]\**|(?=\n|\Z))[ \t]*",
+    re.IGNORECASE,
+)
+# The step's own line, echoed.
+_PLAN_LINE = re.compile(
+    r"\A[^\n]*(?:main point|word count|主要内容|字数)\s*[:：][^\n]*(?:words?|字)?[^\n]*(?:\n+|\Z)",
+    re.IGNORECASE,
+)
+_WORD_COUNT = re.compile(
+    r"(?<!\s)\s*[\[(（【*_]*\s*(?:total\s+)?(?:word\s+count|字[数數])(?:统计|統計)?\s*[:：]?\s*(?:about|约)?\s*"
+    r"[\d,]+\s*(?:words?|字)?\s*[\])）】*_.。]*\s*\Z",
+    re.IGNORECASE,
+)
+_POLITE = r"(?:sure|certainly|of course|absolutely|understood|okay|great)\b"
+_HERE_IT_IS = (
+    r"(?:here(?:[’']s| is| are| comes| follows)|below is|the following is|this is"
+    r"|(?:i[’']ll|i will|let me) (?:now )?(?:write|continue)|continuing)"
+    r"\b[^\n]{0,60}?\b(?:paragraph|section|step|continuation|next part|text|subtask|writing)\b"
+    r"[^\n]{0,60}"
+)
+_META_OPENING = re.compile(
+    r"\A[\s*_#>]*(?:"  # no quotation mark: somebody may say "Sure!" in the story
+    # without "Sure!" before it, only a colon tells it from prose
+    rf"{_POLITE}[^\n]{{0,20}}?[,.!:]\W*{_HERE_IT_IS}[:.…]\**|{_HERE_IT_IS}:\**"
+    rf"|{_POLITE}[,.!](?:[ \t]*(?:i(?:[’']ll| will| can|[’']d| would)|here|let)\b[^\n]{{0,60}})?"
+    r"|(?:好的|当然|没问题|明白了|收到)[，。！,!：:]?"
+    r"(?:[^\n]{0,40}(?:第.{1,4}段|段落|部分|内容|续写|撰写|正文)[^\n]{0,20}[：:。！])?"
+    r"|(?:以下|下面|接下来)(?:是|将|为)?(?:我|您|根据|按照|第|下一|续写|接续|正文|本|该|关于|这)"
+    r"[^\n]{0,40}[：:]"
+    r"|(?:以下|下面)(?:是|为)正文[^\n]{0,10}"
+    r")[ \t]*(?:\n+|\Z)",
+    re.IGNORECASE,
+)
+_META_CLOSING = re.compile(
+    r"(?:\A|\n)\W*(?:"
+    r"(?:i hope this|hope this (?:helps|meets)|(?:please )?let me know|feel free to"
+    r"|would you like me|shall i|if you(?:[’']d| would) like,? i)\b[^\n]{0,200}"
+    r"|(?:to be continued|continued in the next|end of (?:paragraph|section)"
+    r"|in the next (?:paragraph|section),? (?:i|we)\b)[^\n]{0,120}"
+    r"|(?:希望(?:[这這]|以上)[^\n]{0,10}(?:段|[内內]容|部分|文)|如果您|如您|[请請]告[诉訴]我|[请請][让讓]我知道)[^\n]{0,60}"
+    r"|(?:未完待[续續]|待[续續]|本段完|本[节節]完|此段[结結]束)[^\n]{0,10}"
+    r")\s*\Z",
+    re.IGNORECASE,
+)
+_CLOSING_WINDOW = 400  # characters
+_ERROR = re.compile(
+    r"\A\W*(?:max tries|(?:internal |api |server |unknown |fatal )?error\b[:：\s]"
+    r"|internal server error|rate limit|request (?:timed out|failed)"
+    r"|connection (?:error|reset|refused)|traceback \(most recent"
+    r"|<!doctype html|<html\b|\{\s*[\"']?error[\"']?\s*:|bad gateway|service unavailable"
+    r"|\d{3} (?:bad gateway|internal server error|service unavailable))",
+    re.IGNORECASE,
+)
+_ERROR_MAX_WORDS = 60  # a text may well begin with an error; one that is only an error is short
+
+_HEADING = re.compile(r"\A(?:#{1,6}[ \t]+[^\n]+|\*\*[^\n*]{1,80}\*\*)(?=\n|\Z)")
+_ANY_HEADING = re.compile(r"^(?:#{1,6}[ \t]+[^\n]+|\*\*[^\n*]{1,80}\*\*)[ \t]*$", re.MULTILINE)
+_OVERLAP = 30  # characters: what is shared by chance at a seam is shorter
+_TAIL = 4_000  # characters before a seam in which an overlap is looked for
+_LONG_PARAGRAPH = 30  # characters: shorter ones, as in dialogue, may come again
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """A section's text after cleaning, and how often each rule took something out."""
+
+    text: str
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+def clean(raw: str, before: str = "") -> Cleaned:
+    """`raw` as it may stand behind the text `before`: only prose that is new.
+
+    The rules look at the beginning and the end alone, never into the prose between.
+    """
+    counts: Counter[str] = Counter()
+    text = raw.strip()
+
+    def apply(rule: str, after: str) -> None:
+        nonlocal text
+        if after != text:
+            counts[rule] += 1
+            text = after.strip()
+
+    apply("thinking", without_thinking(text))
+    apply("special_tokens", strip_special_tokens(text))
+    while True:  # each may hide the next: "Sure! Here it is:", "Paragraph 3", "# Title"
+        seen = text
+        apply("meta_talk", _META_OPENING.sub("", text))
+        apply("plan_line", _without_plan_line(text))
+        apply("paragraph_identifier", _IDENTIFIER.sub(_keep_markup, text))
+        apply("repeated_heading", _without_repeated_heading(text, before))
+        apply("repeated_text", _without_repeated_text(text, before))
+        apply("meta_talk", _at_end(_META_CLOSING, text))
+        apply("word_count", _without_word_count(text))
+        if text == seen:
+            return Cleaned(text, counts)
+
+
+def without_thinking(text: str) -> str:
+    """`text` without the thinking that some servers put before it, ended by </think>.
+
+    The tag that begins it is often part of the server's prompt, and not of the reply.
+    """
+    thinking, end, rest = text.partition("</think>")
+    is_first = "<think>" not in thinking or thinking.lstrip().startswith("<think>")
+    return rest.lstrip() if end and is_first else text
+
+
+def is_error_text(text: str) -> bool:
+    """Whether a short text is an error message in the place of prose."""
+    return bool(_ERROR.match(text)) and count_words(text) < _ERROR_MAX_WORDS
+
+
+def _at_end(rule: re.Pattern[str], text: str) -> str:
+    """`text` without what `rule` finds at its end; looking at more would take time for nothing."""
+    start = max(0, len(text) - _CLOSING_WINDOW)
+    return text[:start] + rule.sub("", text[start:])
+
+
+def _without_word_count(text: str) -> str:
+    end = text[-_CLOSING_WINDOW:].casefold()
+    # mostly there is none, which is found out in a hundredth of the rule's own time
+    return _at_end(_WORD_COUNT, text) if "count" in end or "字数" in end or "字數" in end else text
+
+
+def _keep_markup(found: re.Match[str]) -> str:
+    """What stays of an identifier: a heading's marks and an opening bold, where text follows."""
+    rest = found.string[found.end() :]
+    if not rest or rest.startswith("\n"):
+        return ""
+    is_bold = found["bold"] and "**" in rest.partition("\n")[0] and "**" not in found[0][4:]
+    return found["markup"] + ("**" if is_bold else "")
+
+
+def _without_plan_line(text: str) -> str:
+    line = text.partition("\n")[0]
+    is_step = re.search(r"main point\s*:.*word count\s*:", line, re.IGNORECASE) or re.search(
+        r"(?:段落|第).{0,8}(?:要点|主要内容|主旨).*字数\s*[:：]", line
+    )
+    return _PLAN_LINE.sub("", text, count=1) if is_step else text
+
+
+def _without_repeated_heading(text: str, before: str) -> str:
+    heading = _HEADING.match(text)
+    if not heading:
+        return text
+    known = {_plain(found[0]) for found in _ANY_HEADING.finditer(before)}
+    return text[heading.end() :] if _plain(heading[0]) in known else text
+
+
+def _plain(heading: str) -> str:
+    return heading.strip("#* \t:：").casefold()
+
+
+def _is_paragraph(paragraph: str, text: str) -> bool:
+    # mostly it is nowhere in the text, which is found out a hundred times faster
+    return paragraph in text and any(line.strip() == paragraph for line in text.split("\n"))
+
+
+def _without_repeated_text(text: str, before: str) -> str:
+    """`text` without the paragraphs, or the piece of one, that `before` already has."""
+    first, _, rest = text.partition("\n")
+    while len(first) >= _LONG_PARAGRAPH and _is_paragraph(first.strip(), before):
+        first, _, rest = rest.lstrip().partition("\n")
+        text = f"{first}\n{rest}" if rest else first
+    tail = before.rstrip()[-_TAIL:]
+    start = tail.find(text[:_OVERLAP]) if len(text) >= _OVERLAP else -1
+    while start >= 0:
+        if text.startswith(tail[start:]):
+            return text[len(tail) - start :]
+        start = tail.find(text[:_OVERLAP], start + 1)
+    return text

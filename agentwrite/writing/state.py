@@ -1,0 +1,110 @@
+"""What is asked for and what comes out: an instruction, its sections, its text."""
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from agentwrite.writing.clean import clean
+from agentwrite.writing.plan import Plan
+from longwriter_core.text.length import count_words, length_score
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """A text to write. Without `required` words, the plan decides how long it becomes."""
+
+    id: str
+    instruction: str
+    required: int | None = None
+    fields: dict[str, Any] = field(default_factory=dict)  # whatever else its row holds
+
+
+@dataclass(frozen=True)
+class Section:
+    """One written step. Tokens and asks are those of all its calls."""
+
+    number: int
+    text: str
+    words: int
+    target: int
+    asks: int
+    rejected: tuple[str, ...]  # why each earlier ask could not be used
+    cleaned: Counter[str]  # rule -> how often it took something out
+    model: str
+    prompt_tokens: int
+    completion_tokens: int
+
+    def recleaned(self, before: str) -> "Section":
+        """The section as it may stand behind `before`, which its writer has not seen."""
+        cleaned = clean(self.text, before)
+        words = count_words(cleaned.text)
+        return replace(self, text=cleaned.text, words=words, cleaned=self.cleaned + cleaned.counts)
+
+
+@dataclass(frozen=True)
+class Text:
+    """A written text, with how it came about.
+
+    `folded` counts the oldest sections that the last steps saw only as a summary, because the
+    text no longer fitted the model's context.
+    """
+
+    instruction: Instruction
+    text: str
+    plan: Plan
+    sections: tuple[Section, ...]
+    folded: int
+    parallel: bool
+    prompts: str
+    prompts_sha256: str
+    planning_asks: int
+    rejected_plans: tuple[str, ...]
+    prompt_tokens: int
+    completion_tokens: int
+
+    @property
+    def words(self) -> int:
+        """Words of the whole text: no word goes across a seam."""
+        return sum(section.words for section in self.sections)
+
+    @property
+    def cleaned(self) -> Counter[str]:
+        """Rule of agentwrite.clean -> how often it took something out."""
+        return sum((section.cleaned for section in self.sections), Counter[str]())
+
+    @property
+    def rejected(self) -> Counter[str]:
+        """Reason -> how many replies could not be used for it."""
+        every = Counter(self.rejected_plans)
+        return sum((Counter(section.rejected) for section in self.sections), every)
+
+    def record(self) -> dict[str, Any]:
+        """The text's row in texts.jsonl."""
+        asked = self.instruction
+        return {
+            **asked.fields,
+            "id": asked.id,
+            "instruction": asked.instruction,
+            "required": asked.required,
+            "text": self.text,
+            "words": self.words,
+            "length_score": length_score(asked.required, self.words) if asked.required else None,
+            "plan": [vars(step) for step in self.plan.steps],
+            "chapters": [
+                {**vars(chapter), "first_step": first} for chapter, first in self.plan.chapters
+            ],
+            "plan_scaled": self.plan.scaled,
+            "sections": [
+                {name: value for name, value in vars(section).items() if name != "text"}
+                for section in self.sections
+            ],
+            "cleaned": dict(self.cleaned),
+            "rejected": dict(self.rejected),
+            "folded": self.folded,
+            "parallel": self.parallel,
+            "models": sorted({section.model for section in self.sections}),
+            "prompts": self.prompts,
+            "prompts_sha256": self.prompts_sha256,
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+        }

@@ -1,0 +1,233 @@
+"""Plan, then write: one text from one instruction.
+
+    from agentwrite.write import write_text
+
+    text = write_text("Write a 20,000-word history of lighthouses.", model="gpt-4o-2024-11-20")
+    print(text.words, text.text)
+
+Source: arXiv 2408.07055, section 3.1.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from agentwrite.errors import Rejected, WriteError
+from agentwrite.settings import Settings
+from agentwrite.writing.asking import Answer, Asking, all_at_once
+from agentwrite.writing.clean import Cleaned, clean
+from agentwrite.writing.context import TextSoFar, estimate_tokens
+from agentwrite.writing.plan import Plan, Step
+from agentwrite.writing.planner import Planner
+from agentwrite.writing.prompts import Prompts
+from agentwrite.writing.state import Instruction, Section, Text
+from longwriter_core.llm import Chat, ContextOverflowError, Store, run_async
+from longwriter_core.text.diagnostics import repetition
+from longwriter_core.text.length import count_words
+from longwriter_core.text.required_length import required_length
+
+_T = TypeVar("_T")
+
+MOST_WORDS = 1_000_000  # 50 chapters of what one plan holds
+_LOOP = 0.5  # share of a section's words in passages that it repeats, from which on it is a loop
+_AFTER_OVERFLOW = 0.8  # of the prompt that was too long: what the next one may have at most
+
+# Called with each finished section of a text, and the plan that it belongs to.
+Progress = Callable[[Section, Plan], None]
+
+
+def write_text(
+    instruction: str,
+    *,
+    model: str,
+    base_url: str | Sequence[str] | None = None,
+    length: int | None = None,
+    progress: Progress | None = None,
+    **settings: object,
+) -> Text:
+    """Write one long text: of `length` words, else of the length that the instruction names.
+
+    The key is AGENTWRITE_API_KEY, else OPENAI_API_KEY; `settings` are further fields of Settings.
+    Called again after any end, it pays only for what is missing. Raises WriteError with a reason,
+    and InputError for settings that cannot be used.
+    """
+    urls = (base_url,) if isinstance(base_url, str) else tuple(base_url or ())
+    chosen = Settings.resolve(model=model, base_urls=urls, **settings)
+    asked = Instruction("", instruction, length or required_length(instruction))
+
+    async def write() -> Text:
+        store = Store()
+        store.check()
+        async with chosen.chat(store) as chat:
+            return await Writer(chat, chosen, scope=chosen.scope).write(asked, progress)
+
+    return run_async(write())
+
+
+@dataclass
+class _Job:
+    """A text while it is being written."""
+
+    instruction: Instruction
+    turn: int
+    progress: Progress
+    planning: list[Answer[Plan]] = field(default_factory=list)
+    summaries: list[Answer[str]] = field(default_factory=list)
+    most_tokens: int | None = None  # of a prompt, once one was too long
+
+
+class Writer:
+    """Writes texts with one model. Texts may be written at the same time, and share its calls."""
+
+    def __init__(
+        self, chat: Chat, settings: Settings, *, prompts: Prompts | None = None, scope: str = ""
+    ) -> None:
+        self.settings = settings
+        self.prompts = prompts or Prompts.load(settings.prompts)
+        self._asking = Asking(
+            chat,
+            settings.model,
+            concurrency=settings.concurrency,
+            temperature=settings.temperature,
+            max_tokens=settings.max_tokens,
+            scope=scope,
+        )
+        self._planner = Planner(self._asking, self.prompts)
+
+    async def write(
+        self, instruction: Instruction, progress: Progress | None = None, turn: int = 0
+    ) -> Text:
+        """Plan and write; each finished section goes to `progress`. Raises WriteError."""
+        if (instruction.required or 0) > MOST_WORDS:
+            raise WriteError("too_long", f"more than {MOST_WORDS} words are asked for", "plan")
+        job = _Job(instruction, turn, progress or (lambda _section, _plan: None))
+        plan = await self._planner.plan(instruction, turn, job.planning)
+        so_far = TextSoFar(plan)
+        write = self._write_parallel if self.settings.parallel else self._write_serially
+        sections = await write(job, so_far)
+        answers: list[Answer[Plan] | Answer[str] | Section] = [
+            *job.planning,
+            *job.summaries,
+            *sections,
+        ]
+        return Text(
+            instruction,
+            so_far.text,
+            plan,
+            tuple(sections),
+            so_far.folded,
+            self.settings.parallel,
+            self.prompts.name,
+            self.prompts.sha256,
+            sum(answer.asks for answer in job.planning),
+            tuple(reason for answer in job.planning for reason in answer.rejected),
+            sum(answer.prompt_tokens for answer in answers),
+            sum(answer.completion_tokens for answer in answers),
+        )
+
+    async def _write_serially(self, job: _Job, so_far: TextSoFar) -> list[Section]:
+        """Every step sees all text before it."""
+        sections = []
+        for step in so_far.plan.steps:
+            section = await self._write_step(job, so_far, step)
+            so_far.sections.append(section.text)
+            sections.append(section)
+            job.progress(section, so_far.plan)
+        return sections
+
+    async def _write_parallel(self, job: _Job, so_far: TextSoFar) -> list[Section]:
+        """All steps at once, each seeing the plan alone; seams are cleaned when all are there."""
+        written: dict[int, Section] = {}
+
+        async def write(step: Step) -> None:
+            section = await self._write_step(job, TextSoFar(so_far.plan), step)
+            written[step.number] = section
+            job.progress(section, so_far.plan)
+
+        await all_at_once(so_far.plan.steps, write)
+        sections = []
+        for step in so_far.plan.steps:
+            section = written[step.number].recleaned(so_far.text)
+            if section.text:
+                so_far.sections.append(section.text)
+            sections.append(section)
+        return sections
+
+    async def _write_step(self, job: _Job, so_far: TextSoFar, step: Step) -> Section:
+        before = so_far.text
+
+        def read(reply: str) -> Cleaned | Rejected:
+            cleaned = clean(reply, before)
+            if not cleaned.text:
+                return Rejected("nothing_new", ", ".join(cleaned.counts))
+            repeated = repetition(cleaned.text)
+            if repeated > _LOOP:
+                return Rejected("loop", f"{repeated:.0%} of it is repeated")
+            return cleaned
+
+        place = f"section {step.number} of {len(so_far.plan.steps)}"
+        while True:
+            prompt = self.prompts.render(
+                "write",
+                inst=job.instruction.instruction,
+                plan=so_far.plan.text,
+                text=so_far.shown(),
+                step=step.line,
+            )
+            tokens = estimate_tokens(prompt)
+            if self._fits(job, tokens):
+                try:
+                    answer = await self._until(job, prompt, read, place)
+                    break
+                except ContextOverflowError as error:
+                    job.most_tokens, why = int(tokens * _AFTER_OVERFLOW), str(error)
+            else:
+                why = f"about {tokens} tokens"
+            await self._fold(job, so_far, why, place)
+        return Section(
+            number=step.number,
+            text=answer.value.text,
+            words=count_words(answer.value.text),
+            target=step.words,
+            asks=answer.asks,
+            rejected=answer.rejected,
+            cleaned=answer.value.counts,
+            model=answer.model,
+            prompt_tokens=answer.prompt_tokens,
+            completion_tokens=answer.completion_tokens,
+        )
+
+    def _fits(self, job: _Job, tokens: int) -> bool:
+        context = self.settings.context
+        if context and tokens + self.settings.max_tokens > context:
+            return False
+        return job.most_tokens is None or tokens <= job.most_tokens
+
+    async def _fold(self, job: _Job, so_far: TextSoFar, why: str, place: str) -> None:
+        """Put a summary in the place of the older half of what is shown in full.
+
+        Half, not just what is too much: the prefix then stays the same for many steps.
+        """
+        until = so_far.half()
+        while until > so_far.folded:
+            prompt = self.prompts.render(
+                "summarise", inst=job.instruction.instruction, text=so_far.beginning(until)
+            )
+            if self._fits(job, estimate_tokens(prompt)):
+                try:
+                    answer = await self._until(job, prompt, str.strip, f"summary before {place}")
+                except ContextOverflowError as error:
+                    why = str(error)
+                else:
+                    job.summaries.append(answer)
+                    so_far.folded, so_far.summary = until, answer.value
+                    return
+            until -= max(1, (until - so_far.folded) // 2)
+        raise WriteError("context_overflow", why, place)
+
+    async def _until(
+        self, job: _Job, prompt: str, read: Callable[[str], _T | Rejected], place: str
+    ) -> Answer[_T]:
+        return await self._asking.until(
+            prompt, read, place=place, text_id=job.instruction.id, turn=job.turn
+        )

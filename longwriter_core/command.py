@@ -1,0 +1,129 @@
+"""How the `longwriter` and `agentwrite` commands start and end.
+
+Each command is a typed function: its parameters are the options, their defaults are the defaults,
+and its docstring is the help. A command returns its exit code, None meaning 0:
+
+0    done
+1    the work ended, but something is missing; the command that resumes it was printed
+2    bad arguments or input; one line says what, where and what to do
+130  Ctrl-C
+
+Command modules import what they need inside the function, so that `--help` stays fast.
+"""
+
+import os
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from importlib.metadata import entry_points, version
+from typing import Annotated, Any
+
+import click
+import typer
+
+from longwriter_core.errors import InputError
+
+DISTRIBUTION = "longwriter"
+
+
+def new_app(help: str, **options: Any) -> typer.Typer:
+    """A command with subcommands, or a group of them within one."""
+    return typer.Typer(
+        help=help,
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+        **options,
+    )
+
+
+def add_version_option(app: typer.Typer) -> None:
+    """Give `app` the option --version."""
+
+    @app.callback()
+    def options(
+        version: Annotated[
+            bool, typer.Option("--version", callback=_print_version, is_eager=True)
+        ] = False,
+    ) -> None:
+        pass
+
+
+def add_plugins(app: typer.Typer, group: str) -> None:
+    """Add the subcommands that installed packages declare in the entry-point group `group`.
+
+    The name of an entry point is the subcommand's name; its object is a typed function or a
+    `typer.Typer`. This is how a package adds a subcommand to a command of a package that must not
+    import it.
+    """
+    for entry in sorted(entry_points(group=group), key=lambda entry: entry.name):
+        command = entry.load()
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=entry.name)
+        else:
+            app.command(entry.name)(command)
+
+
+def run_command(app: typer.Typer, program: str, arguments: Sequence[str] | None) -> int:
+    """Run the command line `arguments`, sys.argv's by default; returns the exit code."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        code = typer.main.get_command(app).main(
+            given, prog_name=program, standalone_mode=False, obj=resume_line(program, given)
+        )
+        return code if isinstance(code, int) else 0
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except click.ClickException as error:
+        if isinstance(error, click.UsageError) and error.ctx:
+            print(error.ctx.get_usage(), file=sys.stderr)
+        print(f"{program}: error: {error.format_message()}", file=sys.stderr)
+        return 2
+    except (InputError, OSError) as error:
+        print(f"{program}: error: {error}", file=sys.stderr)
+        return 2
+    except (KeyboardInterrupt, click.Abort):
+        print(f"\n{program}: stopped; to resume: {resume_line(program, given)}", file=sys.stderr)
+        return 130
+
+
+def run_parser(parser: Any, arguments: Sequence[str] | None) -> int:
+    """Run an argparse command. It goes once every command is a typed function."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    options = parser.parse_args(given)
+    options.again = resume_line(parser.prog, given)
+    try:
+        code: int = options.run(options)
+        return code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (InputError, OSError) as error:
+        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\n{parser.prog}: stopped; to go on: {options.again}", file=sys.stderr)
+        return 130
+
+
+def resume_line(program: str, arguments: Sequence[str]) -> str:
+    """The command line that resumes the work, without passwords. A command reads it from
+    `click.get_current_context().obj`."""
+    return shlex.join([program, *map(_without_secrets, arguments)])
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"{DISTRIBUTION} {version(DISTRIBUTION)}")
+        raise typer.Exit
+
+
+def _without_secrets(argument: str) -> str:
+    """An argument that may be printed: the password and query of a URL must be typed again."""
+    if not re.match(r"(--[\w-]+=)?https?://\S+$", argument):
+        return argument
+    return re.sub(r"\?.*", "?***", re.sub("//[^/?]*@", "//***@", argument))

@@ -1,0 +1,13 @@
+"""An OpenAI-compatible server with mock models, for the demo, the tests and the benchmarks."""
+
+from longwriter_core.mock_server.server import (
+    FAULT_CYCLE,
+    FAULT_KINDS,
+    JUDGE,
+    WRITER,
+    Faults,
+    MockServer,
+    Stats,
+)
+
+__all__ = ["FAULT_CYCLE", "FAULT_KINDS", "JUDGE", "WRITER", "Faults", "MockServer", "Stats"]

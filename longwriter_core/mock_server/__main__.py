@@ -1,0 +1,5 @@
+"""`python -m longwriter_core.mock_server`."""
+
+from longwriter_core.mock_server.server import main
+
+main()

@@ -1,0 +1,192 @@
+"""`longwriter compare`: two runs over the same prompts."""
+
+import argparse
+import json
+import math
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from longwriter_core.errors import InputError
+from longwriter_eval.cli.judge_options import add_judge_options, judge_overrides
+
+if TYPE_CHECKING:
+    from longwriter_eval.pairwise.comparison import Comparison
+    from longwriter_eval.pairwise.preference import Preference, Preferences
+    from longwriter_eval.stats.intervals import Interval
+
+
+def add(commands: Any) -> None:
+    """Add the command to argparse's subparsers."""
+    command = commands.add_parser(
+        "compare",
+        help="compare two runs over the same prompts",
+        description="Say in what two runs differ, prompt by prompt: mean differences (B - A) with "
+        "95%% intervals, and paired permutation tests, corrected for being many. A run is "
+        "lm_eval's --output_path, or one results file.",
+    )
+    command.add_argument("a", metavar="A", type=Path, help="a run")
+    command.add_argument("b", metavar="B", type=Path, help="another")
+    command.add_argument(
+        "--anyway", action="store_true", help="also where data, task or judge differ"
+    )
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.add_argument(
+        "--judge",
+        action="store_true",
+        help="ask a judge which response is better, for every prompt and in both orders",
+    )
+    add_judge_options(command, ("model", "base_url", "concurrency"))
+    command.set_defaults(run=_compare)
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from longwriter_eval.pairwise.comparison import compare
+    from longwriter_eval.pairwise.pair_judge import prefer
+    from longwriter_eval.pairwise.preference import Preferences
+    from longwriter_eval.runs import load_run
+
+    overrides = judge_overrides(options)
+    if overrides and not options.judge:
+        raise InputError(f"{', '.join(overrides)}: only with --judge")
+    comparison = compare(load_run(options.a), load_run(options.b), anyway=options.anyway)
+    preferences = prefer(comparison, overrides) if options.judge else None
+    summary = Preferences.of(preferences) if preferences is not None else None
+    if options.json:
+        print(json.dumps(_as_json(comparison, preferences, summary), indent=2, allow_nan=False))
+    else:
+        preferred = _preferred(summary, len(comparison.pairs)) if summary else []
+        print("\n".join([*_table(comparison), *preferred]))
+    return _missing(options, comparison, summary)
+
+
+def _table(comparison: "Comparison") -> list[str]:
+    from longwriter_eval.pairwise.comparison import in_words
+
+    lines = [f"A  {_name(comparison.a)}", f"B  {_name(comparison.b)}"]
+    lines += [f"Compared anyway: {each}" for each in comparison.differs]
+    lines += [f"Note: {each}" for each in comparison.notes]
+    if comparison.only_a or comparison.only_b:
+        lines.append(
+            f"Left out: {comparison.only_a} prompts that only A has, {comparison.only_b} that "
+            "only B has"
+        )
+    head = f"  {'':<26}{'A':>9}{'B':>9}{'B - A':>10}  {'95% interval':<22}{'p':>7}{'Holm':>8}"
+    place = None
+    for each in comparison.differences:
+        if place != (place := (each.benchmark, each.bucket)):
+            where = "all prompts" if each.bucket == "all" else each.bucket
+            lines += ["", f"{each.benchmark}, {where} ({each.prompts})"]
+            lines += [head] if each.bucket == "all" else []
+        pairs = f"   {each.pairs} pairs" if each.pairs < each.prompts else ""
+        if math.isnan(each.p):
+            lines.append(f"  {each.metric:<26}{'too few have a verdict':>28}{pairs}")
+            continue
+        digits = 0 if each.metric == "output_words" else 2
+        found = each.difference
+        interval = f"[{found.low:+.{digits}f}, {found.high:+.{digits}f}]"
+        lines.append(
+            f"  {each.metric:<26}{each.a:>9.{digits}f}{each.b:>9.{digits}f}"
+            f"{found.mean:>+10.{digits}f}  {'' if math.isnan(found.low) else interval:<22}"
+            f"{each.p:>7.4f}{each.p_holm:>8.4f}{f'  {each.winner} higher' if each.winner else ''}"
+            f"{pairs}"
+        )
+    return [*lines, "", *in_words(comparison)]
+
+
+def _preferred(summary: "Preferences", prompts: int) -> list[str]:
+    known = summary.a + summary.b + summary.ties
+    of = "" if known == prompts else f" over {known} of {prompts} prompts"
+    lines = ["", f"Preference{of}: A {summary.a}, B {summary.b}, ties {summary.ties}."]
+    if summary.win_rate.n:
+        lines[-1] += (
+            f" B wins {_percent(summary.win_rate)} of the prompts that are no tie "
+            f"(p = {summary.p:.4f})."
+        )
+    if summary.order_changes.n:
+        lines.append(
+            f"Position: the order changes the answer in {_percent(summary.order_changes)} of the "
+            "prompts"
+        )
+        if summary.first_wins.n:
+            lines[-1] += (
+                f"; the text shown first wins {_percent(summary.first_wins)} of the choices"
+            )
+        lines[-1] += "."
+    if summary.favours:
+        lines.append(
+            f"The judge favours the text shown {summary.favours}. As both orders are asked, this "
+            "makes ties, and favours neither run."
+        )
+    return lines
+
+
+def _missing(
+    options: argparse.Namespace, comparison: "Comparison", summary: "Preferences | None"
+) -> int:
+    """Say which verdicts are missing and how to get them; the exit code."""
+    code = 0
+    for path, missing in zip((options.a, options.b), comparison.unjudged, strict=True):
+        if missing:
+            code = 1
+            print(
+                f"{missing} of {len(comparison.pairs)} prompts have no verdict in {path}; to ask "
+                f"again: {shlex.join(['longwriter', 'score', str(path)])}",
+                file=sys.stderr,
+            )
+    if summary and summary.missing:
+        code = 1
+        reasons = ", ".join(f"{reason} {n}" for reason, n in sorted(summary.missing.items()))
+        print(
+            f"{sum(summary.missing.values())} choices are missing ({reasons}); to ask again: "
+            f"{options.again}",
+            file=sys.stderr,
+        )
+    return code
+
+
+def _name(run: Any) -> str:
+    """Model and file."""
+    config = run.results.get("config") or {}
+    name = str(run.results.get("model_name") or config.get("model") or "?")
+    return f"{''.join(filter(str.isprintable, name))}  ({run.path})"
+
+
+def _percent(share: "Interval") -> str:
+    return f"{share.mean:.0%} [{share.low:.0%}, {share.high:.0%}]"
+
+
+def _as_json(
+    comparison: "Comparison",
+    preferences: "list[Preference] | None",
+    summary: "Preferences | None",
+) -> Any:
+    from dataclasses import asdict
+
+    from longwriter_eval.pairwise.comparison import in_words
+
+    found = {
+        "a": {"name": _name(comparison.a), "only": comparison.only_a},
+        "b": {"name": _name(comparison.b), "only": comparison.only_b},
+        "pairs": len(comparison.pairs),
+        "differs": comparison.differs,
+        "notes": comparison.notes,
+        "in_words": in_words(comparison),
+        "correction": "Holm",
+        "differences": [{**asdict(each), "winner": each.winner} for each in comparison.differences],
+    }
+    if summary:
+        found["preference"] = {**asdict(summary), "favours": summary.favours}
+        found["preferences"] = [
+            {**asdict(each), "winner": each.winner} for each in preferences or ()
+        ]
+    return _without_nan(found)
+
+
+def _without_nan(found: Any) -> Any:
+    if isinstance(found, dict):
+        return {key: _without_nan(each) for key, each in found.items()}
+    if isinstance(found, list | tuple):
+        return [_without_nan(each) for each in found]
+    return None if isinstance(found, float) and not math.isfinite(found) else found

@@ -1,0 +1,146 @@
+"""A judge that says which of two texts is better, asked in both orders."""
+
+import itertools
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from typing import Any
+
+from tqdm import tqdm
+
+from longwriter_core.files import sha256
+from longwriter_core.llm import CallError, Chat, Reply, Store, call_key, for_each, run_async
+from longwriter_eval.judge.judge import TRIES, Judge, outcome
+from longwriter_eval.judge.prompt import fill
+from longwriter_eval.judge.settings import MAX_TOKENS, TEMPERATURE, JudgeSettings, api_key
+from longwriter_eval.pairwise.comparison import Comparison
+from longwriter_eval.pairwise.preference import Choice, Place, Preference, read_choice
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two responses to one instruction."""
+
+    id: str
+    instruction: str
+    a: str
+    b: str
+
+
+class PairJudge(Judge):
+    """A judge of pairs, with a prompt of this project's own; how a Judge asks is how it asks."""
+
+    def __init__(self, settings: JudgeSettings, key: str, store: Store | None = None) -> None:
+        super().__init__(replace(settings, prompt="longwriter"), key, store)
+        self._template = (files("longwriter_eval.pairwise") / "prompt.txt").read_text("utf-8")
+
+    async def compare(self, pairs: Iterable[Pair], done: Callable[[Preference], None]) -> None:
+        """Ask for every pair in both orders, and hand each preference to `done` when complete.
+
+        Identical texts are ties, and nothing is asked. Nothing is raised for what an endpoint
+        does: a choice that is missing has a reason.
+        """
+
+        async def work(pair: Pair) -> None:
+            if pair.a == pair.b:
+                choices = (Choice("tie", None), Choice("tie", None))
+            else:
+                choices = (
+                    await self._choice(chat, pair.instruction, pair.a, pair.b),
+                    await self._choice(chat, pair.instruction, pair.b, pair.a),
+                )
+            done(Preference(pair.id, choices))
+
+        async with self.chat() as chat:
+            await for_each(pairs, work, self.settings.concurrency)
+
+    def has_choices(self, pair: Pair) -> bool:
+        """Whether the store holds a readable choice in both orders, so that nothing is asked."""
+        orders = ((pair.a, pair.b), (pair.b, pair.a))
+        return pair.a == pair.b or all(
+            any(_read(Choice(), reply).better for reply in self._replies(pair.instruction, *texts))
+            for texts in orders
+        )
+
+    def _replies(self, instruction: str, first: str, second: str) -> Iterator[Reply]:
+        """The replies that the store has, in the order in which they were asked for."""
+        for ask in itertools.count(1):
+            reply = self._store.get(self._choice_key(instruction, first, second, ask))
+            if reply is None:
+                return
+            yield reply
+
+    def _choice_key(self, instruction: str, first: str, second: str, ask: int) -> str:
+        return call_key(
+            preference=self.settings.model,
+            base_url=self.settings.base_url,
+            temperature=TEMPERATURE,
+            max_tokens=MAX_TOKENS,
+            prompt=sha256(self._template),
+            instruction=sha256(instruction),
+            first=sha256(first),
+            second=sha256(second),
+            ask=ask,
+        )
+
+    async def _choice(self, chat: Chat, instruction: str, first: str, second: str) -> Choice:
+        """Ask until a reply can be read, at most TRIES times beyond what the store has."""
+        texts = {"$INST$": instruction, "$FIRST$": first, "$SECOND$": second}
+        prompt, defused = fill(self._template, texts)
+        choice = Choice(defused=defused)
+        fresh = 0
+        while fresh < TRIES and not choice.better:
+            asks = choice.asks + 1
+            key = self._choice_key(instruction, first, second, asks)
+            reply = await chat.kept(key)
+            if reply is None:
+                fresh += 1
+                try:
+                    reply = await chat.ask(key, self.request(prompt))
+                except CallError as error:
+                    return replace(choice, reason=error.reason, detail=str(error), asks=asks)
+            choice = _read(replace(choice, asks=asks), reply)
+        return choice
+
+
+def prefer(comparison: Comparison, overrides: Mapping[str, Any]) -> list[Preference]:
+    """Which response a judge prefers, for every pair of a comparison, in the order of its pairs.
+
+    `overrides` are judge settings by metadata name; what they and the environment leave open is as
+    the runs had it. Raises InputError where the judge cannot be used.
+    """
+    recorded = [
+        run.record(score.sample.task)["judge"]
+        for pair in comparison.pairs
+        for run, score in zip((comparison.a, comparison.b), pair, strict=True)
+        if score.judgement
+    ]
+    defaults = {
+        name: str(recorded[0][name])
+        for name in ("model", "base_url")
+        if recorded and recorded[0][name]
+    }
+    settings = JudgeSettings.resolve(
+        {**overrides, "judge_prompt": "longwriter"}, os.environ, **defaults
+    )
+    judge = PairJudge(settings, api_key(settings, os.environ))
+    pairs = [Pair(a.sample.id, a.sample.prompt, a.text, b.text) for a, b in comparison.pairs]
+    if not all(map(judge.has_choices, pairs)):
+        run_async(judge.check())
+    found: dict[str, Preference] = {}
+    with tqdm(total=len(pairs), desc=f"Comparing with {settings.model}") as bar:
+
+        def done(preference: Preference) -> None:
+            found[preference.id] = preference
+            bar.update()
+
+        run_async(judge.compare(pairs, done))
+    return [found[pair.id] for pair in pairs]
+
+
+def _read(choice: Choice, reply: Reply) -> Choice:
+    """`choice` with what the reply says."""
+    better: Place | None  # else taken for any text
+    better, reason, raw = outcome(reply, read_choice)
+    return replace(choice, better=better, reason=reason, raw=raw, model=reply.model)

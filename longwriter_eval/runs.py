@@ -1,0 +1,207 @@
+"""The files of an lm-eval run: sample logs in, typed rows out; and the same shape written back."""
+
+import json
+import logging
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from longwriter_core.errors import InputError
+from longwriter_core.files import sha256, write_atomically
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One answered prompt. `row` is the log's own line, with everything else that it holds."""
+
+    task: str
+    id: str
+    prompt: str
+    type: str
+    required: int  # words
+    language: str
+    response: str
+    row: dict[str, Any]
+
+    @property
+    def judgement(self) -> dict[str, Any] | None:
+        """The record of the judge's verdicts, or None where nothing was judged."""
+        judgement: dict[str, Any] | None = self.row["doc"].get("judgement")
+        return judgement
+
+
+@dataclass(frozen=True)
+class Run:
+    """The newest results of a run folder, and the samples that belong to them."""
+
+    path: Path  # of the results file
+    results: dict[str, Any]
+    samples: list[Sample]
+
+    @property
+    def folder(self) -> Path:
+        """Where results and samples lie."""
+        return self.path.parent
+
+    def record(self, task: str) -> dict[str, Any]:
+        """What a task said of itself: version, data_sha256, and where it was judged, its judge."""
+        record: dict[str, Any] = self.results["configs"][task]["metadata"]["longwriter"]
+        return record
+
+
+# lm-eval writes results_DATE.json, or NAME_DATE.json for an --output_path NAME.json.
+_DATE = re.compile(r"_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)$")
+
+
+def load_run(place: Path) -> Run:
+    """Read the newest results below a folder that hold this package's tasks, and their samples.
+
+    `place` may also be a results file itself. Raises InputError that names the file and the line,
+    also where samples are missing.
+    """
+    dated = _dated(place)
+    for date, path in dated:
+        if run := _load(date, path):
+            return run
+    if dated:
+        raise InputError(f"none of the {len(dated)} results files in {place} holds our tasks")
+    if place.exists():
+        hint = "it holds no results" if place.is_dir() else "it is no results file"
+    else:
+        hint = "there is no such folder"
+    raise InputError(f"{place}: {hint}; name the --output_path of a run of lm_eval")
+
+
+def load_runs(folder: Path) -> list[Run]:
+    """All results below `folder` that hold this package's tasks, the newest first.
+
+    The verdicts of several judges stand beside each other so. Older results that cannot be read
+    are left out, with a warning. Raises InputError as load_run does.
+    """
+    newest = load_run(folder)
+    runs = [newest]
+    for date, path in _dated(folder):
+        try:
+            if path != newest.path and (run := _load(date, path)):
+                runs.append(run)
+        except InputError as error:
+            _log.warning("left out: %s", error)
+    return runs
+
+
+def _dated(place: Path) -> list[tuple[str, Path]]:
+    """Date and path of the results files at or below `place`, the newest first."""
+    paths = [place] if place.is_file() else place.rglob("*.json")
+    found = ((_DATE.search(path.stem), path) for path in paths)
+    return sorted(((match[1], path) for match, path in found if match), reverse=True)
+
+
+def _load(date: str, path: Path) -> Run | None:
+    """The run of one results file; None where it holds other tasks than ours."""
+    results = _parse(path, path.read_text(encoding="utf-8"))
+    if not isinstance(results, dict) or not isinstance(results.get("configs"), dict):
+        raise InputError(f"{path} is not a results file of lm-eval: it has no configs")
+    try:
+        ours = [
+            task
+            for task, config in results["configs"].items()
+            if "longwriter" in (config.get("metadata") or {})
+        ]
+        for task in ours:
+            _check_record(results["configs"][task]["metadata"]["longwriter"])
+        hashes = dict(results.get("task_hashes") or {})
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: its configs or task_hashes are malformed ({error})") from error
+    samples = [
+        sample
+        for task in ours
+        for sample in _read_samples(
+            path.with_name(f"samples_{task}_{date}.jsonl"), task, hashes.get(task)
+        )
+    ]
+    return Run(path, results, samples) if ours else None
+
+
+def _check_record(record: Mapping[str, Any]) -> None:
+    """Raise TypeError for what no task of ours has said of itself."""
+    for name, kind in (("data_sha256", str), ("judge_prompt_sha256", str), ("judge", dict)):
+        if name in record and not isinstance(record[name], kind):
+            raise TypeError(f"{name} is {record[name]!r}")
+
+
+def task_hash(rows: Iterable[Mapping[str, Any]]) -> str:
+    """lm-eval's hash over a task's samples, in their order: results hold it as `task_hashes`."""
+    hashes = (row["doc_hash"] + row["prompt_hash"] + row["target_hash"] for row in rows)
+    return sha256("".join(hashes))
+
+
+def save_run(
+    folder: Path, results: Mapping[str, Any], rows: Mapping[str, Iterable[Mapping[str, Any]]]
+) -> Path:
+    """Write results and sample rows (by task) as lm-eval names them; return the results' path.
+
+    The samples come first: a results file is never without them. Raises OSError.
+    """
+    date = datetime.now().isoformat().replace(":", "-")
+    for task, lines in rows.items():
+        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        write_atomically(folder / f"samples_{task}_{date}.jsonl", _encode(text))
+    path = folder / f"results_{date}.json"
+    write_atomically(path, _encode(json.dumps(results, indent=2, ensure_ascii=False, default=str)))
+    return path
+
+
+def _encode(text: str) -> bytes:
+    # half a surrogate pair in a response must not lose the run
+    return text.encode("utf-8", "backslashreplace")
+
+
+def _read_samples(path: Path, task: str, expected_hash: str | None) -> list[Sample]:
+    if not path.is_file():
+        raise InputError(f"{path} is missing: the run must be made with --log_samples")
+    samples = []
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            row = _parse(path, line, number)
+            try:
+                doc = row["doc"]
+                samples.append(
+                    Sample(
+                        task=task,
+                        id=doc["id"],
+                        prompt=doc["prompt"],
+                        type=doc["type"],
+                        required=doc["length"],
+                        language=doc["language"],
+                        response=row["resps"][0][0],
+                        row=row,
+                    )
+                )
+                for name in ("id", "type", "language"):
+                    if not isinstance(doc[name], str):
+                        raise TypeError(name)
+                if expected_hash:
+                    task_hash([row])
+            except (KeyError, IndexError, TypeError) as error:
+                raise InputError(
+                    f"{path}, line {number}: not a sample of {task} ({error!r} is missing)"
+                ) from error
+    if expected_hash and task_hash(sample.row for sample in samples) != expected_hash:
+        raise InputError(
+            f"{path}: its {len(samples)} samples are not the ones that the results count; lines "
+            "are missing or edited"
+        )
+    return samples
+
+
+def _parse(path: Path, text: str, line: int | None = None) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        place = f"{path}, line {line}" if line else str(path)
+        raise InputError(f"{place}: not JSON ({error})") from error

@@ -1,0 +1,1 @@
+"""The loss: a mean over tokens."""

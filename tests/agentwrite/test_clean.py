@@ -1,0 +1,180 @@
+"""Cleaning, rule by rule: what goes, what it is counted as, and what looks alike but stays."""
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentwrite.writing.clean import clean, is_error_text
+
+PROSE = "The harbour silts up a little more with every tide, and nobody remembers when it began."
+ZH = "港口随着每一次潮汐又淤积了一点，没有人记得这一切是从什么时候开始的，也没有人打算去问个明白。"
+
+
+@pytest.mark.parametrize(
+    ("raw", "rule"),
+    [
+        (f"Paragraph 1\n\n{PROSE}", "paragraph_identifier"),
+        (f"Paragraph 12: {PROSE}", "paragraph_identifier"),
+        (f"**Paragraph 3**\n{PROSE}", "paragraph_identifier"),
+        (f"**Paragraph 3:** {PROSE}", "paragraph_identifier"),
+        (f"**Paragraph 3**: {PROSE}", "paragraph_identifier"),
+        (f"[Paragraph 3] - {PROSE}", "paragraph_identifier"),
+        (f"## Paragraph 3\n\n{PROSE}", "paragraph_identifier"),
+        (f"Paragraph 3 - {PROSE}", "paragraph_identifier"),
+        (f"Paragraph 1 - Main Point: Mud - Word Count: 400 words\n\n{PROSE}", "plan_line"),
+        (f"Paragraph Three: {PROSE}", "paragraph_identifier"),
+        (f"Here is the next paragraph:\n\n{PROSE}", "meta_talk"),
+        (f"Sure, I can do that.\n\n{PROSE}", "meta_talk"),
+        (f"Of course!\n\n{PROSE}", "meta_talk"),
+        (f"Sure! Here's the continuation of the text:\n\n{PROSE}", "meta_talk"),
+        (f"Certainly! Below is paragraph 3 of the essay.\n{PROSE}", "meta_talk"),
+        (f"I'll now write the third paragraph:\n\n{PROSE}", "meta_talk"),
+        (f"{PROSE}\n\nLet me know if you would like me to go on!", "meta_talk"),
+        (f"{PROSE}\n\n(To be continued)", "meta_talk"),
+        (f"{PROSE}\n\n(Word count: 412 words)", "word_count"),
+        (f"{PROSE}\n\n**Word Count: 412**", "word_count"),
+        (f"<think>I should be brief.</think>\n\n{PROSE}", "thinking"),
+        (f"I should be brief.\n</think>\n\n{PROSE}", "thinking"),
+        (f"{PROSE}<|eot_id|>", "special_tokens"),
+    ],
+)
+def test_what_is_not_prose_goes_under_the_name_of_its_rule(raw: str, rule: str) -> None:
+    cleaned = clean(raw)
+    assert (cleaned.text, dict(cleaned.counts)) == (PROSE, {rule: 1})
+
+
+@pytest.mark.parametrize(
+    ("raw", "rule"),
+    [
+        (f"段落1\n\n{ZH}", "paragraph_identifier"),
+        (f"段落 1：{ZH}", "paragraph_identifier"),
+        (f"**第三段**\n{ZH}", "paragraph_identifier"),
+        (f"第十二段：{ZH}", "paragraph_identifier"),
+        (f"以下是第三段的内容：\n\n{ZH}", "meta_talk"),
+        (f"好的，以下是续写的部分：\n{ZH}", "meta_talk"),
+        (f"好的，\n{ZH}", "meta_talk"),
+        (f"{ZH}\n\n（未完待续）", "meta_talk"),
+        (f"{ZH}\n\n希望这段内容符合您的要求。", "meta_talk"),
+        (f"{ZH}\n（字数：400字）", "word_count"),
+        (f"{ZH}\n（字數：400字）", "word_count"),
+        (f"{ZH}\n\n（未完待續）", "meta_talk"),
+    ],
+)
+def test_the_same_in_chinese(raw: str, rule: str) -> None:
+    cleaned = clean(raw)
+    assert (cleaned.text, dict(cleaned.counts)) == (ZH, {rule: 1})
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        PROSE,
+        ZH,
+        f"# The Harbour\n\n{PROSE}",
+        f"**The Harbour**\n\n{PROSE}",
+        "Paragraph 3 of the harbour act has never been applied, and the lawyers know why.",
+        "Paragraph by paragraph she read the letter.",
+        "第三段楼梯的尽头是一扇门。",
+        "Here is the place where the river once met the sea",
+        "Here is where the section of the wall fell, and here the widow stands every evening.",
+        "This is the writing on the wall that nobody in the village would read aloud",
+        "Sure of himself, the pilot took the narrow passage.",
+        "好的木匠从不急于下刀。",
+        "以下几点值得注意，它们决定了港口的命运",
+        f"以下是他写给我的一段话：\n\n{ZH}",
+        f"“Sure!”\n\n{PROSE}",
+        f"Great! he shouted.\n\n{PROSE}",
+        f"Okay, so the sea was calm.\n\n{PROSE}",
+        f"{PROSE}\n\n“Let the river be,” she said.",
+        f"{PROSE}\n\nNobody counted the words.",
+        f"{PROSE} A reply begins with <think> and goes on after </think>, as a rule.",
+        "“I hope,” said the captain, “that this is the end of it.”",
+    ],
+)
+def test_prose_stays_as_it_is(raw: str) -> None:
+    cleaned = clean(raw)
+    assert (cleaned.text, dict(cleaned.counts)) == (raw, {})
+
+
+def test_a_long_run_of_blanks_takes_no_time() -> None:
+    raw = f"The count{' ' * 380}left"
+    start = time.process_time()
+    assert clean(raw).text == raw
+    assert time.process_time() - start < 0.2  # cubic time would be 0.5 s, of every call in flight
+
+
+def test_a_title_behind_an_identifier_stays() -> None:
+    assert clean(f"### Paragraph 3: The Harbour\n\n{PROSE}").text == f"### The Harbour\n\n{PROSE}"
+    assert clean(f"**Paragraph 3: The Harbour**\n\n{PROSE}").text == f"**The Harbour**\n\n{PROSE}"
+
+
+def test_rules_work_in_a_row() -> None:
+    raw = (
+        f"Sure! Here is the paragraph:\n\n**Paragraph 3**\n\n# Tides\n\n{PROSE}\n\n(Word count: 9)"
+    )
+    cleaned = clean(raw, before="# Tides\n\nThe first part.")
+    assert cleaned.text == PROSE
+    assert dict(cleaned.counts) == {
+        "meta_talk": 1, "paragraph_identifier": 1, "repeated_heading": 1, "word_count": 1,
+    }  # fmt: skip
+
+
+# At the seam
+
+
+def test_a_heading_that_the_text_already_has_goes() -> None:
+    cleaned = clean(f"## Tides\n\n{PROSE}", before=f"# TIDES:\n\n{ZH}")
+    assert (cleaned.text, dict(cleaned.counts)) == (PROSE, {"repeated_heading": 1})
+    assert clean(f"## Mud\n\n{PROSE}", before=f"# Tides\n\n{ZH}").text.startswith("## Mud")
+
+
+def test_paragraphs_that_the_text_already_has_go() -> None:
+    cleaned = clean(f"{PROSE}\n\n{ZH}\n\nNew.", before=f"Old.\n\n{PROSE}\n\n{ZH}")
+    assert (cleaned.text, dict(cleaned.counts)) == ("New.", {"repeated_text": 1})
+
+
+def test_the_end_of_the_text_is_not_said_again() -> None:
+    cleaned = clean(f"{PROSE[20:]} And so on.", before=f"Old. {PROSE}")
+    assert (cleaned.text, dict(cleaned.counts)) == ("And so on.", {"repeated_text": 1})
+
+
+def test_short_lines_may_come_again_as_in_dialogue() -> None:
+    raw = f"“No.”\n\n{ZH}"
+    assert clean(raw, before=f"{PROSE}\n\n“No.”").text == raw
+
+
+def test_nothing_is_left_of_a_section_that_says_nothing_new() -> None:
+    assert clean(f"{PROSE}\n\n{ZH}", before=f"{PROSE}\n\n{ZH}").text == ""
+    assert clean("Here is the next paragraph:").text == ""
+
+
+# Errors in the place of prose
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Max tries. Failed.", "Error: timeout", '{"error": {"message": "overloaded"}}',
+     "<html>Please sign in.</html>", "Rate limit reached.", "502 Bad Gateway",
+     "Traceback (most recent call last):", "Internal server error\n"],
+)  # fmt: skip
+def test_an_error_message_is_no_text(text: str) -> None:
+    assert is_error_text(text)
+
+
+@pytest.mark.parametrize("text", [PROSE, "Errors are how we learn.", "Error: " + PROSE * 5])
+def test_prose_about_errors_is_text(text: str) -> None:
+    assert not is_error_text(text)
+
+
+@given(st.text(), st.text())
+def test_cleaning_any_text_twice_is_cleaning_it_once(raw: str, before: str) -> None:
+    cleaned = clean(raw, before)
+    again = clean(cleaned.text, before)
+    assert (again.text, dict(again.counts)) == (cleaned.text, {})
+
+
+@pytest.mark.parametrize("raw", [" " * 50_000 + "x", "*" * 50_000, "(" * 50_000, "\n" * 50_000])
+def test_no_text_takes_long(raw: str) -> None:
+    clean(raw + PROSE + raw, before=raw * 4)

@@ -1,0 +1,376 @@
+"""Reading plans: any reply is a plan or a reason; real habits; totals that fit the request."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentwrite.errors import Rejected
+from agentwrite.writing.plan import MOST_STEPS, Plan, Step, joined, read_plan
+from longwriter_core.text.required_length import number, required_length
+
+# The required length of an instruction
+
+
+@pytest.mark.parametrize(
+    ("instruction", "length"),
+    [
+        ("Write a 10,000-word story.", 10_000),
+        ("An essay of about 10k words", 10_000),
+        ("Two thousand words on tea", 2_000),
+        ("Write 2000 to 3000 words.", 2_500),
+        ("Write 2-3k words.", 2_500),
+        ("no fewer than 30000 words", 30_000),
+        ("Turn this 500-word outline into 8000 words.", 8_000),
+        ("20,000 words in total, 500 words per chapter", 20_000),
+        ("写一篇两千字的文章", 2_000),
+        ("一万五千字左右", 15_000),
+        ("1.5万字", 15_000),
+        ("１００００字", 10_000),
+        ("字数在2000到3000字之间", 2_500),
+        ("3000个汉字", 3_000),
+        ("法真简介，200字左右", 200),
+        ("Tea,600 words", 600),
+        ("字数要求：2000左右", 2_000),
+        ("三千多字", 3_000),
+        ("請寫一篇兩千字的文章", 2_000),
+        ("一萬五千字左右的小說", 15_000),
+        ("約1.5萬字", 15_000),
+        ("字數要求：2000左右", 2_000),
+        ("写一篇关于茶的文章，2000字左右", 2_000),
+        ("写一篇文章，1,500字", 1_500),
+        ("An essay,2000 words", 2_000),
+        ("每章3000字，共3万字", 30_000),
+        ("10 chapters, each 2000 words", None),
+        ("26个字母", None),
+        ("写一篇关于汉字的文章", None),
+        ("A story from 1999, in a few words.", None),
+        ("0 words", None),
+        ("", None),
+    ],
+)
+def test_the_required_length_is_the_largest_that_is_named_for_the_whole(
+    instruction: str, length: int | None
+) -> None:
+    assert required_length(instruction) == length
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("十二", 12), ("二十", 20), ("三千五百", 3500), ("一万五", 15_000), ("一万零五", 10_005),
+     ("两万", 20_000), ("12.5k", 12_500), ("twelve", None), ("", None)],
+)  # fmt: skip
+def test_numbers_are_read_as_they_are_written(text: str, value: float | None) -> None:
+    assert number(text) == value
+
+
+# Habits of real models: each reply holds the same two steps
+
+TWO = [("How harbours silt up", 400), ("What dredging costs", 600)]
+ZWEI = [("港口如何淤积", 400), ("疏浚的代价", 600)]
+
+HABITS = {
+    "the paper's form": (
+        "Paragraph 1 - Main Point: How harbours silt up - Word Count: 400 words\n\n"
+        "Paragraph 2 - Main Point: What dredging costs - Word Count: 600 words",
+        TWO,
+    ),
+    "a preamble, bold, and a wish": (
+        "Sure! Here is the plan you asked for, with 2 paragraphs:\n\n"
+        "**Paragraph 1** - **Main Point:** How harbours silt up - **Word Count:** 400 words\n"
+        "**Paragraph 2** - **Main Point:** What dredging costs - **Word Count:** 600 words\n\n"
+        "Let me know if you would like any changes!",
+        TWO,
+    ),
+    "a code fence": (
+        "```text\nParagraph 1 - Main Point: How harbours silt up - Word Count: 400\n"
+        "Paragraph 2 - Main Point: What dredging costs - Word Count: 600\n```",
+        TWO,
+    ),
+    "bullets before the identifier": (
+        "- Paragraph 1: How harbours silt up (400 words)\n"
+        "* Paragraph 2: What dredging costs (about 600 words)",
+        TWO,
+    ),
+    "fields on lines of their own": (
+        "### Paragraph 1\n- Main Point: How harbours silt up\n- Word Count: 400 words\n\n"
+        "### Paragraph 2\n- Main Point: What dredging costs\n- Word Count: 600 words",
+        TWO,
+    ),
+    "blank lines between fields": (
+        "Paragraph 1\n\nMain Point: How harbours silt up\n\nWord Count: 400 words\n\n"
+        "Paragraph 2\n\nMain Point: What dredging costs\n\nWord Count: 600 words\n\n"
+        "Total word count: 1000 words",
+        TWO,
+    ),
+    "numbered": ("1. How harbours silt up (400 words)\n2. What dredging costs (600 words)", TWO),
+    "Roman numbers": (
+        "I. How harbours silt up (400 words)\nII. What dredging costs (600 words)",
+        TWO,
+    ),
+    "numbers as words": (
+        "Paragraph One: How harbours silt up (400 words)\n"
+        "Paragraph Two: What dredging costs (600 words)",
+        TWO,
+    ),
+    "numbered with brackets": (
+        "1) How harbours silt up - 400 words\n2) What dredging costs - 600 words", TWO,
+    ),
+    "bullets alone": (
+        "- How harbours silt up: 400 words\n- What dredging costs: 600 words", TWO,
+    ),
+    "bare lines": (
+        "How harbours silt up - 400 words\nWhat dredging costs - 600 words\nTotal: 1000 words", TWO,
+    ),
+    "a table": (
+        "| Paragraph | Main Point | Word Count |\n|---|---|---|\n"
+        "| 1. | How harbours silt up | 400 |\n| 2. | What dredging costs | 600 |",
+        TWO,
+    ),
+    "ranges": (
+        "Paragraph 1 - Main Point: How harbours silt up - Word Count: 350-450 words\n"
+        "Paragraph 2 - Main Point: What dredging costs - Word Count: 500 to 700 words",
+        TWO,
+    ),
+    "brackets from the example": (
+        "Paragraph 1 - Main Point: [How harbours silt up] - Word Count: [400 words]\n"
+        "Paragraph 2 - Main Point: [What dredging costs] - Word Count: [600 words]",
+        TWO,
+    ),
+    "brackets around everything": (
+        "[Paragraph 1] - [Main Point: How harbours silt up] - [Word Count: 400 words]\n"
+        "[Paragraph 2] - [Main Point: What dredging costs] - [Word Count: 600 words]",
+        TWO,
+    ),
+    "brackets on lines of their own": (
+        "【段落1】\n【主要内容：港口如何淤积】\n【字数：400字】\n\n"
+        "【段落2】\n【主要内容：疏浚的代价】\n【字数：600字】",
+        ZWEI,
+    ),
+    "chapters as headings": (
+        "# Chapter 1: Mud\nParagraph 1 - Main Point: How harbours silt up - Word Count: 400 words\n"
+        "# Chapter 2: Money\nParagraph 2 - Main Point: What dredging costs - Word Count: 600 words",
+        TWO,
+    ),
+    "sections in place of paragraphs": (
+        "Section 1: How harbours silt up [400 words]\nSection 2: What dredging costs [600 words]",
+        TWO,
+    ),
+    "thinking first": (
+        "<think>Paragraph 1 could be on mud, 300 words.</think>\n"
+        "Paragraph 1 - Main Point: How harbours silt up - Word Count: 400 words\n"
+        "Paragraph 2 - Main Point: What dredging costs - Word Count: 600 words",
+        TWO,
+    ),
+    "thinking that the server's prompt has begun": (
+        "Paragraph 1 could be on mud, 300 words.\n</think>\n\n"
+        "Paragraph 1 - Main Point: How harbours silt up - Word Count: 400 words\n"
+        "Paragraph 2 - Main Point: What dredging costs - Word Count: 600 words",
+        TWO,
+    ),
+    "numbers inside the point": (
+        "Paragraph 1 - Main Point: How harbours silt up - Word Count: 400 words.\n"
+        "Paragraph 2 - Main Point: What dredging costs - Word Count: 600 words (of 3000 words)",
+        [TWO[0], ("What dredging costs (of 3000 words)", 600)],
+    ),
+    "Windows line ends": (
+        "Paragraph 1 - Main Point: How harbours silt up - Word Count: 400 words\r\n"
+        "Paragraph 2 - Main Point: What dredging costs - Word Count: 600 words\r\n",
+        TWO,
+    ),
+    "段落 with full-width colons": (
+        "段落1 - 主要内容：港口如何淤积 - 字数：400字\n段落2 - 主要内容：疏浚的代价 - 字数：600字",
+        ZWEI,
+    ),
+    "段落 with a blank": (
+        "段落 1：主要内容：港口如何淤积，字数：400字\n\n段落 2：主要内容：疏浚的代价，字数：600字",
+        ZWEI,
+    ),
+    "第一段": ("第一段：港口如何淤积（400字）\n第二段：疏浚的代价（约600字）", ZWEI),
+    "第 1 段 in bold": ("**第 1 段**：港口如何淤积（４００字）\n"
+        "**第 2 段**：疏浚的代价（６００字左右）", ZWEI),
+    "Chinese numbering": ("一、港口如何淤积（四百字）\n二、疏浚的代价（六百字）", ZWEI),
+    "a Chinese preamble and fields": (
+        "好的，以下是写作计划：\n\n段落一\n要点：港口如何淤积\n字数要求：400字\n\n"
+        "段落二\n要点：疏浚的代价\n字数要求：600字\n\n总字数：1000字",
+        ZWEI,
+    ),
+    "traditional characters": (
+        "段落1 - 主要內容：港口如何淤积 - 字數：400字\n"
+        "段落2 - 主要內容：疏浚的代价 - 字數：約六百個字\n總計：1000字",
+        ZWEI,
+    ),
+    "English labels around Chinese": (
+        "Paragraph 1 - Main Point：港口如何淤积 - Word Count：400字\n"
+        "Paragraph 2 - Main Point：疏浚的代价 - Word Count：600字",
+        ZWEI,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("habit", HABITS)
+def test_a_plan_is_read_whatever_the_models_habit(habit: str) -> None:
+    reply, steps = HABITS[habit]
+    plan = read_plan(reply)
+    assert isinstance(plan, Plan), plan
+    assert [(step.point, step.words) for step in plan.steps] == steps
+    assert [step.number for step in plan.steps] == [1, 2]
+
+
+def test_what_hangs_below_a_step_belongs_to_its_point() -> None:
+    plan = read_plan(
+        "1. Mud (400 words)\n   - where it comes from\n   - where it settles\n"
+        "2. Money (600 words)\n\nI hope that this helps."
+    )
+    assert isinstance(plan, Plan)
+    assert [step.point for step in plan.steps] == [
+        "Mud where it comes from where it settles",
+        "Money",
+    ]
+
+
+def test_a_plan_of_chapters_is_read_by_its_chapters() -> None:
+    reply = "Chapter 1: Mud (5000 words)\n- Section 1: silt\nChapter 2: Money (7000 words)"
+    plan = read_plan(reply, 12_000, "Chapter")
+    assert isinstance(plan, Plan)
+    assert [step.line for step in plan.steps] == [
+        "Chapter 1 - Main Point: Mud - Word Count: 5000 words",
+        "Chapter 2 - Main Point: Money - Word Count: 7000 words",
+    ]
+
+
+# What is no plan
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        pytest.param("", "no_plan", id="empty"),
+        pytest.param("I cannot write 20000 words.", "no_plan", id="one-sentence"),
+        pytest.param("Harbours silt up. Dredging is costly.\n\nThe end.", "no_plan", id="prose"),
+        pytest.param(
+            "Paragraph 1 - Main Point: [Describe the main point of the paragraph, in detail] - "
+            "Word Count: [400 words]",
+            "no_main_point",
+            id="the-example-itself",
+        ),
+        pytest.param("Paragraph 1 - Word Count: 400 words", "no_main_point", id="no-point"),
+        pytest.param(
+            "\n".join(f"Paragraph {n} - Main Point: Mud - Word Count: 400" for n in range(1, 52)),
+            "too_many_steps",
+            id="51-steps",
+        ),
+        pytest.param(
+            "Paragraph 1 - Main Point: Mud - Word Count: 9000 words",
+            "steps_too_long",
+            id="one-step",
+        ),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_followed_has_a_reason(reply: str, reason: str) -> None:
+    found = read_plan(reply)
+    assert isinstance(found, Rejected)
+    assert found.reason == reason
+
+
+def test_steps_that_would_be_too_long_for_one_reply_are_no_plan() -> None:
+    found = read_plan(HABITS["numbered"][0], 20_000)
+    assert isinstance(found, Rejected)
+    assert found.reason == "steps_too_long"
+
+
+# Targets
+
+
+def line(number: int, words: int | None) -> str:
+    target = "" if words is None else f" - Word Count: {words} words"
+    return f"Paragraph {number} - Main Point: Point {chr(64 + number % 26 + 1)}{target}"
+
+
+def plan_of(*words: int | None, required: int | None = None) -> Plan:
+    plan = read_plan("\n".join(line(n, each) for n, each in enumerate(words, 1)), required)
+    assert isinstance(plan, Plan), plan
+    return plan
+
+
+def test_targets_within_a_tenth_of_the_required_length_stay() -> None:
+    plan = plan_of(500, 410, required=1000)
+    assert ([step.words for step in plan.steps], plan.scaled) == ([500, 410], False)
+
+
+def test_targets_that_miss_the_required_length_are_scaled_to_it() -> None:
+    plan = plan_of(500, 300, required=1000)
+    assert ([step.words for step in plan.steps], plan.scaled) == ([625, 375], True)
+
+
+def test_a_missing_target_is_the_mean_of_the_others() -> None:
+    assert [step.words for step in plan_of(400, None, 600).steps] == [400, 500, 600]
+
+
+def test_without_any_target_the_required_length_is_shared() -> None:
+    assert [step.words for step in plan_of(None, None, required=700).steps] == [350, 350]
+
+
+@given(
+    st.lists(st.none() | st.integers(1, 3000), min_size=1, max_size=MOST_STEPS),
+    st.integers(1, 40_000),
+)
+def test_the_targets_of_every_plan_add_up(words: list[int | None], required: int) -> None:
+    plan = read_plan("\n".join(line(n, each) for n, each in enumerate(words, 1)), required)
+    if isinstance(plan, Rejected):
+        assert plan.reason == "steps_too_long"
+        return
+    assert len(plan.steps) == len(words)
+    assert all(step.words >= 1 for step in plan.steps)
+    if plan.scaled and required >= len(words):
+        assert plan.words == required or required < 2 * len(words)
+    elif not plan.scaled:
+        assert abs(plan.words - required) <= 0.1 * required
+
+
+PIECES = st.sampled_from(
+    ["Paragraph ", "1", "２", " - ", "Main Point: ", "：", "Word Count: ", "400 words", "四百字",
+     "\n", "\n\n", "段落", "第一段", "第", "章", "- ", "1. ", "一、", "```", "**", "| ", "<think>",
+     "</think>", "（", "字数", "Total", "mud", "9" * 30, "\ud800", "\u3000", "٣ words"]
+)  # fmt: skip
+
+
+@given(st.text() | st.lists(PIECES, max_size=60).map("".join), st.none() | st.integers(1, 10**6))
+def test_any_reply_is_a_plan_or_a_reason(reply: str, required: int | None) -> None:
+    for level in ("Paragraph", "Chapter"):
+        found = read_plan(reply, required, level)
+        if isinstance(found, Plan):
+            assert all(step.point and step.words >= 1 for step in found.steps)
+        else:
+            assert found.reason in {"no_plan", "too_many_steps", "no_main_point", "steps_too_long"}
+
+
+@given(st.text() | st.lists(PIECES, max_size=60).map("".join))
+def test_any_instruction_has_a_positive_length_or_none(instruction: str) -> None:
+    length = required_length(instruction)
+    assert length is None or length > 0
+
+
+@pytest.mark.parametrize("blank", [" ", "\n", "\u3000", " \n"])
+def test_a_long_run_of_blanks_takes_no_time(blank: str) -> None:
+    # cubic time would be hours
+    assert required_length(f"Write a story in 3 parts, 1{blank * 20_000}of tea. 900 words") == 900
+
+
+def test_a_long_reply_is_read_in_no_time() -> None:
+    assert isinstance(read_plan("1 " * 50_000), Rejected)
+    assert isinstance(read_plan("一" * 50_000), Rejected)
+    assert isinstance(read_plan("Paragraph 1 (" * 5_000), Rejected | Plan)
+
+
+# Two levels
+
+
+def test_a_two_level_plan_is_numbered_throughout_and_shows_its_chapters() -> None:
+    chapters = (Step(1, "Mud", 1000, "Chapter"), Step(2, "Money", 500, "Chapter"))
+    plan = joined(chapters, [plan_of(400, 600), plan_of(500)])
+    assert [step.number for step in plan.steps] == [1, 2, 3]
+    assert plan.words == 1500
+    lines = plan.text.splitlines()
+    assert lines[0] == "Chapter 1 - Main Point: Mud - Word Count: 1000 words"
+    assert lines[4].startswith("Chapter 2")
+    assert lines[5] == plan.steps[2].line

@@ -1,0 +1,64 @@
+"""Prompts: ours, the paper's, a folder's; filled in at once, and wrong ones refused at once."""
+
+from pathlib import Path
+
+import pytest
+
+from agentwrite.writing.prompts import Prompts
+from longwriter_core import benchmarks
+from longwriter_core.errors import InputError
+
+NAMES = {"plan", "chapters", "chapter", "write", "summarise"}
+
+
+def test_ours_need_no_download(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LONGWRITER_ASSETS", str(tmp_path))
+    ours = Prompts.load()
+    assert (ours.name, set(ours.templates)) == ("longwriter", NAMES)
+    assert all(template.isascii() for template in ours.templates.values())
+
+
+@pytest.mark.usefixtures("upstream")
+def test_the_papers_are_upstreams_files_and_ours_where_it_has_none() -> None:
+    official, ours = Prompts.load("official"), Prompts.load()
+    assert official.templates["plan"] == benchmarks.read("plan.txt")
+    assert official.templates["write"] == benchmarks.read("write.txt")
+    assert official.templates["chapters"] == ours.templates["chapters"]
+    assert official.sha256 != ours.sha256
+
+
+def test_a_folder_may_hold_some_of_them(tmp_path: Path) -> None:
+    (tmp_path / "write.txt").write_text("$INST$|$PLAN$|$TEXT$|$STEP$\n", encoding="utf-8")
+    prompts = Prompts.load(str(tmp_path))
+    filled = prompts.render("write", inst="a", plan="b", text="c", step="d")
+    assert filled == "a|b|c|d"
+    assert prompts.templates["plan"] == Prompts.load().templates["plan"]
+
+
+def test_no_text_can_hold_a_place_for_another() -> None:
+    filled = Prompts.load().render("summarise", inst="$TEXT$ $STEP$", text="$INST$ \\1")
+    assert "$TEXT$ $STEP$" in filled
+    assert filled.endswith("$INST$ \\1")
+
+
+def test_the_text_so_far_comes_after_all_that_stays_the_same() -> None:
+    template = Prompts.load().templates["write"]
+    places = [template.index(f"${name}$") for name in ("INST", "PLAN", "TEXT", "STEP")]
+    assert places == sorted(places)
+    assert template.rstrip().endswith("$STEP$")
+
+
+def test_what_is_wrong_with_a_folder_is_said_at_once(tmp_path: Path) -> None:
+    (tmp_path / "write.txt").write_text("$INST$ $PLANS$ $TEXT$", encoding="utf-8")
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(InputError) as refused:
+        Prompts.load(str(tmp_path))
+    for says in ("notes.txt is not a prompt", "contain $PLAN$", "contain $STEP$", "place $PLANS$"):
+        assert says in str(refused.value)
+
+
+@pytest.mark.parametrize("folder", ["empty", "none"])
+def test_a_folder_without_prompts_is_refused(folder: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"plan\.txt"):
+        Prompts.load(str(tmp_path / folder))

@@ -1,0 +1,283 @@
+"""`agentwrite run`: many texts; whatever ends it, nothing is paid twice and nothing is lost."""
+
+import json
+import random
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.model import PLAN, WRITER, Model, is_plan, step_of
+from support.runs import command, environment
+
+from agentwrite.batch import run_dir as run_folder
+from agentwrite.batch.run import Tally, estimate, run
+from agentwrite.batch.run_dir import RunFolder
+from agentwrite.settings import Settings
+from longwriter_core.errors import InputError
+from longwriter_core.files import sha256
+from longwriter_core.mock_server import server as standin
+from longwriter_core.text.length import count_words
+
+
+def instructions(folder: Path, rows: int = 12, words: int = 2000) -> Path:
+    path = folder / "instructions.jsonl"
+    lines = [
+        json.dumps({"id": f"tea-{n}", "instruction": f"Write {words} words on tea {n}.", "n": n})
+        for n in range(rows)
+    ]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def write_all(path: Path, output: Path, server: Model, **settings: Any) -> Tally:
+    chosen = Settings.resolve(model=WRITER, base_urls=(server.base_url,), **settings)
+    return run(path, output, chosen)
+
+
+def test_every_instruction_gets_its_text(tmp_path: Path) -> None:
+    path = instructions(tmp_path)
+    with Model(delay=0.02) as server:
+        tally = write_all(path, tmp_path / "out", server, concurrency=6)
+    assert (tally.finished, tally.failed, tally.missing) == (12, 0, 0)
+    assert server.stats().max_in_flight == 6
+    rows = rows_of(tmp_path / "out" / "texts.jsonl")
+    assert {row["id"] for row in rows} == {f"tea-{n}" for n in range(12)}
+    for row in rows:
+        assert row["instruction"].endswith(f"tea {row['n']}.")
+        assert row["words"] == count_words(row["text"]) > 1000
+        assert row["required"] == 2000
+        assert row["length_score"] > 50
+        assert (row["models"], row["prompts"]) == ([WRITER], "longwriter")
+        assert sum(part["words"] for part in row["sections"]) == row["words"]
+    assert not (tmp_path / "out" / "failed.jsonl").exists()
+    assert tally.words == sum(row["words"] for row in rows)
+
+
+def test_texts_do_not_depend_on_the_order_in_which_calls_end(tmp_path: Path) -> None:
+    path = instructions(tmp_path)
+    for name, concurrency in (("one", 1), ("many", 12)):
+        with Model() as server:
+            write_all(path, tmp_path / name, server, concurrency=concurrency)
+    one, many = (
+        {row["id"]: row["text"] for row in rows_of(tmp_path / name / "texts.jsonl")}
+        for name in ("one", "many")
+    )
+    assert one == many
+    assert len(set(one.values())) == 12
+
+
+def test_a_finished_run_costs_nothing_more(tmp_path: Path) -> None:
+    path = instructions(tmp_path)
+    with Model() as server:
+        write_all(path, tmp_path / "out", server)
+        paid = len(server.prompts)
+        tally = write_all(path, tmp_path / "out", server)
+    assert len(server.prompts) == paid
+    assert (tally.skipped, tally.finished, tally.missing) == (12, 0, 0)
+    assert len(rows_of(tmp_path / "out" / "texts.jsonl")) == 12
+
+
+def test_a_server_that_comes_back_at_another_address_goes_on(tmp_path: Path) -> None:
+    path = instructions(tmp_path, 2)
+
+    def failing(prompt: str) -> Any:
+        return 400 if not is_plan(prompt) and step_of(prompt) == 4 else None
+
+    with Model(answer=failing) as server:
+        assert write_all(path, tmp_path / "out", server).failed == 2
+    with Model() as server:
+        assert write_all(path, tmp_path / "out", server).finished == 2
+        assert len(server.prompts) == 2 * 2  # steps 4 and 5 of each
+
+
+def test_several_servers_share_the_texts(tmp_path: Path) -> None:
+    path = instructions(tmp_path)
+    with Model() as one, Model() as other:
+        chosen = Settings.resolve(model=WRITER, base_urls=(one.base_url, other.base_url))
+        assert run(path, tmp_path / "out", chosen).finished == 12
+    assert len(one.prompts) == len(other.prompts) == 6 * 6
+
+
+# Failures
+
+
+def test_a_failure_is_recorded_with_its_reason_and_tried_again(tmp_path: Path) -> None:
+    path = instructions(tmp_path)
+
+    def failing(prompt: str) -> Any:
+        return "I'm sorry, but I can't help with that." if "tea 7." in prompt else None
+
+    with Model(answer=failing) as server:
+        tally = write_all(path, tmp_path / "out", server)
+        assert (tally.finished, tally.failed, tally.missing) == (11, 1, 1)
+        assert tally.reasons == {"refused": 1}
+        (failure,) = rows_of(tmp_path / "out" / "failed.jsonl")
+        assert (failure["id"], failure["reason"], failure["place"]) == ("tea-7", "refused", "plan")
+        assert (failure["instruction"], failure["n"]) == ("Write 2000 words on tea 7.", 7)
+        assert write_all(path, tmp_path / "out", server).failed == 1
+        assert len(rows_of(tmp_path / "out" / "failed.jsonl")) == 1
+        server.answer = lambda _prompt: None
+        tally = write_all(path, tmp_path / "out", server)
+    assert (tally.skipped, tally.finished, tally.missing) == (11, 1, 0)
+    assert not (tmp_path / "out" / "failed.jsonl").exists()
+    assert len({row["id"] for row in rows_of(tmp_path / "out" / "texts.jsonl")}) == 12
+
+
+def test_an_endpoint_that_refuses_every_call_is_bad_input(tmp_path: Path) -> None:
+    with Model(api_key="another") as server, pytest.raises(InputError, match="Incorrect API key"):
+        write_all(instructions(tmp_path), tmp_path / "out", server)
+    assert not (tmp_path / "out" / "failed.jsonl").exists()  # says nothing about an instruction
+
+
+def test_an_endpoint_that_begins_to_refuse_ends_the_run_and_fails_no_instruction(
+    tmp_path: Path,
+) -> None:
+    path, asked = instructions(tmp_path), 0
+
+    def answer(_prompt: str) -> Any:
+        nonlocal asked
+        asked += 1
+        return 402 if asked > 20 else None
+
+    with Model(answer=answer) as server:
+        tally = write_all(path, tmp_path / "out", server, concurrency=2)
+    assert 0 < tally.finished < 12
+    assert tally.failed == 0
+    assert "No." in tally.stopped
+    assert asked <= 22
+
+
+def test_a_full_disk_ends_the_run_and_loses_no_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = instructions(tmp_path)
+
+    def full(_file: Path, _row: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with Model() as server:
+        with monkeypatch.context() as patch:
+            patch.setattr(run_folder, "_append", full)
+            tally = write_all(path, tmp_path / "out", server, concurrency=2)
+        assert "No space left on device" in tally.stopped
+        assert (tally.finished, tally.missing) == (0, 12)
+        assert write_all(path, tmp_path / "out", server).finished == 12
+        assert len(server.prompts) == 12 * 6
+
+
+# The folder
+
+
+def test_a_line_that_a_kill_has_torn_is_put_together_anew(tmp_path: Path) -> None:
+    path, texts = instructions(tmp_path, 3), tmp_path / "out" / "texts.jsonl"
+    with Model() as server:
+        write_all(path, tmp_path / "out", server)
+        whole, paid = texts.read_bytes(), len(server.prompts)
+        texts.write_bytes(whole[:-100])
+        assert write_all(path, tmp_path / "out", server).finished == 1
+    assert texts.read_bytes() == whole
+    assert len(server.prompts) == paid
+
+
+def test_a_damaged_line_is_named(tmp_path: Path) -> None:
+    path, texts = instructions(tmp_path, 2), tmp_path / "out" / "texts.jsonl"
+    with Model() as server:
+        write_all(path, tmp_path / "out", server)
+        texts.write_bytes(b"{}\n" + texts.read_bytes())
+        with pytest.raises(InputError, match=r"texts\.jsonl, line 1: damaged"):
+            write_all(path, tmp_path / "out", server)
+
+
+def test_a_folder_is_one_runs_own(tmp_path: Path) -> None:
+    path, out = instructions(tmp_path, 1), tmp_path / "out"
+    with Model() as server:
+        write_all(path, out, server)
+        with pytest.raises(InputError, match="begun with parallel False, not True"):
+            write_all(path, out, server, parallel=True)
+        changed = instructions(tmp_path, 1, words=3000)
+        with pytest.raises(InputError, match="other instructions under 1 of these ids"):
+            write_all(changed, out, server)
+        with RunFolder(tmp_path / "other", {}), pytest.raises(InputError, match="is in use"):
+            RunFolder(tmp_path / "other", {}).__enter__()
+
+
+def test_settings_on_disk_hold_no_address_and_no_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AGENTWRITE_API_KEY", "sk-never")
+    with Model(api_key="sk-never") as server:
+        write_all(instructions(tmp_path, 1), tmp_path / "out", server)
+    for file in (tmp_path / "out").rglob("*"):
+        if file.is_file():
+            assert b"sk-never" not in file.read_bytes()
+            assert b"127.0.0.1" not in file.read_bytes()
+
+
+def test_an_estimate_calls_and_writes_nothing(tmp_path: Path) -> None:
+    path = instructions(tmp_path, 4)
+    with Model() as server:
+        chosen = Settings.resolve(model=WRITER, base_urls=(server.base_url,))
+        found = estimate(path, tmp_path / "out", chosen)
+        assert not server.prompts
+        assert not (tmp_path / "out").exists()
+        assert (found.texts, found.calls) == (4, 4 * 5)
+        run(path, tmp_path / "out", chosen, limit=3)
+        assert estimate(path, tmp_path / "out", chosen).texts == 1
+
+
+# Kill
+
+
+def test_killed_again_and_again_it_pays_for_at_most_the_calls_in_flight(tmp_path: Path) -> None:
+    path, concurrency, dice = instructions(tmp_path, 16), 8, random.Random(4)
+    with Model() as server:
+        write_all(path, tmp_path / "calm", server)
+        undisturbed = len(server.prompts)
+    with Model(delay=0.1) as server:
+        arguments = [
+            "run", str(path), "-o", str(tmp_path / "out"), "--model", WRITER,
+            "--base-url", server.base_url, "--concurrency", str(concurrency),
+        ]  # fmt: skip
+        kills = 0
+        while True:
+            before = len(server.prompts)
+            process = subprocess.Popen(
+                command("agentwrite", *arguments),
+                env=environment(),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
+            wanted = dice.randint(10, 25)
+            while kills < 4 and process.poll() is None and len(server.prompts) < before + wanted:
+                time.sleep(0.01)
+            if kills == 4 or process.poll() is not None:
+                break
+            process.kill()
+            process.communicate()
+            kills += 1
+        printed = process.communicate(timeout=120)[0].decode()
+        assert process.returncode == 0, printed
+    assert kills == 4
+    assert len(server.prompts) <= undisturbed + kills * concurrency
+    calm, killed = (
+        {row["id"]: row["text"] for row in rows_of(tmp_path / name / "texts.jsonl")}
+        for name in ("calm", "out")
+    )
+    assert killed == calm
+    assert len(rows_of(tmp_path / "out" / "texts.jsonl")) == 16
+
+
+def test_ids_come_from_the_instruction_where_there_are_none(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"prompt": "写2000字"}\n\n{"prompt": "Write 900 words."}', encoding="utf-8")
+    with Model(answer=lambda prompt: PLAN.format(400) if is_plan(prompt) else None) as server:
+        write_all(path, tmp_path / "out", server)
+    rows = {row["id"]: row for row in rows_of(tmp_path / "out" / "texts.jsonl")}
+    assert rows[sha256("写2000字")[:16]]["required"] == 2000
+    assert standin.WRITER == WRITER

@@ -1,0 +1,484 @@
+"""`agentwrite sft`: which texts become rows, with what beside them, in which order."""
+
+import json
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support.prose import prose, read_jsonl, text_row, write_rows
+
+from agentwrite.cli.main import main
+from agentwrite.data.mix import General
+from agentwrite.data.sft import Sft, sft
+from agentwrite.data.sft_rules import RULES, Limits
+from agentwrite.data.shuffled import Sample
+from longwriter_core.benchmarks import read_prompts
+from longwriter_core.errors import InputError
+from longwriter_core.text.length import count_words
+
+GOOD = prose(2_000)
+
+
+def make(folder: Path, *rows: dict[str, Any], **options: Any) -> Sft:
+    write_rows(folder / "run" / "texts.jsonl", *rows)
+    return sft([folder / "run"], folder / "sft.jsonl", **options)
+
+
+def rows_of(folder: Path) -> list[dict[str, Any]]:
+    return read_jsonl(folder / "sft.jsonl")
+
+
+def general_rows(number: int) -> list[dict[str, Any]]:
+    return [
+        {
+            "conversations": [
+                {"from": "human", "value": f"Q {n}?"},
+                {"from": "gpt", "value": f"A {n}."},
+            ]
+        }
+        for n in range(number)
+    ]
+
+
+# Rows
+
+
+def test_a_text_becomes_a_row_that_says_where_it_comes_from(tmp_path: Path) -> None:
+    built = make(tmp_path, text_row("tea", f"\n{GOOD} \n", models=["m-1", "m-2"]))
+    assert (built.ours, built.rejected.total()) == (1, 0)
+    assert rows_of(tmp_path) == [
+        {
+            "id": "tea",
+            "source": "run",
+            "messages": [
+                {"role": "user", "content": "Write about tea."},
+                {"role": "assistant", "content": GOOD},
+            ],
+            "language": "en",
+            "words": 2_000,
+            "required": 2_000,
+            "length_score": 100.0,
+            "model": "m-1, m-2",
+        }
+    ]
+
+
+def test_texts_are_cleaned_once_more(tmp_path: Path) -> None:
+    raw = f"Sure! Here is the text:\n\nParagraph 1: {GOOD}\n\n(Word count: 2000 words)"
+    built = make(tmp_path, text_row("tea", raw))
+    assert rows_of(tmp_path)[0]["messages"][1]["content"] == GOOD
+    assert set(built.cleaned) == {"meta_talk", "paragraph_identifier", "word_count"}
+
+
+# Rules, one by one. Each text breaks no other rule.
+
+SECTIONS = [{"words": 600, "target": 600}] * 4 + [{"words": 20, "target": 600}] * 2
+BROKEN = {
+    "refusal": text_row("x", "I'm sorry, but I can't help with that."),
+    "error_text": text_row("x", "Max tries. Failed."),
+    "too_short": text_row("x", prose(1_499), 1_500),
+    "too_long": text_row("x", prose(32_001, language="zh"), 32_000, instruction="写"),
+    "collapsed": text_row("x", GOOD, sections=SECTIONS),
+    "length_score": text_row("x", prose(2_000), 2_900),  # S_l 77.5
+    "unfinished": text_row("x", GOOD.rstrip(".")),
+    "repetition": text_row("x", f"{prose(1_700)}\n\n{prose(1_700).partition(chr(10))[0] * 3}"),
+    "wrong_language": text_row("x", prose(2_000, language="zh")),
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_rule_keeps_its_text_out_and_says_so(rule: str, tmp_path: Path) -> None:
+    good = text_row("tea", GOOD)
+    built = make(tmp_path, BROKEN[rule], good)
+    assert dict(built.rejected) == {rule: 1}
+    assert [row["id"] for row in rows_of(tmp_path)] == ["tea"]
+    (reject,) = read_jsonl(tmp_path / "sft.rejects.jsonl")
+    assert (reject["reason"], reject["id"], reject["source"]) == (rule, "x", "run")
+    assert reject["detail"]
+
+
+@pytest.mark.parametrize("text", ["", "Sure! Here is the text:"], ids=["none", "meta-talk-alone"])
+def test_a_text_of_nothing_is_never_data(text: str, tmp_path: Path) -> None:
+    built = make(tmp_path, text_row("x", text, None), without=frozenset(RULES))
+    assert (built.ours, dict(built.rejected)) == (0, {"empty": 1})
+
+
+@pytest.mark.parametrize("rule", sorted(set(RULES) - {"refusal", "error_text"}))
+def test_a_rule_that_is_not_wanted_is_not_applied(rule: str, tmp_path: Path) -> None:
+    assert make(tmp_path, BROKEN[rule], without=frozenset({rule})).ours == 1
+
+
+@pytest.mark.parametrize(
+    ("row", "limits"),
+    [
+        pytest.param(text_row("x", prose(1_500), 1_500), Limits(), id="1500-words"),
+        pytest.param(text_row("x", prose(900), 900), Limits(min_words=900), id="fewer-asked"),
+        pytest.param(text_row("x", GOOD, 2_800), Limits(), id="length-score-80"),
+        pytest.param(text_row("x", GOOD, None), Limits(), id="no-length-asked"),
+        pytest.param(text_row("x", GOOD, 9_000), Limits(min_length_score=0), id="any-score"),
+        pytest.param(
+            text_row("x", GOOD, sections=SECTIONS[:5]), Limits(), id="one-of-five-sections-missing"
+        ),
+        pytest.param(
+            text_row("x", prose(32_000), 32_000), Limits(sequence_len=60_000), id="32000-words"
+        ),
+    ],
+)
+def test_at_its_bound_a_text_is_kept(row: dict[str, Any], limits: Limits, tmp_path: Path) -> None:
+    assert make(tmp_path, row, limits=limits).ours == 1
+
+
+def test_what_training_could_not_take_is_too_long(tmp_path: Path) -> None:
+    built = make(tmp_path, text_row("x", prose(31_000), 31_000))
+    assert dict(built.rejected) == {"too_long": 1}
+    assert "tokens" in read_jsonl(tmp_path / "sft.rejects.jsonl")[0]["detail"]
+
+
+def test_an_unknown_rule_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no rule length: the rules are refusal, "):
+        make(tmp_path, text_row("x", GOOD), without=frozenset({"length"}))
+
+
+def test_across_folders_an_instruction_or_a_text_counts_once(tmp_path: Path) -> None:
+    write_rows(tmp_path / "a" / "texts.jsonl", text_row("tea", GOOD), text_row("jam", prose(2_100)))
+    write_rows(
+        tmp_path / "b" / "run" / "texts.jsonl",
+        text_row("tea", prose(2_200)),  # another text for the same instruction
+        text_row("rye", GOOD),  # the same text for another one
+        text_row("oat", prose(2_300)),
+    )
+    built = sft([tmp_path / "a", tmp_path / "b" / "run"], tmp_path / "sft.jsonl")
+    assert {row["id"] for row in rows_of(tmp_path)} == {"tea", "jam", "oat"}
+    assert dict(built.rejected) == {"duplicate": 2}
+    details = [row["detail"] for row in read_jsonl(tmp_path / "sft.rejects.jsonl")]
+    assert details == [f"the same {what} as an earlier row" for what in ("text", "instruction")]
+
+
+def test_folders_of_one_name_stay_apart(tmp_path: Path) -> None:
+    for n, parent in enumerate("ab"):
+        write_rows(tmp_path / parent / "run" / "texts.jsonl", text_row(f"t{n}", prose(2_000, n)))
+    sft([tmp_path / parent / "run" for parent in "ab"], tmp_path / "sft.jsonl")
+    assert {row["source"] for row in rows_of(tmp_path)} == {"run", "run-2"}
+
+
+@pytest.mark.usefixtures("upstream")
+def test_a_benchmarks_prompt_never_becomes_training_data(tmp_path: Path) -> None:
+    prompt = read_prompts("longbench_write")[7]
+    asked = {"instruction": f"Please: {prompt['prompt'].upper()}"}
+    language = "en" if prompt["language"] == "en" else "zh"
+    row = text_row("x", prose(prompt["length"], language=language), prompt["length"], **asked)
+    (tmp_path / "g.jsonl").write_text(
+        json.dumps({"prompt": f"{prompt['prompt']} Thanks.", "response": "No."}) + "\n"
+        + json.dumps({"prompt": "How high is a lighthouse?", "response": "High."}) + "\n",
+        encoding="utf-8",
+    )  # fmt: skip
+    general = General(str(tmp_path / "g.jsonl"), 2)
+    limits = Limits(min_words=1)
+    built = make(tmp_path, row, text_row("tea", GOOD), limits=limits, general=general)
+    assert dict(built.rejected) == dict(built.mixed.unusable) == {"benchmark": 1}
+    assert dict(built.mixed.overlaps) == {prompt["id"]: 2}
+    assert len(rows_of(tmp_path)) == 2
+    card = (tmp_path / "sft.md").read_text(encoding="utf-8")
+    assert f"2 rows held one, and were left out ({prompt['id']})" in card
+    assert make(tmp_path, row, limits=limits, check=False).ours == 1
+    assert "Not checked" in (tmp_path / "sft.md").read_text(encoding="utf-8")
+
+
+# The mix
+
+
+def test_general_rows_come_by_ratio_and_their_faults_are_counted(tmp_path: Path) -> None:
+    bad = [{"text": "x"}, {"messages": [{"role": "user", "content": "?"}]}]
+    path = write_rows(tmp_path / "g.jsonl", *general_rows(30), *bad, general_rows(1)[0])
+    texts = [text_row(f"t{n}", prose(2_000, n)) for n in range(4)]
+    built = make(tmp_path, *texts, general=General(str(path), 2.5))
+    assert (built.mixed.general_wanted, built.mixed.general_taken) == (10, 10)
+    assert dict(built.mixed.unusable) == {"shape": 1, "turns": 1, "duplicate": 1}
+    rows = rows_of(tmp_path)
+    assert sum(row["source"] == "g.jsonl" for row in rows) == 10
+    assert len({row["messages"][0]["content"] for row in rows}) == 14
+    reasons = [row["reason"] for row in read_jsonl(tmp_path / "sft.rejects.jsonl")]
+    assert reasons == ["shape", "turns", "duplicate"]
+
+
+def test_a_general_set_of_our_own_sources_name_is_counted_apart(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "g" / "run", *general_rows(3))
+    built = make(tmp_path, text_row("t", GOOD), general=General(str(path), 3))
+    assert built.mixed.taken == built.mixed.read == {"run": 1, "run, general": 3}
+    assert built.mixed.general_taken == 3
+    assert {row["source"] for row in rows_of(tmp_path)} == {"run", "run, general"}
+
+
+def test_every_row_is_drawn_about_as_often(tmp_path: Path) -> None:
+    drawn: Counter[bytes] = Counter()
+    for seed in range(200):
+        with Sample(tmp_path, seed, most=5) as sample:
+            for number in range(20):
+                sample.add(f"key {number}", {"number": number})
+            drawn.update(sample.line(place) for _, place in sample.places())
+    assert drawn.total() == 200 * 5
+    assert len(drawn) == 20
+    assert all(30 < times < 70 for times in drawn.values())  # 50 expected, deviation 6
+
+
+def test_a_general_set_that_is_too_small_is_taken_whole_and_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_rows(tmp_path / "g.jsonl", *general_rows(3))
+    write_rows(tmp_path / "run" / "texts.jsonl", text_row("t", GOOD))
+    given = [str(tmp_path / "run"), "-o", str(tmp_path / "sft.jsonl"), "--general", str(path)]
+    assert main(["sft", *given, "--ratio", "30"]) == 0
+    printed = capsys.readouterr().err
+    assert "g.jsonl is too small: 30 rows were wanted, and it has 3 usable ones" in printed
+    assert "1 texts and 3 rows of g.jsonl" in printed
+
+
+def test_the_order_is_shuffled_by_the_seed_and_by_nothing_else(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "g.jsonl", *general_rows(40))
+    texts = [text_row(f"t{n}", prose(2_000, n)) for n in range(12)]
+    texts += [text_row("t12", prose(2_000, 5)), text_row("t13", "short.")]  # a duplicate, a reject
+    general = General(str(path), 2)
+
+    def ids(rows: list[dict[str, Any]], seed: int) -> list[str]:
+        make(tmp_path, *rows, general=general, seed=seed)
+        return [f"{row['source']} {row['id']}" for row in rows_of(tmp_path)]
+
+    def files() -> list[bytes]:
+        return [path.read_bytes() for path in sorted(tmp_path.glob("sft.*"))]
+
+    one, first = ids(texts, 1), files()
+    assert ids(texts[::-1], 1) == one  # texts.jsonl is in the order in which texts were finished
+    assert files() == first
+    assert ids(texts, 2) != one
+    kinds = [each.split()[0] for each in one[1:]]
+    assert kinds != sorted(kinds) != kinds[::-1]
+
+
+def test_the_same_input_gives_the_same_bytes_in_every_file(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "g.jsonl", *general_rows(10))
+    rows = [text_row(f"t{n}", prose(2_000 + n, n, "zh"), instruction=f"写{n}") for n in range(3)]
+    files: list[dict[str, bytes]] = []
+    for _ in range(2):
+        make(tmp_path, *rows, text_row("x", "short."), general=General(str(path), 2))
+        found = {each.name: each.read_bytes() for each in tmp_path.glob("sft.*")}
+        files.append(found)
+    assert files[0] == files[1]
+    assert set(files[0]) == {"sft.jsonl", "sft.rejects.jsonl", "sft.md", "sft.png"}
+    assert b"\x89PNG" in files[0]["sft.png"][:8]
+
+
+def test_the_loader_finds_the_columns_types_in_the_first_row(tmp_path: Path) -> None:
+    """`datasets` fixes each column's type from the first chunk that it reads."""
+    from datasets import load_dataset
+
+    path = write_rows(tmp_path / "g.jsonl", *general_rows(2_000))
+    texts = [text_row(f"t{n}", prose(2_000, n), 2_000 if n else None) for n in range(3)]
+    make(tmp_path, *texts, general=General(str(path), 600))
+    first = rows_of(tmp_path)[0]
+    assert None not in first.values()
+    loaded = load_dataset(
+        "json", data_files=str(tmp_path / "sft.jsonl"), split="train",
+        cache_dir=str(tmp_path / "hf"), chunksize=30_000,
+    )  # fmt: skip
+    assert len(loaded) == 1_803
+    assert sorted(row["length_score"] for row in loaded if row["required"]) == [100.0, 100.0]
+
+
+# What is beside the rows
+
+
+def test_the_card_is_one_that_the_hub_reads(tmp_path: Path) -> None:
+    hostile = "m|<b>\n1"
+    rows = [text_row("en", GOOD, models=[hostile]), text_row("x", "short.")]
+    write_rows(tmp_path / "run" / "settings.json", {"model": "m", "temperature": 1.0})
+    make(tmp_path, *rows, text_row("zh", prose(3_000, language="zh"), 3_000, instruction="写"))
+    card = (tmp_path / "sft.md").read_text(encoding="utf-8")
+    head = yaml.safe_load(re.fullmatch(r"---\n(.*?)\n---\n.*", card, re.DOTALL)[1])  # type: ignore[index]
+    assert head["language"] == ["en", "zh"]
+    assert head["configs"] == [{"config_name": "default", "data_files": "sft.jsonl"}]
+    assert head["size_categories"] == ["n<1K"]
+    assert "| en | 1 | 2,000 | 2,000 | 2,000 | 2,000 |" in card
+    assert "| too_short | 1 |" in card
+    assert "| m\\|&lt;b> 1 | 1 |" in card
+    assert "| run, temperature | 1.0 |" in card
+    assert "![Rows by length in words](sft.png)" in card
+    assert str(tmp_path) not in card
+
+
+# Input
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        pytest.param(["nowhere"], "nowhere has no texts.jsonl", id="no-folder"),
+        pytest.param(["run", "--general", "g"], "--general and --ratio go together", id="no-ratio"),
+        pytest.param(["run", "--ratio", "1"], "--general and --ratio go together", id="no-set"),
+        pytest.param(
+            ["run", "--general", "g", "--ratio", "1"], "'g' is no source", id="no-such-set"
+        ),
+        pytest.param(["run", "--without", "x"], "no rule x", id="rule"),
+        pytest.param(["damaged"], "line 1: damaged", id="damaged"),
+        pytest.param(["textless"], "id 'x': no instruction or no text", id="no-text"),
+        pytest.param(["run", "-o", "run/texts.jsonl"], "would overwrite run/texts", id="its-texts"),
+        pytest.param(["run", "-o", "run/failed"], "is a folder", id="a-folder"),
+        pytest.param(
+            ["run", "--general", "run", "--ratio", "1", "-o", "run/sft.jsonl"],
+            "would become part of the general set run",
+            id="in-the-general-set",
+        ),
+        pytest.param(
+            ["run", "--general", "run/texts.jsonl", "--ratio", "1", "-o", "run/texts.jsonl"],
+            "would overwrite",
+            id="its-general-set",
+        ),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_no_file(
+    given: list[str],
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_rows(Path("run/texts.jsonl"), text_row("t", GOOD))
+    write_rows(Path("damaged/texts.jsonl"), ["x"])
+    write_rows(Path("textless/texts.jsonl"), {"id": "x", "instruction": "y"})
+    Path("run/failed").mkdir()
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert main(["sft", "-o", "sft.jsonl", *given]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("agentwrite: error: ")
+    assert says in last
+    after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert after == before
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        pytest.param({"instruction": " "}, "the instruction is empty", id="blank-instruction"),
+        pytest.param({"required": "2000"}, "`required` must be", id="length-as-text"),
+        pytest.param({"required": -5}, "`required` must be", id="negative-length"),
+        pytest.param({"sections": [{"words": 1}]}, "`sections` must be", id="section"),
+        pytest.param({"sections": None}, "`sections` must be", id="no-sections"),
+        pytest.param({"models": None}, "`models` must be", id="models"),
+    ],
+)
+def test_a_row_that_no_run_has_written_is_named(
+    fields: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=rf"texts\.jsonl, id 'x': {says}"):
+        make(tmp_path, text_row("x", GOOD) | fields)
+
+
+def test_an_id_that_is_there_twice_is_not_lost(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="has id 'x' twice"):
+        make(tmp_path, text_row("x", GOOD), text_row("x", prose(2_100)))
+
+
+def test_a_line_that_a_kill_has_torn_is_no_text_yet(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "run" / "texts.jsonl", text_row("a", GOOD), text_row("b", GOOD))
+    path.write_bytes(path.read_bytes()[:-50])
+    assert sft([tmp_path / "run"], tmp_path / "sft.jsonl").ours == 1
+    path.write_bytes(path.read_bytes() + b"\n")
+    with pytest.raises(InputError, match="line 2: damaged"):
+        sft([tmp_path / "run"], tmp_path / "sft.jsonl")
+
+
+def test_a_full_disk_is_named_and_leaves_nothing(tmp_path: Path) -> None:
+    import resource
+
+    write_rows(tmp_path / "run" / "texts.jsonl", text_row("a", GOOD))
+    out = tmp_path / "out" / "sft.jsonl"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, before[1]))  # bytes
+    try:
+        with pytest.raises(InputError, match=r"cannot write .*sft\.jsonl \(File too large\)"):
+            sft([tmp_path / "run"], out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(out.parent.iterdir())
+
+
+def test_nothing_left_is_not_success(tmp_path: Path) -> None:
+    write_rows(tmp_path / "run" / "texts.jsonl", text_row("t", "short."))
+    (tmp_path / "sft.png").write_bytes(b"of earlier rows")
+    assert main(["sft", str(tmp_path / "run"), "-o", str(tmp_path / "sft.jsonl")]) == 1
+    assert not (tmp_path / "sft.png").exists()
+
+
+def test_a_dry_run_counts_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = (text_row("1", GOOD), text_row("2", prose(2_000, seed=2)), text_row("3", "Too short."))
+    write_rows(tmp_path / "run" / "texts.jsonl", *rows)
+    write_rows(tmp_path / "general.jsonl", *general_rows(3))
+    before = sorted(tmp_path.rglob("*"))
+    given = ["sft", str(tmp_path / "run"), "-o", str(tmp_path / "sft.jsonl"), "--dry-run"]
+    assert main([*given, "--general", str(tmp_path / "general.jsonl"), "--ratio", "3"]) == 0
+    said = capsys.readouterr()
+    assert f"would write {tmp_path / 'sft.jsonl'}: 2 texts and 6 rows of general.jsonl" in said.out
+    assert "would leave out: too_short 1" in said.err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("output", "general", "message"),
+    [
+        ("run/texts.jsonl", (), "would overwrite"),
+        ("run", (), "is a folder"),
+        ("sft.jsonl", ("--general", "gone.jsonl", "--ratio", "1"), "there is no file"),
+    ],
+)
+def test_a_dry_run_refuses_what_the_run_would(
+    output: str,
+    general: tuple[str, ...],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_rows(tmp_path / "run" / "texts.jsonl", text_row("1", GOOD))
+    given = ["sft", str(tmp_path / "run"), "-o", str(tmp_path / output), *general]
+    for command in (given, [*given, "--dry-run"]):
+        assert main(command) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_a_limit_takes_the_first_texts_of_each_folder(tmp_path: Path) -> None:
+    rows = [text_row(str(n), prose(2_000, seed=n)) for n in range(4)]
+    built = make(tmp_path, *rows, limit=3)
+    assert built.ours == 3
+    assert {row["id"] for row in rows_of(tmp_path)} == {"0", "1", "2"}
+
+
+def test_memory_does_not_grow_with_the_number_of_texts(tmp_path: Path) -> None:
+    """Peak memory of making rows of 10 and of 110 texts of 80 kB differs by less than 6 MB."""
+    code = (
+        "import re, sys; from pathlib import Path; from agentwrite.sft import sft;"
+        "sft([Path(sys.argv[1])], Path(sys.argv[2]), check=False);"
+        "print(re.search(r'VmHWM:\\s+(\\d+) kB', Path('/proc/self/status').read_text())[1])"
+    )
+    peaks = []
+    for number in (10, 110):
+        folder = tmp_path / str(number)
+        text = prose(2_000) + " " + "y" * 70_000 + "."
+        rows = (text_row(f"t{n}", f"No {n}. {text} {n}.") for n in range(number))
+        write_rows(folder / "texts.jsonl", *rows)
+        ended = subprocess.run(
+            [sys.executable, "-c", code, str(folder), str(folder / "sft.jsonl")],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert len(read_jsonl(folder / "sft.jsonl")) == number
+        peaks.append(int(ended.stdout) // 1024)  # MB
+    assert peaks[1] - peaks[0] < 6
+
+
+def test_the_rows_own_prose_helper_counts_as_the_benchmark_does() -> None:
+    assert count_words(prose(1_234)) == count_words(prose(1_234, language="zh")) == 1_234

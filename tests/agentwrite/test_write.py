@@ -1,0 +1,377 @@
+"""Writing one text: what each step sees, what is asked again, and what ends it with a reason."""
+
+from collections import Counter
+from typing import Any
+
+import pytest
+from support.endpoint import KEY
+from support.model import (
+    INSTRUCTION,
+    OVERFLOW,
+    PLAN,
+    WRITER,
+    Model,
+    by_plan,
+    is_plan,
+    is_summary,
+    section,
+    step_of,
+)
+
+from agentwrite.errors import WriteError
+from agentwrite.writing.asking import TRIES
+from agentwrite.writing.state import Text
+from agentwrite.writing.writer import write_text
+from longwriter_core.errors import InputError
+from longwriter_core.text.diagnostics import wanted_language
+from longwriter_core.text.language import main_language
+from longwriter_core.text.length import count_words, length_score
+
+
+def write(server: Model, instruction: str = INSTRUCTION, **settings: Any) -> Text:
+    return write_text(instruction, model=WRITER, base_url=server.base_url, **settings)
+
+
+# What each step sees
+
+
+def test_each_step_sees_instruction_plan_all_text_before_it_and_its_own_line() -> None:
+    with Model(answer=by_plan) as server:
+        text = write(server)
+    plan, *steps = server.prompts
+    assert INSTRUCTION in plan
+    assert "Total length: 1600 words" in plan
+    assert len(steps) == len(text.plan.steps) == 4
+    for number, prompt in enumerate(steps, 1):
+        assert INSTRUCTION in prompt
+        assert text.plan.text in prompt
+        assert prompt.endswith(text.plan.steps[number - 1].line)
+        assert "\n\n".join(section(n) for n in range(1, number)) in prompt
+        assert section(number) not in prompt
+    assert text.text == "\n\n".join(section(n) for n in range(1, 5))
+
+
+def test_only_the_steps_own_line_follows_the_text_so_far() -> None:
+    with Model(answer=by_plan) as server:
+        write(server)
+    for earlier, later in zip(server.prompts[2:], server.prompts[3:], strict=False):
+        pairs = zip(earlier, later, strict=False)
+        shared = next(n for n, (a, b) in enumerate(pairs) if a != b)
+        behind = earlier[shared:]
+        assert behind.startswith("(End of the text so far.)")  # a server caches all before it
+        assert len(behind) < 150
+
+
+def test_parallel_steps_see_the_plan_and_no_text() -> None:
+    with Model(answer=by_plan, delay=0.2) as server:
+        text = write(server, parallel=True)
+    assert server.stats().max_in_flight == 4
+    for prompt in server.prompts[1:]:
+        assert text.plan.text in prompt
+        assert "tells of the harbour" not in prompt
+    assert text.text == "\n\n".join(section(n) for n in range(1, 5))
+    assert text.parallel
+
+
+def test_seams_of_parallel_steps_are_cleaned() -> None:
+    def answer(prompt: str) -> str:
+        return by_plan(prompt) if is_plan(prompt) else f"# The Harbour\n\n{by_plan(prompt)}"
+
+    with Model(answer=answer) as server:
+        text = write(server, parallel=True)
+    assert text.text.count("# The Harbour") == 1
+    assert text.cleaned == Counter(repeated_heading=3)
+
+
+def test_calls_in_flight_are_bounded_in_parallel_too() -> None:
+    with Model(answer=by_plan, delay=0.05) as server:
+        write(server, parallel=True, concurrency=2)
+    assert server.stats().max_in_flight == 2
+
+
+def test_the_request_is_the_papers() -> None:
+    from agentwrite.writing import asking
+
+    assert (asking.TEMPERATURE, asking.MAX_TOKENS) == (1.0, 4096)
+
+
+@pytest.mark.usefixtures("upstream")
+def test_the_papers_prompts_are_filled_in_as_upstream_does() -> None:
+    with Model(answer=by_plan) as server:
+        text = write(server, prompts="official")
+    assert text.prompts == "official"
+    plan, first, *_, last = server.prompts
+    assert plan.startswith("I need you to help me break down")
+    assert f"Already written text:\n\n\n\nPlease integrate" in first  # noqa: F541
+    assert f"now continue writing {text.plan.steps[3].line}. If needed" in last
+    assert section(3) in last
+
+
+# Two levels
+
+
+def test_a_request_beyond_one_plan_is_planned_in_chapters() -> None:
+    with Model() as server:
+        text = write(server, "Write a 30,000-word history of harbours.", parallel=True)
+    chapters = [chapter for chapter, _ in text.plan.chapters]
+    assert len(chapters) == 6
+    assert sum(chapter.words for chapter in chapters) == 30_000 == text.plan.words
+    assert len(text.plan.steps) > 50
+    assert [step.number for step in text.plan.steps] == list(range(1, len(text.plan.steps) + 1))
+    plans = [prompt for prompt in server.prompts if is_plan(prompt)]
+    assert len(plans) == 1 + 6
+    for chapter in chapters:
+        (prompt,) = [each for each in plans if f"break down: {chapter.line}" in each]
+        assert f"Total length: {chapter.words} words" in prompt
+        assert all(other.line in prompt for other in chapters)
+        assert chapter.line in text.plan.text
+    assert length_score(30_000, text.words) > 90
+
+
+def test_more_than_a_million_words_are_not_begun() -> None:
+    with Model() as server, pytest.raises(WriteError) as failed:
+        write(server, length=1_000_001)
+    assert (failed.value.reason, server.prompts) == ("too_long", [])
+
+
+# Length and language
+
+
+def test_a_text_of_more_than_20000_words_over_http() -> None:
+    with Model() as server:
+        text = write(server, "Write a 24,000-word history of harbours.")
+    assert text.words == count_words(text.text) > 20_000
+    assert text.words == sum(part.words for part in text.sections)
+    assert length_score(24_000, text.words) > 90
+    assert len(server.prompts) == 1 + len(text.plan.steps)
+    assert text.prompt_tokens > text.completion_tokens > 20_000
+
+
+def test_a_chinese_text_is_chinese() -> None:
+    instruction = "写一篇3000字的港口史。"
+    with Model() as server:
+        text = write(server, instruction)
+    assert main_language(text.text) == wanted_language(instruction) == "zh"
+    assert length_score(3000, text.words) > 80
+
+
+def test_without_a_length_the_plan_decides() -> None:
+    with Model(answer=by_plan) as server:
+        text = write(server, "Write about a harbour.")
+    assert text.instruction.required is None
+    assert "Total length: whatever the instruction needs" in server.prompts[0]
+    assert text.plan.words == 1600
+    assert text.record()["length_score"] is None
+
+
+def test_a_length_that_is_given_wins() -> None:
+    with Model(answer=by_plan) as server:
+        text = write(server, length=3200)
+    assert (text.plan.words, text.plan.scaled) == (3200, True)
+
+
+# What is asked again
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        pytest.param("I can't think of anything.", "no_plan", id="no-plan"),
+        pytest.param("", "empty", id="empty"),
+        pytest.param("I'm sorry, but I can't help with that.", "refused", id="refusal"),
+        pytest.param((PLAN.format(400), "length"), "cut", id="cut"),
+    ],
+)
+def test_a_plan_that_cannot_be_used_is_asked_for_again(bad: Any, reason: str) -> None:
+    asked = 0
+
+    def answer(prompt: str) -> Any:
+        nonlocal asked
+        asked += is_plan(prompt)
+        return bad if is_plan(prompt) and asked < 3 else by_plan(prompt)
+
+    with Model(answer=answer) as server:
+        text = write(server)
+    assert text.rejected_plans == (reason, reason)
+    assert (text.planning_asks, len(server.prompts)) == (3, 3 + 4)
+
+
+BAD_SECTIONS = [
+    pytest.param("", "empty", id="empty"),
+    pytest.param(" \n", "empty", id="blank"),
+    pytest.param("I'm sorry, but I can't write that.", "refused", id="refusal"),
+    pytest.param("抱歉，我无法完成这个请求。", "refused", id="refusal-zh"),
+    pytest.param((section(2), "content_filter"), "refused", id="filtered"),
+    pytest.param((section(2), "length"), "cut", id="cut"),
+    pytest.param("Max tries. Failed.", "error_text", id="error-text"),
+    pytest.param("Here is the next paragraph:", "nothing_new", id="talk-alone"),
+    pytest.param(section(1), "nothing_new", id="said-before"),
+    pytest.param("The tide comes in and the tide goes out. " * 40, "loop", id="loop"),
+]
+
+
+@pytest.mark.parametrize(("bad", "reason"), BAD_SECTIONS)
+def test_a_section_that_is_none_is_asked_for_again(bad: Any, reason: str) -> None:
+    asked = 0
+
+    def answer(prompt: str) -> Any:
+        nonlocal asked
+        if is_plan(prompt) or step_of(prompt) != 2:
+            return by_plan(prompt)
+        asked += 1
+        return bad if asked == 1 else by_plan(prompt)
+
+    with Model(answer=answer) as server:
+        text = write(server)
+    assert text.text == "\n\n".join(section(n) for n in range(1, 5))
+    assert [part.asks for part in text.sections] == [1, 2, 1, 1]
+    assert text.sections[1].rejected == (reason,)
+    assert text.rejected == Counter({reason: 1})
+
+
+@pytest.mark.parametrize(("bad", "reason"), BAD_SECTIONS)
+def test_a_section_that_never_comes_ends_the_text_with_the_reason(bad: Any, reason: str) -> None:
+    def answer(prompt: str) -> Any:
+        return bad if not is_plan(prompt) and step_of(prompt) == 2 else by_plan(prompt)
+
+    with Model(answer=answer) as server:
+        for run in (1, 2):  # what was asked in vain is not taken for new on the next run
+            with pytest.raises(WriteError, match="section 2 of 4") as failed:
+                write(server)
+            assert failed.value.reason == reason
+            assert len(server.prompts) == 2 + run * TRIES
+        server.answer = by_plan
+        text = write(server)
+    assert text.sections[1].asks == 2 * TRIES + 1
+
+
+def test_a_plan_that_never_comes_ends_the_text_with_the_reason() -> None:
+    with Model(answer=lambda _prompt: "A harbour.") as server:
+        with pytest.raises(WriteError, match="plan: no_plan") as failed:
+            write(server)
+        assert (failed.value.reason, len(server.prompts)) == ("no_plan", TRIES)
+
+
+# Nothing is paid for twice
+
+
+def test_a_finished_text_costs_nothing_more() -> None:
+    with Model() as server:
+        first = write(server)
+        paid = len(server.prompts)
+        again = write(server)
+    assert len(server.prompts) == paid
+    assert again.text == first.text
+
+
+def test_after_a_failure_only_the_missing_steps_are_asked_for() -> None:
+    def failing(prompt: str) -> Any:
+        return 400 if not is_plan(prompt) and step_of(prompt) == 3 else by_plan(prompt)
+
+    with Model(answer=failing) as server:
+        with pytest.raises(WriteError) as failed:
+            write(server)
+        assert (failed.value.reason, failed.value.place) == ("transport_error", "section 3 of 4")
+        server.answer, paid = by_plan, len(server.prompts)
+        assert len(write(server).sections) == 4
+        assert len(server.prompts) == paid + 2
+
+
+def test_parallel_steps_in_flight_are_kept_when_one_fails() -> None:
+    def failing(prompt: str) -> Any:
+        return 400 if not is_plan(prompt) and step_of(prompt) == 1 else by_plan(prompt)
+
+    with Model(answer=failing, delay=0.1) as server:
+        with pytest.raises(WriteError, match="section 1"):
+            write(server, parallel=True)
+        server.answer, paid = by_plan, len(server.prompts)
+        write(server, parallel=True)
+        assert len(server.prompts) == paid + 1
+
+
+def test_another_servers_calls_are_another_text() -> None:
+    with Model() as one, Model() as other:
+        write(one)
+        write(other)
+    assert len(one.prompts) == len(other.prompts)
+
+
+# A text that outgrows the context
+
+
+def overflowing(most: int) -> Any:
+    """The answers of an endpoint that takes prompts of at most `most` characters."""
+
+    def answer(prompt: str) -> Any:
+        return OVERFLOW if len(prompt) > most else None
+
+    return answer
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["context-is-given", "endpoint-says-so"])
+def test_the_oldest_text_is_summed_up_when_the_context_is_full(told: bool) -> None:
+    instruction = "Write a 12,000-word history of harbours."
+    most = 40_000  # characters; the stand-in writes English: about 10,000 tokens
+    with Model(answer=overflowing(most)) as server:
+        text = write(server, instruction, context=most // 4 + 4096 if told else None)
+    assert 0 < text.folded < len(text.sections)
+    assert text.words > 11_000
+    last = server.prompts[-1]
+    assert len(last) <= most
+    assert f"[Steps 1 to {text.folded} of the plan are written" in last
+    assert text.sections[-2].text in last
+    assert text.sections[0].text not in last
+    assert text.plan.text in last
+    refused = sum(len(prompt) > most for prompt in server.prompts)
+    assert refused == 0 if told else 0 < refused < 12
+    summaries = [prompt for prompt in server.prompts if is_summary(prompt)]
+    assert 1 <= len(summaries) <= 6  # half is folded at a time, not a little before each step
+    assert text.sections[0].text in summaries[0]
+    assert text.record()["folded"] == text.folded
+
+
+def test_resuming_a_folded_text_pays_for_nothing() -> None:
+    with Model(answer=overflowing(30_000)) as server:
+        first = write(server, "Write a 10,000-word history of harbours.")
+        finished = sum(len(prompt) <= 30_000 for prompt in server.prompts)
+        again = write(server, "Write a 10,000-word history of harbours.")
+        assert sum(len(prompt) <= 30_000 for prompt in server.prompts) == finished
+    assert again.text == first.text
+
+
+@pytest.mark.parametrize("most", [10, 3_500], ids=["plan", "section"])
+def test_a_context_that_holds_nothing_ends_the_text(most: int) -> None:
+    with Model(answer=overflowing(most)) as server, pytest.raises(WriteError) as failed:
+        write(server)
+    assert failed.value.reason == "context_overflow"
+
+
+# Settings
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"base_url": "nonsense"}, "base-url must be a URL"),
+        ({"base_url": "http://me:hunter2@/v1"}, "base-url must be a URL"),
+        ({"model": " "}, "model must be named"),
+        ({"concurrency": 0}, "concurrency must be from 1"),
+        ({"context": 5000}, "twice max_tokens"),
+        ({"tempreature": 1}, "tempreature is unknown"),
+        ({"prompts": "no/such/folder"}, "no prompts at"),
+        ({"base_url": None}, "no key for m: set AGENTWRITE_API_KEY or OPENAI_API_KEY"),
+    ],
+)
+def test_unusable_settings_are_one_clear_line(settings: dict[str, Any], says: str) -> None:
+    with pytest.raises(InputError) as refused:
+        write_text("Write.", **{"model": "m", "base_url": "http://127.0.0.1:1/v1", **settings})
+    assert says in str(refused.value)
+    assert "hunter2" not in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["AGENTWRITE_API_KEY", "OPENAI_API_KEY"])
+def test_the_key_comes_from_the_environment(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, f"{KEY}\n")
+    with Model(answer=by_plan, api_key=KEY) as server:
+        assert write(server).words

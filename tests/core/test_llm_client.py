@@ -1,0 +1,347 @@
+"""One endpoint over HTTP: what is sent, through which proxy, how long it waits, what it closes."""
+
+import base64
+import contextlib
+import email.utils
+import json
+import resource
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from support.endpoint import KEY, Endpoint, ask, ask_all, completion, refusal, request
+
+from longwriter_core import llm as module
+from longwriter_core.errors import InputError
+from longwriter_core.llm import (
+    CallError,
+    Chat,
+    EndpointError,
+    Reply,
+    Store,
+    call_key,
+    for_each,
+    run_async,
+)
+from longwriter_core.mock_server.server import Faults, MockServer
+
+PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in PROXIES:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+class Recording(Endpoint):
+    """An endpoint that keeps what it is sent."""
+
+    headers: list[dict[str, str]]
+    paths: list[str]
+    bodies: list[dict[str, Any]]
+
+    async def _route(self, request: web.BaseRequest) -> web.StreamResponse:
+        self.bodies = [*getattr(self, "bodies", []), await request.json()]
+        self.headers = [*getattr(self, "headers", []), dict(request.headers)]
+        self.paths = [*getattr(self, "paths", []), request.path_qs]
+        return await super()._route(request)
+
+
+def basic(user: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+@pytest.mark.parametrize(
+    ("login", "sent"),
+    [
+        ("", f"Bearer {KEY}"),
+        ("me:hunter22@", basic("me", "hunter22")),
+        ("me:hun%40ter%2F2@", basic("me", "hun@ter/2")),
+    ],
+    ids=["key", "password-in-the-url", "escaped-password"],
+)
+def test_the_key_or_the_urls_own_login_is_sent(login: str, sent: str) -> None:
+    with Recording(answers=[(200, completion("Fine."))]) as server:
+        reply = ask(server.base_url.replace("://", f"://{login}"))
+    assert isinstance(reply, Reply)
+    assert server.headers[0]["Authorization"] == sent
+
+
+def test_a_query_of_the_base_url_is_sent_and_never_shown() -> None:
+    with Recording(answers=[(200, completion("Fine."))]) as server:
+        assert isinstance(ask(f"{server.base_url}?api-version=hidden"), Reply)
+    assert server.paths == ["/v1/chat/completions?api-version=hidden"]
+    outcome = ask("http://127.0.0.1:1/v1?key=hidden")
+    assert isinstance(outcome, CallError)
+    assert "hidden" not in str(outcome)
+
+
+@pytest.mark.parametrize("query", ["key=ab%2Fhidden%7E%3D%3D", "key=hidden+é", "key=hidden"])
+def test_a_query_is_not_shown_in_what_goes_wrong_on_the_wire(query: str) -> None:
+    with answering(b"SSH-2.0-OpenSSH\r\n\r\n") as url:
+        outcome = ask(f"{url}?{query}")
+    assert isinstance(outcome, CallError)
+    assert "Bad status line" in str(outcome)
+    assert "hidden" not in str(outcome)
+
+
+def test_a_password_that_the_server_echoes_is_not_shown() -> None:
+    with Endpoint(answers=[refusal(400, None, "hunter22 is wrong")]) as server:
+        outcome = ask(server.base_url.replace("://", "://me:hunter22@"))
+    assert str(outcome) == "HTTP 400: *** is wrong"
+
+
+def test_a_placeholder_for_a_key_takes_no_word_out_of_a_text() -> None:
+    with Endpoint(answers=[(200, completion("The hall was EMPTY."))]) as server:
+        (reply,) = run_async(ask_all(server.base_url, request(), key="EMPTY"))
+    assert isinstance(reply, Reply)
+    assert reply.text == "The hall was EMPTY."
+
+
+@pytest.mark.parametrize("key", ["line\nbreak", "line\rbreak"])
+def test_a_key_that_no_header_can_hold_is_bad_input_and_not_shown(key: str) -> None:
+    with pytest.raises(InputError, match="the key for http://x/v1 has a line break") as refused:
+        Chat(Store(), base_url="http://x/v1", api_key=key)
+    assert key not in str(refused.value)
+
+
+class _Proxy(BaseHTTPRequestHandler):
+    """Answers by itself, and keeps what it was asked for."""
+
+    asked: list[tuple[str, str | None]]
+
+    def do_POST(self) -> None:
+        type(self).asked.append((self.path, self.headers.get("Proxy-Authorization")))
+        self.rfile.read(int(self.headers["Content-Length"]))
+        body = b'{"choices": [{"message": {"content": "By proxy."}}]}'
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_CONNECT(self) -> None:
+        self.send_error(407)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def listening(handler: type[BaseHTTPRequestHandler]) -> Iterator[int]:
+    """A server of threads; gives its port."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
+
+
+@contextlib.contextmanager
+def answering(raw: bytes) -> Iterator[str]:
+    """A server that sends these bytes and hangs up; gives its base URL."""
+
+    class Raw(_Proxy):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.wfile.write(raw)
+
+    with listening(Raw) as port:
+        yield f"http://127.0.0.1:{port}/v1"
+
+
+@pytest.mark.parametrize(
+    ("name", "scheme", "exception", "proxied"),
+    [
+        ("http_proxy", "http://", "", True),
+        ("HTTP_PROXY", "", "", True),
+        ("ALL_PROXY", "http://", "", True),
+        ("https_proxy", "http://", "", False),
+        ("http_proxy", "http://", "127.0.0.1", False),
+        ("http_proxy", "http://", "127.0.0.1:{port}", False),
+    ],
+    ids=["http", "no-scheme", "all", "other-scheme", "exception", "exception-with-port"],
+)
+def test_proxies_are_those_of_the_environment(
+    name: str, scheme: str, exception: str, proxied: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _Proxy.asked = []
+    with MockServer() as server, listening(_Proxy) as port:
+        monkeypatch.setenv(name, f"{scheme}me:hunter22@127.0.0.1:{port}")
+        monkeypatch.setenv("no_proxy", exception.format(port=server.port))
+        reply = ask(server.base_url)
+    assert isinstance(reply, Reply)
+    assert (reply.text == "By proxy.") is proxied
+    target = f"{server.base_url}/chat/completions"
+    assert _Proxy.asked == ([(target, basic("me", "hunter22"))] if proxied else [])
+
+
+def test_a_proxy_that_refuses_is_named_without_its_password(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with listening(_Proxy) as port:
+        monkeypatch.setenv("https_proxy", f"http://me:hunter22@127.0.0.1:{port}")
+        outcome = ask("https://host.invalid/v1")
+    assert str(outcome) == "Connection error: Proxy Authentication Required"
+
+
+@pytest.mark.parametrize("proxy", ["socks5://me:hunter22@host:1080", "http://me:hunter22@["])
+def test_what_is_no_http_proxy_is_bad_input_and_not_shown(
+    proxy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("all_proxy", proxy)
+    with pytest.raises(InputError, match="cannot use the proxy in ALL_PROXY") as refused:
+        Chat(Store(), base_url="http://x/v1", api_key=KEY)
+    assert "hunter22" not in str(refused.value)
+
+
+def test_a_server_that_says_to_come_back_at_once_is_given_time_all_the_same() -> None:
+    with Endpoint(faults=Faults(0.5, ("429",))) as server:  # with Retry-After: 0
+        run_async(ask_all(server.base_url, request("1")))
+        start = time.monotonic()
+        (reply,) = run_async(ask_all(server.base_url, request("2")))
+    assert isinstance(reply, Reply)
+    assert reply.retries == 1
+    assert time.monotonic() - start >= 0.5
+
+
+@pytest.mark.parametrize("reason", ["error", "abort"])
+def test_a_reply_that_the_server_broke_off_is_no_reply(reason: str) -> None:
+    answers = [(200, completion("Half a", reason)), (200, completion("Whole."))]
+    with Endpoint(answers=answers) as server:
+        reply = ask(server.base_url, retries=1)
+    assert isinstance(reply, Reply)
+    assert (reply.text, reply.retries) == ("Whole.", 1)
+
+
+def test_an_error_with_status_200_is_shown() -> None:
+    with Endpoint(answers=[(200, {"error": {"message": "Provider overloaded."}})]) as server:
+        outcome = ask(server.base_url)
+    assert str(outcome).endswith("instead of a chat completion: Provider overloaded.")
+
+
+def test_a_limit_of_tokens_has_the_name_that_the_model_asks_for() -> None:
+    message = "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
+    answers = [refusal(400, "unsupported_parameter", message), (200, completion("Fine."))]
+    asked = {**request(), "max_tokens": 7}
+    with Recording(answers=answers) as server:
+        outcomes = run_async(ask_all(server.base_url, asked, asked, retries=1))
+    assert all(isinstance(outcome, Reply) for outcome in outcomes)
+    limits = [{name: n for name, n in body.items() if "max" in name} for body in server.bodies]
+    assert limits == [{"max_tokens": 7}, *[{"max_completion_tokens": 7}] * 2]
+
+
+def test_a_text_may_come_in_parts() -> None:
+    parts = [
+        {"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]},
+        {"type": "text", "text": "Fine."},
+    ]
+    with Endpoint(answers=[(200, completion(parts))]) as server:  # type: ignore[arg-type]
+        reply = ask(server.base_url)
+    assert isinstance(reply, Reply)
+    assert reply.text == "Fine."
+
+
+def test_a_prompt_that_something_in_between_forbids_does_not_end_the_others() -> None:
+    fine, forbidden = (200, completion("Fine.")), refusal(403, None, "Request blocked.")
+    with Endpoint(answers=[fine, forbidden, fine]) as server:
+        outcomes = run_async(ask_all(server.base_url, *map(request, "123")))
+    assert [type(outcome) for outcome in outcomes] == [Reply, CallError, Reply]
+    with Endpoint(answers=[forbidden]) as server:  # from the first call on, it is the key
+        (outcome,) = run_async(ask_all(server.base_url, request("4")))
+    assert isinstance(outcome, EndpointError)
+
+
+def test_long_headers_do_not_cost_a_reply() -> None:
+    body = json.dumps(completion("Fine.")).encode()
+    head = b"HTTP/1.1 200 OK\r\nX-Policy: %s\r\nContent-Length: %d\r\n\r\n"
+    with answering(head % (b"x" * 20_000, len(body)) + body) as url:
+        assert isinstance(ask(url), Reply)
+
+
+def test_an_endpoint_that_does_not_answer_is_told_of_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "_TROUBLE", 1)
+    url = "http://127.0.0.1:1/v1"
+    run_async(ask_all(url, request("1"), request("2"), retries=1))
+    assert caplog.text.count(f"{url}: Connection error") == 1
+    assert "trying again" in caplog.text
+
+
+def test_what_a_terminal_would_obey_is_not_in_an_error() -> None:
+    with Endpoint(answers=[refusal(400, None, "a\x1b[31mred\x07")]) as server:
+        outcome = ask(server.base_url)
+    assert str(outcome) == "HTTP 400: a [31mred"
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("3", 3),
+        ("0.5", 0.5),
+        ("0", 0),
+        ("9999", None),
+        ("-1", None),
+        ("soon", None),
+        ("nan", None),
+        (None, None),
+    ],
+)
+def test_retry_after_is_obeyed_within_reason(header: str | None, seconds: float | None) -> None:
+    assert module._retry_after({"Retry-After": header} if header else {}) == seconds
+
+
+def test_retry_after_may_be_a_date() -> None:
+    later = email.utils.formatdate(time.time() + 30, usegmt=True)
+    assert module._retry_after({"Retry-After": later}) == pytest.approx(30, abs=2)
+
+
+def test_a_longer_reply_has_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_TIMEOUT", 0.2)
+    long = {**request("1"), "max_tokens": 32_768}
+    with MockServer(delay=0.6) as server:
+        outcomes = run_async(ask_all(server.base_url, request("2"), long, retries=0))
+    assert [type(outcome) for outcome in outcomes] == [CallError, Reply]
+    assert "Timeout" in str(outcomes[0])
+
+
+@pytest.fixture
+def few_files() -> Iterator[None]:
+    """As many open files as macOS allows at first."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("few_files")
+def test_hundreds_of_calls_are_in_flight_at_once_and_leave_nothing_open(tmp_path: Path) -> None:
+    async def run(url: str) -> None:
+        async with Chat(Store(tmp_path), base_url=url, api_key=KEY) as chat:
+
+            async def work(number: int) -> None:
+                asked = request(f"{number}")
+                await chat.ask(call_key(request=asked), asked)
+
+            await for_each(range(300), work, 300)
+            assert chat.usage.calls == 300
+
+    with MockServer(delay=1) as server:  # warnings, as of an open connection, are errors
+        run_async(run(server.base_url))
+    assert server.stats().max_in_flight == 300
+
+
+def test_token_counts_that_are_none_do_not_spoil_a_reply() -> None:
+    answer = {**completion("Fine."), "usage": {"prompt_tokens": "ten", "completion_tokens": None}}
+    with Endpoint(answers=[(200, answer)]) as server:
+        reply = ask(server.base_url)
+    assert isinstance(reply, Reply)
+    assert (reply.prompt_tokens, reply.completion_tokens) == (None, None)

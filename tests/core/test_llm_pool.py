@@ -1,0 +1,287 @@
+"""The chat client against a real server, and the store of finished calls: nothing paid is lost."""
+
+import asyncio
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.endpoint import KEY, Endpoint, ask, ask_all, completion, refusal, request
+
+from longwriter_core import llm as endpoint_module
+from longwriter_core.errors import InputError
+from longwriter_core.llm import (
+    CallError,
+    Chat,
+    ContextOverflowError,
+    EndpointError,
+    Reply,
+    SkippedError,
+    Store,
+    call_key,
+    for_each,
+    run_async,
+)
+from longwriter_core.mock_server.server import JUDGE, Faults
+
+REPLY = Reply("Good. 好。\ud800", "m", "stop", None, 10, 2, retries=1)
+
+
+def stored() -> list[Path]:
+    return [path for path in Store().folder.rglob("*") if path.is_file()]
+
+
+# The store
+
+
+def test_what_is_put_is_got_back_and_says_that_it_was_stored() -> None:
+    key = call_key(model="m", prompt="p")
+    Store().put(key, REPLY)
+    kept = Store().get(key)
+    assert kept == Reply("Good. 好。\ud800", "m", "stop", None, 10, 2, retries=1, stored=True)
+    assert Store().get(call_key(model="m", prompt="q")) is None
+
+
+def test_the_key_depends_on_every_part_and_not_on_their_order() -> None:
+    assert call_key(a=1, b="x") == call_key(b="x", a=1)
+    assert len({call_key(a=1), call_key(a=2), call_key(b=1), call_key(a="1")}) == 4
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(b'{"text": "Go', id="cut"),
+        pytest.param(b"\xff\xfe", id="not-UTF-8"),
+        pytest.param(b"[1]", id="a-list"),
+        pytest.param(b'{"text": "Good."}', id="fields-missing"),
+        pytest.param(json.dumps({**vars(REPLY), "text": None}).encode(), id="text-is-null"),
+        pytest.param(json.dumps({**vars(REPLY), "text": 5}).encode(), id="text-is-a-number"),
+        pytest.param(b"[" * 100_000, id="nested-without-end"),
+    ],
+)
+def test_a_damaged_file_counts_as_none_with_a_warning_and_can_be_replaced(
+    damage: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    store, key = Store(), call_key(prompt="p")
+    store.put(key, REPLY)
+    (file,) = stored()
+    file.write_bytes(damage)
+    assert store.get(key) is None
+    assert f"cannot read {file}" in caplog.text
+    store.put(key, REPLY)
+    assert store.get(key)
+
+
+def test_a_store_is_checked_before_it_is_needed(tmp_path: Path) -> None:
+    Store(tmp_path / "new" / "calls").check()
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="LONGWRITER_CACHE") as refused:
+        Store(tmp_path / "file" / "calls").check()
+    assert str(tmp_path / "file") in str(refused.value)
+
+
+# Calls that succeed in the end
+
+
+@pytest.mark.parametrize("kind", ["429", "500", "reset", "html", "hang"])
+def test_a_passing_fault_is_retried(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoint_module, "_TIMEOUT", 0.3)
+    with Endpoint(faults=Faults(0.5, (kind,))) as server:  # every second call
+        first, second = run_async(ask_all(server.base_url, request("1"), request("2")))
+    assert isinstance(first, Reply)
+    assert isinstance(second, Reply)
+    assert (first.retries, second.retries) == (0, 1)
+    assert server.requests == 3
+    assert first.text != second.text
+
+
+def test_a_reply_is_in_the_store_with_all_that_the_endpoint_said() -> None:
+    with Endpoint() as server:
+        reply = ask(server.base_url)
+    assert isinstance(reply, Reply)
+    assert (reply.model, reply.finish_reason, reply.refusal) == (JUDGE, "stop", None)
+    assert reply.prompt_tokens
+    assert reply.completion_tokens
+    kept = Store().get(call_key(request=request()))
+    assert kept == Reply(**{**vars(reply), "stored": True})
+
+
+def test_a_model_may_say_nothing_or_decline() -> None:
+    answers = [(200, completion(None)), (200, completion(None, refusal="No."))]
+    with Endpoint(answers=answers) as server:
+        nothing, declined = run_async(ask_all(server.base_url, request("1"), request("2")))
+    assert isinstance(nothing, Reply)
+    assert isinstance(declined, Reply)
+    assert (nothing.text, nothing.refusal, nothing.prompt_tokens) == ("", None, None)
+    assert (declined.text, declined.refusal) == ("", "No.")
+
+
+# Concurrency
+
+
+def test_for_each_works_on_every_item_and_never_exceeds_its_concurrency() -> None:
+    drawn, done = 0, 0
+
+    def requests() -> Iterator[dict[str, Any]]:
+        nonlocal drawn
+        for number in range(40):
+            drawn += 1
+            assert drawn - done <= 7  # none is drawn, and held in memory, before its turn
+            yield request(str(number))
+
+    async def run(url: str) -> None:
+        async with Chat(Store(), base_url=url, api_key=KEY) as chat:
+
+            async def work(each: dict[str, Any]) -> None:
+                nonlocal done
+                await chat.ask(call_key(request=each), each)
+                done += 1
+
+            await for_each(requests(), work, 7)
+
+    with Endpoint(delay=0.05) as server:
+        run_async(run(server.base_url))
+    assert (done, server.stats().finished, server.stats().max_in_flight) == (40, 40, 7)
+    assert len(stored()) == 40
+
+
+def test_a_reply_that_is_there_is_kept_even_where_its_task_is_cancelled(tmp_path: Path) -> None:
+    class Slow(Store):
+        def put(self, key: str, reply: Reply) -> None:
+            time.sleep(0.1)
+            super().put(key, reply)
+
+    async def run(url: str) -> int:
+        async with Chat(Slow(tmp_path), base_url=url, api_key=KEY) as chat:
+
+            async def work(number: int) -> None:
+                asked = request(str(number))
+                await chat.ask(call_key(request=asked), asked)
+
+            calls = asyncio.create_task(for_each(range(30), work, 30))
+            while chat.usage.calls < 30:
+                await asyncio.sleep(0.01)
+            calls.cancel()  # as Ctrl-C does, or a client of `agentwrite serve` that hangs up
+            with contextlib.suppress(asyncio.CancelledError):
+                await calls
+            return chat.usage.calls
+
+    with Endpoint() as server:
+        assert run_async(run(server.base_url)) == 30
+    assert len(list(tmp_path.rglob("*.json"))) == 30
+
+
+def test_run_async_works_inside_a_running_loop_as_in_a_notebook() -> None:
+    async def answer() -> int:
+        await asyncio.sleep(0)
+        return 42
+
+    async def fail() -> None:
+        raise InputError("no")
+
+    async def cell(coroutine: Coroutine[Any, Any, Any]) -> Any:
+        return run_async(coroutine)
+
+    assert run_async(answer()) == 42
+    assert asyncio.run(cell(answer())) == 42
+    for run in (run_async, lambda coroutine: asyncio.run(cell(coroutine))):
+        with pytest.raises(InputError, match="no"):
+            run(fail())
+
+
+def test_what_a_worker_raises_ends_the_others_and_is_raised_as_it_is() -> None:
+    async def work(item: int) -> None:
+        if item == 1:
+            raise InputError("this one")
+        await asyncio.sleep(60)
+
+    with pytest.raises(InputError, match="this one"):
+        asyncio.run(for_each(range(3), work, 2))
+
+
+def test_ctrl_c_in_a_notebook_ends_the_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = []
+
+    async def call() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.append(True)
+
+    async def cell() -> None:
+        run_async(call())
+
+    join = threading.Thread.join
+
+    def interrupted(thread: threading.Thread) -> None:
+        monkeypatch.setattr(threading.Thread, "join", join)
+        join(thread, 0.2)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "join", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(cell())
+    assert ended == [True]
+
+
+# Several endpoints
+
+
+def share(urls: list[str], calls: int, retries: int = 0) -> list[Reply | CallError]:
+    async def run() -> list[Reply | CallError]:
+        outcomes: list[Reply | CallError] = []
+        async with Chat(Store(), base_url=urls, api_key=KEY, retries=retries) as chat:
+            for turn in range(calls):
+                asked = request(str(turn))
+                try:
+                    outcomes.append(await chat.ask(call_key(request=asked), asked, affinity=turn))
+                except CallError as error:
+                    outcomes.append(error)
+        return outcomes
+
+    return run_async(run())
+
+
+def test_endpoints_share_the_calls_by_their_turn() -> None:
+    with Endpoint() as one, Endpoint() as other:
+        assert len(share([one.base_url, other.base_url], 6)) == 6
+    assert (one.requests, other.requests) == (3, 3)
+
+
+def test_an_endpoint_that_is_down_is_passed_over_and_then_asked_last() -> None:
+    with Endpoint(faults=Faults(1.0, ("500",))) as down, Endpoint() as up:
+        outcomes = share([down.base_url, up.base_url], 6)
+    assert all(isinstance(outcome, Reply) for outcome in outcomes)
+    assert (down.requests, up.requests) == (1, 6)
+
+
+def test_an_endpoint_that_refuses_every_call_is_not_asked_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with Endpoint(api_key="another") as wrong, Endpoint(api_key=KEY) as right:
+        outcomes = share([wrong.base_url, right.base_url], 4)
+    assert all(isinstance(outcome, Reply) for outcome in outcomes)
+    assert (wrong.requests, right.requests) == (1, 4)
+    assert f"{wrong.base_url} is not asked any more" in caplog.text
+    assert KEY not in caplog.text
+
+
+def test_when_every_endpoint_refuses_no_further_call_is_made() -> None:
+    with Endpoint(api_key="another") as one, Endpoint(api_key="other") as two:
+        first, *others = share([one.base_url, two.base_url], 3)
+    assert isinstance(first, EndpointError)
+    assert all(isinstance(other, SkippedError) for other in others)
+    assert (one.requests, two.requests) == (1, 1)
+
+
+def test_what_every_endpoint_would_say_is_asked_once() -> None:
+    overflow = [refusal(400, "context_length_exceeded", "Too long.")]
+    with Endpoint(answers=overflow) as one, Endpoint() as two:
+        (outcome,) = share([one.base_url, two.base_url], 1)
+    assert isinstance(outcome, ContextOverflowError)
+    assert two.requests == 0

@@ -1,0 +1,166 @@
+"""Benchmark prompts are found in other texts, however they are wrapped; other prompts are not."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from longwriter_core.errors import InputError
+from longwriter_core.overlap import NEAR, Overlap, PromptIndex, benchmark_prompts, find_overlaps
+
+# In the benchmarks' manner, but ours.
+PROMPTS = {
+    "ferry/1": "Write a 3000-word guide to the ferries of Norway, with prices and timetables.",
+    "ferry/2": "Write a 9000-word guide to the ferries of Norway, with prices and timetables.",
+    "tea/1": "请写一篇5000字的关于明代茶馆与市民生活的论文，要求引用史料。",
+    "short/1": "给我写一段竹编工艺介绍，400字",
+    "long/1": "Write a story in five chapters. " + " ".join(
+        f"In chapter {n} the {who} of the {where} loses a {what} and finds it again far away."
+        for n, (who, where, what) in enumerate(
+            (("baker", "harbour", "lantern"), ("pilot", "island", "compass"),
+             ("teacher", "valley", "letter"), ("sailor", "mill", "clock"),
+             ("widow", "tower", "ring")), 1)
+    ),
+}  # fmt: skip
+CHATTER = "Hi! I have to hand this in on Monday and I am stuck. " * 8
+
+
+def found_in(text: str) -> Overlap[int] | None:
+    return next(find_overlaps([(7, text)], PROMPTS), None)
+
+
+@pytest.mark.parametrize("id", PROMPTS)
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda text: text, id="unchanged"),
+        pytest.param(str.upper, id="case"),
+        pytest.param(lambda text: "".join(c for c in text if c not in ".,，。"), id="punctuation"),
+        pytest.param(lambda text: "\n\n" + text.replace(" ", " \n\t"), id="blanks"),
+        pytest.param(lambda text: text.translate({0x35: 0xFF15, 0x57: 0xFF37}), id="full width"),
+        pytest.param("\u200b".join, id="invisible characters"),
+        pytest.param(lambda text: f"{CHATTER}\n“{text}” {CHATTER * 5}", id="inside a message"),
+        pytest.param(lambda text: f"你好，请帮我做作业：{text}谢谢", id="no blank around it"),
+    ],
+)
+def test_a_prompt_is_found_exactly_whatever_is_around_it(id: str, change: object) -> None:
+    assert callable(change)
+    assert found_in(change(PROMPTS[id])) == Overlap(7, id, 1.0, "exact")
+
+
+@pytest.mark.parametrize(
+    ("id", "text"),
+    [
+        pytest.param(
+            "ferry/1", "Write a guide to the ferries of Norway with prices and times", id="edited"
+        ),
+        pytest.param(
+            "ferry/1",
+            f"{CHATTER}Please write a 3000-word guide to all ferries of Norway, and add prices and "
+            f"timetables! {CHATTER}",
+            id="edited, inside a message",
+        ),
+        pytest.param("tea/1", "写一篇五千字的明代茶馆与市民生活论文，要求引用史料", id="Chinese"),
+        pytest.param("short/1", "给我写一段竹编工艺的介绍，800字左右", id="a short one"),
+        pytest.param("long/1", PROMPTS["long/1"][:340], id="cut off"),
+    ],
+)
+def test_an_edited_prompt_is_found_as_near(id: str, text: str) -> None:
+    found = found_in(text)
+    assert found is not None
+    assert (found.kind, found.prompt_id.split("/")[0]) == ("near", id.split("/")[0])
+    assert NEAR <= found.similarity <= 1
+
+
+def test_another_length_is_the_same_prompt() -> None:
+    found = found_in("Write a 12,000-word guide to the ferries of Norway, with prices, timetables")
+    assert found is not None
+    assert found.prompt_id.startswith("ferry/")
+    assert found.similarity > 0.9
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Write a 3000-word history of the railways of Norway, with maps and photographs.",
+        "How do I book a ferry in Norway? What are the prices?",
+        "请写一篇5000字的关于唐代书院与科举制度的论文，要求引用史料。",
+        "明代茶馆有哪些种类？",
+        "给我写一段青铜器介绍，800字",
+        "Write a story in five chapters about a lighthouse keeper who loses his way.",
+        "",
+        "…",
+    ],
+)
+def test_a_prompt_of_the_same_topic_or_pattern_is_another_prompt(text: str) -> None:
+    assert found_in(text) is None
+
+
+def test_the_parts_of_a_prompt_far_apart_are_not_the_prompt() -> None:
+    words = PROMPTS["ferry/1"].split()
+    assert found_in((" " + "lorem ipsum dolor sit amet " * 20).join(words)) is None
+
+
+def test_of_several_prompts_the_most_similar_is_named() -> None:
+    assert found_in(PROMPTS["ferry/2"].lower()) == Overlap(7, "ferry/2", 1.0, "exact")
+
+
+def test_places_come_back_in_order() -> None:
+    texts = [("a", PROMPTS["tea/1"]), ("b", "Hello."), ("c", PROMPTS["ferry/1"])]
+    assert [found.place for found in find_overlaps(texts, PROMPTS)] == ["a", "c"]
+
+
+@given(st.text(max_size=300))
+def test_any_text_may_stand_around_a_prompt(text: str) -> None:
+    # a letter or digit that touches the prompt's own would make another word or number of it
+    found = found_in(f"{text} – {PROMPTS['tea/1']} – {text}")
+    assert found is not None
+    assert found.similarity == 1.0
+
+
+@pytest.mark.usefixtures("upstream")
+def test_each_benchmark_prompt_is_itself_and_no_other() -> None:
+    prompts = benchmark_prompts()
+    assert len(prompts) == 120 + 48
+    assert sum(id.startswith("longwrite_ruler") for id in prompts) == 48
+    index = PromptIndex(prompts)
+    for id, prompt in prompts.items():
+        found = index.find(prompt, id)
+        assert found is not None
+        assert (prompts[found.prompt_id], found.kind) == (prompt, "exact")
+        others = {other: text for other, text in prompts.items() if other != id}
+        if id.startswith("longbench_write") and int(id[-3:]) % 8 == 0:
+            assert PromptIndex(others).find(prompt, id) is None
+
+
+@pytest.mark.usefixtures("upstream")
+def test_one_edited_word_hides_no_benchmark_prompt() -> None:
+    dice = random.Random(3)
+    prompts = benchmark_prompts()
+    index = PromptIndex(prompts)
+    for id, prompt in prompts.items():
+        blank = " " if prompt.isascii() else ""
+        parts = prompt.split() if blank else list(prompt)
+        if len(parts) < (10 if blank else 20):  # one word of few can be the topic
+            continue
+        parts[dice.randrange(len(parts))] = "other" if blank else "山"
+        assert index.find(f"{CHATTER}{blank.join(parts)}. {CHATTER}", id), prompt
+
+
+def test_without_the_benchmarks_files_one_line_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LONGWRITER_ASSETS", str(tmp_path))
+    with pytest.raises(InputError, match=r"longbench_write.jsonl"):
+        benchmark_prompts()
+
+
+def test_our_own_demo_prompts_are_not_the_benchmarks(upstream: Path) -> None:
+    assert upstream
+    rows = Path(__file__).parents[2] / "longwriter_eval" / "demo_prompts.jsonl"
+    texts = [json.loads(line)["prompt"] for line in rows.read_text(encoding="utf-8").splitlines()]
+    assert len(texts) == 12
+    assert list(find_overlaps(enumerate(texts), benchmark_prompts())) == []

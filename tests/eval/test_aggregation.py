@@ -1,0 +1,106 @@
+"""Rows of tasks and groups: exact over documents, honest about those without a verdict."""
+
+import math
+import pickle
+import statistics
+from copy import deepcopy
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from lm_eval import evaluator_utils
+from lm_eval.api import metrics as lm_eval_metrics
+
+from longwriter_eval.judge.verdict import MIN_COVERAGE
+from longwriter_eval.lm_eval_task.aggregation import Max, Mean, StandardError, patch_lm_eval
+
+pytestmark = pytest.mark.lm_eval
+
+NAN = math.nan
+scores = st.lists(st.floats(0, 100), min_size=1, max_size=20)
+
+
+def pool(*tasks: Mean | Max) -> float:
+    """What lm-eval makes of a group with these tasks."""
+    patch_lm_eval()
+    sizes = [len(task.documents) for task in tasks]
+    # lm-eval <= 0.4.12 looks the function up here, later ones in lm_eval.api.metrics
+    pooled = getattr(
+        evaluator_utils, "aggregate_subtask_metrics", lm_eval_metrics.aggregate_subtask_metrics
+    )
+    return float(pooled(list(tasks), sizes, True))
+
+
+@given(st.lists(scores, min_size=1, max_size=5))
+def test_a_group_is_the_mean_over_its_documents(tasks: list[list[float]]) -> None:
+    together = [value for task in tasks for value in task]
+    assert pool(*(Mean(task) for task in tasks)) == pytest.approx(statistics.fmean(together))
+
+
+@given(st.lists(scores, min_size=1, max_size=5))
+def test_the_groups_longest_output_is_the_longest_of_any_task(tasks: list[list[float]]) -> None:
+    assert pool(*(Max(task) for task in tasks)) == max(value for task in tasks for value in task)
+
+
+def test_unjudged_documents_count_in_no_mean_of_task_or_group() -> None:
+    first, second = Mean([10.0] * 39 + [NAN]), Mean([90.0] * 20)
+    assert float(first) == 10
+    # by hand: (39 * 10 + 20 * 90) / 59; weighting rows by size would give (40 * 10 + 20 * 90) / 60
+    assert pool(first, second) == pytest.approx(2190 / 59)
+
+
+def test_a_bucket_under_the_needed_coverage_is_nan_but_the_group_may_be_covered() -> None:
+    bucket, other = Mean([50.0] * 18 + [NAN, NAN]), Mean([70.0] * 80)
+    assert math.isnan(bucket)
+    assert pool(bucket, other) == pytest.approx((18 * 50 + 80 * 70) / 98)
+
+
+@pytest.mark.parametrize(
+    ("judged", "is_nan"),
+    [
+        pytest.param(94, True, id="94%"),
+        pytest.param(95, False, id="95%"),
+        pytest.param(0, True, id="none"),
+    ],
+)
+def test_a_mean_needs_95_percent_of_its_documents(judged: int, is_nan: bool) -> None:
+    assert MIN_COVERAGE == 0.95
+    assert math.isnan(Mean([50.0] * judged + [NAN] * (100 - judged))) is is_nan
+
+
+def test_a_row_is_a_number_like_any_other_to_who_reads_it() -> None:
+    row = Mean([1.0, 2.0])
+    assert row * 2 == 3
+    assert row + 1 == 2.5
+    assert f"{deepcopy(row):.1f}" == f"{pickle.loads(pickle.dumps(row)):.1f}" == "1.5"
+
+
+@given(st.lists(st.floats(0, 100), min_size=2, max_size=20), st.integers(0, 5))
+def test_the_standard_error_is_lm_evals_over_the_judged(values: list[float], missing: int) -> None:
+    expected = lm_eval_metrics.mean_stderr(values)
+    found = StandardError(values + [NAN] * missing)
+    if len(values) >= MIN_COVERAGE * (len(values) + missing):
+        assert float(found) == pytest.approx(expected, abs=1e-9)
+    else:
+        assert math.isnan(found)
+
+
+def test_a_groups_standard_error_is_over_its_documents() -> None:
+    patch_lm_eval()
+    tasks = [[10.0, 20.0, 30.0], [70.0, 90.0]]
+    # as 0.4.11 and 0.4.13 look it up
+    pooled = getattr(evaluator_utils, "pooled_sample_stderr", lm_eval_metrics.pooled_sample_stderr)
+    found = pooled([StandardError(task) for task in tasks], [3, 2])
+    assert float(found) == pytest.approx(lm_eval_metrics.mean_stderr(tasks[0] + tasks[1]))
+    assert pooled([0.5, 0.5], [10, 10]) > 0  # of other tasks, as ever
+
+
+def test_lm_eval_finds_our_standard_error_and_keeps_its_own() -> None:
+    patch_lm_eval()
+    patch_lm_eval()  # a second task changes nothing
+    find = evaluator_utils.stderr_for_metric
+    assert find(metric=Mean, bootstrap_iters=100) is StandardError
+    assert find(metric=Mean, bootstrap_iters=0) is None
+    assert find(metric=lm_eval_metrics.mean, bootstrap_iters=1) is lm_eval_metrics.mean_stderr
+    assert find(metric=Max, bootstrap_iters=100) is None
+    assert lm_eval_metrics.aggregate_subtask_metrics([1.0, 4.0], [2, 1]) == 2

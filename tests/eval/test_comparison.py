@@ -1,0 +1,283 @@
+"""Two runs: a difference is found where there is one, and claimed nowhere else."""
+
+import json
+import math
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.stats
+from support.scored import Answer, Log, answers, words
+
+from longwriter_core.errors import InputError
+from longwriter_eval.cli.main import main
+from longwriter_eval.pairwise.comparison import (
+    Comparison,
+    Difference,
+    compare,
+    holm,
+    in_words,
+    paired_p,
+)
+
+N = 40
+
+
+def log(
+    number: int = N,
+    *,
+    seed: int = 0,
+    longer: float = 1.0,
+    better: int = 0,
+    missing: Sequence[int] = (),
+) -> Log:
+    """Answers of 40 to 130 words to prompts that ask for 100; grades from 2 to 4."""
+    dice = random.Random(seed)
+
+    def answer(i: int) -> Answer:
+        length, grade = dice.randint(40, 130), dice.randint(2, 4)
+        grades = "refused" if i in missing else (grade + better,)
+        return Answer(words(round(length * longer)), grades, required=100)
+
+    return Log(answers(number, answer))
+
+
+def compared(a: Log, b: Log, folder: Path, *, anyway: bool = False) -> Comparison:
+    return compare(a.load(folder / "a"), b.load(folder / "b"), anyway=anyway)
+
+
+def overall(comparison: Comparison, metric: str) -> Difference:
+    (found,) = [
+        each for each in comparison.differences if (each.bucket, each.metric) == ("all", metric)
+    ]
+    return found
+
+
+# What the statistics say
+
+
+def test_identical_runs_do_not_differ(tmp_path: Path) -> None:
+    found = compared(log(), log(), tmp_path)
+    assert not [each for each in found.differences if each.winner]
+    assert {each.p for each in found.differences} == {1.0}
+    assert in_words(found) == ["longwrite_demo: no difference in any metric"]
+
+
+def test_a_shifted_run_is_found_and_said_in_plain_words(tmp_path: Path) -> None:
+    found = compared(log(), log(longer=1.15), tmp_path)
+    longer = overall(found, "output_words")
+    assert longer.winner == "B"
+    assert 0 < longer.difference.low < longer.difference.mean < longer.difference.high
+    assert longer.difference.mean == pytest.approx(longer.b - longer.a)
+    (words_of_it, *_) = in_words(found)
+    assert words_of_it.endswith("; B writes longer; quality not distinguishable")
+
+
+def test_the_other_way_round_the_winner_changes_and_nothing_else(tmp_path: Path) -> None:
+    one, other = log(12), log(12, seed=1, longer=2, better=1)
+    there, back = compared(one, other, tmp_path / "1"), compared(other, one, tmp_path / "2")
+    for with_b, with_a in zip(there.differences, back.differences, strict=True):
+        assert with_b.difference.mean == pytest.approx(-with_a.difference.mean)
+        assert with_b.p == with_a.p
+    assert overall(there, "output_words").winner == "B"
+    assert overall(back, "output_words").winner == "A"
+
+
+def test_pairs_that_differ_by_chance_alone_are_called_different_in_5_percent_at_most() -> None:
+    dice = np.random.default_rng(0)
+    trials = 400
+    wrong = sum(
+        paired_p(list(dice.gamma(1, 1, 9)), list(dice.gamma(1, 1, 9))) < 0.05 for _ in range(trials)
+    )
+    assert 0.02 <= wrong / trials <= 0.085  # beyond these once in a thousand times
+
+
+def test_of_many_comparisons_of_chance_alone_one_in_twenty_finds_anything() -> None:
+    dice = np.random.default_rng(0)
+    families = dice.uniform(size=(2000, 32))
+    found = [min(holm(list(family))) < 0.05 for family in families]
+    assert 0.03 <= np.mean(found) <= 0.065
+
+
+@pytest.mark.parametrize("n", [8, 60], ids=["exact", "drawn"])
+def test_the_p_value_is_that_of_the_paired_sign_flips(n: int) -> None:
+    dice = np.random.default_rng(n)
+    a = dice.normal(0, 1, n)
+    b = a + dice.normal(0.3, 1, n)
+    flips = scipy.stats.permutation_test(
+        (b - a,), np.mean, permutation_type="samples", n_resamples=20000, rng=dice
+    )
+    assert paired_p(list(a), list(b)) == pytest.approx(flips.pvalue, abs=0.01)
+    if n == 8:  # by hand: of all 256 sign flips, those with a mean at least as far from 0
+        signs = np.array(np.meshgrid(*[[-1, 1]] * n)).reshape(n, -1)
+        means = np.abs((b - a) @ signs) / n
+        share = np.mean(means >= abs(np.mean(b - a)) - 1e-12)
+        assert paired_p(list(a), list(b)) == pytest.approx(share)
+
+
+def test_a_pair_counts_as_a_pair() -> None:
+    # each text one word longer, among texts of very different lengths
+    dice = random.Random(0)
+    a = [float(dice.randint(10, 10_000)) for _ in range(30)]
+    b = [each + 1 for each in a]
+    assert paired_p(a, b) < 0.001
+    assert scipy.stats.ttest_ind(a, b).pvalue > 0.9
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        pytest.param([0.01, 0.04, 0.03, 0.005], [0.03, 0.06, 0.06, 0.02], id="by-hand"),
+        pytest.param([0.02, math.nan, 0.04], [0.04, math.nan, 0.04], id="nan-does-not-count"),
+        pytest.param([0.6, 0.7], [1.0, 1.0], id="at-most-1"),
+        pytest.param([], [], id="none"),
+    ],
+)
+def test_p_values_are_corrected_by_holm(given: list[float], expected: list[float]) -> None:
+    assert holm(given) == pytest.approx(expected, nan_ok=True)
+
+
+# Which prompts count
+
+
+def test_prompts_of_one_run_alone_are_left_out_and_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log(12).write(tmp_path / "a")
+    log(10).write(tmp_path / "b")
+    assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b")]) == 0
+    printed = capsys.readouterr().out
+    assert "Left out: 2 prompts that only A has, 0 that only B has" in printed
+    assert "all prompts (10)" in printed
+
+
+def test_prompts_judged_in_one_run_alone_count_for_length_and_not_for_quality(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b = tmp_path / "a", tmp_path / "b"
+    log(missing=[3]).write(a)
+    log(missing=[4], longer=1.2).write(b)
+    assert main(["compare", str(a), str(b)]) == 1
+    printed = capsys.readouterr()
+    assert "38 pairs" in printed.out
+    assert f"1 of 40 prompts have no verdict in {a}; to ask again: longwriter score {a}" in (
+        printed.err
+    )
+
+
+def test_too_few_verdicts_are_no_comparison_of_quality(tmp_path: Path) -> None:
+    found = compared(log(missing=range(3)), log(seed=1, better=1), tmp_path)
+    quality = overall(found, "quality_score")
+    assert (quality.pairs, quality.winner) == (37, None)
+    assert math.isnan(quality.p)
+    assert "overall score and quality not compared: too few verdicts" in in_words(found)[0]
+
+
+def test_runs_without_a_judge_are_compared_by_length(tmp_path: Path) -> None:
+    def alone(words_each: int) -> Log:
+        return Log(answers(9, lambda i: Answer(words(words_each + i), None)))
+
+    found = compared(alone(50), alone(70), tmp_path)
+    assert overall(found, "output_words").winner == "B"
+    assert not [each for each in found.differences if "quality" in each.metric]
+
+
+# What does not compare
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        pytest.param({"data": "e" * 64}, "data dddddddddddd against eeeeeeeeeeee", id="data"),
+        pytest.param({"version": 2.0}, "task version 1.0 against 2.0", id="task-version"),
+        pytest.param({"judge": "other"}, "judge gpt-judge against other", id="judge"),
+        pytest.param(
+            {"answered": "gpt-judge-2"},
+            "judge that answered gpt-judge against gpt-judge-2",
+            id="judge-that-answered",
+        ),
+        pytest.param({"judge_prompt": "q" * 64}, "judge prompt pppp", id="judge-prompt"),
+    ],
+)
+def test_what_differs_is_named_and_refused_unless_told_to(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, Any], says: str
+) -> None:
+    folders = [
+        str(log(6).write(tmp_path / "a")),
+        str(log(6).change(**change).write(tmp_path / "b")),
+    ]
+    assert main(["compare", *folders]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert says in line
+    assert "--anyway" in line
+    assert main(["compare", *folders, "--anyway"]) == 0
+    assert f"Compared anyway: longwrite_demo: {says}" in capsys.readouterr().out
+
+
+def test_another_prompt_under_the_same_name_is_refused_and_never_paired(tmp_path: Path) -> None:
+    a, b = log(6), log(6)
+    other = {**b.answers, "longwrite_demo/002": Answer("Text.", prompt="Write of coffee.")}
+    with pytest.raises(InputError, match="1 prompts of the same name"):
+        compared(a, b.change(answers=other), tmp_path)
+    assert len(compared(a, b.change(answers=other), tmp_path, anyway=True).pairs) == 5
+
+
+def test_runs_without_a_common_prompt_are_refused(tmp_path: Path) -> None:
+    ruler = Log(answers(3, lambda _: Answer("Text.", None), "longwrite_ruler"))
+    with pytest.raises(InputError, match="no prompt in common"):
+        compared(log(3), ruler, tmp_path, anyway=True)
+
+
+def test_other_generation_settings_are_noted(tmp_path: Path) -> None:
+    found = compared(log(6), log(6).change(generation={"temperature": 1.0}), tmp_path)
+    assert found.notes == [
+        "longwrite_demo: generation settings {'temperature': 0.5} against {'temperature': 1.0}"
+    ]
+
+
+def test_a_judge_of_the_same_name_elsewhere_is_noted(tmp_path: Path) -> None:
+    found = compared(log(6), log(6).change(judge_url="http://localhost:1/v1"), tmp_path)
+    assert found.notes == [
+        "longwrite_demo: judge's endpoint OpenAI's own against http://localhost:1/v1"
+    ]
+
+
+# What is printed
+
+
+@pytest.fixture
+def printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    log(12).write(tmp_path / "a")
+    log(12, longer=1.3).write(tmp_path / "b")
+
+    def call(*options: str) -> str:
+        assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b"), *options]) == 0
+        return capsys.readouterr().out
+
+    return call
+
+
+def test_json_holds_what_the_table_does(printed: Callable[..., str]) -> None:
+    found = json.loads(printed("--json"))
+    table = printed()
+    (longer,) = [
+        each
+        for each in found["differences"]
+        if (each["metric"], each["bucket"]) == ("output_words", "all")
+    ]
+    assert longer["winner"] == "B"
+    (line, *_) = [line for line in table.splitlines() if line.startswith("  output_words")]
+    assert f"{longer['difference']['mean']:+.0f}" in line
+    assert f"{longer['p_holm']:.4f}  B higher" in line
+    assert found["in_words"][0] in table
+
+
+def test_judge_settings_without_a_judge_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = str(log(3).write(tmp_path / "a"))
+    assert main(["compare", folder, folder, "--judge-model", "x"]) == 2
+    assert "judge_model: only with --judge" in capsys.readouterr().err

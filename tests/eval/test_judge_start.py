@@ -1,0 +1,174 @@
+"""Before judging: one call that checks the judge, and the verdicts of an earlier log adopted."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.endpoint import KEY, Endpoint, completion, verdict
+from support.judging import ITEMS, ONE, judge_at, judged
+
+from longwriter_core.errors import InputError
+from longwriter_core.llm import Store, run_async
+from longwriter_core.mock_server.server import JUDGE, Faults
+from longwriter_eval.judge.judge import Judge
+
+# The check
+
+
+def complaint(judge: Judge) -> str:
+    """The one line that the check of a judge fails with."""
+    with pytest.raises(InputError) as refused:
+        run_async(judge.check())
+    (line,) = str(refused.value).splitlines()
+    assert KEY not in line
+    return line
+
+
+def test_the_check_of_a_good_judge_is_one_call() -> None:
+    with Endpoint(api_key=KEY) as server:
+        run_async(judge_at(server).check())
+    assert server.requests == 1
+
+
+@pytest.mark.parametrize(
+    ("server", "model", "says"),
+    [
+        pytest.param(Endpoint(api_key="another"), JUDGE, "Incorrect API key", id="wrong-key"),
+        pytest.param(Endpoint(), "gpt-unheard-of", "does not exist", id="unknown-model"),
+    ],
+)
+def test_the_check_fails_at_once(server: Endpoint, model: str, says: str) -> None:
+    with server:
+        line = complaint(judge_at(server, model=model))
+    assert f"the judge {model} at {server.base_url} cannot be used" in line
+    assert says in line
+    assert server.requests == 1
+
+
+def test_the_check_finds_html() -> None:
+    with Endpoint(faults=Faults(1.0, ("html",))) as server:
+        assert "answered with text/html" in complaint(judge_at(server))
+
+
+def test_the_check_finds_a_dead_port() -> None:
+    with Endpoint() as server:
+        pass
+    assert f"{server.base_url} cannot be used" in complaint(judge_at(server))
+
+
+def test_the_check_finds_a_store_that_cannot_be_written_before_it_makes_a_call(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "file").touch()
+    with Endpoint() as server:
+        line = complaint(judge_at(server, Store(tmp_path / "file" / "calls")))
+    assert "cannot keep finished calls" in line
+    assert server.requests == 0
+
+
+# Adopting a log
+
+
+def record_of(server: Endpoint) -> dict[str, Any]:
+    """What a run leaves in its log of the one item."""
+    (found,) = judged(judge_at(server), ONE).values()
+    return found.record()
+
+
+def test_a_logs_verdicts_are_used_in_place_of_calls(tmp_path: Path) -> None:
+    with Endpoint(faults=Faults(0.4, ("broken_json",))) as server:
+        first = judged(judge_at(server, concurrency=1))
+        logged = {id: found.record() for id, found in first.items()}
+        paid = server.requests
+        elsewhere = judge_at(server, Store(tmp_path / "elsewhere"))
+        for item in ITEMS:
+            assert not elsewhere.has_verdicts(item)
+            elsewhere.adopt(item, logged[item.id])
+            assert elsewhere.has_verdicts(item)
+        found = judged(elsewhere)
+    assert server.requests == paid
+    assert {id: judgement.quality for id, judgement in found.items()} == {
+        id: judgement.quality for id, judgement in first.items()
+    }
+
+
+def test_a_verdict_is_adopted_beside_a_stored_reply_that_could_not_be_read(tmp_path: Path) -> None:
+    with Endpoint(answers=[(200, completion("Hm."))]) as server:
+        ours = judge_at(server, Store(tmp_path / "ours"))
+        judged(ours, ONE)
+        server.answers = [(200, completion(verdict(4)))]
+        ours.adopt(ONE[0], record_of(server))
+        paid = server.requests
+        (found,) = judged(ours, ONE).values()
+    assert (found.status, found.verdicts[0].asks, server.requests) == ("judged", 6, paid)
+
+
+def test_adopting_never_replaces_a_verdict_in_the_store(tmp_path: Path) -> None:
+    with Endpoint(answers=[(200, completion(verdict(4))), (200, completion(verdict(1)))]) as server:
+        ours = judge_at(server, Store(tmp_path / "ours"))
+        judged(ours, ONE)
+        ours.adopt(ONE[0], record_of(server))
+        (found,) = judged(ours, ONE).values()
+    assert found.quality["score"] == 75
+
+
+@pytest.mark.parametrize("field", ["instruction", "response"])
+def test_a_verdict_on_another_text_is_not_adopted(field: str, tmp_path: Path) -> None:
+    with Endpoint() as server:
+        elsewhere = judge_at(server, Store(tmp_path / "elsewhere"))
+        tampered = replace(ONE[0], **{field: "Tampered."})
+        elsewhere.adopt(tampered, record_of(server))
+        assert not elsewhere.has_verdicts(tampered)
+
+
+@pytest.mark.parametrize("change", ["model", "prompt", "base_url"])
+def test_another_judges_verdict_is_not_adopted(change: str, tmp_path: Path) -> None:
+    (tmp_path / "prompt.txt").write_text("Judge $INST$ $RESPONSE$", encoding="utf-8")
+    with Endpoint() as server:
+        other = {
+            "model": "other-judge",
+            "prompt": str(tmp_path / "prompt.txt"),
+            "base_url": server.base_url.replace("127.0.0.1", "localhost"),
+        }[change]
+        elsewhere = judge_at(server, Store(tmp_path / "elsewhere"), **{change: other})
+        elsewhere.adopt(ONE[0], record_of(server))
+        assert not elsewhere.has_verdicts(ONE[0])
+
+
+def test_a_reply_that_reached_its_token_limit_is_not_adopted(tmp_path: Path) -> None:
+    with Endpoint(answers=[(200, completion(verdict(4), "length"))]) as server:
+        elsewhere = judge_at(server, Store(tmp_path / "elsewhere"))
+        elsewhere.adopt(ONE[0], record_of(server))
+        assert not elsewhere.has_verdicts(ONE[0])
+
+
+@pytest.mark.parametrize(
+    "tamper",
+    [
+        pytest.param(lambda entry: entry.update(raw="Fine."), id="no-verdict-in-raw"),
+        pytest.param(lambda entry: entry.update(call="0" * 64), id="another-call"),
+        pytest.param(lambda entry: entry.update(call=None), id="no-call"),
+        pytest.param(lambda entry: entry.update(repeat=1), id="another-repeat"),
+    ],
+)
+def test_a_tampered_entry_is_not_adopted(
+    tamper: Callable[[dict[str, Any]], None], tmp_path: Path
+) -> None:
+    with Endpoint() as server:
+        record = record_of(server)
+        tamper(record["verdicts"][0])
+        elsewhere = judge_at(server, Store(tmp_path / "elsewhere"))
+        elsewhere.adopt(ONE[0], record)
+        assert not elsewhere.has_verdicts(ONE[0])
+
+
+def test_scores_are_read_anew_from_the_raw_reply(tmp_path: Path) -> None:
+    with Endpoint(answers=[(200, completion(verdict(1)))]) as server:
+        record = record_of(server)
+        record["verdicts"] = [{**record["verdicts"][0], "scores": {"relevance": 5}}]
+        elsewhere = judge_at(server, Store(tmp_path / "elsewhere"))
+        elsewhere.adopt(ONE[0], record)
+        (found,) = judged(elsewhere, ONE).values()
+    assert found.quality["score"] == 0

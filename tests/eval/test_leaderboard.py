@@ -1,0 +1,371 @@
+"""The leaderboard: who compares with whom, who is ahead, and a page that shows nothing claimed."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from playwright.sync_api import Browser, Page
+from support.browser import DESK, PHONE, chromium, opened
+from support.handed_in import deadly, repacked, submitted, unpacked
+from support.runs import command, environment
+
+from longwriter_eval.cli.main import main
+from longwriter_eval.leaderboard import entries as entries_module
+from longwriter_eval.leaderboard.ranking import Rank, rankings, ranks
+from longwriter_eval.leaderboard.site import REPORTED, build
+from longwriter_eval.report import write_report as report
+from longwriter_eval.runs import Run, load_run
+from longwriter_eval.submission.archive import LARGEST_FILE, read
+from longwriter_eval.submission.public import escaped
+
+ROOT = Path(__file__).parents[2]
+EVIL = "<script>document.title='owned'</script>"
+
+
+def _entry(file: str, low: float | None, high: float | None, **judge: Any) -> dict[str, Any]:
+    mean = None if low is None or high is None else (low + high) / 2
+    interval = {"mean": mean, "low": low, "high": high, "n": 12}
+    return {
+        "file": file,
+        "benchmark": judge.pop("benchmark", "longwrite_demo"),
+        "task_version": judge.pop("task_version", 1.0),
+        "judge": {"returned": "j", "prompt": "official", "prompt_sha256": "a" * 64, **judge},
+        "scores": {"all": {"metrics": {"overall_score": interval}}},
+    }
+
+
+def test_a_rank_is_the_places_that_the_intervals_leave_open() -> None:
+    found = [_entry("a", 80, 90), _entry("b", 70, 82), _entry("c", 60, 75), _entry("d", 10, 20)]
+    expected = {"a": Rank(1, 2), "b": Rank(1, 3), "c": Rank(2, 3), "d": Rank(4, 4)}
+    assert ranks(found, "all") == expected
+    assert [rank.is_tie for rank in expected.values()] == [True, True, True, False]
+
+
+def test_a_wide_interval_is_a_tie_with_all_that_it_overlaps() -> None:
+    found = ranks([_entry("a", 84, 86), _entry("wide", 70, 90), _entry("c", 77, 79)], "all")
+    assert found == {"a": Rank(1, 2), "wide": Rank(1, 3), "c": Rank(2, 3)}
+
+
+def test_a_single_point_of_overlap_is_a_tie() -> None:
+    assert ranks([_entry("a", 80, 90), _entry("b", 70, 80)], "all") == {
+        "a": Rank(1, 2),
+        "b": Rank(1, 2),
+    }
+
+
+def test_without_an_interval_there_is_no_rank() -> None:
+    found = ranks([_entry("a", 80, 90), _entry("b", None, None)], "all")
+    assert found == {"a": Rank(1, 1), "b": None}
+    assert ranks([_entry("a", 80, 90)], "zh") == {"a": None}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param({"returned": "k"}, id="judge"),
+        pytest.param({"prompt_sha256": "b" * 64}, id="judge-prompt"),
+        pytest.param({"task_version": 2.0}, id="task-version"),
+        pytest.param({"benchmark": "longbench_write"}, id="benchmark"),
+    ],
+)
+def test_what_does_not_compare_never_shares_a_ranking(other: dict[str, Any]) -> None:
+    found = rankings([_entry("a", 80, 90), _entry("b", 10, 20, **other)])
+    assert [[entry["file"] for entry in ranking.entries] for ranking in found] in (
+        [["a"], ["b"]],
+        [["b"], ["a"]],
+    )
+
+
+@pytest.fixture(scope="module")
+def handed_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Submissions of two judges, with two that are no good among them."""
+    folder = tmp_path_factory.mktemp("board") / "submissions"
+    submitted(folder, "good", grade=lambda n: 4 + n % 2, submitter=EVIL)
+    submitted(folder, "bad", grade=lambda n: 1 + n % 2)
+    submitted(folder / "deeper", "other", judge="another-judge")
+    manifest, samples = unpacked(folder / "bad.zip")
+    manifest["scores"][0]["metrics"]["overall_score"]["mean"] = 99.0
+    (folder / "forged.zip").write_bytes(repacked(manifest, samples))
+    (folder / f"{EVIL.replace('/', '')}.zip").write_bytes(b"nonsense")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def site(handed_in: Path) -> Path:
+    site = handed_in.with_name("site")
+    assert main(["leaderboard", str(handed_in), "-o", str(site)]) == 1
+    return site
+
+
+def test_verified_scores_are_ranked_and_the_rest_is_listed_with_reasons(site: Path) -> None:
+    data = json.loads((site / "leaderboard.json").read_text(encoding="utf-8"))
+    by_judge = {each["judge"]: each["entries"] for each in data["rankings"]}
+    assert [entry["model"]["id"]["value"] for entry in by_judge["gpt-judge"]] == ["good", "bad"]
+    assert [entry["rank"]["all"] for entry in by_judge["gpt-judge"]] == [
+        {"best": 1, "worst": 1},
+        {"best": 2, "worst": 2},
+    ]
+    assert [entry["file"] for entry in by_judge["another-judge"]] == ["deeper/other.zip"]
+    reasons = {entry["file"]: entry["reasons"] for entry in data["invalid"]}
+    assert "overall_score, mean: claimed 99" in reasons["forged.zip"][0]
+    assert len(reasons) == 2
+    assert any("not a zip file" in reason for of in reasons.values() for reason in of)
+    for entry in by_judge["gpt-judge"]:
+        report = (site / entry["report"]).read_text(encoding="utf-8")
+        assert entry["model"]["id"]["value"] in report
+
+
+def test_reported_figures_stand_apart(site: Path) -> None:
+    data = json.loads((site / "leaderboard.json").read_text(encoding="utf-8"))
+    reported = {each["model"] for each in data["reported_not_verified"]}
+    assert reported == {each["model"] for each in REPORTED}
+    ranked = {e["model"]["id"]["value"] for r in data["rankings"] for e in r["entries"]}
+    assert not reported & ranked
+    page = (site / "index.html").read_text(encoding="utf-8")
+    assert page.index('id="rankings"') < page.index("Reported, not verified</h2>")
+    assert page.index("Reported, not verified</h2>") < page.index("Claude 3.5 Sonnet")
+
+
+def test_a_second_build_verifies_nothing_again_and_forgets_what_is_gone(
+    handed_in: Path, site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, second = tmp_path / "in", tmp_path / "site"
+    shutil.copytree(site, second)
+    folder.mkdir()
+    for name in ("good", "bad"):
+        shutil.copy(handed_in / f"{name}.zip", folder)
+
+    def again(*_: object) -> None:
+        raise AssertionError("verified a second time")
+
+    monkeypatch.setattr(entries_module, "verify", again)
+    assert main(["leaderboard", str(folder), "-o", str(second)]) == 0
+    assert len(list((second / "submissions").iterdir())) == 2
+    first = (second / "leaderboard.json").read_bytes()
+    assert main(["leaderboard", str(folder), "-o", str(second)]) == 0
+    assert (second / "leaderboard.json").read_bytes() == first
+
+
+def _copies(*models_and_judges: str) -> list[str]:
+    """The files accepted of copies 0, 1, …, each given as "model judge"."""
+    found: list[dict[str, Any]] = []
+    for number, each in enumerate(models_and_judges):
+        model, judge = each.split()
+        entry = _entry(str(number), 1, 2, returned=judge)
+        found.append(
+            {**entry, "reasons": [], "responses_sha256": "r", "model": {"id": {"value": model}}}
+        )
+    entries_module._refuse_copies(found)
+    return [entry["file"] for entry in found if not entry["reasons"]]
+
+
+def test_copies_are_accepted_once_per_judge_and_not_under_several_models() -> None:
+    assert _copies("m j1", "m j2") == ["0", "1"]
+    assert _copies("m j1", "m j1") == ["0"]
+    assert _copies("m j1", "m j2", "m j2") == ["0", "1"]
+    assert _copies("m j1", "thief j1") == []
+    assert _copies("m j1", "thief j2", "m j2") == []
+
+
+def test_anothers_responses_under_a_new_name_are_for_a_maintainer_to_judge(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    submitted(tmp_path / "in", "b")
+    manifest, samples = unpacked(tmp_path / "in" / "b.zip")
+    manifest["model"]["id"]["value"] = "thief"
+    (tmp_path / "in" / "a.zip").write_bytes(repacked(manifest, samples))
+    assert main(["leaderboard", str(tmp_path / "in"), "-o", str(tmp_path / "site")]) == 1
+    printed = capsys.readouterr().err
+    for one, other in (("a", "b"), ("b", "a")):
+        assert f"not accepted: {one}.zip: its responses are those of {other}.zip, under" in printed
+
+
+def test_a_file_name_that_is_no_text_is_shown_by_its_escapes(
+    handed_in: Path, tmp_path: Path
+) -> None:
+    folder, site = tmp_path / "in", tmp_path / "site"
+    folder.mkdir()
+    (folder / "\udcff.zip").write_bytes(b"nonsense")
+    shutil.copy(handed_in / "good.zip", folder / "\udcfe.zip")
+    built = build(folder, site)
+    assert built.verified == 1
+    assert [each["file"] for each in built.invalid] == [r"\udcff.zip"]
+    assert r"\udcff.zip" in (site / "index.html").read_text(encoding="utf-8")
+    assert escaped(r"\udcff.zip") != escaped("\udcff.zip") != escaped("\udcfe.zip")
+    assert escaped("a\nb.zip") == r"a\nb.zip"
+
+
+def test_a_file_name_gives_no_command_to_the_log_of_a_workflow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a\n::error::b.zip", "::error::##[error]c.zip"):
+        Path(name).write_bytes(b"nonsense")
+    assert main(["leaderboard", "."]) == 1
+    printed = capsys.readouterr().err
+    assert all(f"{letter}.zip: refused" in printed for letter in "bc")
+    assert "##[" not in printed
+    assert not [line for line in printed.splitlines() if line.strip().startswith("::")]
+
+
+def test_what_nobody_foresaw_refuses_one_submission_and_not_the_board(
+    handed_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("good", "bad"):
+        shutil.copy(handed_in / f"{name}.zip", folder)
+
+    def write_report(runs: list[Run], page: Path) -> None:
+        if runs[0].path.name == "bad.zip":
+            raise ValueError("unforeseen")
+        report(runs, page)
+
+    monkeypatch.setattr(entries_module, "write_report", write_report)
+    built = build(folder, tmp_path / "site")
+    assert built.verified == 1
+    (refused,) = built.invalid
+    assert refused["file"] == "bad.zip"
+    assert "unforeseen" in refused["reasons"][0]
+
+
+def test_a_killed_worker_refuses_one_submission_and_not_the_board(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a", "deadly", "z"):
+        (folder / f"{name}.zip").write_bytes(b"nonsense")
+    monkeypatch.setattr(entries_module, "_examine", deadly)
+    reasons = [each["reasons"][0] for each in build(folder, tmp_path / "site").invalid]
+    assert reasons == ["examined", "it ended the process that verified it", "examined"]
+
+
+def test_what_is_too_large_is_not_read_to_look_it_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "large.zip"
+    with path.open("wb") as file:
+        file.truncate(LARGEST_FILE + 1)
+
+    def read_bytes(_: Path) -> bytes:
+        raise AssertionError("read without a limit")
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    (refused,) = entries_module.examine(tmp_path, [path], tmp_path / "site")
+    assert "larger than 64 MiB" in refused["reasons"][0]
+
+
+def test_a_folder_without_submissions_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in (tmp_path, tmp_path / "none"):
+        assert main(["leaderboard", str(folder), "-o", str(tmp_path / "site")]) == 2
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert str(folder) in line
+    assert not (tmp_path / "site").exists()
+
+
+def test_the_maintainers_script_is_what_the_workflow_runs(handed_in: Path, tmp_path: Path) -> None:
+    text = (ROOT / ".github/workflows/submissions.yml").read_text(encoding="utf-8")
+    workflow = yaml.safe_load(text)
+    steps = workflow["jobs"]["verify"]["steps"]
+    (run,) = [s["run"] for s in steps if "check_submissions" in s.get("run", "")]
+    assert workflow["permissions"] == {"contents": "read"}
+    assert "secrets." not in text
+    assert "pull_request_target" not in text
+    script = ROOT / run.split()[0].removeprefix("longwriter/")
+    one = tmp_path / "in"
+    one.mkdir()
+    (one / "forged.zip").write_bytes((handed_in / "forged.zip").read_bytes())
+    path = f"{Path(command('longwriter')[0]).parent}{os.pathsep}{os.environ['PATH']}"
+    ended = subprocess.run(
+        [script, one, tmp_path / "site"],
+        env=environment(PATH=path), capture_output=True, encoding="utf-8", check=False,
+    )  # fmt: skip
+    assert ended.returncode == 1, ended.stderr
+    assert "not accepted: forged.zip" in ended.stderr
+    assert (tmp_path / "site" / "index.html").is_file()
+
+
+def test_a_submissions_run_tells_what_the_original_told(handed_in: Path) -> None:
+    run = read(handed_in / "good.zip").run()
+    original = load_run(handed_in / "runs" / "good")
+    for one, other in zip(run.samples, original.samples, strict=True):
+        assert (one.id, one.prompt, one.response) == (other.id, other.prompt, other.response)
+
+
+@pytest.fixture
+def page(chromium: Browser, site: Path) -> Iterator[Page]:
+    """The page, which must stay quiet and ask for nothing."""
+    with opened(chromium, site / "index.html") as found:
+        yield found.page
+        assert (found.complaints, found.requests) == ([], [])
+
+
+def _choose_judge(page: Page, name: str) -> None:
+    value = page.locator("#judge option", has_text=name).get_attribute("value")
+    page.select_option("#judge", value)
+
+
+def _models(page: Page) -> list[str]:
+    return list(page.locator("[data-ranking] table:visible tbody th a").all_inner_texts())
+
+
+def test_the_table_sorts_by_every_column(page: Page) -> None:
+    _choose_judge(page, "gpt-judge")
+    assert _models(page) == ["good", "bad"]
+    for name, first, second in (
+        ("S̄", ["good", "bad"], ["bad", "good"]),
+        ("Model", ["bad", "good"], ["good", "bad"]),
+        ("Rank", ["good", "bad"], ["bad", "good"]),
+    ):
+        button = page.locator("table:visible thead button", has_text=re.compile(f"^{name}$")).first
+        for order in (first, second):
+            button.click()
+            assert _models(page) == order
+        heading = button.locator("xpath=ancestor::th")
+        assert heading.get_attribute("aria-sort") in ("ascending", "descending")
+
+
+def test_judge_and_language_filter(page: Page) -> None:
+    assert sorted(_models(page)) == ["bad", "good", "other"]
+    _choose_judge(page, "another-judge")
+    assert _models(page) == ["other"]
+    page.select_option("#language", "zh")
+    assert page.locator("#status").inner_text() == "1 shown, Chinese"
+    assert page.locator("[data-language]:visible").count() == 1
+
+
+def test_text_of_others_stays_text(page: Page) -> None:
+    assert page.title() == "Leaderboard · longwriter"
+    assert page.locator("table:visible").get_by_text(EVIL).count() == 1
+    assert page.locator("main script").count() == 0
+    policy = page.locator("meta[http-equiv=Content-Security-Policy]").get_attribute("content")
+    assert policy
+    assert "default-src 'none'" in policy
+
+
+def test_a_row_opens_its_report(chromium: Browser, site: Path) -> None:
+    with opened(chromium, site / "index.html") as found:
+        with found.page.expect_navigation():
+            found.page.locator("tbody th a", has_text="good").first.click()
+        assert "good" in found.text("h1")
+        assert found.complaints == []
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [PHONE, DESK])
+def test_the_page_fits(chromium: Browser, site: Path, width: int, theme: str) -> None:
+    with opened(chromium, site / "index.html", width, theme) as found:
+        assert found.evaluate("document.documentElement.scrollWidth") <= width
+
+
+__all__ = ["chromium"]  # pytest finds the fixture by its name here

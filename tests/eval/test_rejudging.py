@@ -1,0 +1,133 @@
+"""Judging a sample again: honest scores pass, forged ones are found, and nothing is paid twice."""
+
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.endpoint import Endpoint, verdict
+from support.handed_in import hand_in, log
+from support.runs import KEY
+
+from longwriter_core.errors import InputError
+from longwriter_core.mock_server.prose import judge as say
+from longwriter_core.mock_server.server import JUDGE
+from longwriter_eval.cli.main import main
+from longwriter_eval.judge.verdict import read_verdict
+from longwriter_eval.stats.intervals import mean_interval
+from longwriter_eval.submission.archive import read
+from longwriter_eval.submission.rejudging import LEVEL, _test, rejudge
+from longwriter_eval.submission.verification import verify
+
+
+@pytest.fixture(autouse=True)
+def _key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LONGWRITER_JUDGE_API_KEY", KEY)
+
+
+@pytest.fixture
+def judge() -> Iterator[Endpoint]:
+    with Endpoint() as server:
+        yield server
+
+
+def _claiming(folder: Path, grades: list[int]) -> Path:
+    run = log(grade=lambda number: grades[number], judge=JUDGE).load(folder / "runs")
+    return hand_in(run, folder / "mine.zip")
+
+
+def _dice(folder: Path) -> Path:
+    """A submission whose verdicts are the judge's own: the stand-in's dice, thrown again."""
+    run = log(judge=JUDGE).load(folder / "runs")
+    for number, sample in enumerate(run.samples):
+        raw = say("", random.Random(number))
+        entry = sample.row["doc"]["judgement"]["verdicts"][0]
+        entry.update(raw=raw, scores=read_verdict(raw))
+    return hand_in(run, folder / "mine.zip")
+
+
+def test_an_honest_submission_is_consistent_and_is_not_paid_for_twice(
+    tmp_path: Path, judge: Endpoint, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = _dice(tmp_path)
+    command = ["verify", str(path), "--rejudge", "12", "--judge-base-url", judge.base_url]
+    assert main(command) == 0
+    printed = capsys.readouterr()
+    assert "judged again: 12 responses" in printed.out
+    assert ": consistent" in printed.out
+    asked = judge.requests
+    assert asked == 13  # and the check
+    again = printed.err.split("to go on: longwriter ")[1].splitlines()[0].split()
+    assert main(again) == 0
+    assert judge.requests == asked
+
+
+def test_inflated_scores_are_found(
+    tmp_path: Path, judge: Endpoint, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = _claiming(tmp_path, [5] * 12)
+    options = ["--rejudge", "12", "--seed", "1", "--judge-base-url", judge.base_url, "--json"]
+    assert main(["verify", str(path), *options]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert report["status"] == "verified"  # by its own evidence
+    assert report["rejudged"]["consistent"] is False
+    assert report["rejudged"]["p_value"] < LEVEL
+    assert report["rejudged"]["difference"]["low"] > 10
+
+
+def test_missing_verdicts_are_counted_and_asked_for_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = _claiming(tmp_path, [3] * 12)
+    good = {"choices": [{"index": 0, "finish_reason": "stop",
+                         "message": {"role": "assistant", "content": verdict(3)}}],
+            "id": "1", "object": "chat.completion", "created": 1, "model": JUDGE}  # fmt: skip
+    bad = json.loads(json.dumps(good).replace("Relevance", "Nothing"))
+    answers = [(200, good)] * 11 + [(200, bad)] * 30
+    with Endpoint(answers=answers) as judge:
+        options = ["--rejudge", "12", "--seed", "1", "--judge-base-url", judge.base_url]
+        assert main(["verify", str(path), *options, "--judge-concurrency", "1"]) == 1
+    printed = capsys.readouterr()
+    assert "judged again: 10 responses" in printed.out
+    assert "2 of 12 have no new verdict; to ask again: longwriter verify" in printed.err
+
+
+def test_another_judge_in_its_place_is_no_test(tmp_path: Path) -> None:
+    found = verify(read(_claiming(tmp_path, [3] * 12)))
+    answer = {"choices": [{"index": 0, "finish_reason": "stop",
+                           "message": {"role": "assistant", "content": verdict(3)}}],
+              "id": "1", "object": "chat.completion", "created": 1, "model": "cheaper"}  # fmt: skip
+    with Endpoint(answers=[(200, answer)]) as judge:
+        result = rejudge(found, 10, 1, {"judge_base_url": judge.base_url})
+    assert result.p_value == 1
+    assert result.other_judges == {"cheaper": 10}
+    assert not result.is_consistent
+
+
+@pytest.mark.parametrize("number", [0, 9, 13])
+def test_too_few_or_too_many_are_refused(tmp_path: Path, number: int) -> None:
+    found = verify(read(_claiming(tmp_path, [3] * 12)))
+    with pytest.raises(InputError, match="10 to 12 responses can be judged again"):
+        rejudge(found, number, 1, {"judge_base_url": "http://127.0.0.1:9/v1"})
+
+
+def test_the_test_keeps_its_level_and_finds_what_is_large() -> None:
+    dice = random.Random(3)
+
+    def p_value(inflation: float) -> float:
+        quality = [dice.gauss(70, 15) for _ in range(12)]
+        pairs = [(q + dice.gauss(inflation, 8), q + dice.gauss(0, 8)) for q in quality]
+        return _test(pairs)[1]
+
+    honest = [p_value(0) for _ in range(100)]
+    assert sum(p < 0.05 for p in honest) <= 12  # 5 are expected
+    assert sum(p < LEVEL for p in honest) <= 4
+    assert all(p_value(25) < LEVEL for _ in range(10))
+
+
+def test_the_p_value_is_the_exact_one() -> None:
+    pairs = [(float(x + 1), float(x)) for x in range(10)]
+    difference, p_value = _test(pairs)
+    assert difference == mean_interval([1.0] * 10)
+    assert p_value == pytest.approx(2 / 2**10)

@@ -1,0 +1,356 @@
+"""Submitting: what goes in, what stays out, and which runs are refused."""
+
+import json
+import shutil
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.handed_in import hand_in, log, unpacked
+from support.runs import KEY, lm_eval_arguments, run
+from support.scored import Answer
+
+from longwriter_core import benchmarks, files
+from longwriter_core.errors import InputError
+from longwriter_core.mock_server.server import MockServer
+from longwriter_eval.cli.main import main
+from longwriter_eval.runs import Run, load_run
+from longwriter_eval.submission.archive import read
+from longwriter_eval.submission.build import make
+from longwriter_eval.submission.contents import dump
+from longwriter_eval.submission.model import Stated
+from longwriter_eval.submission.public import (
+    public_endpoint,
+    public_model,
+    public_settings,
+    secrets_in,
+)
+from longwriter_eval.submission.verification import verify
+
+CANARY = "canary"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the real lm_eval."""
+    folder = tmp_path_factory.mktemp("run")
+    with MockServer() as server:
+        ended = run("lm_eval", *lm_eval_arguments(server, server, folder, "longwrite_demo"))
+    assert ended.code == 0, ended.out
+    return folder
+
+
+def test_a_real_run_is_packed_and_verified(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "submission.zip"
+    assert main(["submit", str(finished), "-o", str(path)]) == 0
+    printed = capsys.readouterr().out
+    assert f"wrote {path}" in printed
+    assert files.sha256(path.read_bytes()) in printed
+    assert "you may state: --revision, --dtype" in printed
+    found = verify(read(path))
+    assert found.problems == []
+    table = load_run(finished).results["results"]["longwrite_demo"]
+    for metric in ("overall_score", "length_score", "quality_score", "output_words"):
+        assert found.rows[0].metrics[metric].mean == pytest.approx(table[f"{metric},none"])
+
+
+def test_the_manifest_has_what_it_takes_to_trust_and_repeat(finished: Path, tmp_path: Path) -> None:
+    results = load_run(finished).results
+    path = hand_in(load_run(finished), tmp_path / "submission.zip")
+    manifest, samples = unpacked(path)
+    assert manifest["model"]["id"] == {"value": "mock-writer", "source": "run"}
+    assert manifest["backend"]["name"]["value"] == "local-chat-completions"
+    assert manifest["backend"]["libraries"]["lm_eval"] == results["lm_eval_version"]
+    assert manifest["backend"]["endpoint"] == "private"
+    assert manifest["generation"]["settings"] == {
+        "do_sample": True, "max_gen_toks": 32768, "temperature": 0.5, "until": [],
+    }  # fmt: skip
+    assert manifest["seeds"]["numpy"] == 1234
+    assert manifest["task_hashes"] == results["task_hashes"]
+    assert manifest["data_sha256"] == benchmarks.data_sha256("longwrite_demo")
+    assert manifest["judge"]["returned"] == "mock-judge"
+    assert {sample["sent_sha256"] for sample in samples} == {
+        sample.row["prompt_hash"] for sample in load_run(finished).samples
+    }
+    assert all(sample["verdicts"][0]["completion_tokens"] for sample in samples)
+
+
+def test_the_same_run_makes_the_same_bytes(finished: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(finished, elsewhere)
+    one = hand_in(load_run(finished), tmp_path / "one.zip").read_bytes()
+    assert hand_in(load_run(elsewhere), tmp_path / "other.zip").read_bytes() == one
+
+
+# The values of a results file that a submission is meant to publish, as they are.
+PUBLISHED = {
+    "model_name", "lm_eval_version", "transformers_version", "system_instruction",
+    "config.model", "config.model_args.model", "chat_template_sha",
+}  # fmt: skip
+
+
+def _plant(value: Any, place: str = "") -> Iterator[str]:
+    """Put a canary into every mapping, and in the place of every text that is not published."""
+    if isinstance(value, dict):
+        for name, inner in list(value.items()):
+            at = f"{place}.{name}".lstrip(".")
+            if isinstance(inner, str) and at not in PUBLISHED and not _is_ours(at):
+                value[name] = f"/home/{CANARY}/{CANARY}-{len(at)}/{inner}"
+                yield at
+            yield from _plant(value[name], at)
+        if place != "configs" and not _is_ours(place):
+            value[f"{CANARY}_key"] = f"sk-{CANARY}-{'0' * 40}"
+            yield f"{place}.{CANARY}"
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            yield from _plant(inner, f"{place}[{number}]")
+
+
+def _is_ours(place: str) -> bool:
+    """What this package itself wrote, and checks: task and judge settings, hashes."""
+    return (
+        place.endswith((".metadata.longwriter", ".generation_kwargs"))
+        or place.startswith(("task_hashes", "results", "versions"))
+        or ".metadata.longwriter." in place
+    )
+
+
+def _planted(finished: Path, folder: Path) -> tuple[Run, int]:
+    """The run with canaries everywhere but in prompts, responses and the judge's replies."""
+    shutil.copytree(finished, folder)
+    path = next(folder.rglob("results_*.json"))
+    results = json.loads(path.read_text(encoding="utf-8"))
+    planted = len(list(_plant(results)))
+    arguments = results["config"]["model_args"]
+    arguments |= {
+        "base_url": f"https://{CANARY}:{CANARY}@{CANARY}.internal:8000/v1?key={CANARY}",
+        "tokenizer": f"/home/{CANARY}/models/tokenizer",
+        "header": {"Authorization": f"Bearer {CANARY}"},
+        "api_key": CANARY,
+        "auth_token": 123456789123,
+        "trust_remote_code": True,
+    }
+    results["pretty_env_info"] += f"\nHostname: {CANARY}\nGPU 0: /home/{CANARY}"
+    path.write_text(json.dumps(results), encoding="utf-8")
+    for log_path in folder.rglob("samples_*.jsonl"):
+        rows = [json.loads(line) for line in log_path.read_text(encoding="utf-8").splitlines()]
+        for row in rows:
+            row[CANARY] = row["doc"][CANARY] = row["target"] = f"/home/{CANARY}"
+            row["arguments"]["gen_args_0"]["arg_0"] = [f"{CANARY} {KEY}"]
+            for verdict in row["doc"]["judgement"]["verdicts"]:
+                verdict["detail"] = verdict["call"] = f"https://{CANARY}.internal/v1"
+        log_path.write_text("\n".join(map(json.dumps, rows)) + "\n", encoding="utf-8")
+    return load_run(folder), planted
+
+
+def test_keys_paths_and_hosts_stay_out(finished: Path, tmp_path: Path) -> None:
+    planted, number = _planted(finished, tmp_path / "planted")
+    assert number > 30
+    path = hand_in(planted, tmp_path / "submission.zip")
+    with zipfile.ZipFile(path) as archive:
+        text = "".join(archive.read(name).decode() for name in archive.namelist())
+    manifest, _ = unpacked(path)
+    withheld = manifest["backend"].pop("withheld")
+    assert {"api_key", "auth_token", "header"} <= set(withheld)
+    for name in withheld:
+        text = text.replace(f'"{name}"', "")
+    assert CANARY not in text
+    assert "/home/" not in text
+    assert "123456789123" not in text
+    assert KEY not in text
+    assert str(tmp_path) not in text
+    assert "127.0.0.1" not in text
+    assert manifest["backend"]["arguments"]["trust_remote_code"] is True
+    assert manifest["backend"]["arguments"]["tokenizer"] == "tokenizer"
+
+
+def test_a_secret_in_a_response_is_named_and_not_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = next(iter(log().answers))
+    answers = dict(log().answers)
+    answers[first] = Answer(**{**vars(answers[first]), "text": f"My key is {KEY}."})
+    monkeypatch.setenv("MY_API_KEY", KEY)
+    with pytest.raises(InputError, match="the value of MY_API_KEY stands in a response") as error:
+        hand_in(log(answers=answers).load(tmp_path / "runs"), tmp_path / "no.zip")
+    assert KEY not in str(error.value)
+    assert not (tmp_path / "no.zip").exists()
+
+
+@pytest.mark.parametrize("name", ["MY_API_KEY", "my_api_key", "DB_PASS", "PROXY_AUTH"])
+def test_a_secret_is_found_behind_the_escapes_of_json(name: str) -> None:
+    secret = 'ab"cd\\ef/gh'
+    reply = json.dumps({"Analysis": secret})
+    for text in (secret, dump({"response": secret}), dump({"raw": reply})):
+        assert secrets_in(text, {name: secret}) == [name]
+    assert secrets_in(dump({"response": "ab cd"}), {name: secret}) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        pytest.param("zai-org/glm-4-9b-chat-hf", "zai-org/glm-4-9b-chat-hf", id="hub"),
+        pytest.param("accounts/fireworks/models/m", "accounts/fireworks/models/m", id="hosted"),
+        pytest.param("/home/me/models/mine/", "mine", id="absolute"),
+        pytest.param("./out/checkpoint-500", "checkpoint-500", id="relative"),
+        pytest.param("~/models/mine", "mine", id="home"),
+        pytest.param(r"C:\Users\me\mine", "mine", id="windows"),
+        pytest.param("data/home/me/mine", "mine", id="home-inside"),
+        pytest.param("https://me:secret@host/mine?token=secret", "mine", id="url"),
+        pytest.param("s3://bucket/mine", "mine", id="bucket"),
+        pytest.param("S3://bucket/mine", "mine", id="bucket-in-capitals"),
+        pytest.param("out/secret/mine", "mine", id="relative-without-a-dot"),
+        pytest.param(r"out\mine", "mine", id="relative-in-windows"),
+        pytest.param("nfs1:/data/mine", "mine", id="of-another-machine"),
+        pytest.param("$HOME/mine", "mine", id="variable"),
+        pytest.param(" '/home/me/mine'", "mine", id="quoted"),
+        pytest.param("a\u202eb\x1bc", "a�b�c", id="control-characters"),
+    ],
+)
+def test_a_models_name_says_nothing_of_the_machine(name: str, shown: str) -> None:
+    assert public_model(name) == shown
+
+
+def test_only_hosted_services_are_named() -> None:
+    assert public_endpoint("https://user:key@api.openai.com/v1?key=1") == "api.openai.com"
+    assert public_endpoint("https://api.openai.com.evil.example/v1") == "private"
+    assert public_endpoint("http://10.0.0.7:8000/v1") == "private"
+    assert public_endpoint("http://[") == "private"
+
+
+def test_settings_are_published_by_name_and_numbers_by_what_they_are() -> None:
+    published, withheld = public_settings(
+        {"max_gen_toks": 8, "think_end_token": "</think>", "top_p": float("nan"), "x": {"a": 1},
+         "until": ["</s>", "/home/me"], "openai_key": 5, "dtype": "bfloat16", "note": "mine"}
+    )  # fmt: skip
+    assert published == {"max_gen_toks": 8, "think_end_token": "</think>", "dtype": "bfloat16"}
+    assert withheld == ["note", "openai_key", "top_p", "until", "x"]
+
+
+def test_a_run_that_breaks_the_rules_is_refused_with_every_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = log()
+    answers = dict(list(whole.answers.items())[:10])
+    ids = list(answers)
+    for id in ids[:2]:
+        answers[id] = Answer(**{**vars(answers[id]), "grades": "transport_error"})
+    answers[ids[3]] = Answer(**{**vars(answers[ids[3]]), "prompt": "Another prompt."})
+    broken = whole.change(
+        answers=answers, answered="another-judge", data="0" * 64, version=9.0, judge_prompt="1" * 64
+    )
+    folder = broken.write(tmp_path / "runs")
+    path = next(folder.glob("results_*.json"))
+    results = json.loads(path.read_text(encoding="utf-8"))
+    results["config"]["limit"] = 10
+    path.write_text(json.dumps(results), encoding="utf-8")
+    output = tmp_path / "no.zip"
+    assert main(["submit", str(folder), "-o", str(output)]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    for reason in (
+        "it was made with --limit 10",
+        "it is partial: 10 of 12 prompts",
+        "gpt-judge was asked to judge, and another-judge answered",
+        "8 of 12 responses are judged, and 95% must be: `longwriter score`",
+        "its data are not longwrite_demo's",
+        "made with version 9 of longwrite_demo",
+        "another prompt than the benchmark's in longwrite_demo/003",
+        "judge's prompt is not the longwriter one",
+    ):
+        assert reason in line
+    assert not output.exists()
+
+
+def test_a_run_of_several_judges_is_refused(tmp_path: Path) -> None:
+    run = log().load(tmp_path / "runs")
+    run.samples[0].row["doc"]["judgement"]["verdicts"][0]["model"] = "another-judge"
+    with pytest.raises(InputError, match="not one judge but several answered"):
+        make(run, Stated())
+
+
+def test_a_response_changed_after_it_was_judged_is_refused(tmp_path: Path) -> None:
+    run = log().load(tmp_path / "runs")
+    run.samples[0].row["doc"]["judgement"]["response_sha256"] = "0" * 64
+    with pytest.raises(InputError, match="1 responses were changed after they were judged"):
+        make(run, Stated())
+
+
+def test_a_run_without_a_judge_is_told_what_to_do(tmp_path: Path) -> None:
+    answers = {
+        id: Answer(**{**vars(answer), "grades": None}) for id, answer in log().answers.items()
+    }
+    with pytest.raises(InputError, match=r"holds no judged responses.*longwriter score"):
+        make(log(answers=answers).load(tmp_path / "runs"), Stated())
+
+
+def test_a_malformed_run_is_one_line(tmp_path: Path) -> None:
+    run = log().load(tmp_path / "runs")
+    del run.results["configs"]["longwrite_demo"]["metadata"]["longwriter"]["judge"]
+    with pytest.raises(InputError, match="malformed"):
+        make(run, Stated())
+
+
+def test_what_is_stated_is_marked_and_may_not_contradict_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = log().write(tmp_path / "runs")
+    template = tmp_path / "template.jinja"
+    template.write_text("{{ messages }}", encoding="utf-8")
+    output = tmp_path / "mine.zip"
+    options = ["--revision", "abc", "--dtype", "fp8", "--backend-version", "vllm 0.11.0",
+               "--chat-template", str(template), "--context-length", "40960",
+               "--submitter", "Me", "--model", "org/real-name", "-o", str(output)]  # fmt: skip
+    assert main(["submit", str(folder), *options]) == 0
+    assert "you may state" not in capsys.readouterr().out
+    manifest, _ = unpacked(output)
+    model = manifest["model"]
+    assert model["id"] == {"value": "org/real-name", "source": "submitter"}
+    assert model["served_as"] == "runs"
+    assert model["context_length"] == {"value": 40960, "source": "submitter"}
+    assert model["chat_template_sha256"]["value"] == files.sha256("{{ messages }}")
+    assert manifest["backend"]["version"] == {"value": "vllm 0.11.0", "source": "submitter"}
+    assert manifest["submitter"] == "Me"
+    path = next(folder.glob("results_*.json"))
+    results = json.loads(path.read_text(encoding="utf-8"))
+    results["config"] |= {"model": "hf", "model_dtype": "torch.bfloat16", "model_sha": "def"}
+    path.write_text(json.dumps(results), encoding="utf-8")
+    assert main(["submit", str(folder), *options]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    for contradiction in (
+        "--model org/real-name contradicts the run, which has runs",
+        "--revision abc contradicts the run, which has def",
+        "--dtype fp8 contradicts the run, which has bfloat16",
+    ):
+        assert contradiction in line
+
+
+def test_a_transformers_run_knows_its_model(tmp_path: Path) -> None:
+    run = log().load(tmp_path / "runs")
+    run.results.update(
+        model_name="org/model",
+        max_length=32768,
+        chat_template_sha="a" * 64,
+        transformers_version="5.16.1",
+        pretty_env_info="PyTorch version: 2.13.0\nGPU 0: NVIDIA H200\nHostname: mine",
+        config={
+            "model": "hf",
+            "model_args": "pretrained=org/model,seed=42,cache_dir=/home/me",
+            "model_dtype": "torch.bfloat16",
+            "model_revision": "main",
+            "model_sha": "deadbeef",
+            "model_num_parameters": 9_000_000_000,
+        },
+    )
+    manifest = make(run, Stated()).manifest
+    assert {name: fact and fact["value"] for name, fact in manifest["model"].items()} == {
+        "id": "org/model", "served_as": None, "revision": "deadbeef", "dtype": "bfloat16",
+        "parameters": 9_000_000_000, "chat_template_sha256": "a" * 64, "context_length": 32768,
+    }  # fmt: skip
+    assert manifest["backend"]["version"]["value"] == "5.16.1"
+    assert manifest["backend"]["gpus"] == ["NVIDIA H200"]
+    assert manifest["backend"]["withheld"] == ["cache_dir"]
+    assert manifest["seeds"]["model"] == 42

@@ -1,0 +1,104 @@
+"""Runs with real prompts and chosen responses, and the submissions that they make."""
+
+import json
+import os
+import zipfile
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from support.scored import Answer, Log, words
+
+from longwriter_core import benchmarks, files
+from longwriter_eval.judge.prompt import JudgePrompt
+from longwriter_eval.runs import Run
+from longwriter_eval.submission.build import make
+from longwriter_eval.submission.contents import MANIFEST, SAMPLES, dump, dump_lines, pack
+from longwriter_eval.submission.model import Stated
+
+Json = dict[str, Any]
+Grade = Callable[[int], int]
+
+
+def log(
+    benchmark: str = "longwrite_demo",
+    grade: Grade = lambda number: 2 + number % 3,
+    start: str = "",
+    **changes: Any,
+) -> Log:
+    """A log over all prompts of a benchmark, each with a response of nearly the asked length.
+
+    Responses begin with `start`: without one, those of all models are the same.
+    """
+    rows = benchmarks.read_prompts(benchmark)
+    prompt = "longwriter" if benchmark == "longwrite_demo" else "official"
+    answers = {
+        row["id"]: Answer(
+            f"{start} {words(row['length'] * 9 // 10 + number)}".strip(),
+            (grade(number),),
+            row["prompt"],
+            row["length"],
+            row["type"],
+            row["language"],
+        )
+        for number, row in enumerate(rows)
+    }
+    return Log(
+        answers,
+        # a bucket's task, as if all of them were one
+        task=benchmark if benchmark == "longwrite_demo" else f"{benchmark}_0000_0500",
+        judge_prompt=JudgePrompt.load(prompt).sha256,
+        data=benchmarks.data_sha256(benchmark),
+    ).change(**changes)
+
+
+def hand_in(run: Run, path: Path, **stated: Any) -> Path:
+    """Write the submission of a run to `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(pack(make(run, Stated(**stated))))
+    return path
+
+
+def submitted(folder: Path, name: str = "mine", **changes: Any) -> Path:
+    """The submission of a run of model `name`; `changes` as those of `log`."""
+    stated = {"submitter": changes.pop("submitter")} if "submitter" in changes else {}
+    made = log(**{"start": name, **changes})
+    run = made.load(folder / "runs" / name)
+    if made.judge_prompt == JudgePrompt.load("official").sha256:
+        run.results["configs"][made.task]["metadata"]["longwriter"]["judge"]["prompt"] = "official"
+    return hand_in(run, folder / f"{name}.zip", **stated)
+
+
+def unpacked(path: Path) -> tuple[Json, list[Json]]:
+    """Manifest and samples of a submission."""
+    with zipfile.ZipFile(path) as archive:
+        lines = archive.read(SAMPLES).decode().split("\n")[:-1]
+        return json.loads(archive.read(MANIFEST)), [json.loads(line) for line in lines]
+
+
+def repacked(manifest: Json, samples: list[Json]) -> bytes:
+    """A submission of these contents, whatever they are, with the samples' hash put right."""
+    text = dump_lines(samples)
+    return zipped(
+        **{
+            MANIFEST: dump({**manifest, "samples_sha256": files.sha256(text)}, indent=1),
+            SAMPLES: text,
+        }
+    )
+
+
+def zipped(**files: str | bytes) -> bytes:
+    """A zip file of these files."""
+    buffer = BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def deadly(path: Path, _: Path) -> Json:
+    """What examines a submission, and is killed by one named deadly.zip."""
+    if path.name == "deadly.zip":
+        os._exit(9)
+    return {"reasons": ["examined"]}

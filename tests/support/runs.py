@@ -1,0 +1,88 @@
+"""Running the real commands in subprocesses, and reading what they left."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from longwriter_core.mock_server.server import JUDGE, WRITER, MockServer
+from longwriter_eval.runs import Run, load_run
+
+KEY = "sk-never-to-be-written-anywhere"  # what a judge's key looks like in these tests
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A finished command."""
+
+    code: int
+    out: str  # stdout and stderr
+
+
+def command(name: str, *arguments: str) -> list[str]:
+    """The command line of an installed command, or of quick_lm_eval."""
+    if name == "quick_lm_eval":
+        return [sys.executable, str(Path(__file__).with_name("quick_lm_eval.py")), *arguments]
+    return [str(Path(sys.executable).parent / name), *arguments]
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """This process's environment, offline, with `changes`."""
+    return {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", **changes}
+
+
+def run(name: str, *arguments: str, **changes: str) -> Ended:
+    """Run a command to its end."""
+    ended = subprocess.run(
+        command(name, *arguments),
+        env=environment(**changes),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+        timeout=240,
+        check=False,
+    )
+    return Ended(ended.returncode, ended.stdout)
+
+
+def lm_eval_arguments(
+    writer: MockServer, judge: MockServer, output: Path, tasks: str, *more: str
+) -> list[str]:
+    """`lm_eval run` over an endpoint for the writer, and the judge's settings as metadata."""
+    metadata = {"judge_model": JUDGE, "judge_base_url": judge.base_url}
+    return [
+        "run", "--tasks", tasks, "--model", "local-chat-completions",
+        "--model_args",
+        f"model={WRITER},base_url={writer.base_url}/chat/completions,num_concurrent=16",
+        "--apply_chat_template", "--log_samples", "--output_path", str(output),
+        "--metadata", json.dumps(metadata), *more,
+    ]  # fmt: skip
+
+
+def judged(run: Run) -> dict[str, Mapping[str, Any]]:
+    """task:id -> the scores of its sample."""
+    return {
+        f"{sample.task}:{sample.id}": {
+            name: value
+            for name, value in sample.row.items()
+            if name.startswith(("quality", "length_"))
+        }
+        for sample in run.samples
+    }
+
+
+__all__ = [
+    "KEY",
+    "Ended",
+    "command",
+    "environment",
+    "judged",
+    "lm_eval_arguments",
+    "load_run",
+    "run",
+]

@@ -1,0 +1,282 @@
+"""The loss that `axolotl train` minimises with LossPlugin, against gradients computed by hand.
+
+The trainings are real, by axolotl's own functions, and small: one step of plain gradient descent at
+rate 1, so that what the weights lose is the gradient of the loss.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.axolotl_runs import ONE_STEP, PLUGIN, log, train, write_rows
+from support.by_hand import distance, sequence, step_by_hand, update, weights_by_hand
+from support.tiny_models import make_tiny_glm, make_tiny_llama
+
+pytest.importorskip("axolotl")
+
+# the first test waits for all trainings
+pytestmark = [pytest.mark.axolotl, pytest.mark.timeout(1200)]
+
+EXACT = 1e-5
+# Packs that no packer can make otherwise, with 201 and 6 label tokens.
+PACKS = [[sequence(250, 201, seed=1)], [sequence(200, 4, seed=2), sequence(50, 2, seed=3)]]
+THREE_PACKS = [*PACKS, [sequence(245, 90, seed=4)]]
+ROWS = [row for pack in PACKS for row in pack]
+MANY = [sequence(130 + 7 * n, 5 + 17 * n, seed=20 + n) for n in range(6)]
+BETA = 0.5
+LLAMA_FORWARD = "transformers.models.llama.modeling_llama:LlamaForCausalLM.forward"
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with every training of this file, made by one process."""
+    folder = tmp_path_factory.mktemp("loss")
+    models = {"llama": make_tiny_llama(folder / "llama"), "glm": make_tiny_glm(folder / "glm")}
+
+    def data(name: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        path = write_rows(folder / f"{name}.jsonl", rows)
+        return {"path": str(path), "ds_type": "json", "type": None, "split": "train"}
+
+    two = data("two", ROWS)
+    three = data("three", [row for pack in THREE_PACKS for row in pack])
+    many = data("many", MANY)
+    evaluated = {"test_datasets": [two], "eval_strategy": "steps", "eval_steps": 1}
+    plain = {**ONE_STEP, "base_model": str(models["llama"]), "datasets": [two]}
+    ours = {**plain, **PLUGIN}
+    glm = {"base_model": str(models["glm"])}
+    checkpointed = {
+        "gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": True},
+    }  # fmt: skip
+    epoch = {
+        "datasets": [three], "max_steps": None, "include_tkps": True,
+        "curriculum_sampling": True, "shuffle_merged_datasets": False,
+    }  # fmt: skip
+    epochs = {
+        **ours, "datasets": [many], "max_steps": 12, "num_epochs": 4, "learning_rate": 0.01,
+        "optimizer": "adamw_torch", "save_strategy": "steps", "save_steps": 4,
+    }  # fmt: skip
+    pairs = write_rows(
+        folder / "pairs.jsonl",
+        [
+            {"prompt": "Write about the sea.", "chosen": "The storm is near.", "rejected": "No."},
+            {"prompt": "请写一篇文章。", "chosen": "第一章。", "rejected": "The book is closed."},
+        ],
+    )
+    dpo = {
+        **ONE_STEP, "base_model": str(models["llama"]), "rl": "dpo", "rl_beta": BETA,
+        "sample_packing": False, "max_steps": 2, "datasets": [{
+            "path": str(pairs), "ds_type": "json", "split": "train",
+            "type": {"field_prompt": "prompt", "field_chosen": "chosen", "field_rejected":
+                     "rejected", "prompt_format": "{prompt}", "chosen_format": "{chosen}",
+                     "rejected_format": "{rejected}"},
+        }],
+    }  # fmt: skip
+    recipes = {
+        "killed": {**epochs, "KILL_AT": "checkpoint-4/trainer_state.json"},
+        "whole": epochs,
+        "resumed": {
+            **epochs, "output_dir": str(folder / "killed"), "auto_resume_from_checkpoints": True,
+        },
+        "llama-none": plain,
+        "llama-token": {**ours, **evaluated},
+        "llama-sequence": {**ours, **evaluated, "loss_average": "sequence"},
+        "llama-upstream": {**ours, "loss_average": "upstream"},
+        "llama-token-unpacked": {
+            **ours, "sample_packing": False, "micro_batch_size": 2, "pad_to_sequence_len": False,
+        },
+        "llama-token-checkpointed": {
+            **ours, **checkpointed, **evaluated, "eval_sample_packing": True,
+        },
+        "llama-sequence-checkpointed": {**ours, **checkpointed, "loss_average": "sequence"},
+        "llama-epoch": {**ours, **epoch},
+        "llama-epoch-none": {**plain, **epoch},
+        "glm-none": {**plain, **glm},
+        "glm-token": {**ours, **glm},
+        "glm-sequence": {**ours, **glm, "loss_average": "sequence"},
+        "glm-upstream": {**ours, **glm, "loss_average": "upstream"},
+        "dpo": dpo,
+        "refused-model": {**ours, "DEAF": LLAMA_FORWARD},
+        "refused-trainer": {**ours, "DEAF": "transformers.trainer:Trainer.training_step"},
+        "refused-dpo": {**dpo, **PLUGIN},
+        "refused-context-parallel": {**ours, "context_parallel_size": 2},
+        "refused-setting": {**ours, "loss_average": "tokens"},
+        "refused-sequence-liger": {
+            **ours, "loss_average": "sequence", "liger_fused_linear_cross_entropy": True,
+            "plugins": [*PLUGIN["plugins"], "axolotl.integrations.liger.LigerPlugin"],
+        },
+    }  # fmt: skip
+    # Liger replaces the models' forward passes for the rest of the process.
+    for name in ("llama", "glm"):
+        recipes[f"{name}-token-liger"] = {
+            **ours, "base_model": str(models[name]), "liger_fused_linear_cross_entropy": True,
+            "plugins": [*PLUGIN["plugins"], "axolotl.integrations.liger.LigerPlugin"],
+        }  # fmt: skip
+    # Triton's interpreter runs Liger's kernels on a CPU.
+    (folder / "printed.txt").write_text(train(folder, recipes, TRITON_INTERPRET="1"))
+    return folder
+
+
+def off(runs: Path, run: str, average: str) -> float:
+    """How far the run's update is from the gradient of the average, relative to it."""
+    model = runs / run.split("-")[0]
+    weights = weights_by_hand(average, PACKS)
+    _, gradient = step_by_hand(model, zip(ROWS, weights, strict=True))
+    return distance(update(model, runs / run), gradient)
+
+
+@pytest.mark.parametrize("average", ["token", "sequence", "upstream"])
+@pytest.mark.parametrize("model", ["llama", "glm"])
+def test_a_step_is_the_gradient_of_the_average_that_the_recipe_names(
+    runs: Path, model: str, average: str
+) -> None:
+    assert off(runs, f"{model}-{average}", average) < EXACT
+
+
+@pytest.mark.parametrize("model", ["llama", "glm"])
+def test_without_the_plugin_axolotl_averages_micro_batches(runs: Path, model: str) -> None:
+    measured = {
+        f"{run}, from {average}": off(runs, f"{model}-{run}", average)
+        for run, average in (("none", "micro-batch"), ("none", "token"), ("token", "token"))
+    }
+    print(model, measured)  # pytest -s shows the numbers of recipes/LOSS.md
+    assert measured["none, from micro-batch"] < EXACT
+    assert measured["none, from token"] > 0.5
+
+
+def test_packed_and_unpacked_rows_make_the_same_step(runs: Path) -> None:
+    assert off(runs, "llama-token-unpacked", "token") < EXACT
+
+
+@pytest.mark.parametrize("average", ["token", "sequence"])
+def test_gradient_checkpointing_changes_nothing(runs: Path, average: str) -> None:
+    assert off(runs, f"llama-{average}-checkpointed", average) < EXACT
+
+
+@pytest.mark.parametrize("model", ["llama", "glm"])
+def test_ligers_fused_cross_entropy_makes_the_same_step(runs: Path, model: str) -> None:
+    assert off(runs, f"{model}-token-liger", "token") < EXACT
+
+
+def test_a_window_cut_short_by_the_end_of_the_epoch_is_averaged_over_what_it_has(
+    runs: Path,
+) -> None:
+    losses, gradients = [], None
+    for packs in (THREE_PACKS[:2], THREE_PACKS[2:]):
+        rows = [row for pack in packs for row in pack]
+        weights = weights_by_hand("token", packs)
+        loss, gradient = step_by_hand(
+            runs / "llama", zip(rows, weights, strict=True), after=gradients
+        )
+        losses.append(loss)
+        gradients = (
+            {name: gradients[name] + gradient[name] for name in gradient} if gradients else gradient
+        )
+    assert gradients is not None
+    assert log(runs / "llama-epoch") == pytest.approx(losses, rel=EXACT)
+    assert distance(update(runs / "llama", runs / "llama-epoch"), gradients) < EXACT
+
+
+def test_an_epoch_trains_every_sequence_where_axolotl_leaves_the_last_window_out(
+    runs: Path,
+) -> None:
+    assert log(runs / "llama-epoch", "tokens/trainable")[-1] == 201 + 6 + 90
+    assert log(runs / "llama-epoch-none", "tokens/trainable")[-1] == 201 + 6
+
+
+def test_no_token_of_a_pack_sees_another_sequence(runs: Path) -> None:
+    joined = {key: ROWS[1][key] + ROWS[2][key] for key in ROWS[1]}
+    _, mixed = step_by_hand(runs / "llama", [(ROWS[0], 1 / 207), (joined, 1 / 207)])
+    # The packed step is that of the sequences apart (see above), and this is how it would differ.
+    assert distance(update(runs / "llama", runs / "llama-token"), mixed) > 1e-2
+
+
+@pytest.mark.parametrize("average", ["token", "sequence"])
+def test_the_loss_that_is_logged_is_the_average_in_training_and_in_evaluation(
+    runs: Path, average: str
+) -> None:
+    weights = weights_by_hand(average, PACKS)
+    loss, _ = step_by_hand(runs / "llama", zip(ROWS, weights, strict=True))
+    run = runs / f"llama-{average}"
+    assert log(run) == pytest.approx([loss], rel=EXACT)
+    # Evaluation is unpacked, three batches of one row: the mean of their means is another number.
+    assert log(run, "eval_loss")[0] == pytest.approx(loss, rel=EXACT)
+
+
+def test_packed_evaluation_is_the_same_average(runs: Path) -> None:
+    weights = weights_by_hand("token", PACKS)
+    loss, _ = step_by_hand(runs / "llama", zip(ROWS, weights, strict=True))
+    evaluated = log(runs / "llama-token-checkpointed", "eval_loss")
+    assert evaluated[0] == pytest.approx(loss, rel=EXACT)
+
+
+def test_a_killed_run_goes_on_from_its_checkpoint_with_the_same_losses(runs: Path) -> None:
+    whole = log(runs / "whole")
+    assert len(whole) == 12
+    assert log(runs / "killed") == whole
+    assert (
+        distance(update(runs / "llama", runs / "killed"), update(runs / "llama", runs / "whole"))
+        == 0
+    )
+
+
+def test_dpo_is_the_log_sigmoid_of_the_difference_in_log_ratios(runs: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    lm = AutoModelForCausalLM.from_pretrained(runs / "llama", dtype=torch.float32)
+    pairs = [json.loads(line) for line in (runs / "dpo" / "pairs.jsonl").read_text().splitlines()]
+    assert len(pairs) == 2
+
+    def log_probability(prompt: list[int], answer: list[int]) -> torch.Tensor:
+        logits = lm(input_ids=torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 : -1]
+        return logits.log_softmax(-1).gather(1, torch.tensor(answer)[:, None]).sum()
+
+    def margins() -> torch.Tensor:
+        return torch.stack(
+            [
+                log_probability(pair["prompt_ids"], pair["chosen_ids"])
+                - log_probability(pair["prompt_ids"], pair["rejected_ids"])
+                for pair in pairs
+            ]
+        )
+
+    reference = margins().detach()
+    losses = []
+    for _ in range(2):
+        loss = -torch.nn.functional.logsigmoid(BETA * (margins() - reference)).mean()
+        losses.append(loss.item())
+        lm.zero_grad()
+        loss.backward()
+        with torch.no_grad():
+            for parameter in lm.parameters():
+                parameter -= parameter.grad if parameter.grad is not None else 0
+    assert losses[0] == pytest.approx(math.log(2))
+    assert log(runs / "dpo") == pytest.approx(losses, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("run", "words"),
+    [
+        ("refused-model", "LlamaForCausalLM does not divide its loss"),
+        ("refused-trainer", "transformers.trainer:Trainer.training_step has changed"),
+        ("refused-dpo", "rl: dpo has a loss of its own"),
+        ("refused-context-parallel", "context_parallel_size: 2 splits a pack over ranks"),
+        ("refused-setting", "loss_average"),
+        ("refused-sequence-liger", "loss_average: sequence brings a fused cross-entropy"),
+    ],
+)
+def test_what_cannot_be_right_is_refused_before_the_first_step(
+    runs: Path, run: str, words: str
+) -> None:
+    assert words in (runs / run / "error.txt").read_text()
+    assert not (runs / run / "model.safetensors").exists()
+
+
+def test_the_log_says_which_average_is_on(runs: Path) -> None:
+    printed = (runs / "printed.txt").read_text()
+    assert "LossPlugin: loss_average: upstream, over the global batch of each step" in printed

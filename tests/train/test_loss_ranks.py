@@ -1,0 +1,92 @@
+"""The loss over several processes: one step by two gloo ranks, against gradients by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.axolotl_runs import ONE_STEP, PLUGIN, log, run_module, write_recipe, write_rows
+from support.by_hand import distance, sequence, step_by_hand, update, weights_by_hand
+from support.tiny_models import make_tiny_llama
+
+pytest.importorskip("axolotl")
+
+# the first test waits for all trainings
+pytestmark = [pytest.mark.axolotl, pytest.mark.slow, pytest.mark.timeout(1200)]
+
+EXACT = 1e-5
+# Four packs that no packer can make otherwise: two for each rank, very unequal.
+PACKS = [
+    [sequence(250, 201, seed=1)],
+    [sequence(200, 4, seed=2), sequence(50, 2, seed=3)],
+    [sequence(245, 90, seed=4)],
+    [sequence(246, 3, seed=5)],
+]
+ROWS = [row for pack in PACKS for row in pack]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with every training of this file, made by two processes."""
+    folder = tmp_path_factory.mktemp("ranks")
+    data = {
+        "path": str(write_rows(folder / "rows.jsonl", ROWS)),
+        "ds_type": "json", "type": None, "split": "train",
+    }  # fmt: skip
+    plain = {**ONE_STEP, "base_model": str(make_tiny_llama(folder / "llama")), "datasets": [data]}
+    recipes: dict[str, dict[str, Any]] = {"ddp-none": plain}
+    for average in ("token", "sequence", "upstream"):
+        recipes[f"ddp-{average}"] = {**plain, **PLUGIN, "loss_average": average}
+    for average in ("token", "sequence"):
+        recipes[f"sharded-{average}"] = {**recipes[f"ddp-{average}"], "SHARD": True}
+    # Three packs for two ranks.
+    three = {**data, "path": str(write_rows(folder / "three.jsonl", ROWS[:4]))}
+    recipes["ddp-token"] |= {
+        "test_datasets": [three], "eval_strategy": "steps", "eval_steps": 1,
+        "eval_sample_packing": True,
+    }  # fmt: skip
+    # Five rows for two ranks: accelerate repeats a row to fill the last round.
+    recipes["ddp-unpacked"] = {
+        **plain, **PLUGIN, "sample_packing": False, "gradient_accumulation_steps": 3,
+        "dataloader_drop_last": False, "pad_to_sequence_len": False,
+        "test_datasets": [data], "eval_strategy": "steps", "eval_steps": 1,
+    }  # fmt: skip
+    files = [str(write_recipe(folder, name, recipe)) for name, recipe in recipes.items()]
+    script = str(Path(__file__).with_name("loss_ranks.py"))
+    run_module("torch.distributed.run", "--standalone", "--nproc-per-node", "2", script, *files)
+    return folder
+
+
+def off(runs: Path, run: str, average: str) -> float:
+    """How far the run's update is from the gradient of the average, relative to it."""
+    weights = weights_by_hand(average, PACKS)
+    _, gradient = step_by_hand(runs / "llama", zip(ROWS, weights, strict=True))
+    return distance(update(runs / "llama", runs / run), gradient)
+
+
+@pytest.mark.parametrize(
+    "run", ["ddp-token", "ddp-sequence", "ddp-upstream", "sharded-token", "sharded-sequence"]
+)
+def test_two_ranks_make_the_step_that_one_would(runs: Path, run: str) -> None:
+    average = run.partition("-")[2]
+    assert off(runs, run, average) < EXACT
+    weights = weights_by_hand(average, PACKS)
+    loss, _ = step_by_hand(runs / "llama", zip(ROWS, weights, strict=True))
+    assert log(runs / run) == pytest.approx([loss], rel=EXACT)
+
+
+def test_without_the_plugin_two_ranks_average_micro_batches(runs: Path) -> None:
+    assert off(runs, "ddp-none", "token") > 0.5
+
+
+def test_rows_that_only_fill_the_last_round_are_not_evaluated_twice(runs: Path) -> None:
+    weights = weights_by_hand("token", PACKS)
+    loss, _ = step_by_hand(runs / "llama", zip(ROWS, weights, strict=True))
+    assert log(runs / "ddp-unpacked", "eval_loss")[0] == pytest.approx(loss, rel=EXACT)
+
+
+def test_every_pack_is_evaluated_once(runs: Path) -> None:
+    weights = weights_by_hand("token", PACKS[:3])
+    loss, _ = step_by_hand(runs / "llama", zip(ROWS[:4], weights, strict=True))
+    assert log(runs / "ddp-token", "eval_loss")[0] == pytest.approx(loss, rel=EXACT)

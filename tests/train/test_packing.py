@@ -1,0 +1,30 @@
+"""Packs of LongWriter-like lengths are full and leave nothing out: the benchmark's own numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support.axolotl_runs import run_script
+
+pytest.importorskip("axolotl")
+
+pytestmark = pytest.mark.axolotl
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "bench_packing.py"
+
+
+def test_packs_are_98_percent_full_and_leave_no_sequence_out(tmp_path: Path) -> None:
+    table = tmp_path / "table.md"
+    run_script(
+        SCRIPT, "--no-training", "--sequences", "30000", "--ranks", "7", "--output", str(table)
+    )
+    text = table.read_text()
+    print(text)  # pytest -s shows it
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if "%" in line]
+    full = {row[0]: float(row[2].rstrip("%")) for row in rows}
+    lost = {row[0]: int(row[3].replace(",", "")) for row in rows}
+    assert full["LossPlugin"] >= 98
+    assert lost["LossPlugin"] == 0
+    assert full["upstream's order"] < full["LossPlugin"]
+    assert lost["upstream's order"] > 0

@@ -1,0 +1,169 @@
+"""The tiny recipes from model to score: the big ones' blocks and code, on a CPU.
+
+All four are trained in one process, as `axolotl train` does it; the command itself runs once, as
+two machines would run it.
+"""
+
+import json
+import re
+import shlex
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from support.axolotl_runs import run_script
+from support.runs import command, environment, load_run, run
+
+from longwriter_eval.cli.main import main
+from longwriter_train import recipes
+
+pytestmark = [
+    pytest.mark.axolotl,
+    pytest.mark.timeout(1200),  # the first test waits for all trainings
+]
+
+FAMILIES = {"llama": "<|eot_id|>", "glm": "<|user|>"}
+ALONE = {"dataset_num_proc": 1, "dataloader_num_workers": 0, "dataloader_pin_memory": False}
+README = (recipes.folder() / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with everything that the README's "Try it on a CPU" copies and makes."""
+    folder = tmp_path_factory.mktemp("place")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for family in FAMILIES:
+            for stage in ("sft", "dpo"):
+                assert main(["recipes", "cp", f"tiny/{family}_{stage}"]) == 0
+        assert main(["recipes", "tiny"]) == 0
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def trained(place: Path) -> dict[str, Path]:
+    """The checkpoints of the four tiny recipes, a few steps each."""
+    short = {"sft": {"num_epochs": 1}, "dpo": {"max_steps": 2, "save_steps": 2}}
+    files, folders = [], {}
+    for stage, fewer in short.items():  # DPO starts from what SFT leaves
+        for family in FAMILIES:
+            recipe = recipes.load(Path(f"recipes/tiny/{family}_{stage}.yaml")) | fewer | ALONE
+            files.append(f"{family}_{stage}.yaml")
+            Path(files[-1]).write_text(yaml.safe_dump(recipe), encoding="utf-8")
+            folders[f"{family}_{stage}"] = place / recipe["output_dir"]
+    run_script(Path(__file__).with_name("axolotl_cli.py"), *files)
+    return folders
+
+
+def losses(folder: Path) -> list[float]:
+    (state,) = folder.glob("checkpoint-*/trainer_state.json")
+    history = json.loads(state.read_text())["log_history"]
+    return [entry["loss"] for entry in history if "loss" in entry]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_sft_learns(trained: dict[str, Path], family: str) -> None:
+    first, *_, last = losses(trained[f"{family}_sft"])
+    assert last < first < 7  # ln 512 = 6.2 before training
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_dpo_starts_from_its_reference_and_leaves_it(trained: dict[str, Path], family: str) -> None:
+    first, second = losses(trained[f"{family}_dpo"])
+    assert first == pytest.approx(0.6931, abs=1e-3)  # policy and reference are the same
+    assert second < first
+
+
+@pytest.mark.parametrize(
+    "name", [f"{family}_{stage}" for stage in ("sft", "dpo") for family in FAMILIES]
+)
+def test_the_checkpoint_knows_its_template_and_where_to_stop(
+    trained: dict[str, Path], name: str
+) -> None:
+    from transformers import AutoTokenizer
+
+    folder, end = trained[name], FAMILIES[name.partition("_")[0]]
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    template = Path(recipes.load(Path(f"recipes/tiny/{name}.yaml"))["chat_template_jinja"])
+    assert tokenizer.chat_template.strip() == template.read_text(encoding="utf-8").strip()
+    assert tokenizer.eos_token == end
+    generation = json.loads((folder / "generation_config.json").read_text())
+    assert tokenizer.convert_tokens_to_ids(end) in generation["eos_token_id"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_axolotl_prepared_has_loss_on_all_answers_and_nothing_else(
+    trained: dict[str, Path], family: str
+) -> None:
+    from datasets import load_from_disk
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(trained[f"{family}_sft"])
+    (prepared,) = (trained[f"{family}_sft"] / "prepared").rglob("dataset_info.json")
+    rows = load_from_disk(str(prepared.parent))
+    learned = [
+        tokenizer.decode([label for label in row["labels"] if label != -100]) for row in rows
+    ]
+    lines = Path("recipes/tiny/sft.jsonl").read_text(encoding="utf-8").splitlines()
+    answers = [json.loads(line)["messages"][-1]["content"] for line in lines]
+    assert sorted(learned) == sorted(answer + FAMILIES[family] for answer in answers)
+
+
+def test_a_glm_keeps_the_context_that_its_recipe_gives_it(trained: dict[str, Path]) -> None:
+    for name in ("glm_sft", "glm_dpo"):
+        config = json.loads((trained[name] / "config.json").read_text())
+        assert config["max_position_embeddings"] == 4096
+        assert config["rope_parameters"]["rope_theta"] == 5_000_000
+        assert config["rope_parameters"]["partial_rotary_factor"] == 0.5
+
+
+@pytest.mark.usefixtures("upstream")
+def test_the_readmes_command_scores_the_checkpoint(
+    trained: dict[str, Path], tmp_path: Path
+) -> None:
+    (line,) = re.findall(r"^lm_eval run .*pretrained=runs/glm4-9b-sft.*$", README, re.MULTILINE)
+    line = line.replace("runs/glm4-9b-sft", str(trained["glm_sft"]))
+    line = line.replace("runs/scores", str(tmp_path)).replace("bfloat16", "float32")
+    line = line.replace("--tasks longbench_write ", "--tasks longbench_write_length ")
+    short = ("--device", "cpu", "--limit", "2", "--gen_kwargs", "max_gen_toks=24")
+    ended = run(*shlex.split(line), *short)
+    assert ended.code == 0, ended.out
+    assert "length_score" in ended.out
+    found = load_run(tmp_path)
+    assert len(found.samples) == 2
+    for sample in found.samples:
+        prompt = sample.row["arguments"]["gen_args_0"]["arg_0"]
+        assert prompt.startswith("[gMASK]<sop><|user|>\n")
+        assert prompt.endswith("<|assistant|>\n")
+
+
+@pytest.mark.slow
+def test_two_machines_train_one_model(place: Path, trained: dict[str, Path]) -> None:
+    """The README's torchrun line, each machine played by a process of its own."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    (line,) = re.findall(r"^axolotl train .* --launcher torchrun .*$", README, re.MULTILINE)
+    line = line.replace("glm4-9b/sft", "tiny/llama_sft").replace(
+        "$FIRST_MACHINE:29500", f"127.0.0.1:{port}"
+    )
+    line = line.replace("--nproc_per_node=4", "--nproc_per_node=1")
+    line = line.replace(".yaml ", ".yaml --num-epochs=1 --output-dir=runs/two ")
+    machines = [
+        subprocess.Popen(
+            command(*shlex.split(line)),
+            cwd=place,
+            env=environment(CUDA_VISIBLE_DEVICES="", OMP_NUM_THREADS="1"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    printed = [machine.communicate(timeout=500)[0] for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], printed[0][-3000:]
+    steps = len(losses(place / "runs/two"))
+    assert steps == len(losses(trained["llama_sft"])) // 2  # each step has twice the packs

@@ -1,0 +1,362 @@
+"""Every recipe is whole: axolotl knows its keys and accepts it, and its header tells the truth."""
+
+import json
+import re
+import shlex
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from longwriter_core.errors import InputError
+from longwriter_eval.cli.main import main
+from longwriter_train import recipes
+
+pytestmark = pytest.mark.axolotl
+
+ROOT = Path(__file__).parents[2]
+NAMES = recipes.names()
+RECIPES = {name: recipes.load(recipes.folder() / f"{name}.yaml") for name in NAMES}
+
+# What two recipes that differ in one thing may differ in, besides their output folders.
+ONE_GPU = {"deepspeed", "gradient_accumulation_steps", "optimizer", "optim_args"}
+LORA = {key for recipe in RECIPES.values() for key in recipe if key.startswith("lora_")} | {
+    "adapter", "learning_rate", "gradient_checkpointing_kwargs", "merge_method",
+}  # fmt: skip
+FAMILY = {
+    "base_model",
+    "overrides_of_model_config",
+    "chat_template_jinja",
+    "eot_tokens",
+    "special_tokens",
+}
+MAY_DIFFER = {
+    ("sft", "sft_offload"): {"deepspeed"},
+    ("sft", "sft_1gpu"): ONE_GPU,
+    ("sft_1gpu", "sft_1gpu_lora"): LORA,
+    ("dpo", "dpo_1gpu"): ONE_GPU,
+    ("dpo_1gpu", "dpo_1gpu_lora"): LORA,
+}
+# What a CPU, a tiny model and 16 rows make necessary.
+TINY = {
+    "attn_implementation", "benchmark_check", "bf16", "datasets", "deepspeed",
+    "gradient_accumulation_steps", "learning_rate", "liger_fused_linear_cross_entropy", "max_steps",
+    "num_epochs", "plugins", "save_steps", "sequence_len", "tf32",
+}  # fmt: skip
+
+
+def differences(one: str, other: str) -> set[str]:
+    first, second = RECIPES[one], RECIPES[other]
+    differing = {key for key in first | second if first.get(key) != second.get(key)}
+    return differing - {"output_dir", "dataset_prepared_path"}
+
+
+def stages(model: str) -> set[str]:
+    return {name.rpartition("/")[2] for name in NAMES if name.startswith(model)}
+
+
+def test_there_are_recipes() -> None:
+    assert stages("glm4-9b/") == stages("llama3.1-8b/")
+    assert stages("tiny/") == {"glm_dpo", "glm_sft", "llama_dpo", "llama_sft"}
+    assert {each for pair in MAY_DIFFER for each in pair} == stages("glm4-9b/")
+    assert len(list(recipes.folder().rglob("*.y*ml"))) == len(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_axolotl_knows_every_key_and_accepts_the_recipe(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    monkeypatch.chdir(ROOT)
+    assert list(recipes.refusals(recipes.folder() / f"{name}.yaml")) == []
+
+
+def test_a_recipe_with_mistakes_is_refused_with_all_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    monkeypatch.chdir(tmp_path)
+    wrong = {
+        **RECIPES["llama3.1-8b/sft"],
+        "learning_rat": 1,
+        "fsdp_config": {"ofload_params": True},
+    }
+    (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(wrong), encoding="utf-8")
+    found = " ".join(recipes.refusals(tmp_path / "wrong.yaml"))
+    assert "learning_rat (did you mean learning_rate?)" in found
+    assert "fsdp_config.ofload_params (did you mean offload_params?)" in found
+    assert "recipes/deepspeed/zero3.json does not exist" in found
+    assert "recipes/chat_templates/llama3.jinja does not exist" in found
+
+
+def test_a_setting_that_axolotl_refuses_is_said(tmp_path: Path) -> None:
+
+    wrong = {**RECIPES["tiny/llama_dpo"], "sample_packing": True}
+    (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(wrong), encoding="utf-8")
+    (said,) = recipes.refusals(tmp_path / "wrong.yaml")
+    assert "does not work with RLHF" in said
+    assert "pydantic" not in said
+
+
+def test_a_value_of_the_wrong_kind_is_named_with_its_key(tmp_path: Path) -> None:
+
+    wrong = {**RECIPES["tiny/llama_sft"], "num_epochs": "many"}
+    (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(wrong), encoding="utf-8")
+    (said,) = recipes.refusals(tmp_path / "wrong.yaml")
+    assert said.startswith("num_epochs: Input should be")
+
+
+@pytest.mark.parametrize(("one", "other"), MAY_DIFFER, ids=" ".join)
+@pytest.mark.parametrize("model", ["glm4-9b", "llama3.1-8b"])
+def test_siblings_differ_only_where_they_must(model: str, one: str, other: str) -> None:
+    found = differences(f"{model}/{one}", f"{model}/{other}")
+    assert found
+    assert found <= MAY_DIFFER[one, other]
+
+
+@pytest.mark.parametrize("stage", sorted(stages("glm4-9b/")))
+def test_both_models_are_trained_alike(stage: str) -> None:
+    assert differences(f"glm4-9b/{stage}", f"llama3.1-8b/{stage}") <= FAMILY
+
+
+@pytest.mark.parametrize("stage", ["sft", "dpo"])
+@pytest.mark.parametrize(("tiny", "big"), [("glm", "glm4-9b"), ("llama", "llama3.1-8b")])
+def test_the_tiny_recipes_are_the_big_ones_made_small(tiny: str, big: str, stage: str) -> None:
+    found = differences(f"tiny/{tiny}_{stage}", f"{big}/{stage}")
+    assert found <= TINY | {"base_model", "overrides_of_model_config"}
+    ours = [plugin for plugin in RECIPES[f"{big}/{stage}"]["plugins"] if "longwriter" in plugin]
+    assert RECIPES[f"tiny/{tiny}_{stage}"]["plugins"] == ours
+
+
+def test_keys_have_the_same_order_everywhere() -> None:
+    for one, other in combinations(RECIPES.values(), 2):
+        common = [key for key in one if key in other]
+        assert common == [key for key in other if key in one]
+
+
+def test_every_run_has_a_seed_and_folders_of_its_own() -> None:
+    outputs = [recipe["output_dir"] for recipe in RECIPES.values()]
+    assert len(set(outputs)) == len(outputs)
+    for recipe in RECIPES.values():
+        assert recipe["seed"] == 42
+        assert recipe["dataset_prepared_path"] == f"{recipe['output_dir']}/prepared"
+
+
+def test_the_papers_hyperparameters() -> None:
+    for model in ("glm4-9b", "llama3.1-8b"):
+        recipe = RECIPES[f"{model}/sft_offload"]
+        assert recipe["deepspeed"] == "recipes/deepspeed/zero3_offload.json"
+        paper = {
+            "sequence_len": 32768, "excess_length_strategy": "drop", "sample_packing": True,
+            "micro_batch_size": 1, "gradient_accumulation_steps": 1, "num_epochs": 4,
+            "learning_rate": 1e-5, "lr_scheduler": "cosine", "warmup_ratio": 0.03,
+            "weight_decay": 0.1, "adam_beta1": 0.9, "adam_beta2": 0.95, "bf16": True,
+            "loss_average": "token",
+        }  # fmt: skip
+        assert {key: recipe[key] for key in paper} == paper
+        assert RECIPES[f"{model}/sft_1gpu"]["gradient_accumulation_steps"] == 8
+        for dpo in ("dpo", "dpo_1gpu", "dpo_1gpu_lora"):
+            recipe = RECIPES[f"{model}/{dpo}"]
+            gpus = 1 if "1gpu" in dpo else 8
+            assert recipe["max_steps"] == 250
+            assert recipe["excess_length_strategy"] == "raise"
+            assert gpus * recipe["gradient_accumulation_steps"] == 216
+
+
+@pytest.mark.parametrize(
+    "path", sorted((recipes.folder() / "deepspeed").iterdir()), ids=lambda path: path.name
+)
+def test_deepspeed_sums_gradients_in_float32(path: Path) -> None:
+    # DeepSpeed's own default is the weights' bf16, where the 27th micro-batch hardly counts.
+    assert json.loads(path.read_text())["data_types"] == {"grad_accum_dtype": "fp32"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_headers_paths_and_commands_are_right(name: str) -> None:
+    text = recipes.read(name)
+    header = " ".join(line[1:].strip() for line in text.splitlines() if line.startswith("#"))
+    path = f"recipes/{name}.yaml"
+    for named in re.findall(r"recipes/[\w./-]+\.\w+", text):
+        assert (ROOT / named).is_file(), named
+    assert f"Launch: axolotl train {path}" in header
+    (override,) = re.findall(r"Override: (axolotl train .*?) After:", header)
+    words = shlex.split(override)
+    assert words[2] == path
+    keys = [word.removeprefix("--").partition("=")[0].replace("-", "_") for word in words[3:]]
+    assert set(keys) < set(RECIPES[name])
+    assert recipes.title(name).endswith(".")
+    for stage in ("First:", "After:", "Data:", "Limits:"):
+        assert stage in header
+
+
+def test_the_marks_say_what_is_the_papers() -> None:
+    marked = {
+        name: re.findall(r"^(\w+):.*# paper", recipes.read(name), re.MULTILINE) for name in NAMES
+    }
+    for name, keys in marked.items():
+        stage = name.rpartition("/")[2]
+        assert bool(keys) == (not name.startswith("tiny/")), name
+        assert "learning_rate" not in keys or stage in ("sft", "sft_offload", "sft_1gpu")
+        assert stage.startswith("sft") or set(keys) <= {"max_steps"}
+
+
+README = (recipes.folder() / "README.md").read_text(encoding="utf-8")
+COMMANDS = [
+    line.partition("   #")[0].strip()
+    for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+    for line in block.splitlines()
+]
+
+
+def test_the_readme_names_every_recipe_and_no_other() -> None:
+    rows = [line for line in README.splitlines() if line.startswith("| `")]
+    named = [name for row in rows for name in re.findall(r"`([\w./-]+)`", row)]
+    assert sorted(named) == NAMES
+    for path in re.findall(r"recipes/[\w./-]+\.yaml", README):
+        assert (ROOT / path).is_file(), path
+    for path in re.findall(r"\]\((?!http)([^)]+)\)", README):
+        assert (recipes.folder() / path).exists(), path
+    for name in set(re.findall(r"`longwriter_train\.([\w.]+)`", README)):
+        assert (ROOT / "longwriter_train" / f"{name}.py").exists() or name == "LossPlugin"
+
+
+def test_the_readmes_commands_are_known(capsys: pytest.CaptureFixture[str]) -> None:
+    from axolotl.cli.config_options import AXOLOTL_CONFIG_CLI_OPTIONS
+
+    options = {name for option in AXOLOTL_CONFIG_CLI_OPTIONS for name in _names(option)}
+    lines = [*COMMANDS, *re.findall(r"`(--[\w-]+[^`]*)`", README)]
+    lines += re.findall(r"(axolotl train … [^`]*)`", README)
+    checked = 0
+    for line in lines:
+        ours = line.split(" -- ")[0]
+        if line.startswith(("axolotl train", "--")):
+            given = re.findall(r"--[\w-]+", ours)
+            assert set(given) <= options | {"--launcher"}, line
+            checked += len(given)
+        elif line.startswith("longwriter "):
+            words = shlex.split(ours)
+            with pytest.raises(SystemExit) as ended:
+                main([*words[1:3], "--help"] if words[1] == "recipes" else [words[1], "--help"])
+            assert ended.value.code == 0
+            said = capsys.readouterr().out
+            assert all(word in said for word in words if word.startswith("--"))
+        elif line:
+            assert line.split()[0] in ("pip", "axolotl", "vllm", "lm_eval"), line
+    assert checked >= 3
+
+
+def _names(option: Any) -> list[str]:
+    """The spellings of one of axolotl's options, such as --use-ray/--no-use-ray."""
+    return [name for spelt in option[0] for name in spelt.split("/")]
+
+
+def test_ls_show_and_cp(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["recipes", "ls"]) == 0
+    listed = capsys.readouterr().out
+    assert [line.split()[0] for line in listed.splitlines()] == NAMES
+    assert main(["recipes", "show", "glm4-9b/sft"]) == 0
+    assert capsys.readouterr().out == recipes.read("glm4-9b/sft")
+
+    assert main(["recipes", "cp", "glm4-9b/sft"]) == 0
+    assert "wrote recipes/glm4-9b/sft.yaml" in capsys.readouterr().out
+    assert Path("recipes/glm4-9b/sft.yaml").read_text(encoding="utf-8") == recipes.read(
+        "glm4-9b/sft"
+    )
+    assert main(["recipes", "cp", "recipes/glm4-9b/dpo.yaml", "mine"]) == 0
+    copied = recipes.load(Path("mine/glm4-9b/dpo.yaml"))
+    for key in ("chat_template_jinja", "deepspeed"):
+        assert copied[key].startswith("mine/")
+        assert Path(copied[key]).is_file()
+
+
+def test_a_file_of_the_users_is_never_written_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipes.copy("tiny/llama_sft", Path("mine"))
+    recipes.copy("tiny/llama_sft", Path("mine"))  # the same again is no loss
+    Path("mine/tiny/llama_sft.yaml").write_text("seed: 1\n", encoding="utf-8")
+    assert main(["recipes", "cp", "tiny/llama_sft", "mine"]) == 2
+    assert "exists and differs" in capsys.readouterr().err
+    assert Path("mine/tiny/llama_sft.yaml").read_text(encoding="utf-8") == "seed: 1\n"
+
+
+def test_a_file_in_the_folders_place_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (file := tmp_path / "mine.yaml").write_text("seed: 1\n", encoding="utf-8")
+    assert main(["recipes", "cp", "tiny/llama_sft", str(file)]) == 2
+    assert "mine.yaml is a file: name a folder" in capsys.readouterr().err
+
+
+def test_an_unknown_name_is_answered_with_a_near_one() -> None:
+    with pytest.raises(InputError, match="did you mean glm4-9b/sft_1gpu"):
+        recipes.read("glm4-9b/sft_1gpus")
+
+
+@pytest.mark.parametrize("text", ["a: [", "- a\n", ""], ids=["no YAML", "a list", "empty"])
+def test_a_file_that_is_no_recipe_is_named(text: str, tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=r"recipe\.yaml is not"):
+        recipes.load(tmp_path / "recipe.yaml")
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"datasets": "data.jsonl"}, "datasets is not a list of entries"),
+        ({"datasets": [{"type": "longwriter_train.chat"}]}, "entry 1 has no `path`"),
+        ({"plugins": ["longwriter_train.LosPlugin"]}, "LosPlugin cannot be loaded"),
+        ({"plugins": ["longwriter_trian.LossPlugin"]}, "longwriter_trian.LossPlugin cannot be"),
+        ({"plugins": "longwriter_train.LossPlugin"}, "is not a list"),
+        (
+            {"datasets": [{**RECIPES["tiny/glm_sft"]["datasets"][0], "roles_to_train": ["user"]}]},
+            "does not read datasets.0.roles_to_train",
+        ),
+        ({"train_on_inputs": True}, "does not read train_on_inputs"),
+        ({"chat_template_jinja": "mine/glm4.jinja"}, "mine/glm4.jinja does not exist"),
+    ],
+    ids=lambda value: None if isinstance(value, str) else next(iter(value)),
+)
+def test_a_recipe_that_is_no_good_is_one_line(
+    changed: dict[str, Any], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+
+    path = tmp_path / "wrong.yaml"
+    path.write_text(yaml.safe_dump({**RECIPES["tiny/glm_sft"], **changed}), encoding="utf-8")
+    assert main(["recipes", "check", str(path)]) == 2
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["LosPlugin", "nowhere.LossPlugin"])
+def test_training_does_not_start_without_a_plugin_that_the_recipe_names(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+
+    from longwriter_train.checks import ChecksPlugin
+
+    path = tmp_path / "wrong.yaml"
+    plugins = ["longwriter_train.checks.ChecksPlugin", f"longwriter_train.{name}"]
+    path.write_text(yaml.safe_dump({"plugins": plugins}), encoding="utf-8")
+    with pytest.raises(SystemExit) as ended:
+        ChecksPlugin().register({"axolotl_config_path": str(path)})
+    assert ended.value.code == 2
+    assert f"{name} cannot be loaded" in capsys.readouterr().err
+
+
+def test_check_says_what_was_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+
+    monkeypatch.chdir(ROOT)
+    assert main(["recipes", "check", "recipes/tiny/glm_sft.yaml"]) == 0
+    assert "recipes/tiny/sft.jsonl: 16 rows, all fit" in capsys.readouterr().out
+    recipe: dict[str, Any] = {**RECIPES["tiny/glm_sft"], "datasets": [{"path": "none.jsonl"}]}
+    (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    assert main(["recipes", "check", str(tmp_path / "wrong.yaml")]) == 2
+    assert "cannot read the training data none.jsonl" in capsys.readouterr().err
