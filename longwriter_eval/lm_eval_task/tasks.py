@@ -34,6 +34,7 @@ from longwriter_eval.lm_eval_task.judging_phase import Judging, item_id
 from longwriter_eval.lm_eval_task.lm_eval_internals import (
     RecordedAnswers,
     count_tokens,
+    find_in_lm_eval_stack,
     one_clear_line,
 )
 
