@@ -32,7 +32,7 @@ class PairJudge(Judge):
     """A judge of pairs, with a prompt of this project's own; how a Judge asks is how it asks."""
 
     def __init__(self, settings: JudgeSettings, key: str, store: Store | None = None) -> None:
-        super().__init__(replace(settings, prompt="longwriter"), key, store)
+        super().__init__(settings.model_copy(update={"prompt": "longwriter"}), key, store)
         self._template = (files("longwriter_eval.pairwise") / "prompt.txt").read_text("utf-8")
 
     async def compare(self, pairs: Iterable[Pair], done: Callable[[Preference], None]) -> None:

@@ -55,7 +55,7 @@ def prompts(folder: Path, number: int = 3, words: int = 900) -> Path:
 
 
 def make(folder: Path, server: Model, **options: Any) -> Dpo:
-    judge = JudgeSettings(JUDGE, server.base_url, prompt="longwriter")
+    judge = JudgeSettings(model=JUDGE, base_url=server.base_url, prompt="longwriter")
     settings = Settings.resolve(
         model=WRITER, base_urls=(server.base_url,), temperature=0.8, max_tokens=32_768,
         concurrency=options.pop("concurrency", 32),

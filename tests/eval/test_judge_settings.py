@@ -1,4 +1,4 @@
-"""Who judges: metadata before environment before defaults; a slip never means the default judge."""
+"""The judge's settings: metadata wins over the environment, and misspelled names are refused."""
 
 from typing import Any
 
@@ -20,7 +20,13 @@ def refusal(metadata: dict[str, Any], environment: dict[str, str] | None = None)
 
 def test_the_defaults_are_the_published_protocol() -> None:
     settings = JudgeSettings.resolve({}, {})
-    assert settings == JudgeSettings("gpt-4o-2024-11-20", None, 32, "official", 1)
+    assert settings.model_dump() == {
+        "model": "gpt-4o-2024-11-20",
+        "base_url": None,
+        "concurrency": 32,
+        "prompt": "official",
+        "repeats": 1,
+    }
     assert (settings.record()["temperature"], settings.record()["max_tokens"]) == (0.5, 1024)
 
 
@@ -34,7 +40,7 @@ def test_the_defaults_are_the_published_protocol() -> None:
         ("repeats", 1, 2, 3),
     ],
 )
-def test_metadata_goes_before_the_environment_and_that_before_the_default(
+def test_metadata_wins_over_the_environment_which_wins_over_the_default(
     name: str, by_default: object, in_environment: object, in_metadata: object
 ) -> None:
     environment = {f"LONGWRITER_JUDGE_{name.upper()}": str(in_environment)}
@@ -44,7 +50,7 @@ def test_metadata_goes_before_the_environment_and_that_before_the_default(
     assert getattr(JudgeSettings.resolve(metadata, environment), name) == in_metadata
 
 
-def test_a_task_may_have_a_default_of_its_own() -> None:
+def test_a_task_may_have_its_own_default() -> None:
     environment = {"LONGWRITER_JUDGE_PROMPT": "official"}
     assert JudgeSettings.resolve({}, {}, prompt="longwriter").prompt == "longwriter"
     assert JudgeSettings.resolve({}, environment, prompt="longwriter").prompt == "official"
@@ -54,20 +60,20 @@ def test_an_empty_variable_counts_as_unset() -> None:
     assert JudgeSettings.resolve({}, {"LONGWRITER_JUDGE_MODEL": ""}) == JudgeSettings()
 
 
-def test_openais_own_variable_for_the_endpoint_is_on_record() -> None:
+def test_openais_variable_for_the_endpoint_is_recorded() -> None:
     environment = {"OPENAI_BASE_URL": "http://proxy/v1"}
     assert JudgeSettings.resolve({}, environment).record()["base_url"] == "http://proxy/v1"
     ours = {**environment, "LONGWRITER_JUDGE_BASE_URL": "http://judge/v1"}
     assert JudgeSettings.resolve({}, ours).base_url == "http://judge/v1"
 
 
-def test_numbers_may_be_strings_and_urls_end_in_a_slash() -> None:
+def test_numbers_may_be_strings_and_urls_may_end_in_a_slash() -> None:
     given = {"judge_repeats": "3", "judge_base_url": " http://host:8000/v1/ "}
     settings = JudgeSettings.resolve(given, {})
     assert (settings.repeats, settings.base_url) == (3, "http://host:8000/v1")
 
 
-def test_what_the_models_arguments_bring_along_is_left_alone() -> None:
+def test_arguments_of_the_evaluated_model_are_ignored() -> None:
     arguments = {"model": "m", "base_url": "http://writer/v1", "num_concurrent": 4, "prompt": 1}
     assert JudgeSettings.resolve(arguments, {}) == JudgeSettings()
 
@@ -76,23 +82,23 @@ def test_what_the_models_arguments_bring_along_is_left_alone() -> None:
     "key",
     ["jugde_model", "judge_modell", "judge_url", "judge", "judgemodel", "Judge_Model", "judge_"],
 )
-def test_an_unknown_or_mistyped_name_is_refused(key: str) -> None:
+def test_an_unknown_or_misspelled_name_is_refused(key: str) -> None:
     assert f"{key} is unknown (known: " in refusal({key: "gpt-5"})
 
 
-def test_a_near_miss_names_what_was_meant() -> None:
+def test_a_misspelled_name_is_answered_with_the_nearest_known_name() -> None:
     assert "jugde_model is unknown (known: judge_model)" in refusal({"jugde_model": "x"})
     assert "LONGWRITER_JUDGE_MODLE is unknown" in refusal({}, {"LONGWRITER_JUDGE_MODLE": "x"})
 
 
 @pytest.mark.parametrize("key", ["judge_api_key", "jugde_api_key", "judge_apikey"])
-def test_a_key_in_metadata_is_refused_and_not_echoed(key: str) -> None:
+def test_a_key_in_metadata_is_refused_and_not_printed(key: str) -> None:
     line = refusal({key: KEY})
     assert key in line
     assert KEY not in line
 
 
-def test_a_key_in_metadata_is_told_where_it_belongs() -> None:
+def test_the_error_for_a_key_in_metadata_names_the_variable_to_use() -> None:
     assert "set LONGWRITER_JUDGE_API_KEY instead" in refusal({"judge_api_key": KEY})
 
 
@@ -102,11 +108,11 @@ def test_a_key_in_metadata_is_told_where_it_belongs() -> None:
     + [("model", ""), ("model", None), ("prompt", 3)]
     + [("base_url", "host/v1"), ("base_url", "ftp://host"), ("base_url", "http://h:99999")],
 )
-def test_an_unusable_value_is_refused(name: str, value: object) -> None:
+def test_an_invalid_value_is_refused(name: str, value: object) -> None:
     assert f"judge_{name} must be " in refusal({f"judge_{name}": value})
 
 
-def test_a_refused_url_is_not_shown_since_it_may_hold_a_password() -> None:
+def test_a_refused_url_is_not_printed_because_it_may_hold_a_password() -> None:
     assert "hunter2" not in refusal({"judge_base_url": "user:hunter2@host/v1"})
 
 
@@ -118,7 +124,7 @@ def test_a_url_with_a_secret_must_come_from_the_environment(url: str) -> None:
     assert JudgeSettings.resolve({}, {"LONGWRITER_JUDGE_BASE_URL": url}).base_url == url
 
 
-def test_all_problems_are_told_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     line = refusal(
         {"judge_repeats": 0, "jugde_model": "x", "judge_api_key": KEY},
         {"LONGWRITER_JUDGE_CONCURRENCY": "many", "LONGWRITER_JUDGE_MOOD": "good"},
@@ -141,7 +147,7 @@ def test_the_record_holds_no_password_and_no_local_path() -> None:
         pytest.param({"OPENAI_API_KEY": " b\n"}, "b", id="line-break-from-a-file"),
     ],
 )
-def test_the_key_is_ours_before_openais(environment: dict[str, str], key: str) -> None:
+def test_our_variable_for_the_key_wins_over_openais(environment: dict[str, str], key: str) -> None:
     assert api_key(JudgeSettings(), environment) == key
 
 

@@ -1,0 +1,149 @@
+"""Settings in pydantic models, resolved from options, the environment and defaults.
+
+A model's fields are the one place for a setting's type, default and help:
+
+    class Settings(BaseModel):
+        model_config = ConfigDict(frozen=True, extra="forbid")
+        concurrency: Count = Field(32, description="calls in flight")
+
+`resolve` fills such a model and `description` gives the help for a command-line option.
+"""
+
+import difflib
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ValidationError
+
+from longwriter_core.errors import InputError
+
+MAX_COUNT = 1024  # for example calls in flight, or verdicts per response
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def resolve(
+    model: type[_Model],
+    options: Mapping[str, Any],
+    environment: Mapping[str, str],
+    *,
+    what: str = "settings",
+    option_prefix: str = "",
+    environment_prefix: str | None = None,
+    defaults: Mapping[str, Any] | None = None,
+    fallbacks: Mapping[str, str] | None = None,
+    secrets: Mapping[str, str] | None = None,
+) -> _Model:
+    """Build `model` from `options`, else the environment, else `defaults`, else its own defaults.
+
+    An option is named `option_prefix` + field. With a prefix, options that belong to somebody else
+    may stand beside ours: those that neither start with the prefix's word nor look like a
+    misspelling of one of our names are ignored. Without a prefix, every name must be known.
+
+    A variable is named `environment_prefix` + FIELD; an empty one counts as unset. Without a
+    prefix no variables are read. `fallbacks` maps fields to variables with names of their own,
+    which are read when nothing else sets the field.
+
+    `secrets` maps names that must not be given as options to the reason. They may stand in the
+    environment, where the caller reads them.
+
+    The validation context holds "options", the fields that came from `options`. Validators use it
+    to refuse a value that may come from the environment only.
+
+    Raises InputError that lists every unknown name and every invalid value, without the values of
+    secrets.
+    """
+    secrets = secrets or {}
+    known = [option_prefix + name for name in model.model_fields]
+    values: dict[str, Any] = dict(defaults or {})
+    sources = {name: option_prefix + name for name in model.model_fields}
+    problems: list[str] = []
+    names = [*known, *(option_prefix + name for name in secrets)]
+
+    def take(key: str, source: str, value: Any) -> None:
+        field = key.removeprefix(option_prefix)
+        if key in known:
+            values[field], sources[field] = value, source
+        else:
+            close = difflib.get_close_matches(key, known, 1, 0.8)
+            problems.append(f"{source} is unknown (known: {', '.join(close or known)})")
+
+    for field, variable in (fallbacks or {}).items():
+        if value := environment.get(variable):
+            take(option_prefix + field, variable, value)
+    if environment_prefix:
+        for variable, value in environment.items():
+            field = variable.removeprefix(environment_prefix).lower()
+            if variable.startswith(environment_prefix) and value and field not in secrets:
+                take(option_prefix + field, variable, value)
+    from_options = set()
+    for key, value in options.items():
+        if option_prefix and not _is_ours(key, option_prefix, names):
+            continue
+        if (field := key.removeprefix(option_prefix)) in secrets:
+            problems.append(f"{key} {secrets[field]}")
+        else:
+            take(key, key, value)
+            from_options.add(field)
+    try:
+        settings = model.model_validate(values, context={"options": from_options})
+    except ValidationError as error:
+        problems += [f"{sources[str(each['loc'][0])]} {_sentence(each)}" for each in error.errors()]
+    if problems:
+        raise InputError(f"{what}: {'; '.join(problems)}")
+    return settings
+
+
+def description(model: type[BaseModel], field: str) -> str:
+    """The help for the option that sets `field`, with the default if there is one."""
+    info = model.model_fields[field]
+    default = "" if info.is_required() or info.default in (None, ()) else info.default
+    return f"{info.description}{f' [default: {default}]' if default != '' else ''}"
+
+
+def _is_ours(key: str, prefix: str, known: list[str]) -> bool:
+    # a misspelling such as jugde_model must not silently mean the default
+    return key.lower().startswith(prefix.rstrip("_")) or bool(
+        difflib.get_close_matches(key.lower(), known, 1, 0.85)
+    )
+
+
+def _sentence(error: Any) -> str:
+    """The rest of a sentence that starts with the setting's name."""
+    if error["type"] == "value_error":  # raised by a validator of ours
+        return str(error["ctx"]["error"])
+    if error["type"] == "missing":
+        return "must be given"
+    message: str = error["msg"]
+    for start in ("Input should ", "String should ", "Value should "):
+        message = message.replace(start, "must ")
+    return f"{message}, not {error['input']!r}"
+
+
+def _count(value: Any) -> int:
+    if not str(value).isdecimal() or not 1 <= int(value) <= MAX_COUNT:
+        raise ValueError(f"must be a whole number from 1 to {MAX_COUNT}, not {value!r}")
+    return int(value)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"must be text, not {value!r}")
+    return value.strip()
+
+
+def _url(value: Any) -> str:
+    from longwriter_core.llm import NOT_A_URL, public_url  # slow to import
+
+    url = _text(value)
+    if public_url(url) == NOT_A_URL:  # not shown, because it may hold a password
+        raise ValueError("must be a URL like https://host/v1")
+    return url.rstrip("/")
+
+
+Count = Annotated[int, BeforeValidator(_count)]
+Text = Annotated[str, BeforeValidator(_text)]
+Url = Annotated[str, BeforeValidator(_url)]
+OptionalUrl = Annotated[
+    str | None, BeforeValidator(lambda value: None if value is None else _url(value))
+]
