@@ -5,10 +5,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import lm_eval.tasks
 import yaml
 from lm_eval import simple_evaluate
 from lm_eval.tasks import TaskManager
@@ -23,7 +23,7 @@ from longwriter_eval.judge.settings import JudgeSettings, api_key
 from longwriter_eval.lm_eval_task.lm_eval_internals import RecordedAnswers
 from longwriter_eval.runs import Run, load_run, load_runs, save_run, task_hash
 
-_TASKS = Path(lm_eval.tasks.__file__).parent / "longwriter"  # where pip puts harness_tasks/
+_TASKS = Path(str(find_spec("harness_tasks").origin)).parent  # type: ignore[union-attr]
 
 # What an evaluation says of its tasks; the rest of a results file tells of model and machine.
 _RESULT_KEYS = (

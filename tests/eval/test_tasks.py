@@ -21,7 +21,6 @@ from longwriter_eval.lm_eval_task.tasks import DemoTask, JudgedTask, LengthTask,
 pytestmark = [pytest.mark.lm_eval, pytest.mark.usefixtures("upstream")]
 
 SOURCES = Path(__file__).parents[2] / "harness_tasks"
-INSTALLED = Path(lm_eval.tasks.__file__).parent / "longwriter"
 YAMLS = sorted(SOURCES.rglob("*.yaml"))
 ROOTS = {
     "longbench_write": 120,
@@ -62,7 +61,7 @@ def _without_pip_list(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def manager(**metadata: Any) -> TaskManager:
     """lm-eval's index of our tasks alone: the whole one takes seconds."""
-    return TaskManager(include_path=str(INSTALLED), include_defaults=False, metadata=metadata)
+    return TaskManager(include_defaults=False, metadata=metadata)
 
 
 def evaluate(model: LM, *tasks: str, metadata: Any = None, **options: Any) -> Any:
@@ -80,10 +79,18 @@ def judge(monkeypatch: pytest.MonkeyPatch) -> Iterator[MockServer]:
         yield server
 
 
-@pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
-def test_the_installed_yaml_is_the_one_in_the_repository(path: Path) -> None:
-    for file in (path, *path.parent.glob("_*_yaml"), path.parent / "utils.py"):
-        assert (INSTALLED / file.relative_to(SOURCES)).read_bytes() == file.read_bytes()
+def test_lm_eval_finds_the_tasks_without_include_path() -> None:
+    assert set(ROOTS) <= set(TaskManager(include_defaults=False).all_tasks)
+
+
+def test_a_task_of_the_users_own_wins_over_ours(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("task: longwrite_demo\ndataset_path: json\n")
+    manager = TaskManager(include_path=str(tmp_path), include_defaults=False)
+    index: Any = getattr(manager, "task_index", None) or manager._task_index
+    entry = index["longwrite_demo"]
+    path = entry["yaml_path"] if isinstance(entry, dict) else entry.yaml_path
+    assert Path(path).parent == tmp_path
+    assert manager.include_path == str(tmp_path)
 
 
 def test_there_are_yamls_to_look_at() -> None:
