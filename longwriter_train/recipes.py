@@ -147,3 +147,28 @@ def refusals(path: Path) -> Iterator[str]:
                 yield f"{place}: {why}" if place else why
         except ValueError as error:
             yield " ".join(str(error).split())
+
+
+def report(path: Path) -> str:
+    """What `longwriter recipes check` prints: the verdict, then what was checked.
+
+    Raises InputError where the recipe or its data cannot be trained.
+    """
+    from longwriter_train.checks.data import check, is_file, require_file
+
+    if problems := list(refusals(path)):
+        raise InputError(f"{path} cannot be trained: " + "; ".join(problems))
+    recipe = load(path)
+    lines = [f"{path} is ready to train: axolotl accepts every key and value"]
+    for entry in recipe.get("datasets") or []:
+        if is_file(entry):
+            lines.append(f"{entry['path']}: {require_file(entry, recipe)} rows, all valid")
+            continue
+        (data,) = check({**recipe, "datasets": [entry]})
+        lines.append(f"{data.path}: {data.rows} rows, {len(data.wrong)} of them will be skipped")
+        lines += [f"  {place} {why}" for place, why in data.wrong]
+    if recipe.get("benchmark_check") is False:
+        lines.append(
+            "not checked, because of benchmark_check: false: benchmark prompts in the data"
+        )
+    return "\n".join(lines)

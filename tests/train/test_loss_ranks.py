@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import loss_ranks
 from support.axolotl_runs import ONE_STEP, PLUGIN, log, run_module, write_recipe, write_rows
 from support.by_hand import distance, sequence, step_by_hand, update, weights_by_hand
 from support.tiny_models import make_tiny_llama
@@ -53,7 +54,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "test_datasets": [data], "eval_strategy": "steps", "eval_steps": 1,
     }  # fmt: skip
     files = [str(write_recipe(folder, name, recipe)) for name, recipe in recipes.items()]
-    script = str(Path(__file__).with_name("loss_ranks.py"))
+    script = str(Path(loss_ranks.__file__))
     run_module("torch.distributed.run", "--standalone", "--nproc-per-node", "2", script, *files)
     return folder
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from support import axolotl_cli
 from support.axolotl_runs import run_script
 from support.runs import command, environment, load_run, run
 
@@ -54,7 +55,7 @@ def trained(place: Path) -> dict[str, Path]:
             files.append(f"{family}_{stage}.yaml")
             Path(files[-1]).write_text(yaml.safe_dump(recipe), encoding="utf-8")
             folders[f"{family}_{stage}"] = place / recipe["output_dir"]
-    run_script(Path(__file__).with_name("axolotl_cli.py"), *files)
+    run_script(Path(axolotl_cli.__file__), *files)
     return folders
 
 

@@ -1,0 +1,22 @@
+"""Modules marked `axolotl` get axolotl imported without its warnings, or are skipped without it."""
+
+import os
+import warnings
+
+import pytest
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _axolotl(request: pytest.FixtureRequest) -> None:
+    """Import axolotl before the tests' own imports: it and torchao warn when they are imported."""
+    if request.node.get_closest_marker("axolotl") is None:
+        return
+    os.environ["AXOLOTL_DO_NOT_TRACK"] = "1"  # it would report its use to its authors
+    os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
+    pytest.importorskip("axolotl", reason="needs the train extra")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import axolotl.core.builders
+        import axolotl.core.trainers.dpo.args
+        import axolotl.integrations.base
+        import axolotl.utils.config  # noqa: F401
