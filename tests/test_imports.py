@@ -31,7 +31,7 @@ def test_agentwrites_command_loads_nothing_heavy_before_it_knows_what_to_do() ->
 
 def test_writing_needs_neither_lm_eval_nor_torch() -> None:
     heavy = {"torch", "transformers", "lm_eval", "datasets"}
-    assert not heavy.intersection(_loaded_by("agentwrite.run"))
+    assert not heavy.intersection(_loaded_by("agentwrite.batch.run"))
 
 
 def test_judging_needs_neither_lm_eval_nor_torch() -> None:

@@ -1,22 +1,16 @@
 """`agentwrite dpo`: DPO rows from a model's own answers."""
 
-import argparse
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from agentwrite.cli.mixing import Bars, add_mixing_options, general_option, number, print_mixed
-from agentwrite.cli.options import (
-    add_cluster_options,
-    add_endpoint_options,
-    cluster,
-    positive,
-    print_counts,
-    tokens,
-)
+import typer
+
+from agentwrite.cli import mixing, options
+from agentwrite.cli.options import print_counts, tokens
 from agentwrite.cli.progress import ProgressLine
-from longwriter_eval.cli.judge_options import add_judge_options, judge_overrides
+from longwriter_eval.cli import judge_options
 
 if TYPE_CHECKING:
     from agentwrite.data.dpo import Dpo, Estimate, Tally
@@ -24,89 +18,104 @@ if TYPE_CHECKING:
     from longwriter_eval.judge.settings import JudgeSettings
 
 
-def add(commands: Any) -> None:
-    """Add the command to argparse's subparsers."""
-    command = commands.add_parser(
-        "dpo",
-        help="make DPO rows of a model's judged answers",
-        description="Sample several answers to every prompt of a JSONL file, score each by the "
-        "mean of S_l and S_q, and write pairs for axolotl's chat_template.default strategy. Run "
-        "again, it goes on where it was.",
-    )
-    command.add_argument("prompts", metavar="PROMPTS", type=Path, help="a JSONL file, as for run")
-    command.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="FILE",
-        help="a JSONL file; answers and verdicts are kept in FILE's folder, under its name + .run",
-    )  # fmt: skip
-    command.add_argument(
-        "--samples", type=positive, default=4, metavar="N", help="answers per prompt (default: 4)"
-    )
-    command.add_argument(
-        "--temperature", type=number(0, 2), default=0.8, metavar="T",
-        help="of the answers (default: 0.8, so that they differ)",
-    )  # fmt: skip
-    command.add_argument(
-        "--max-tokens", type=positive, default=32_768, metavar="N",
-        help="of an answer (default: 32,768)",
-    )  # fmt: skip
-    command.add_argument(
-        "--rejected", choices=("random", "worst"), default="random",
-        help="which of the worse answers is rejected (default: random)",
-    )  # fmt: skip
-    command.add_argument(
-        "--min-margin", type=number(0, 100), default=5.0, metavar="POINTS",
-        help="by how much the chosen answer must score higher (default: 5)",
-    )  # fmt: skip
-    command.add_argument("--limit", type=positive, metavar="N", help="only the first N prompts")
-    command.add_argument(
-        "--length", type=positive, metavar="WORDS", help="length where none is named"
-    )
-    add_cluster_options(command)
-    add_endpoint_options(command)
-    add_judge_options(command)
-    add_mixing_options(command, "a preference set")
-    command.set_defaults(run=_dpo)
+def command(
+    ctx: typer.Context,
+    prompts: Annotated[Path, typer.Argument(metavar="PROMPTS", help="JSONL file, as for `run`")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="JSONL file; answers and verdicts are kept beside it, in a folder named FILE.run",
+        ),
+    ],
+    model: options.ModelName,
+    base_url: options.BaseUrls = None,
+    concurrency: options.Concurrency = 32,
+    samples: Annotated[int, typer.Option(min=2, metavar="N", help="answers per prompt")] = 4,
+    temperature: Annotated[
+        float,
+        typer.Option(
+            min=0, max=2, metavar="T", help="sampling temperature, high so that answers differ"
+        ),
+    ] = 0.8,
+    max_tokens: Annotated[
+        int, typer.Option(min=1, metavar="N", help="token limit of an answer")
+    ] = 32_768,
+    rejected: Annotated[
+        Literal["random", "worst"], typer.Option(help="which of the worse answers is rejected")
+    ] = "random",
+    min_margin: Annotated[
+        float,
+        typer.Option(
+            min=0, max=100, metavar="POINTS", help="how much higher the chosen answer must score"
+        ),
+    ] = 5.0,
+    limit: options.Limit = None,
+    length: options.Length = None,
+    engine: options.Engine = "local",
+    ray_address: options.RayAddress = None,
+    judge_model: judge_options.Model = None,
+    judge_base_url: judge_options.BaseUrl = None,
+    judge_prompt: judge_options.Prompt = None,
+    judge_repeats: judge_options.Repeats = None,
+    judge_concurrency: judge_options.Concurrency = None,
+    sequence_len: mixing.SequenceLen = 32_768,
+    general: mixing.GeneralSource = None,
+    general_split: mixing.GeneralSplit = "train",
+    ratio: mixing.Ratio = None,
+    no_benchmark_check: mixing.NoBenchmarkCheck = False,
+    seed: mixing.Seed = 42,
+    dry_run: options.DryRun = False,
+) -> int:
+    """Make DPO rows from a model's judged answers.
 
-
-def _dpo(options: argparse.Namespace) -> int:
+    Samples several answers to every prompt of a JSONL file, scores each by the mean of S_l and
+    S_q, and writes pairs for axolotl's chat_template.default strategy. Rerun the same command after
+    any interruption to resume.
+    """
     import os
 
     from agentwrite.data.dpo import dpo, estimate
     from agentwrite.data.preference import Choice
     from agentwrite.settings import Settings
-    from longwriter_core.errors import InputError
     from longwriter_core.llm.prices import cost, money
     from longwriter_eval.judge.settings import JudgeSettings
 
-    if options.samples < 2:
-        raise InputError("--samples must be 2 or more: a pair takes two answers")
     settings = Settings.resolve(
-        model=options.model,
-        base_urls=tuple(options.base_url),
-        concurrency=options.concurrency,
-        temperature=options.temperature,
-        max_tokens=options.max_tokens,
+        model=model,
+        base_urls=tuple(base_url or ()),
+        concurrency=concurrency,
+        temperature=temperature,
+        max_tokens=max_tokens,
     )
-    judge = JudgeSettings.resolve(judge_overrides(options), os.environ)
-    workers = cluster(options)
-    choice = Choice(options.rejected, options.min_margin, options.sequence_len, options.seed)
-    general = general_option(options)
-    common: dict[str, Any] = {
-        "samples": options.samples,
-        "limit": options.limit,
-        "default_length": options.length,
-        "general": general,
-        "check": not options.no_benchmark_check,
+    given = {
+        "judge_model": judge_model,
+        "judge_base_url": judge_base_url,
+        "judge_prompt": judge_prompt,
+        "judge_repeats": judge_repeats,
+        "judge_concurrency": judge_concurrency,
     }
-    if options.dry_run:
-        _print_estimate(
-            estimate(options.prompts, options.output, settings, judge, **common), settings, judge
-        )
+    judge = JudgeSettings.resolve(
+        {name: value for name, value in given.items() if value}, os.environ
+    )
+    workers = options.cluster(engine, ray_address)
+    choice = Choice(rejected, min_margin, sequence_len, seed)
+    common: dict[str, Any] = {
+        "samples": samples,
+        "limit": limit,
+        "default_length": length,
+        "general": mixing.general_set(general, ratio, general_split),
+        "check": not no_benchmark_check,
+    }
+    if dry_run:
+        _print_estimate(estimate(prompts, output, settings, judge, **common), settings, judge)
         return 0
     with ExitStack() as stack:
-        bars = stack.enter_context(Bars())
+        bars = stack.enter_context(mixing.Bars())
         sampling = stack.enter_context(ExitStack())
-        line = sampling.enter_context(ProgressLine("Sampling", "prompt", settings.model))
+        line = sampling.enter_context(ProgressLine("Sampling", "prompt", model))
 
         def progress(tally: "Tally") -> None:
             judging = money(
@@ -118,46 +127,46 @@ def _dpo(options: argparse.Namespace) -> int:
                 judge=judging and f"judge {judging}",
             )  # fmt: skip
 
-        def mixing(what: str) -> None:
+        def on_mixing(what: str) -> None:
             sampling.close()
             bars(what)
 
         made = dpo(
-            options.prompts,
-            options.output,
+            prompts,
+            output,
             settings,
             judge,
             choice=choice,
             progress=progress,
-            mixing=mixing,
+            mixing=on_mixing,
             cluster=workers,
             **common,
         )
-    return _report(made, judge.model, options)
+    return _report(made, model, judge.model, ctx.obj)
 
 
-def _report(made: "Dpo", judge: str, options: argparse.Namespace) -> int:
+def _report(made: "Dpo", model: str, judge: str, resume: str) -> int:
     """Print the summary; returns the exit code."""
     tally = made.tally
     if tally.answers:
         print(
             f"sampled {tally.answers:,} answers, {tally.words:,} words; {tally.usage.calls:,} "
-            f"calls, {tokens(options.model, tally.usage)}",
+            f"calls, {tokens(model, tally.usage)}",
             file=sys.stderr,
         )
         print(
             f"judged by {judge}: {tally.judging.calls:,} calls, {tokens(judge, tally.judging)}",
             file=sys.stderr,
         )
-    print_mixed(made.mixed, "pairs")
+    mixing.print_mixed(made.mixed, "pairs")
     if not tally.missing:
         return 0 if made.pairs else 1
     if tally.stopped:
         print(f"stopped: {tally.stopped}", file=sys.stderr)
     print_counts(f"failed, see {made.folder / 'failed.jsonl'}", tally.reasons)
     print(
-        f"{tally.missing:,} of {tally.instructions:,} prompts have no judged answers; to go on: "
-        f"{options.again}",
+        f"{tally.missing:,} of {tally.instructions:,} prompts have no judged answers; to resume: "
+        f"{resume}",
         file=sys.stderr,
     )
     return 1

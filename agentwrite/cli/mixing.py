@@ -1,69 +1,55 @@
 """What `sft` and `dpo` share: options of the mix, progress, and the summary."""
 
-import argparse
 import sys
-from collections.abc import Callable
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from agentwrite.cli.options import positive, print_counts
+import typer
+
+from agentwrite.cli.options import print_counts
 from longwriter_core.errors import InputError
 
 if TYPE_CHECKING:
     from agentwrite.data.mix import General, Mixed
 
-
-def add_mixing_options(command: argparse.ArgumentParser, kind: str) -> None:
-    """Options of the commands that mix their rows with a general set."""
-    command.add_argument(
-        "--sequence-len", type=positive, default=32_768, metavar="TOKENS",
-        help="what training takes of prompt and answer together (default: 32,768)",
-    )  # fmt: skip
-    command.add_argument(
-        "--general", metavar="SOURCE",
-        help=f"{kind} to mix in: JSONL, Parquet, or a hub dataset, which is streamed",
-    )  # fmt: skip
-    command.add_argument(
-        "--general-split", default="train", metavar="SPLIT", help="of the hub dataset"
-    )
-    command.add_argument(
-        "--ratio", type=number(0, 1e6), metavar="R", help="general rows for each row of ours"
-    )
-    command.add_argument(
-        "--no-benchmark-check", action="store_true",
+SequenceLen = Annotated[
+    int,
+    typer.Option(
+        min=1, metavar="TOKENS", help="longest prompt and answer together that training takes"
+    ),
+]
+GeneralSource = Annotated[
+    str | None,
+    typer.Option(
+        "--general",
+        metavar="SOURCE",
+        help="general data set to mix in: JSONL, Parquet, or a hub dataset, which is streamed",
+    ),
+]
+GeneralSplit = Annotated[str, typer.Option(metavar="SPLIT", help="split of the hub dataset")]
+Ratio = Annotated[
+    float | None,
+    typer.Option(min=0, max=1e6, metavar="R", help="general rows for each row made here"),
+]
+NoBenchmarkCheck = Annotated[
+    bool,
+    typer.Option(
+        "--no-benchmark-check",
         help="do not look for the prompts of LongBench-Write and LongWrite-Ruler",
-    )  # fmt: skip
-    command.add_argument(
-        "--seed", type=int, default=42, metavar="N", help="of every draw (default: 42)"
-    )
+    ),
+]
+Seed = Annotated[int, typer.Option(metavar="N", help="seed of every random draw")]
 
 
-def general_option(options: argparse.Namespace) -> "General | None":
-    """The general set that the options name. Raises InputError for half of it."""
+def general_set(source: str | None, ratio: float | None, split: str) -> "General | None":
+    """The general set that the options name. Raises InputError if only one of the two is given."""
     from agentwrite.data.mix import General
 
-    if (options.general is None) != (options.ratio is None):
-        raise InputError("--general and --ratio go together: which set, and how much of it")
-    if options.general is None:
+    if source is None and ratio is None:
         return None
-    return General(options.general, options.ratio, options.general_split)
-
-
-def number(least: float, most: float) -> Callable[[str], float]:
-    """A number from `least` to `most`, as an option's type."""
-
-    def read(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = float("nan")
-        if not least <= value <= most:
-            raise argparse.ArgumentTypeError(
-                f"must be a number from {least:g} to {most:g}, not {text!r}"
-            )
-        return value
-
-    return read
+    if source is None or ratio is None:
+        raise InputError("--general and --ratio go together: which set, and how much of it")
+    return General(source, ratio, split)
 
 
 class Bars:

@@ -1,10 +1,11 @@
-"""What the commands share: options that name who is asked, and lines of the summary."""
+"""Options and summary lines that several commands share."""
 
-import argparse
 import sys
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol
+
+import typer
 
 from longwriter_core.errors import InputError
 
@@ -13,107 +14,93 @@ if TYPE_CHECKING:
     from agentwrite.batch.run import Estimate
     from agentwrite.settings import Settings
 
+# Which model is asked, and how often at a time.
+ModelName = Annotated[str, typer.Option("--model", help="model name at its endpoint")]
+BaseUrls = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="URL",
+        help="OpenAI-compatible endpoint (…/v1); repeat the option to share the load among several",
+    ),
+]
+Concurrency = Annotated[int, typer.Option(metavar="N", help="calls in flight")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="print what would be called; call nothing")]
 
-def add_endpoint_options(
-    command: argparse.ArgumentParser, *, dry_run: bool = True, needs_model: bool = True
-) -> None:
-    """Options of every command that asks a model."""
-    command.add_argument(
-        "--base-url", action="append", default=[], metavar="URL",
-        help="OpenAI-compatible endpoint (…/v1); given more than once, they share the load",
-    )  # fmt: skip
-    command.add_argument("--model", required=needs_model, help="the model's name at its endpoint")
-    command.add_argument(
-        "--concurrency", type=positive, default=32, metavar="N",
-        help="calls in flight (default: 32)",
-    )  # fmt: skip
-    if dry_run:
-        command.add_argument(
-            "--dry-run", action="store_true", help="say what it would call, and call nothing"
-        )
+# How texts are planned and written.
+Parallel = Annotated[
+    bool,
+    typer.Option(
+        "--parallel", help="write all steps at once, without the text so far: faster, less coherent"
+    ),
+]
+PromptSet = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="longwriter (this project's), official (the paper's), or a folder of prompts",
+    ),
+]
+Context = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="TOKENS",
+        help="the model's context length, prompt and answer; the oldest text is summarised to fit",
+    ),
+]
+
+# Which instructions of a file.
+Limit = Annotated[int | None, typer.Option(min=1, metavar="N", help="only the first N rows")]
+Length = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="WORDS", help="required length where the row names none"),
+]
+
+Engine = Annotated[
+    Literal["local", "ray"],
+    typer.Option(help="local: this process; ray: the workers of a Ray cluster"),
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="address of the Ray cluster; default: RAY_ADDRESS, else a cluster on this machine",
+    ),
+]
 
 
-def add_cluster_options(command: argparse.ArgumentParser) -> None:
-    """Options of the commands that a cluster may work for."""
-    command.add_argument(
-        "--engine", choices=("local", "ray"), default="local",
-        help="local (this process, the default), or ray: the workers of a Ray cluster",
-    )  # fmt: skip
-    command.add_argument(
-        "--ray-address", metavar="ADDRESS",
-        help="of the cluster; default: RAY_ADDRESS, else one of this machine",
-    )  # fmt: skip
-
-
-def cluster(options: argparse.Namespace) -> "Cluster | None":
-    """The cluster that the options name. Raises InputError."""
+def cluster(engine: Literal["local", "ray"], address: str | None) -> "Cluster | None":
+    """The Ray cluster that the options name, if any. Raises InputError."""
     from agentwrite.batch.ray import Cluster
 
-    if options.engine == "ray":
-        return Cluster(options.ray_address)
-    if options.ray_address:
+    if engine == "ray":
+        return Cluster(address)
+    if address:
         raise InputError("--ray-address is for --engine ray")
     return None
 
 
-def add_writing_options(command: argparse.ArgumentParser) -> None:
-    """Options of the commands that plan and write."""
-    command.add_argument(
-        "--parallel", action="store_true",
-        help="write all steps at once, without the text so far: faster, less coherent",
-    )  # fmt: skip
-    command.add_argument(
-        "--prompts", default="longwriter", metavar="NAME",
-        help="longwriter (ours, the default), official (the paper's), or a folder",
-    )  # fmt: skip
-    command.add_argument(
-        "--context", type=positive, metavar="TOKENS",
-        help="what the model takes, prompt and answer; beyond it, the oldest text is summed up",
-    )  # fmt: skip
-
-
-def positive(text: str) -> int:
-    """A whole number from 1, as an option's type."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1, not {text!r}")
-    return int(text)
-
-
-def writing_settings(options: argparse.Namespace) -> "Settings":
-    """Checked settings of a command that plans and writes. Raises InputError."""
-    from agentwrite.settings import Settings
-
-    return Settings.resolve(
-        model=options.model,
-        base_urls=tuple(options.base_url),
-        concurrency=options.concurrency,
-        parallel=options.parallel,
-        prompts=options.prompts,
-        context=options.context,
-    )
-
-
 def print_counts(what: str, counts: Mapping[str, int]) -> None:
-    """One line of the summary: what, and how often each."""
+    """Print one line of a summary: how often each name was counted."""
     if counts:
         listed = ", ".join(f"{name} {n:,}" for name, n in Counter(counts).most_common())
         print(f"{what}: {listed}", file=sys.stderr)
 
 
-class Tokens(Protocol):
-    """What counts tokens."""
+class TokenCounts(Protocol):
+    """Anything that counts tokens."""
 
     @property
     def prompt_tokens(self) -> int:
-        """Tokens of what was sent."""
+        """Tokens that were sent."""
 
     @property
     def completion_tokens(self) -> int:
-        """Tokens of what came back."""
+        """Tokens that were received."""
 
 
-def tokens(model: str, spent: Tokens) -> str:
-    """Tokens, and what they cost by the model's list price, where it has one."""
+def tokens(model: str, spent: TokenCounts) -> str:
+    """Tokens, and their cost where the model has a list price."""
     from longwriter_core.llm.prices import cost, money
 
     price = money(cost(model, spent.prompt_tokens, spent.completion_tokens))
@@ -123,11 +110,11 @@ def tokens(model: str, spent: Tokens) -> str:
     )
 
 
-def print_estimate(found: "Estimate", settings: "Settings") -> None:
-    """What `--dry-run` says."""
+def print_estimate(estimate: "Estimate", settings: "Settings") -> None:
+    """Print what `--dry-run` found."""
     print(
-        f"would ask {settings.model} at {settings.where} for {found.texts:,} texts: about "
-        f"{found.calls:,} calls, {tokens(settings.model, found)}"
+        f"would ask {settings.model} at {settings.where} for {estimate.texts:,} texts: about "
+        f"{estimate.calls:,} calls, {tokens(settings.model, estimate)}"
     )
-    if found.without_length:
-        print(f"{found.without_length:,} name no length and count as 5,000 words")
+    if estimate.without_length:
+        print(f"{estimate.without_length:,} name no length and count as 5,000 words")

@@ -1,62 +1,57 @@
 """`agentwrite run`: a text for every instruction of a file."""
 
-import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
 
-from agentwrite.cli.options import (
-    add_cluster_options,
-    add_endpoint_options,
-    add_writing_options,
-    cluster,
-    positive,
-    print_counts,
-    print_estimate,
-    tokens,
-    writing_settings,
-)
+import typer
+
+from agentwrite.cli import options
+from agentwrite.cli.options import print_counts, tokens
 from agentwrite.cli.progress import ProgressLine
 
 if TYPE_CHECKING:
     from agentwrite.batch.run import Tally
 
 
-def add(commands: Any) -> None:
-    """Add the command to argparse's subparsers."""
-    command = commands.add_parser(
-        "run",
-        help="write a text for every instruction of a file",
-        description="Write a text for every row of a JSONL file with `instruction` (or `prompt`) "
-        "and, if you like, `id` and `length` in words. Run again, it goes on where it was.",
-    )
-    command.add_argument("instructions", metavar="INSTRUCTIONS", type=Path, help="a JSONL file")
-    command.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="DIR", help="run folder"
-    )
-    command.add_argument(
-        "--limit", type=positive, metavar="N", help="only the first N instructions"
-    )
-    command.add_argument(
-        "--length", type=positive, metavar="WORDS", help="length where none is named"
-    )
-    add_writing_options(command)
-    add_cluster_options(command)
-    add_endpoint_options(command)
-    command.set_defaults(run=_run)
+def command(
+    ctx: typer.Context,
+    instructions: Annotated[Path, typer.Argument(metavar="INSTRUCTIONS", help="JSONL file")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="run folder")],
+    model: options.ModelName,
+    base_url: options.BaseUrls = None,
+    concurrency: options.Concurrency = 32,
+    limit: options.Limit = None,
+    length: options.Length = None,
+    parallel: options.Parallel = False,
+    prompts: options.PromptSet = "longwriter",
+    context: options.Context = None,
+    engine: options.Engine = "local",
+    ray_address: options.RayAddress = None,
+    dry_run: options.DryRun = False,
+) -> int:
+    """Write a text for every instruction of a JSONL file.
 
-
-def _run(options: argparse.Namespace) -> int:
+    Each row holds `instruction` (or `prompt`) and optionally `id` and `length` in words. Rerun the
+    same command after any interruption to resume.
+    """
     from agentwrite.batch.run import estimate, run
+    from agentwrite.settings import Settings
 
-    settings = writing_settings(options)
-    workers = cluster(options)
-    choice = {"limit": options.limit, "default_length": options.length}
-    if options.dry_run:
-        found = estimate(options.instructions, options.output, settings, **choice)
-        print_estimate(found, settings)
+    settings = Settings.resolve(
+        model=model,
+        base_urls=tuple(base_url or ()),
+        concurrency=concurrency,
+        parallel=parallel,
+        prompts=prompts,
+        context=context,
+    )
+    workers = options.cluster(engine, ray_address)
+    if dry_run:
+        expected = estimate(instructions, output, settings, limit=limit, default_length=length)
+        options.print_estimate(expected, settings)
         return 0
-    with ProgressLine("Writing", "text", settings.model) as line:
+    with ProgressLine("Writing", "text", model) as line:
 
         def progress(tally: "Tally") -> None:
             line.show(
@@ -65,23 +60,23 @@ def _run(options: argparse.Namespace) -> int:
             )  # fmt: skip
 
         tally = run(
-            options.instructions, options.output, settings,
-            cluster=workers, progress=progress, **choice,
+            instructions, output, settings,
+            limit=limit, default_length=length, cluster=workers, progress=progress,
         )  # fmt: skip
-    return _report(tally, options)
+    return _report(tally, output, model, ctx.obj)
 
 
-def _report(tally: "Tally", options: argparse.Namespace) -> int:
+def _report(tally: "Tally", output: Path, model: str, resume: str) -> int:
     """Print the summary; returns the exit code."""
-    earlier = f" ({tally.skipped:,} were there already)" if tally.skipped else ""
+    earlier = f" ({tally.skipped:,} from earlier runs)" if tally.skipped else ""
     print(
-        f"wrote {options.output / 'texts.jsonl'}: {tally.skipped + tally.finished:,} of "
+        f"wrote {output / 'texts.jsonl'}: {tally.skipped + tally.finished:,} of "
         f"{tally.instructions:,} texts{earlier}, {tally.words:,} words in {tally.sections:,} "
-        f"sections; {tally.usage.calls:,} calls, {tokens(options.model, tally.usage)}",
+        f"sections; {tally.usage.calls:,} calls, {tokens(model, tally.usage)}",
         file=sys.stderr,
     )
-    print_counts("cleaned away", tally.cleaned)
-    print_counts("asked again", tally.rejected)
+    print_counts("removed by cleaning", tally.cleaned)
+    print_counts("retried", tally.rejected)
     if tally.planned:
         print(f"{tally.planned:,} name no length: the plan decided", file=sys.stderr)
     if tally.folded:
@@ -90,9 +85,9 @@ def _report(tally: "Tally", options: argparse.Namespace) -> int:
         return 0
     if tally.stopped:
         print(f"stopped: {tally.stopped}", file=sys.stderr)
-    print_counts(f"failed, see {options.output / 'failed.jsonl'}", tally.reasons)
+    print_counts(f"failed, see {output / 'failed.jsonl'}", tally.reasons)
     print(
-        f"{tally.missing:,} of {tally.instructions:,} have no text; to go on: {options.again}",
+        f"{tally.missing:,} of {tally.instructions:,} have no text; to resume: {resume}",
         file=sys.stderr,
     )
     return 1

@@ -1,61 +1,72 @@
 """`agentwrite select`: instructions that need thousands of words."""
 
-import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
 
-from agentwrite.cli.options import add_endpoint_options, positive, print_counts, tokens
+import typer
+
+from agentwrite.cli import options
+from agentwrite.cli.options import print_counts, tokens
 from agentwrite.cli.progress import ProgressLine
 from longwriter_core.errors import InputError
 
 if TYPE_CHECKING:
+    from agentwrite.selecting.select import Estimate
     from agentwrite.selecting.selection import Selection
     from agentwrite.settings import Settings
 
 
-def add(commands: Any) -> None:
-    """Add the command to argparse's subparsers."""
-    command = commands.add_parser(
-        "select",
-        help="choose instructions that need thousands of words",
-        description="Choose, from a hub dataset or local rows, instructions that need thousands of "
-        "words: by rules, then by a model's yes or no. Run again, it pays for nothing twice.",
-    )
-    command.add_argument(
-        "source", metavar="SOURCE",
-        help="hub dataset (streamed), JSONL or parquet file, or a folder of them",
-    )  # fmt: skip
-    command.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="FILE", help="what `run` reads"
-    )
-    command.add_argument(
-        "--quota", type=_quota, action="append", default=[], metavar="LANGUAGE=N",
-        help="at most so many in en or zh, and in no other; default: all in both",
-    )  # fmt: skip
-    command.add_argument("--split", default="train", help="split of a hub dataset (default: train)")
-    command.add_argument("--limit", type=positive, metavar="N", help="only the first N rows")
-    command.add_argument("--rules-only", action="store_true", help="ask no model")
-    add_endpoint_options(command, needs_model=False)
-    command.set_defaults(run=_select)
+def command(
+    ctx: typer.Context,
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="hub dataset (streamed), JSONL or Parquet file, or a folder of them",
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FILE", help="JSONL file for `run`")
+    ],
+    quota: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LANGUAGE=N",
+            help="at most N rows in en or zh, and none in languages without a quota; can be "
+            "repeated; default: every row in either",
+        ),
+    ] = None,
+    split: Annotated[str, typer.Option(help="split of a hub dataset")] = "train",
+    limit: options.Limit = None,
+    rules_only: Annotated[bool, typer.Option("--rules-only", help="ask no model")] = False,
+    model: Annotated[str | None, typer.Option(help="model name at its endpoint")] = None,
+    base_url: options.BaseUrls = None,
+    concurrency: options.Concurrency = 32,
+    dry_run: options.DryRun = False,
+) -> int:
+    """Choose instructions that need thousands of words.
 
+    Chooses rows of a hub dataset or of local files, first by rules, then by a model's yes or no.
+    Rerun the same command after any interruption to resume.
+    """
+    from agentwrite.selecting.select import estimate, select
+    from agentwrite.settings import Settings
 
-def _quota(text: str) -> tuple[str, int]:
-    language, _, number = text.partition("=")
-    return language.strip(), positive(number.strip())
-
-
-def _select(options: argparse.Namespace) -> int:
-    from agentwrite.selecting.select import select
-
-    settings = _settings(options)
-    quota = dict(options.quota)
-    if len(quota) < len(options.quota):
-        raise InputError("--quota: one number for each language")
-    if options.dry_run:
-        _print_estimate(options, settings, quota)
+    if rules_only and (model or base_url):
+        raise InputError("--rules-only asks no model: leave out --model and --base-url")
+    if not rules_only and not model:
+        raise InputError("name the model that decides with --model, or pass --rules-only")
+    settings = None
+    if model:
+        settings = Settings.resolve(
+            model=model, base_urls=tuple(base_url or ()), concurrency=concurrency
+        )
+    quotas = _quotas(quota or [])
+    if dry_run:
+        _print_estimate(estimate(source, quota=quotas, split=split, limit=limit), settings, quotas)
         return 0
-    with ProgressLine("Selecting", "row", options.model) as line:
+    with ProgressLine("Selecting", "row", model) as line:
 
         def progress(selection: "Selection") -> None:
             line.show(
@@ -64,68 +75,63 @@ def _select(options: argparse.Namespace) -> int:
             )  # fmt: skip
 
         selection = select(
-            options.source, options.output, settings,
-            quota=quota, split=options.split, limit=options.limit, progress=progress,
-        )  # fmt: skip
-    return _report(selection, options)
+            source, output, settings, quota=quotas, split=split, limit=limit, progress=progress
+        )
+    return _report(selection, output, model, ctx.obj)
 
 
-def _settings(options: argparse.Namespace) -> "Settings | None":
-    from agentwrite.settings import Settings
-
-    if options.rules_only:
-        if options.model or options.base_url:
-            raise InputError("--rules-only asks no model: leave out --model and --base-url")
-        return None
-    if not options.model:
-        raise InputError("name the model that decides with --model, or say --rules-only")
-    return Settings.resolve(
-        model=options.model, base_urls=tuple(options.base_url), concurrency=options.concurrency
-    )
+def _quotas(given: list[str]) -> dict[str, int]:
+    """Language -> number. Raises InputError."""
+    quotas: dict[str, int] = {}
+    for text in given:
+        language, _, number = (part.strip() for part in text.partition("="))
+        if not number.isdecimal() or int(number) < 1:
+            raise InputError(f"--quota {text}: write LANGUAGE=N with a whole number from 1")
+        if language in quotas:
+            raise InputError("--quota: one number for each language")
+        quotas[language] = int(number)
+    return quotas
 
 
 def _print_estimate(
-    options: argparse.Namespace, settings: "Settings | None", quota: dict[str, int]
+    expected: "Estimate", settings: "Settings | None", quotas: dict[str, int]
 ) -> None:
-    from agentwrite.selecting.select import estimate
-
-    found = estimate(options.source, quota=quota, split=options.split, limit=options.limit)
-    print(f"of the first {found.read:,} rows, the rules leave {found.left:,}")
-    print_counts("turned away", found.turned_away)
+    print(f"of the first {expected.read:,} rows, the rules leave {expected.left:,}")
+    print_counts("turned away", expected.turned_away)
     if not settings:
         return
     print(
-        f"would ask {settings.model} at {settings.where} about these: {found.left:,} calls, "
-        f"{tokens(settings.model, found)}"
+        f"would ask {settings.model} at {settings.where} about these: {expected.left:,} calls, "
+        f"{tokens(settings.model, expected)}"
     )
-    if found.read and found.total and found.total > found.read:
-        whole = found.scaled(found.total)
-        ends = "; it ends when the quotas are full" if quota else ""
+    if expected.read and expected.total and expected.total > expected.read:
+        whole = expected.scaled(expected.total)
+        ends = "; it ends when the quotas are full" if quotas else ""
         print(
             f"all {whole.read:,} rows: about {whole.left:,} calls, "
             f"{tokens(settings.model, whole)}{ends}"
         )
 
 
-def _report(selection: "Selection", options: argparse.Namespace) -> int:
+def _report(selection: "Selection", output: Path, model: str | None, resume: str) -> int:
     """Print the summary; returns the exit code."""
     from agentwrite.selecting.selection import rejects_path
 
     chosen = ", ".join(f"{language} {n:,}" for language, n in sorted(selection.chosen.items()))
     print(
-        f"wrote {options.output}: {selection.chosen.total():,} instructions"
+        f"wrote {output}: {selection.chosen.total():,} instructions"
         f"{f' ({chosen})' if chosen else ''} of {selection.read:,} rows; the others are in "
-        f"{rejects_path(options.output)}",
+        f"{rejects_path(output)}",
         file=sys.stderr,
     )
     print_counts("turned away", selection.turned_away)
-    if not options.rules_only:
+    if model:
         print(
-            f"asked {options.model} about {selection.asked:,}, with {selection.usage.calls:,} "
-            f"calls in this run: {tokens(options.model, selection.usage)}",
+            f"asked {model} about {selection.asked:,}, with {selection.usage.calls:,} "
+            f"calls in this run: {tokens(model, selection.usage)}",
             file=sys.stderr,
         )
-    print_counts("asked again", selection.rejected)
+    print_counts("retried", selection.rejected)
     print_counts("no decision", selection.failed)
     for language, number in selection.missing.items():
         print(f"{language}: {number:,} fewer than its quota", file=sys.stderr)
@@ -133,5 +139,5 @@ def _report(selection: "Selection", options: argparse.Namespace) -> int:
         print(f"stopped: {selection.stopped}", file=sys.stderr)
     elif selection.is_full or not selection.failed:
         return 0
-    print(f"to go on: {options.again}", file=sys.stderr)
+    print(f"to resume: {resume}", file=sys.stderr)
     return 1

@@ -1,103 +1,94 @@
 """`agentwrite sft`: SFT rows from finished texts."""
 
-import argparse
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
 
-from agentwrite.cli.mixing import Bars, add_mixing_options, general_option, number, print_mixed
-from agentwrite.cli.options import positive, print_counts
+import typer
+
+from agentwrite.cli import mixing
+from agentwrite.cli.options import print_counts
 
 if TYPE_CHECKING:
+    from agentwrite.data.mix import General
     from agentwrite.data.sft import Sft
 
 
-def add(commands: Any) -> None:
-    """Add the command to argparse's subparsers."""
-    command = commands.add_parser(
-        "sft",
-        help="make SFT rows of finished texts",
-        description="Filter the texts of run folders, mix them with a general set, and write rows "
-        "for axolotl's chat_template strategy, with a dataset card and a length histogram.",
-    )
-    command.add_argument("folders", metavar="DIR", type=Path, nargs="+", help="a run folder")
-    command.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="FILE", help="a JSONL file"
-    )
-    command.add_argument(
-        "--min-words", type=positive, default=1_500, metavar="N", help="default: 1,500"
-    )
-    command.add_argument(
-        "--max-words", type=positive, default=32_000, metavar="N", help="default: 32,000"
-    )
-    command.add_argument(
-        "--min-length-score", type=number(0, 100), default=80.0, metavar="S",
-        help="least S_l, where a length is required (default: 80)",
-    )  # fmt: skip
-    command.add_argument(
-        "--max-repetition", type=number(0, 1), default=0.1, metavar="SHARE",
-        help="most of a text's words that may lie in repeated runs of ten (default: 0.1)",
-    )  # fmt: skip
-    command.add_argument(
-        "--without", action="append", default=[], metavar="RULE", help="a rule not to apply"
-    )
-    command.add_argument(
-        "--limit", type=positive, metavar="N", help="only the first N texts of each folder"
-    )
-    command.add_argument(
-        "--dry-run", action="store_true",
-        help="say what would be in the file, and write nothing; no model is called either way",
-    )  # fmt: skip
-    add_mixing_options(command, "an SFT set")
-    command.set_defaults(run=_sft)
+def command(
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="run folder")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="JSONL file")],
+    min_words: Annotated[int, typer.Option(min=1, metavar="N", help="shortest text")] = 1_500,
+    max_words: Annotated[int, typer.Option(min=1, metavar="N", help="longest text")] = 32_000,
+    min_length_score: Annotated[
+        float,
+        typer.Option(min=0, max=100, metavar="S", help="lowest S_l, where a length is required"),
+    ] = 80.0,
+    max_repetition: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, metavar="SHARE", help="largest share of words in repeated runs of ten"
+        ),
+    ] = 0.1,
+    without: Annotated[
+        list[str] | None, typer.Option(metavar="RULE", help="rule not to apply; can be repeated")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="only the first N texts of each folder")
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="print what the file would hold, write nothing; no model is called either way",
+        ),
+    ] = False,
+    sequence_len: mixing.SequenceLen = 32_768,
+    general: mixing.GeneralSource = None,
+    general_split: mixing.GeneralSplit = "train",
+    ratio: mixing.Ratio = None,
+    no_benchmark_check: mixing.NoBenchmarkCheck = False,
+    seed: mixing.Seed = 42,
+) -> int:
+    """Make SFT rows from finished texts.
 
+    Filters the texts of run folders, mixes them with a general data set, and writes rows for
+    axolotl's chat_template strategy, with a dataset card and a length histogram.
+    """
+    from agentwrite.data.sft import check_paths, sft
+    from agentwrite.data.sft_rules import Limits
 
-def _sft(options: argparse.Namespace) -> int:
-    built = _dry_run(options) if options.dry_run else _build(options, options.output)
-    print_counts("cleaned away", built.cleaned)
+    limits = Limits(min_words, max_words, sequence_len, min_length_score, max_repetition)
+    mixed_in = mixing.general_set(general, ratio, general_split)
+
+    def build(output: Path, mixed_in: "General | None") -> "Sft":
+        with mixing.Bars() as bars:
+            return sft(
+                folders,
+                output,
+                limits=limits,
+                without=frozenset(without or ()),
+                general=mixed_in,
+                seed=seed,
+                check=not no_benchmark_check,
+                limit=limit,
+                progress=bars,
+            )
+
+    if dry_run:
+        check_paths(folders, output, mixed_in)
+        # Build the rows made here in a temporary folder. The general set is left out, since
+        # reading it may take hours.
+        with TemporaryDirectory() as folder:
+            built = build(Path(folder) / "sft.jsonl", None)
+        rows = round(mixed_in.ratio * built.ours) if mixed_in else 0
+        mixed = f" and {rows:,} rows of {mixed_in.name}" if mixed_in else ""
+        print(f"would write {output}: {built.ours:,} texts{mixed}; no model is called")
+        print_counts("would leave out", built.rejected)
+    else:
+        built = build(output, mixed_in)
+        mixing.print_mixed(built.mixed, "texts")
+    print_counts("removed by cleaning", built.cleaned)
     if built.without_length:
         print(f"{built.without_length:,} rows require no length", file=sys.stderr)
     return 0 if built.ours else 1
-
-
-def _build(options: argparse.Namespace, output: Path) -> "Sft":
-    from agentwrite.data.sft import sft
-    from agentwrite.data.sft_rules import Limits
-
-    limits = Limits(
-        options.min_words,
-        options.max_words,
-        options.sequence_len,
-        options.min_length_score,
-        options.max_repetition,
-    )
-    with Bars() as bars:
-        built = sft(
-            options.folders,
-            output,
-            limits=limits,
-            without=frozenset(options.without),
-            general=None if options.dry_run else general_option(options),
-            seed=options.seed,
-            check=not options.no_benchmark_check,
-            limit=options.limit,
-            progress=bars,
-        )
-    if not options.dry_run:
-        print_mixed(built.mixed, "texts")
-    return built
-
-
-def _dry_run(options: argparse.Namespace) -> "Sft":
-    """All of ours, built where nobody finds it: reading the general set may take hours."""
-    from agentwrite.data.sft import check_paths
-
-    general = general_option(options)
-    check_paths(options.folders, options.output, general)
-    with TemporaryDirectory() as folder:
-        built = _build(options, Path(folder) / "sft.jsonl")
-    mixed = f" and {round(general.ratio * built.ours):,} rows of {general.name}" if general else ""
-    print(f"would write {options.output}: {built.ours:,} texts{mixed}; no model is called")
-    print_counts("would leave out", built.rejected)
-    return built

@@ -1,9 +1,10 @@
 """`agentwrite stats`: lengths, languages, types, models and costs of our files."""
 
-import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 if TYPE_CHECKING:
     from agentwrite.data.stats import Distribution, Lengths, Stats
@@ -11,29 +12,24 @@ if TYPE_CHECKING:
 _BAR = 40  # characters of the longest bar
 
 
-def add(commands: Any) -> None:
-    """Add the command to argparse's subparsers."""
-    command = commands.add_parser(
-        "stats",
-        help="say what is in a file of instructions, texts, SFT or DPO rows",
-        description="Count rows, words, languages, types, models and costs of files that "
-        "`select`, `run`, `sft` and `dpo` have written.",
-    )
-    command.add_argument(
-        "files", metavar="FILE", type=Path, nargs="+", help="JSONL file, or a run folder"
-    )
-    command.add_argument("--json", action="store_true", help="for machines: a list of objects")
-    command.set_defaults(run=_stats)
+def command(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="JSONL file or run folder")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="print a JSON list of objects")] = False,
+) -> int:
+    """Summarise files of instructions, texts, SFT rows or DPO rows.
 
-
-def _stats(options: argparse.Namespace) -> int:
+    Counts rows, words, languages, types, models and costs of the files that `select`, `run`, `sft`
+    and `dpo` have written.
+    """
     from agentwrite.data.stats import stats
 
-    if options.json:
-        found = [stats(path).as_dict() for path in options.files]
+    if as_json:
+        found = [stats(path).as_dict() for path in files]
         print(json.dumps(found, indent=2, ensure_ascii=False))
         return 0
-    for number, path in enumerate(options.files):
+    for number, path in enumerate(files):
         print("\n" * (number > 0) + _page(stats(path)))
     return 0
 

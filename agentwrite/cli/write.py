@@ -1,67 +1,78 @@
 """`agentwrite write`: one text."""
 
-import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated
 
-from agentwrite.cli.options import (
-    add_endpoint_options,
-    add_writing_options,
-    positive,
-    print_counts,
-    print_estimate,
-    tokens,
-    writing_settings,
-)
+import typer
+
+from agentwrite.cli import options
+from agentwrite.cli.options import print_counts, tokens
 from longwriter_core.errors import InputError
 
-
-def add(commands: Any) -> None:
-    """Add the command to argparse's subparsers."""
-    command = commands.add_parser(
-        "write",
-        help="write one text",
-        description="Plan and write one text. Stopped and run again, it goes on where it was.",
-    )
-    command.add_argument("instruction", metavar="INSTRUCTION", help="what to write")
-    command.add_argument("-o", "--output", type=Path, help="file for the text; default: stdout")
-    command.add_argument("--length", type=positive, metavar="WORDS", help="required length")
-    add_writing_options(command)
-    add_endpoint_options(command)
-    command.set_defaults(run=_write)
+if TYPE_CHECKING:
+    from agentwrite.writing.plan import Plan
+    from agentwrite.writing.state import Section
 
 
-def _write(options: argparse.Namespace) -> int:
+def command(
+    ctx: typer.Context,
+    instruction: Annotated[str, typer.Argument(metavar="INSTRUCTION", help="what to write")],
+    model: options.ModelName,
+    base_url: options.BaseUrls = None,
+    concurrency: options.Concurrency = 32,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="file for the text; default: stdout")
+    ] = None,
+    length: Annotated[
+        int | None, typer.Option(min=1, metavar="WORDS", help="required length")
+    ] = None,
+    parallel: options.Parallel = False,
+    prompts: options.PromptSet = "longwriter",
+    context: options.Context = None,
+    dry_run: options.DryRun = False,
+) -> int:
+    """Write one text.
+
+    Rerun the same command after any interruption to resume.
+    """
     from agentwrite.batch.run import Estimate
     from agentwrite.errors import WriteError
+    from agentwrite.settings import Settings
     from agentwrite.writing.prompts import Prompts
     from agentwrite.writing.state import Instruction
     from agentwrite.writing.writer import MOST_WORDS, write_text
     from longwriter_core.files import write_atomically
     from longwriter_core.text.required_length import required_length
 
-    if not options.instruction.strip():
+    if not instruction.strip():
         raise InputError("the instruction is empty")
-    settings = writing_settings(options)
-    required = options.length or required_length(options.instruction)
+    settings = Settings.resolve(
+        model=model,
+        base_urls=tuple(base_url or ()),
+        concurrency=concurrency,
+        parallel=parallel,
+        prompts=prompts,
+        context=context,
+    )
+    required = length or required_length(instruction)
     if (required or 0) > MOST_WORDS:
         raise InputError(f"{required:,} words are asked for, and {MOST_WORDS:,} are the most")
     if not required:
         print("No length is named: the plan decides. --length WORDS sets one.", file=sys.stderr)
-    if options.dry_run:
+    if dry_run:
         Prompts.load(settings.prompts)
-        found = Estimate()
-        found.add(Instruction("", options.instruction, required), parallel=settings.parallel)
-        print_estimate(found, settings)
+        expected = Estimate()
+        expected.add(Instruction("", instruction, required), parallel=settings.parallel)
+        options.print_estimate(expected, settings)
         return 0
-    if options.output and options.output.is_dir():
-        raise InputError(f"{options.output} is a folder: name a file for the text")
-    if options.output and not options.output.absolute().parent.is_dir():
-        raise InputError(f"there is no folder {options.output.absolute().parent}")
+    if output and output.is_dir():
+        raise InputError(f"{output} is a folder: name a file for the text")
+    if output and not output.absolute().parent.is_dir():
+        raise InputError(f"there is no folder {output.absolute().parent}")
     words = 0
 
-    def progress(section: Any, plan: Any) -> None:
+    def progress(section: "Section", plan: "Plan") -> None:
         nonlocal words
         words += section.words
         print(
@@ -73,7 +84,7 @@ def _write(options: argparse.Namespace) -> int:
 
     try:
         text = write_text(
-            options.instruction,
+            instruction,
             model=settings.model,
             base_url=settings.base_urls,
             length=required,
@@ -88,25 +99,23 @@ def _write(options: argparse.Namespace) -> int:
             raise InputError(
                 f"{settings.model} at {settings.where} cannot be used: {error.detail}"
             ) from error
-        print(f"agentwrite: not written: {error}; to go on: {options.again}", file=sys.stderr)
+        print(f"agentwrite: not written: {error}; to resume: {ctx.obj}", file=sys.stderr)
         return 1
-    if options.output:
-        data = f"{text.text}\n".encode("utf-8", "backslashreplace")
-        write_atomically(options.output, data)
+    if output:
+        write_atomically(output, f"{text.text}\n".encode("utf-8", "backslashreplace"))
     else:
         print(text.text)
-    where = f"wrote {options.output}: " if options.output else ""
+    where = f"wrote {output}: " if output else ""
     print(
-        f"{where}{text.words:,} words in {len(text.sections)} sections, "
-        f"{tokens(settings.model, text)}",
+        f"{where}{text.words:,} words in {len(text.sections)} sections, {tokens(model, text)}",
         file=sys.stderr,
     )
-    print_counts("cleaned away", text.cleaned)
-    print_counts("asked again", text.rejected)
+    print_counts("removed by cleaning", text.cleaned)
+    print_counts("retried", text.rejected)
     if text.folded:
         print(
-            f"The text outgrew the context: the last steps saw its first {text.folded} sections as "
-            "a summary.",
+            "The text outgrew the context: the last steps saw its first "
+            f"{text.folded} sections as a summary.",
             file=sys.stderr,
         )
     return 0

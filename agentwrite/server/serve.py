@@ -218,7 +218,7 @@ class Server:
     async def _pass_on(self, text: _Text, passed: dict[str, Any], turn: int) -> None:
         key = call_key(agentwrite_serve=self.settings.model, at=self.settings.scope, asked=passed)
         reply = await self._chat.kept(key) or await self._chat.ask(
-            key, {**passed, "model": self.settings.model}, turn=turn
+            key, {**passed, "model": self.settings.model}, affinity=turn
         )
         text.usage = _usage(reply.prompt_tokens or 0, reply.completion_tokens or 0)
         text.finish_reason = reply.finish_reason or "stop"

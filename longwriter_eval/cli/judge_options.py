@@ -2,6 +2,9 @@
 
 import argparse
 from collections.abc import Iterable
+from typing import Annotated
+
+import typer
 
 _OPTIONS = {
     "model": "the judge's name at its endpoint",
@@ -25,3 +28,17 @@ def judge_overrides(options: argparse.Namespace) -> dict[str, str]:
     """The judge settings that were given, by their metadata names (judge_model, …)."""
     given = {f"judge_{name}": getattr(options, f"judge_{name}", None) for name in _OPTIONS}
     return {name: value for name, value in given.items() if value}
+
+
+# The same options for typed commands.
+Model = Annotated[str | None, typer.Option("--judge-model", help=_OPTIONS["model"])]
+BaseUrl = Annotated[
+    str | None, typer.Option("--judge-base-url", metavar="URL", help=_OPTIONS["base_url"])
+]
+Prompt = Annotated[str | None, typer.Option("--judge-prompt", help=_OPTIONS["prompt"])]
+Repeats = Annotated[
+    str | None, typer.Option("--judge-repeats", metavar="N", help=_OPTIONS["repeats"])
+]
+Concurrency = Annotated[
+    str | None, typer.Option("--judge-concurrency", metavar="N", help=_OPTIONS["concurrency"])
+]

@@ -228,7 +228,7 @@ def test_a_prompt_with_an_unjudged_answer_fails_and_is_retried(
         assert main(arguments(tmp_path, server)) == 1
         printed = capsys.readouterr().err
         assert "failed.jsonl: unjudged 1" in printed
-        assert "1 of 2 prompts have no judged answers; to go on: agentwrite dpo" in printed
+        assert "1 of 2 prompts have no judged answers; to resume: agentwrite dpo" in printed
         (failure,) = read_jsonl(tmp_path / "dpo.run" / "failed.jsonl")
         assert (failure["id"], failure["reason"]) == ("p1", "unjudged")
         assert failure["detail"].startswith("parse_error")
@@ -463,7 +463,7 @@ def test_whatever_ends_it_the_next_run_pays_for_the_rest_alone(
             printed = process.communicate(timeout=60)[0].decode()
             if how is signal.SIGINT:
                 assert process.returncode == 130
-                assert "stopped; to go on: agentwrite dpo" in printed
+                assert "stopped; to resume: agentwrite dpo" in printed
         server.delay = 0.0
         assert main(given) == 0
         checks, in_flight = 2, 2 * 2 * concurrency

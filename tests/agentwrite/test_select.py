@@ -305,7 +305,7 @@ def test_without_a_decision_a_row_is_not_chosen_but_recorded_and_tried_again(
         assert main(line) == 1
         printed = capsys.readouterr().err
         assert "no decision: no_decision 1" in printed
-        assert f"to go on: agentwrite select {path}" in printed
+        assert f"to resume: agentwrite select {path}" in printed
         assert [row["selection"]["row"] for row in rows_of(output)] == [1, 2, 4, 5, 6]
         (other,) = rows_of(rejects_path(output))
         assert (other["row"], other["rule"]) == (3, "failed")
@@ -343,7 +343,7 @@ def test_an_endpoint_that_refuses_later_keeps_what_is_chosen(
                 "--base-url", server.base_url]  # fmt: skip
         assert main(line) == 1
     assert "stopped: " in (printed := capsys.readouterr().err)
-    assert "to go on: agentwrite select" in printed
+    assert "to resume: agentwrite select" in printed
     assert [row["selection"]["row"] for row in rows_of(output)] == list(range(1, 10))
 
 
