@@ -11,6 +11,7 @@ from typing import Any
 
 from longwriter_core.errors import InputError
 from longwriter_core.files import sha256, write_atomically
+from longwriter_core.jsonl import read_jsonl, write_jsonl
 
 _log = logging.getLogger(__name__)
 
@@ -103,7 +104,7 @@ def _dated(place: Path) -> list[tuple[str, Path]]:
 
 def _load(date: str, path: Path) -> Run | None:
     """The run of one results file; None where it holds other tasks than ours."""
-    results = _parse(path, path.read_text(encoding="utf-8"))
+    results = _parse(path)
     if not isinstance(results, dict) or not isinstance(results.get("configs"), dict):
         raise InputError(f"{path} is not a results file of lm-eval: it has no configs")
     try:
@@ -149,48 +150,41 @@ def save_run(
     """
     date = datetime.now().isoformat().replace(":", "-")
     for task, lines in rows.items():
-        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-        write_atomically(folder / f"samples_{task}_{date}.jsonl", _encode(text))
+        write_jsonl(folder / f"samples_{task}_{date}.jsonl", lines)
     path = folder / f"results_{date}.json"
-    write_atomically(path, _encode(json.dumps(results, indent=2, ensure_ascii=False, default=str)))
+    text = json.dumps(results, indent=2, ensure_ascii=False, default=str)
+    write_atomically(path, text.encode("utf-8", "backslashreplace"))  # responses: lone surrogates
     return path
-
-
-def _encode(text: str) -> bytes:
-    # half a surrogate pair in a response must not lose the run
-    return text.encode("utf-8", "backslashreplace")
 
 
 def _read_samples(path: Path, task: str, expected_hash: str | None) -> list[Sample]:
     if not path.is_file():
         raise InputError(f"{path} is missing: the run must be made with --log_samples")
     samples = []
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            row = _parse(path, line, number)
-            try:
-                doc = row["doc"]
-                samples.append(
-                    Sample(
-                        task=task,
-                        id=doc["id"],
-                        prompt=doc["prompt"],
-                        type=doc["type"],
-                        required=doc["length"],
-                        language=doc["language"],
-                        response=row["resps"][0][0],
-                        row=row,
-                    )
+    for number, row in read_jsonl(path):
+        try:
+            doc = row["doc"]
+            samples.append(
+                Sample(
+                    task=task,
+                    id=doc["id"],
+                    prompt=doc["prompt"],
+                    type=doc["type"],
+                    required=doc["length"],
+                    language=doc["language"],
+                    response=row["resps"][0][0],
+                    row=row,
                 )
-                for name in ("id", "type", "language"):
-                    if not isinstance(doc[name], str):
-                        raise TypeError(name)
-                if expected_hash:
-                    task_hash([row])
-            except (KeyError, IndexError, TypeError) as error:
-                raise InputError(
-                    f"{path}, line {number}: not a sample of {task} ({error!r} is missing)"
-                ) from error
+            )
+            for name in ("id", "type", "language"):
+                if not isinstance(doc[name], str):
+                    raise TypeError(name)
+            if expected_hash:
+                task_hash([row])
+        except (KeyError, IndexError, TypeError) as error:
+            raise InputError(
+                f"{path}, line {number}: not a sample of {task} ({error!r} is missing)"
+            ) from error
     if expected_hash and task_hash(sample.row for sample in samples) != expected_hash:
         raise InputError(
             f"{path}: its {len(samples)} samples are not the ones that the results count; lines "
@@ -199,9 +193,8 @@ def _read_samples(path: Path, task: str, expected_hash: str | None) -> list[Samp
     return samples
 
 
-def _parse(path: Path, text: str, line: int | None = None) -> Any:
+def _parse(path: Path) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(path.read_bytes())
     except ValueError as error:
-        place = f"{path}, line {line}" if line else str(path)
-        raise InputError(f"{place}: not JSON ({error})") from error
+        raise InputError(f"{path}: not JSON ({error})") from error

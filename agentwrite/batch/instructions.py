@@ -1,15 +1,14 @@
 """Instructions from a JSONL file: checked as a whole first, then drawn one by one."""
 
-import json
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from agentwrite.writing.state import Instruction
 from agentwrite.writing.writer import MOST_WORDS
 from longwriter_core.errors import InputError
 from longwriter_core.files import sha256
+from longwriter_core.jsonl import Line, scan_jsonl
 from longwriter_core.text.required_length import required_length
 
 _SHOWN = 5  # problems named in one message
@@ -24,15 +23,15 @@ def check_instructions(path: Path, limit: int | None = None) -> dict[str, str]:
     problems: list[str] = []
     lines: dict[str, int] = {}
     hashes: dict[str, str] = {}
-    for number, line in _lines(path, limit):
+    for line in islice(scan_jsonl(path), limit):
         try:
             instruction = _read(line, None)
         except ValueError as error:
-            problems.append(f"line {number}: {error}")
+            problems.append(f"line {line.number}: {error}")
             continue
         if first := lines.get(instruction.id):
-            problems.append(f"line {number}: id {instruction.id!r} is already on line {first}")
-        lines[instruction.id] = number
+            problems.append(f"line {line.number}: id {instruction.id!r} is already on line {first}")
+        lines[instruction.id] = line.number
         hashes[instruction.id] = sha256(instruction.instruction)
     if not lines and not problems:
         problems.append("no instructions")
@@ -50,34 +49,15 @@ def read_instructions(
     The required length is the row's `length`, else what the instruction names, else
     `default_length`. An id that is missing is made from the instruction.
     """
-    for _, line in _lines(path, limit):
+    for line in islice(scan_jsonl(path), limit):
         yield _read(line, default_length)
 
 
-def _lines(path: Path, limit: int | None) -> Iterator[tuple[int, str]]:
-    def rows() -> Iterator[tuple[int, str]]:
-        with path.open("rb") as file:
-            for number, raw in enumerate(file, 1):
-                if raw.strip():
-                    yield number, raw.decode("utf-8", "surrogateescape")
-
-    try:
-        yield from islice(rows(), limit)
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
-
-
-def _read(line: str, default_length: int | None) -> Instruction:
+def _read(line: Line, default_length: int | None) -> Instruction:
     """Raises ValueError with what is wrong with the row."""
-    try:
-        line.encode("utf-8")
-        row: Any = json.loads(line.removeprefix("\ufeff"))
-    except UnicodeEncodeError as error:
-        raise ValueError("not UTF-8") from error
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"not JSON ({error})") from error
-    if not isinstance(row, dict):
-        raise ValueError("not an object with an instruction")
+    if line.problem:
+        raise ValueError(line.problem)
+    row = line.row
     instruction = row.get("instruction", row.get("prompt"))
     if not isinstance(instruction, str):
         raise ValueError("no text under `instruction` or `prompt`")

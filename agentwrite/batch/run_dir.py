@@ -8,15 +8,15 @@ DIR/calls/         every finished call
 
 import fcntl
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import Any, Self
 
 from agentwrite.errors import WriteError
 from agentwrite.writing.state import Instruction
 from longwriter_core.errors import InputError
 from longwriter_core.files import sha256, write_atomically
+from longwriter_core.jsonl import Line, append_jsonl, drop_torn_line, scan_jsonl, write_jsonl
 from longwriter_core.llm import Store
 
 
@@ -46,7 +46,7 @@ class RunFolder:
             self.store.check()
             self._bind_settings()
             for file in (self.rows, self.failures):
-                _drop_torn_line(file)
+                drop_torn_line(file)
             self._find_finished()
         except BaseException:
             self._lock.close()
@@ -75,12 +75,12 @@ class RunFolder:
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Put a finished row on disk. Raises OSError, as when the disk is full."""
-        _append(self.rows, row)
+        append_jsonl(self.rows, row)
         self.finished[str(row["id"])] = sha256(row["instruction"])
 
     def add_failure(self, instruction: Instruction, error: WriteError) -> None:
         """Put a failure on disk, with its reason. Raises OSError."""
-        _append(
+        append_jsonl(
             self.failures,
             {
                 **instruction.fields,
@@ -98,7 +98,7 @@ class RunFolder:
         last = {str(row["id"]): row for row in read_rows(self.failures)}
         left = [row for id, row in last.items() if id not in self.finished]
         if left:
-            write_atomically(self.failures, b"".join(map(as_line, left)))
+            write_jsonl(self.failures, left)
         else:
             self.failures.unlink(missing_ok=True)
         return len(left)
@@ -139,86 +139,41 @@ class RunFolder:
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a JSONL file, none where there is no file. InputError names a damaged line.
+    """The rows of a JSONL file; none if the file does not exist.
 
-    A last line that a kill has left without its end is not there yet.
+    A last line that a kill left unfinished is skipped. Raises InputError naming a damaged line.
     """
-    return (row for _, row in _rows_and_places(path))
+    return (line.row for line in _lines(path))
 
 
 def rows_by_id(path: Path) -> Iterator[dict[str, Any]]:
-    """As `read_rows`, in the order of their ids: that in which they were finished is chance.
+    """As `read_rows`, sorted by id: the order in which rows were finished is random.
 
-    Only ids are held in memory. Raises InputError also for an id that is there twice.
+    Only ids are held in memory. Raises InputError also for an id that occurs twice.
     """
-    places: dict[str, int] = {}
-    for place, row in _rows_and_places(path):
-        if places.setdefault(str(row["id"]), place) != place:
-            raise InputError(f"{path} has id {row['id']!r} twice: delete one of the lines")
-    if places:
+    offsets: dict[str, int] = {}
+    for line in _lines(path):
+        if offsets.setdefault(str(line.row["id"]), line.offset) != line.offset:
+            raise InputError(f"{path} has id {line.row['id']!r} twice: delete one of the lines")
+    if offsets:
         with path.open("rb") as file:
-            for _, place in sorted(places.items()):
-                file.seek(place)
+            for _, offset in sorted(offsets.items()):
+                file.seek(offset)
                 yield json.loads(file.readline())
 
 
-def _rows_and_places(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _lines(path: Path) -> Iterator[Line]:
     if not path.exists():
         return
-    place = 0
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                row = json.loads(line)
-                if not {"id", "instruction"} <= row.keys():
-                    raise ValueError("no id or no instruction")
-            except (ValueError, AttributeError) as error:
-                if not line.endswith(b"\n"):
-                    return
-                raise InputError(
-                    f"{path}, line {number}: damaged ({error}); delete the line, and its text is "
-                    "put together anew from the finished calls"
-                ) from error
-            yield place, row
-            place += len(line)
-
-
-def as_line(row: Mapping[str, Any]) -> bytes:
-    """A row of a JSONL file."""
-    # half a surrogate pair in a text must not lose it
-    return (json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
-
-
-def _append(path: Path, row: Mapping[str, Any]) -> None:
-    with path.open("ab") as file:
-        start = file.tell()
-        try:
-            file.write(as_line(row))
-            # not forced to disk: after a power cut, the text is put together anew from its calls
-            file.flush()
-        except OSError:
-            _truncate(file, start)
-            raise
-
-
-def _truncate(file: IO[bytes], size: int) -> None:
-    """Take a half-written row off again, as after a full disk."""
-    os.ftruncate(file.fileno(), size)
-
-
-def _drop_torn_line(path: Path) -> None:
-    """Cut off a last line that a kill has left without its end; its text is not lost."""
-    if not path.exists():
-        return
-    with path.open("rb+") as file:
-        end = size = file.seek(0, os.SEEK_END)
-        while end:
-            start = max(0, end - 65_536)
-            file.seek(start)
-            newline = file.read(end - start).rfind(b"\n")
-            if newline >= 0:
-                end = start + newline + 1
-                break
-            end = start
-        if end < size:
-            file.truncate(end)
+    for line in scan_jsonl(path):
+        problem = line.problem
+        if not problem and not {"id", "instruction"} <= line.row.keys():
+            problem = "no id or no instruction"
+        if problem and not line.is_complete:
+            return
+        if problem:
+            raise InputError(
+                f"{path}, line {line.number}: damaged ({problem}); delete the line, and its text "
+                "is rebuilt from the finished calls"
+            )
+        yield line

@@ -9,12 +9,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from agentwrite.batch.run_dir import as_line
 from agentwrite.data.shuffled import Sample, write_shuffled
 from agentwrite.selecting.sources import open_source
 from longwriter_core.conversation import UnusableRowError
 from longwriter_core.errors import InputError
 from longwriter_core.files import open_atomically, sha256
+from longwriter_core.jsonl import jsonl_line
 from longwriter_core.overlap import PromptIndex, benchmark_prompts
 
 _BESIDE = (".rejects.jsonl", ".md", ".png")  # what is written beside the rows
@@ -135,7 +135,7 @@ class Mix:
     def reject(self, rule: str, **what: Any) -> None:
         """Leave a row of ours out, and say so in the rejects file."""
         self.mixed.rejected[rule] += 1
-        self._rejects.write(as_line({"reason": rule, **what}))
+        self._rejects.write(jsonl_line({"reason": rule, **what}))
 
     def overlap(self, *texts: str) -> str | None:
         """The benchmark prompt that one of the texts holds; None also where none is looked for."""
@@ -189,7 +189,7 @@ class Mix:
             if found := self.overlap(*asked):
                 reason, detail = "benchmark", found
             elif drawn.add(
-                sha256(as_line(columns)),
+                sha256(jsonl_line(columns)),
                 {"id": str(row.get("id") or number), "source": source, **columns},
             ):
                 return
@@ -197,4 +197,4 @@ class Mix:
             reason = str(error)
         self.mixed.unusable[reason] += 1
         line = {"reason": reason, "source": source, "row": number, "detail": detail}
-        self._rejects.write(as_line(line))
+        self._rejects.write(jsonl_line(line))

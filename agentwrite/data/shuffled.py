@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from agentwrite.batch.run_dir import as_line
+from longwriter_core.jsonl import jsonl_line
 
 
 class Sample:
@@ -59,7 +59,7 @@ class Sample:
                 return True
             heapq.heappop(self._lots)
         heapq.heappush(self._lots, (-lot, self._file.seek(0, 2)))
-        self._file.write(as_line(row))
+        self._file.write(jsonl_line(row))
         return True
 
     def places(self) -> list[tuple[int, int]]:

@@ -1,6 +1,5 @@
 """What `select` has chosen, what it has turned away, and the two files that say so."""
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from agentwrite.selecting.screening import Decision
 from agentwrite.writing.asking import Answer
 from longwriter_core.errors import InputError
 from longwriter_core.files import sha256
+from longwriter_core.jsonl import jsonl_line
 from longwriter_core.llm import ContextOverflowError, Usage
 from longwriter_core.text.language import Language
 from longwriter_core.text.required_length import required_length
@@ -106,7 +106,7 @@ class Log:
             self._turn_away(row, "model", answer.value.reason)
         elif row.candidate and row.language:
             selection.chosen[row.language] += 1
-            _write(self.chosen, self._record(row.candidate, row.language, answer))
+            self.chosen.write(jsonl_line(self._record(row.candidate, row.language, answer)))
 
     def add_failure(self, row: Row, error: WriteError | ContextOverflowError) -> None:
         """Count and write a row on which no decision was to be had."""
@@ -128,16 +128,14 @@ class Log:
 
     def _write_other(self, row: Row, rule: str, detail: str) -> None:
         candidate = row.candidate
-        _write(
-            self.others,
-            {
-                "row": row.number,
-                "row_id": candidate.row_id if candidate else None,
-                "rule": rule,
-                "detail": detail,
-                "instruction": candidate.instruction[:SHOWN] if candidate else None,
-            },
-        )
+        log = {
+            "row": row.number,
+            "row_id": candidate.row_id if candidate else None,
+            "rule": rule,
+            "detail": detail,
+            "instruction": candidate.instruction[:SHOWN] if candidate else None,
+        }
+        self.others.write(jsonl_line(log))
 
     def _record(
         self, candidate: Candidate, language: Language, answer: Answer[Decision] | None
@@ -191,7 +189,3 @@ def writing(output: Path, source: str) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
     finally:
         for part in parts:
             part.unlink(missing_ok=True)
-
-
-def _write(file: IO[bytes], row: Mapping[str, Any]) -> None:
-    file.write((json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace"))

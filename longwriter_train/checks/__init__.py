@@ -25,6 +25,7 @@ from filelock import FileLock
 from pydantic import BaseModel, Field
 
 from longwriter_core.errors import InputError
+from longwriter_core.jsonl import write_jsonl
 from longwriter_train.checks.data import inspected, is_file, require_file
 from longwriter_train.checks.keys import unknown_keys, unread_keys
 
@@ -120,8 +121,7 @@ def _use_right_rows(entry: Any, cfg: Any, folder: Path) -> None:
             if len(left_out) == len(wrong):
                 first = f": row 1 {wrong[0]}" if wrong else ""
                 raise InputError(f"{entry['path']} has no row to train on{first}")
-            lines = "".join(json.dumps(row, default=str) + "\n" for row in left_out)
-            copy.with_suffix(".left_out.jsonl").write_text(lines, encoding="utf-8")
+            write_jsonl(copy.with_suffix(".left_out.jsonl"), left_out, default=str)
             right = dataset.select([row for row, why in enumerate(wrong) if not why])
             right.to_parquet(partial := copy.with_suffix(".partial"))
             partial.rename(copy)

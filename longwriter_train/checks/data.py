@@ -1,6 +1,5 @@
 """What is wrong with training data, said before a model is loaded. Reading needs axolotl."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from longwriter_core.errors import InputError
+from longwriter_core.jsonl import scan_jsonl
 from longwriter_core.overlap import PromptIndex, benchmark_prompts
 from longwriter_core.text.special_tokens import encodable, special_token_in
 from longwriter_train.chat import pair
@@ -93,10 +93,18 @@ def check(recipe: Mapping[str, Any]) -> Iterator[Checked]:
     """
     for entry in recipe.get("datasets") or []:
         if is_file(entry):
+            path = Path(entry["path"])
+            if not path.is_file():
+                raise InputError(
+                    f"cannot read the training data {path}: correct the recipe's `path`"
+                )
             inspect = inspector(recipe)
             wrong = [
-                (f"line {number}", row if isinstance(row, str) else inspect(row)["wrong"])
-                for number, row in _lines(Path(entry["path"]))
+                (
+                    f"line {line.number}",
+                    f"is {line.problem}" if line.problem else inspect(line.row)["wrong"],
+                )
+                for line in scan_jsonl(path)
             ]
         else:
             column = inspected(entry, recipe)[1]
@@ -155,24 +163,6 @@ def _inspect(row: Mapping[str, Any], dpo: bool, index: PromptIndex) -> dict[str,
             same = "holds" if found.kind == "exact" else f"is {found.similarity:.0%} like"
             return {"wrong": f"{same} the evaluation prompt {found.prompt_id}"}
     return {"wrong": ""}
-
-
-def _lines(path: Path) -> Iterator[tuple[int, Any]]:
-    """Number and row of each line that is not blank; for a broken one, what is wrong."""
-    try:
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                try:
-                    if line.strip():
-                        yield number, json.loads(line)
-                except json.JSONDecodeError as error:
-                    yield number, f"is not JSON: {error.msg} at column {error.colno}"
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8: {error.reason} at byte {error.start}") from error
-    except OSError as error:
-        raise InputError(
-            f"cannot read the training data {path} ({error.strerror}): correct the recipe's `path`"
-        ) from error
 
 
 def _load(entry: Mapping[str, Any]) -> Any:

@@ -208,7 +208,7 @@ def test_run_with_failures_says_so_and_how_to_go_on(
     [
         pytest.param([], "no instructions", id="empty-file"),
         pytest.param(['{"id": 1, "prompt": "a"}', '{"id": '], "line 2: not JSON", id="cut"),
-        pytest.param(["[1]"], "line 1: not an object", id="a-list"),
+        pytest.param(["[1]"], "line 1: not a JSON object", id="a-list"),
         pytest.param(['{"text": "a"}'], "line 1: no text under `instruction`", id="no-field"),
         pytest.param(['{"prompt": 5}'], "line 1: no text under `instruction`", id="a-number"),
         pytest.param(["", '{"prompt": " "}'], "line 2: the instruction is empty", id="blank"),

@@ -163,7 +163,7 @@ def test_a_full_disk_ends_the_run_and_loses_no_call(
 
     with Model() as server:
         with monkeypatch.context() as patch:
-            patch.setattr(run_folder, "_append", full)
+            patch.setattr(run_folder, "append_jsonl", full)
             tally = write_all(path, tmp_path / "out", server, concurrency=2)
         assert "No space left on device" in tally.stopped
         assert (tally.finished, tally.missing) == (0, 12)
