@@ -1,41 +1,48 @@
-# Two commands do everything, on any machine with Python and make:
-#   make demo    set up, run the real lm_eval on 12 prompts, write a report
-#   make test    set up, run the tests on the newest lm-eval; and those of lm-eval and axolotl
-#                beside axolotl, which has the oldest lm-eval that we support
-# For work on the code: make check, make format, make bench.
+# make demo    set up, run the real lm_eval on 12 prompts, write an HTML report
+# make test    set up, run the tests on the newest supported lm-eval, and those of lm-eval and
+#              axolotl beside axolotl, which pins the oldest supported lm-eval
+# make check   format, lint, types, docs, and every test, the slow ones too
+# make format, make docs, make bench, make clean
 
 PYTHON ?= python3
 # The version that axolotl 0.19.0 was built for; `make TORCH=torch` takes the newest.
 TORCH ?= torch==2.13.0
 TRAIN := .venv/axolotl-0.19.0
 NEWEST := .venv/lm-eval-0.4.13
+PIP_INSTALL := pip install --quiet --disable-pip-version-check
 PYTEST := -m pytest -n 2 --dist loadfile --no-loadscope-reorder
-SOURCES := pyproject.toml $(shell find harness_tasks -type f -not -path '*/__pycache__/*')
+# An editable install copies these files, so a change to them means installing again.
+INSTALLED := pyproject.toml harness_tasks/longwriter_tasks.pth
 
-# Else the hundreds of processes that tests start would compile the same packages anew.
+# The tests start hundreds of processes, which would otherwise compile the same packages each time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test test-slow check format docs bench clean
 
 demo: .venv/demo/.installed
 	.venv/demo/bin/longwriter demo
 
-# SLOW= runs the slow tests, too: backends, several processes, Ray.
-SLOW := and not slow
-
 test: $(NEWEST)/.installed
-	$(NEWEST)/bin/python $(PYTEST) -m "not axolotl and not ray $(SLOW)"
-	$(TRAIN)/bin/python $(PYTEST) -m "(axolotl or lm_eval or ray) $(SLOW)"
+	$(NEWEST)/bin/python $(PYTEST) -m "not axolotl and not ray and not slow"
+	$(TRAIN)/bin/python $(PYTEST) -m "(axolotl or lm_eval or ray) and not slow"
+
+# Several ranks, Ray, model backends, installations, the whole pipeline.
+test-slow: $(NEWEST)/.installed
+	$(NEWEST)/bin/python $(PYTEST) -m "slow and not axolotl and not ray"
+	$(TRAIN)/bin/python $(PYTEST) -m "slow and (axolotl or lm_eval or ray)"
 
 check: $(NEWEST)/.installed
-	$(NEWEST)/bin/ruff format --check .
-	$(NEWEST)/bin/ruff check .
-	$(NEWEST)/bin/mypy
-	$(MAKE) test SLOW=
+	$(TRAIN)/bin/ruff format --check .
+	$(TRAIN)/bin/ruff check .
+	$(TRAIN)/bin/mypy
+	$(MAKE) test test-slow docs
 
 format: $(NEWEST)/.installed
-	$(NEWEST)/bin/ruff format .
-	$(NEWEST)/bin/ruff check --fix .
+	$(TRAIN)/bin/ruff format .
+	$(TRAIN)/bin/ruff check --fix .
+
+docs: .venv/docs/.installed
+	.venv/docs/bin/mkdocs build
 
 bench: $(NEWEST)/.installed
 	$(NEWEST)/bin/python scripts/bench_judge.py
@@ -45,29 +52,30 @@ bench: $(NEWEST)/.installed
 	$(NEWEST)/bin/python scripts/bench_submission.py
 	$(TRAIN)/bin/python scripts/bench_packing.py
 
-# The task files are copied into lm-eval's own folder, so a change to them installs again.
-.venv/demo/.installed: $(SOURCES)
+.venv/demo/.installed: $(INSTALLED)
 	$(PYTHON) -m venv .venv/demo
-	.venv/demo/bin/pip install --quiet --disable-pip-version-check --editable .
+	.venv/demo/bin/$(PIP_INSTALL) --editable .
 	touch $@
 
-# axolotl pins lm-eval 0.4.11.
-$(TRAIN)/.installed: $(SOURCES)
+.venv/docs/.installed: $(INSTALLED)
+	$(PYTHON) -m venv .venv/docs
+	.venv/docs/bin/$(PIP_INSTALL) "mkdocs-material>=9.5,<10"
+	touch $@
+
+$(TRAIN)/.installed: $(INSTALLED)
 	$(PYTHON) -m venv $(TRAIN)
-	$(TRAIN)/bin/pip install --quiet --disable-pip-version-check --no-compile "$(TORCH)"
-	$(TRAIN)/bin/pip install --quiet --disable-pip-version-check --no-compile \
-	  "$(TORCH)" --editable ".[dev,ray,train]"
+	$(TRAIN)/bin/$(PIP_INSTALL) --no-compile "$(TORCH)"
+	$(TRAIN)/bin/$(PIP_INSTALL) --no-compile "$(TORCH)" --editable ".[dev,ray,train]"
 	touch $@
 
-# The newest lm-eval, with our tasks inside it, borrows all other packages from axolotl's
-# environment: they are gigabytes.
+# The newest lm-eval borrows all other packages from axolotl's environment: they are gigabytes.
 $(NEWEST)/.installed: $(TRAIN)/.installed
 	$(PYTHON) -m venv $(NEWEST)
 	$(TRAIN)/bin/python -c 'import site; print(site.getsitepackages()[0])' \
 	  > $$($(NEWEST)/bin/python -c 'import site; print(site.getsitepackages()[0])')/borrowed.pth
-	$(NEWEST)/bin/pip install --quiet --disable-pip-version-check --no-deps --ignore-installed \
+	$(NEWEST)/bin/$(PIP_INSTALL) --no-deps --ignore-installed \
 	  "lm_eval==$(NEWEST:.venv/lm-eval-%=%)" --editable .
 	touch $@
 
 clean:
-	rm -rf .venv
+	rm -rf .venv build
