@@ -150,7 +150,8 @@ def test_make_knows_every_target(line: str) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_every_path_on_a_page_exists(page: str) -> None:
     named = re.findall(
-        r"`((?:longwriter_core|longwriter_eval|longwriter_train|agentwrite|scripts|tests|harness_tasks|docs)/[^`\s]*)`", PAGES[page]
+        r"`((?:longwriter_core|longwriter_eval|longwriter_train|agentwrite|scripts|tests|harness_tasks|docs)/[^`\s]*)`",
+        PAGES[page],
     )
     links = re.findall(r"\]\((?!http)([^)]+)\)", PAGES[page])
     here = (ROOT / page).parent.relative_to(ROOT)
