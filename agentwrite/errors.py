@@ -1,16 +1,7 @@
-"""Why a model's reply cannot be used, and why a text was not written."""
+"""Why a text was not written."""
 
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
-
-
-@dataclass(frozen=True)
-class Rejected:
-    """A reply that cannot be used: `reason` is one word to count by, `detail` is for a person."""
-
-    reason: str
-    detail: str = ""
 
 
 class WriteError(Exception):

@@ -6,7 +6,7 @@ from typing import Any
 
 from agentwrite.writing.asking import MAX_TOKENS, TEMPERATURE
 from longwriter_core.errors import InputError
-from longwriter_core.llm import NOT_A_URL, Chat, Store, public_url
+from longwriter_core.llm import NOT_A_URL, ChatPool, Store, public_url
 
 _MOST = 1024  # calls in flight
 _KEYS = ("AGENTWRITE_API_KEY", "OPENAI_API_KEY")
@@ -69,9 +69,9 @@ class Settings:
         """What sets the calls to these endpoints apart in a store that others share."""
         return " ".join(sorted(map(public_url, self.base_urls)))
 
-    def chat(self, store: Store, key: str | None = None) -> Chat:
+    def chat(self, store: Store, key: str | None = None) -> ChatPool:
         """The client; without `key`, as `api_key`."""
-        return Chat(store, base_url=self.base_urls, api_key=key or self.api_key())
+        return ChatPool(store, base_url=self.base_urls, api_key=key or self.api_key())
 
     def api_key(self) -> str:
         """The key. Raises InputError without one, where OpenAI itself would write."""

@@ -199,7 +199,7 @@ class _Workers(Generic[_Made]):
                 if is_ours:
                     self.usage.add(reply)
                 try:
-                    await self._store.keep(key, reply)
+                    await self._store.save(key, reply)
                 except OSError as error:
                     return "answer", number, error
                 return "answer", number, None
@@ -262,9 +262,9 @@ class _Worker:
             else:
                 self._asked.pop(number).set_result(rest[0])
 
-    def fetch(self, key: str) -> Awaitable[Reply | None]:
-        """What the other side has under `key`."""
-        return self._ask("fetch", key)
+    def fetch(self, *keys: str) -> Awaitable[Reply | None]:
+        """What the other side has under the first of `keys`."""
+        return self._ask("fetch", *keys)
 
     def keep(self, key: str, reply: Reply) -> Awaitable[None]:
         """Hand `reply` over; done once it is on disk. Raises OSError."""
@@ -299,8 +299,8 @@ class _FarStore(Store):
         super().__init__(folder)
         self.advice, self._worker = advice, worker
 
-    async def fetch(self, key: str) -> Reply | None:
-        return await self._worker.fetch(key)
+    async def fetch(self, *keys: str) -> Reply | None:
+        return await self._worker.fetch(*keys)
 
-    async def keep(self, key: str, reply: Reply) -> None:
+    async def save(self, key: str, reply: Reply) -> None:
         await self._worker.keep(key, reply)

@@ -23,14 +23,13 @@ from agentwrite.data.card import write_card
 from agentwrite.data.mix import General, Mix, Mixed, Progress, beside, check_files
 from agentwrite.data.preference import Choice, Sample, choose
 from agentwrite.data.sampling import Sampled, Sampler
-from agentwrite.errors import Rejected
 from agentwrite.settings import Settings
 from agentwrite.writing.asking import Asking
 from agentwrite.writing.context import estimate_tokens
 from agentwrite.writing.state import Instruction
 from longwriter_core.conversation import preference
 from longwriter_core.errors import InputError
-from longwriter_core.llm import Store, Usage, run_async
+from longwriter_core.llm import Rejected, Store, Usage, run_async
 from longwriter_core.overlap import PromptIndex, benchmark_prompts
 from longwriter_core.text.language import main_language
 from longwriter_core.text.length import count_words, length_score

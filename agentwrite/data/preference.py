@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from agentwrite.errors import Rejected
+from longwriter_core.llm import Rejected
 
 Rule = Literal["random", "worst"]
 

@@ -5,13 +5,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from agentwrite.errors import Rejected, WriteError
+from agentwrite.errors import WriteError
 from agentwrite.writing.asking import Answer, Asking
 from agentwrite.writing.clean import without_thinking
 from agentwrite.writing.context import estimate_tokens
 from agentwrite.writing.state import Instruction
 from longwriter_core.files import sha256
-from longwriter_core.llm import ContextOverflowError, Usage
+from longwriter_core.llm import ContextOverflowError, Rejected, Usage
 from longwriter_core.text.length import count_words, length_score
 from longwriter_core.text.special_tokens import strip_special_tokens
 from longwriter_eval.judge.judge import Item

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from agentwrite.errors import Rejected
-from agentwrite.writing.clean import is_error_text
 from agentwrite.writing.context import estimate_tokens
+from longwriter_core.llm import Rejected
+from longwriter_core.llm.ask import is_error_text
 from longwriter_core.text.diagnostics import (
     is_cut_off,
     is_refusal,

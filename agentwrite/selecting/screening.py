@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-from agentwrite.errors import Rejected
 from agentwrite.writing.asking import Answer, Asking
 from agentwrite.writing.clean import without_thinking
+from longwriter_core.llm import Rejected
 
 TEMPERATURE = 0.5  # asked again, a reply that cannot be read has to come out otherwise
 MAX_TOKENS = 1024

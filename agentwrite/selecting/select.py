@@ -27,7 +27,7 @@ from agentwrite.settings import Settings
 from agentwrite.writing.asking import Answer, Asking
 from agentwrite.writing.context import estimate_tokens
 from longwriter_core.errors import InputError
-from longwriter_core.llm import Chat, ContextOverflowError, Store, run_async
+from longwriter_core.llm import ChatPool, ContextOverflowError, Store, run_async
 from longwriter_core.overlap import benchmark_prompts
 
 _BATCH = 64  # rows read and checked while the calls in flight go on
@@ -191,7 +191,7 @@ async def _log_next(waiting: _Waiting, log: Log) -> bool:
     return task is not None
 
 
-def _screener(chat: Chat, settings: Settings) -> Screener:
+def _screener(chat: ChatPool, settings: Settings) -> Screener:
     return Screener(
         Asking(
             chat,

@@ -23,7 +23,7 @@ from agentwrite.writing.plan import Plan
 from agentwrite.writing.state import Instruction, Section
 from agentwrite.writing.writer import Writer
 from longwriter_core.errors import InputError
-from longwriter_core.llm import CallError, Chat, Store, call_key
+from longwriter_core.llm import CallError, ChatPool, Store, call_key
 from longwriter_core.text.required_length import required_length
 
 PLAN_FROM = 2_000  # words; the paper's section 3.1
@@ -80,7 +80,7 @@ class Server:
         self._turn = 0
         store = Store()
         store.check()
-        self._chat: Chat = settings.chat(store)
+        self._chat: ChatPool = settings.chat(store)
         self._writer = Writer(self._chat, settings, scope=settings.scope)
         app = web.Application(client_max_size=_LARGEST)
         app.router.add_get("/health", self._health)
@@ -216,8 +216,11 @@ class Server:
         self._log(f"{written.words:,} words of {asked_for:,}, {len(written.sections)} sections")
 
     async def _pass_on(self, text: _Text, passed: dict[str, Any], turn: int) -> None:
-        key = call_key(agentwrite_serve=self.settings.model, at=self.settings.scope, asked=passed)
-        reply = await self._chat.kept(key) or await self._chat.ask(
+        key = call_key(agentwrite_serve=self.settings.model, asked=passed)
+        legacy_key = call_key(  # release 0.1.0 had the addresses of the endpoints in it
+            agentwrite_serve=self.settings.model, at=self.settings.scope, asked=passed
+        )
+        reply = await self._chat.stored(key, legacy_key) or await self._chat.ask(
             key, {**passed, "model": self.settings.model}, affinity=turn
         )
         text.usage = _usage(reply.prompt_tokens or 0, reply.completion_tokens or 0)

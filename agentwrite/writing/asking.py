@@ -5,25 +5,22 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from agentwrite.errors import Rejected, WriteError
-from agentwrite.writing.clean import is_error_text
+from agentwrite.errors import WriteError
 from agentwrite.writing.plan import Step
 from longwriter_core.files import sha256
 from longwriter_core.llm import (
-    CallError,
-    Chat,
+    CallId,
+    ChatPool,
     ContextOverflowError,
     EndpointError,
-    Reply,
+    Rejected,
     SkippedError,
-    call_key,
+    ask_until_valid,
     for_each,
 )
-from longwriter_core.text.diagnostics import is_refusal
 
 _T = TypeVar("_T")
 
-TRIES = 5  # asks per step and run, beyond what the store has
 # The paper's protocol: section 3.1 and agentwrite/plan.py of THUDM/LongWriter.
 TEMPERATURE = 1.0
 MAX_TOKENS = 4096
@@ -46,12 +43,13 @@ class Answer(Generic[_T]):
 class Asking:
     """Calls to one model, at most `concurrency` at a time, however many texts are being written.
 
-    `scope` sets apart, in a store that others share, the calls to one endpoint.
+    `scope` is what release 0.1.0 put into the keys of stored calls: the addresses of the endpoints.
+    Replies that it stored are still found.
     """
 
     def __init__(
         self,
-        chat: Chat,
+        chat: ChatPool,
         model: str,
         *,
         concurrency: int,
@@ -83,78 +81,53 @@ class Asking:
         Raises ContextOverflowError where the prompt is too long, and WriteError for every other
         end.
         """
-        request = self._request(prompt)
-        rejected: list[str] = []
-        fresh = asks = prompt_tokens = completion_tokens = 0
-        while True:
-            asks += 1
-            key = call_key(
-                agentwrite=self.model,
-                scope=self._scope,
-                temperature=self.temperature,
-                max_tokens=self.max_tokens,
-                text=text_id,
-                prompt=sha256(prompt),
-                ask=asks,
-            )
-            reply = await self.chat.kept(key)
-            if reply is None:
-                fresh += 1
-                if seed is not None:
-                    request["seed"] = seed + asks - 1
-                reply = await self._ask(key, request, place, turn)
-            prompt_tokens += reply.prompt_tokens or 0
-            completion_tokens += reply.completion_tokens or 0
-            cut = reply.finish_reason == "length"
-            value = _fault(reply) or (_cut(reply) if cut and not may_be_cut else read(reply.text))
-            if not isinstance(value, Rejected):
-                return Answer(
-                    value,
-                    reply.model,
-                    asks,
-                    tuple(rejected),
-                    prompt_tokens,
-                    completion_tokens,
-                    (reply.prompt_tokens or 0) + (reply.completion_tokens or 0),
-                    cut,
-                )
-            rejected.append(value.reason)
-            if fresh >= TRIES:
-                detail = f"{value.detail}; " if value.detail else ""
-                raise WriteError(value.reason, f"{detail}asked {asks} times", place)
-
-    async def _ask(self, key: str, request: dict[str, Any], place: str, turn: int) -> Reply:
-        try:
-            async with self._free:
-                return await self.chat.ask(key, request, affinity=turn)
-        except ContextOverflowError:
-            raise
-        except CallError as error:
-            is_fatal = isinstance(error, EndpointError | SkippedError)
-            raise WriteError(error.reason, str(error), place, is_fatal=is_fatal) from error
-
-    def _request(self, prompt: str) -> dict[str, Any]:
-        return {
+        request: dict[str, Any] = {
             "model": self.model,
             "messages": [{"role": "user", "content": prompt}],
             "temperature": self.temperature,
             "max_tokens": self.max_tokens,
         }
+        if seed is not None:
+            request["seed"] = seed
+        outcome = await ask_until_valid(
+            self.chat,
+            request,
+            read,
+            self._call_id(prompt, text_id),
+            affinity=turn,
+            slots=self._free,
+            may_be_cut=may_be_cut,
+        )
+        if outcome.value is not None and outcome.reply:
+            last = outcome.reply
+            return Answer(
+                outcome.value,
+                last.model,
+                outcome.attempts,
+                outcome.rejected,
+                outcome.prompt_tokens,
+                outcome.completion_tokens,
+                (last.prompt_tokens or 0) + (last.completion_tokens or 0),
+                last.is_cut,
+            )
+        if isinstance(outcome.error, ContextOverflowError):
+            raise outcome.error
+        if outcome.error:
+            is_fatal = isinstance(outcome.error, EndpointError | SkippedError)
+            raise WriteError(outcome.error.reason, outcome.detail, place, is_fatal=is_fatal)
+        detail = f"{outcome.detail}; " if outcome.detail else ""
+        raise WriteError(str(outcome.reason), f"{detail}asked {outcome.attempts} times", place)
 
-
-def _fault(reply: Reply) -> Rejected | None:
-    """What makes a reply unusable whatever was asked; None where nothing does."""
-    if reply.refusal or reply.finish_reason == "content_filter" or is_refusal(reply.text):
-        return Rejected("refused", " ".join((reply.refusal or reply.text).split())[:100])
-    if not reply.text.strip():
-        return Rejected("empty")
-    if is_error_text(reply.text):
-        return Rejected("error_text", " ".join(reply.text.split())[:100])
-    return None
-
-
-def _cut(reply: Reply) -> Rejected:
-    return Rejected("cut", f"at {reply.completion_tokens or 'max_tokens'} tokens")
+    def _call_id(self, prompt: str, text_id: str) -> CallId:
+        parts = {
+            "agentwrite": self.model,
+            "scope": "",
+            "temperature": self.temperature,
+            "max_tokens": self.max_tokens,
+            "text": text_id,
+            "prompt": sha256(prompt),
+        }
+        return CallId(parts, {"scope": self._scope} if self._scope else {})
 
 
 async def all_at_once(steps: Sequence[Step], work: Callable[[Step], Awaitable[None]]) -> None:

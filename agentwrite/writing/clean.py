@@ -4,7 +4,6 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 
-from longwriter_core.text.length import count_words
 from longwriter_core.text.required_length import CHINESE_NUMBER, NUMBER_WORD
 from longwriter_core.text.special_tokens import strip_special_tokens
 
@@ -60,15 +59,6 @@ _META_CLOSING = re.compile(
     re.IGNORECASE,
 )
 _CLOSING_WINDOW = 400  # characters
-_ERROR = re.compile(
-    r"\A\W*(?:max tries|(?:internal |api |server |unknown |fatal )?error\b[:：\s]"
-    r"|internal server error|rate limit|request (?:timed out|failed)"
-    r"|connection (?:error|reset|refused)|traceback \(most recent"
-    r"|<!doctype html|<html\b|\{\s*[\"']?error[\"']?\s*:|bad gateway|service unavailable"
-    r"|\d{3} (?:bad gateway|internal server error|service unavailable))",
-    re.IGNORECASE,
-)
-_ERROR_MAX_WORDS = 60  # a text may well begin with an error; one that is only an error is short
 
 _HEADING = re.compile(r"\A(?:#{1,6}[ \t]+[^\n]+|\*\*[^\n*]{1,80}\*\*)(?=\n|\Z)")
 _ANY_HEADING = re.compile(r"^(?:#{1,6}[ \t]+[^\n]+|\*\*[^\n*]{1,80}\*\*)[ \t]*$", re.MULTILINE)
@@ -122,11 +112,6 @@ def without_thinking(text: str) -> str:
     thinking, end, rest = text.partition("</think>")
     is_first = "<think>" not in thinking or thinking.lstrip().startswith("<think>")
     return rest.lstrip() if end and is_first else text
-
-
-def is_error_text(text: str) -> bool:
-    """Whether a short text is an error message in the place of prose."""
-    return bool(_ERROR.match(text)) and count_words(text) < _ERROR_MAX_WORDS
 
 
 def _at_end(rule: re.Pattern[str], text: str) -> str:

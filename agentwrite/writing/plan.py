@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from agentwrite.errors import Rejected
+from longwriter_core.llm import Rejected
 from longwriter_core.text.required_length import CHINESE_NUMBER, NUMBER_WORD, narrow, number
 
 Level = Literal["Paragraph", "Chapter"]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from agentwrite.errors import Rejected, WriteError
+from agentwrite.errors import WriteError
 from agentwrite.settings import Settings
 from agentwrite.writing.asking import Answer, Asking, all_at_once
 from agentwrite.writing.clean import Cleaned, clean
@@ -21,7 +21,7 @@ from agentwrite.writing.plan import Plan, Step
 from agentwrite.writing.planner import Planner
 from agentwrite.writing.prompts import Prompts
 from agentwrite.writing.state import Instruction, Section, Text
-from longwriter_core.llm import Chat, ContextOverflowError, Store, run_async
+from longwriter_core.llm import ChatPool, ContextOverflowError, Rejected, Store, run_async
 from longwriter_core.text.diagnostics import repetition
 from longwriter_core.text.length import count_words
 from longwriter_core.text.required_length import required_length
@@ -80,7 +80,7 @@ class Writer:
     """Writes texts with one model. Texts may be written at the same time, and share its calls."""
 
     def __init__(
-        self, chat: Chat, settings: Settings, *, prompts: Prompts | None = None, scope: str = ""
+        self, chat: ChatPool, settings: Settings, *, prompts: Prompts | None = None, scope: str = ""
     ) -> None:
         self.settings = settings
         self.prompts = prompts or Prompts.load(settings.prompts)

@@ -1,36 +1,41 @@
-"""Calls to OpenAI-compatible endpoints: client, endpoint pool, store of finished calls."""
+"""Calls to OpenAI-compatible endpoints: client, endpoint pool, store, and the ask-until-valid loop.
 
-from longwriter_core.llm.client import (
-    NOT_A_URL,
+Importing this package loads neither openai nor aiohttp: the first call does.
+"""
+
+from longwriter_core.llm.ask import Outcome, Rejected, ask_until_valid, read_reply
+from longwriter_core.llm.client import NOT_A_URL, Endpoint, Reply, new_session, public_url
+from longwriter_core.llm.concurrency import for_each, run_async
+from longwriter_core.llm.errors import (
     CallError,
     ContextOverflowError,
-    Endpoint,
     EndpointError,
     RefusedError,
-    Reply,
     SkippedError,
-    new_session,
-    public_url,
 )
-from longwriter_core.llm.concurrency import for_each, run_async
-from longwriter_core.llm.pool import Chat, Usage
-from longwriter_core.llm.store import Store, call_key
+from longwriter_core.llm.pool import ChatPool, Usage
+from longwriter_core.llm.store import CallId, Store, call_key
 
 __all__ = [
     "NOT_A_URL",
     "CallError",
-    "Chat",
+    "CallId",
+    "ChatPool",
     "ContextOverflowError",
     "Endpoint",
     "EndpointError",
+    "Outcome",
     "RefusedError",
+    "Rejected",
     "Reply",
     "SkippedError",
     "Store",
     "Usage",
+    "ask_until_valid",
     "call_key",
     "for_each",
     "new_session",
     "public_url",
+    "read_reply",
     "run_async",
 ]

@@ -24,6 +24,12 @@ import aiohttp
 from yarl import URL
 
 from longwriter_core.errors import InputError
+from longwriter_core.llm.errors import (
+    CallError,
+    ContextOverflowError,
+    EndpointError,
+    RefusedError,
+)
 from longwriter_core.text.special_tokens import encodable
 
 _log = logging.getLogger(__name__)
@@ -55,41 +61,6 @@ _BROKEN_OFF = ("error", "abort")
 _FILTER_SIGNS = ("content_filter", "content_policy", "content management policy", "moderation")
 
 
-class CallError(Exception):
-    """A call that gave no reply. Whatever goes wrong with one becomes one of these.
-
-    CallError                 gave up after bounded retries; a later run may succeed
-    ├── ContextOverflowError  the prompt does not fit the model's context
-    ├── RefusedError          the endpoint's content filter declined
-    ├── EndpointError         wrong key, unknown model, no such API: all calls would fail alike
-    └── SkippedError         not attempted, because an earlier call showed that it would be in vain
-    """
-
-    reason = "transport_error"
-
-
-class ContextOverflowError(CallError):
-    """The prompt does not fit the model's context."""
-
-    reason = "context_overflow"
-
-
-class RefusedError(CallError):
-    """The endpoint's content filter declined."""
-
-    reason = "refused"
-
-
-class EndpointError(CallError):
-    """Wrong key, unknown model, no credit, or not an API: every call would fail alike."""
-
-
-class SkippedError(CallError):
-    """The call was not attempted."""
-
-    reason = "not_asked"
-
-
 @dataclass(frozen=True)
 class Reply:
     """What an endpoint answered. Token counts are the endpoint's own, None where it gives none."""
@@ -102,6 +73,11 @@ class Reply:
     completion_tokens: int | None
     retries: int = 0
     stored: bool = False  # read back from the store: no call was made
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the reply ended at its token limit."""
+        return self.finish_reason == "length"
 
 
 @dataclass(frozen=True)

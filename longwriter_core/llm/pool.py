@@ -1,27 +1,26 @@
 """Several endpoints of one model, with the store behind them."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from longwriter_core.llm.client import (
+from longwriter_core.llm.client import Endpoint, Reply, new_session
+from longwriter_core.llm.errors import (
     CallError,
     ContextOverflowError,
-    Endpoint,
     EndpointError,
     RefusedError,
-    Reply,
     SkippedError,
-    new_session,
 )
 from longwriter_core.llm.store import Store
 
 _log = logging.getLogger(__name__)
 
-_RETRIES = 10
-_REST = 60.0  # seconds that an endpoint which failed is asked last, where there are others
+RETRIES = 10  # of one call, after its first try
+_COOLDOWN = 60.0  # seconds during which other endpoints are preferred to one that failed
 
 
 @dataclass
@@ -48,8 +47,8 @@ class _Member:
     cooldown_until: float = 0.0  # on the monotonic clock
 
 
-class Chat:
-    """An OpenAI-compatible endpoint, with a store in front. Use as `async with Chat(...) as chat`.
+class ChatPool:
+    """OpenAI-compatible endpoints, with a store in front: `async with ChatPool(...) as pool`.
 
     `api_key` never appears in a message, a reply or a file. `retries` bounds the tries of one call
     beyond the first. Several base URLs serve the same model and share the calls; where one fails,
@@ -62,11 +61,12 @@ class Chat:
         *,
         base_url: str | Sequence[str] | None,
         api_key: str,
-        retries: int = _RETRIES,
+        retries: int = RETRIES,
     ) -> None:
         self._store = store
         self.usage = Usage()
         self._fatal: str | None = None  # why no further call is worth making
+        self._in_flight: dict[str, asyncio.Future[Reply]] = {}  # by the store's key
         urls = [base_url] if base_url is None or isinstance(base_url, str) else base_url
         self._members = [_Member(Endpoint(url, api_key, retries)) for url in urls or [None]]
 
@@ -82,9 +82,9 @@ class Chat:
         """Whether no further call will be made: every endpoint refuses, or the disk is full."""
         return bool(self._fatal)
 
-    async def kept(self, key: str) -> Reply | None:
-        """The reply that the store has under `key`, or None."""
-        return await self._store.fetch(key)
+    async def stored(self, *keys: str) -> Reply | None:
+        """The reply under the first of `keys` that the store has, or None."""
+        return await self._store.fetch(*keys)
 
     async def ask(self, key: str, request: Mapping[str, Any], *, affinity: int = 0) -> Reply:
         """Make one chat completion call, and return once its reply is in the store under `key`.
@@ -94,14 +94,35 @@ class Chat:
         CallError. After an EndpointError of every endpoint, or a store that cannot be written, no
         further call is made.
         """
+        while key in self._in_flight:  # the same call is made once, however many wait for it
+            try:
+                return await asyncio.shield(self._in_flight[key])
+            except asyncio.CancelledError:
+                if (task := asyncio.current_task()) and task.cancelling():
+                    raise
+                # not this task was cancelled, but the one that made the call: make it here
+        future = self._in_flight[key] = asyncio.get_running_loop().create_future()
+        try:
+            reply = await self._ask_and_save(key, request, affinity)
+            future.set_result(reply)
+            return reply
+        except CallError as error:
+            future.set_exception(error)
+            future.exception()  # nobody needs to be waiting: without this, asyncio would complain
+            raise
+        finally:
+            del self._in_flight[key]
+            future.cancel()  # no effect once it is done
+
+    async def _ask_and_save(self, key: str, request: Mapping[str, Any], affinity: int) -> Reply:
         if self._fatal:
             raise SkippedError(self._fatal)
         reply = await self._ask_in_order(request, affinity)
         self.usage.add(reply)
         try:
-            await self._store.keep(key, reply)
+            await self._store.save(key, reply)
         except OSError as error:
-            # The reply is paid for, so the caller gets it; further ones could not be kept.
+            # The reply is paid for, so the caller gets it; further ones would be lost.
             self.give_up(
                 f"cannot write to {self._store.folder} ({error.strerror}): {self._store.advice}"
             )
@@ -118,19 +139,19 @@ class Chat:
         first, now = affinity % len(self._members), time.monotonic()
         in_order = [*self._members[first:], *self._members[:first]]
         failure: CallError | None = None
-        for each in sorted(in_order, key=lambda each: each.cooldown_until > now):
-            if each.fatal:
+        for member in sorted(in_order, key=lambda member: member.cooldown_until > now):
+            if member.fatal:
                 continue
             try:
-                return await each.endpoint.ask(self._session, request)
+                return await member.endpoint.ask(self._session, request)
             except (ContextOverflowError, RefusedError):
                 raise  # any other would say the same
             except EndpointError as error:
-                failure, each.fatal = error, str(error)
-                if all(other.fatal for other in self._members):
+                failure, member.fatal = error, str(error)
+                if all(member.fatal for member in self._members):
                     self.give_up(str(error))
                     raise
-                _log.error("%s is not asked any more: %s", each.endpoint.url, error)
+                _log.error("%s is not asked any more: %s", member.endpoint.url, error)
             except CallError as error:
-                failure, each.cooldown_until = error, time.monotonic() + _REST
+                failure, member.cooldown_until = error, time.monotonic() + _COOLDOWN
         raise failure or SkippedError(self._fatal or "no endpoint is left")

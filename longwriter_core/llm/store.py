@@ -1,8 +1,15 @@
-"""The store of finished calls on disk, and the keys that it uses."""
+"""The store of finished calls on disk, and the keys under which it files them.
+
+A key holds the protocol (what is done with the reply), the model, the prompt and an optional scope,
+and never the address of an endpoint: a run that continues at another port, at another spelling of
+the URL or with one more server pays for nothing twice.
+"""
 
 import asyncio
 import json
 import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +23,25 @@ _log = logging.getLogger(__name__)
 def call_key(**parts: Any) -> str:
     """The store's key for what was asked: a SHA-256 over its parts."""
     return sha256(json.dumps(parts, sort_keys=True, ensure_ascii=True))
+
+
+@dataclass(frozen=True)
+class CallId:
+    """What identifies a call whose reply may need several attempts.
+
+    `parts` are the protocol, the model, the prompt and an optional scope. `legacy` are the parts
+    with which release 0.1.0 filed the same call: it had the address of the endpoint among them.
+    """
+
+    parts: Mapping[str, Any]
+    legacy: Mapping[str, Any] = field(default_factory=dict)
+
+    def keys(self, attempt: int) -> tuple[str, ...]:
+        """The store's keys for an attempt, from 1: the current one, then that of release 0.1.0."""
+        key = call_key(**self.parts, ask=attempt)
+        if not self.legacy:
+            return (key,)
+        return key, call_key(**{**self.parts, **self.legacy}, ask=attempt)
 
 
 class Store:
@@ -42,34 +68,45 @@ class Store:
                 "it, or set LONGWRITER_CACHE to a folder that can be written"
             ) from error
 
-    def get(self, key: str) -> Reply | None:
-        """The reply kept under `key`, or None. A file that cannot be read counts as none."""
-        path = self._path(key)
-        try:
-            kept = json.loads(path.read_bytes())
-            reply = Reply(**{name: kept[name] for name in Reply.__dataclass_fields__})
-            if not isinstance(reply.text, str) or not isinstance(reply.refusal, str | None):
-                raise TypeError("not a reply")
-            return reply
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            _log.warning("cannot read %s (%s): the call is made again", path, error)
-            return None
+    def get(self, *keys: str) -> Reply | None:
+        """The reply under the first of `keys` that has one, or None.
+
+        A file that cannot be read counts as none.
+        """
+        for key in keys:
+            path = self._path(key)
+            try:
+                fields = json.loads(path.read_bytes())
+                reply = Reply(**{name: fields[name] for name in Reply.__dataclass_fields__})
+                if not isinstance(reply.text, str) or not isinstance(reply.refusal, str | None):
+                    raise TypeError("not a reply")
+                return reply
+            except FileNotFoundError:
+                continue
+            except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+                _log.warning("cannot read %s (%s): the call is made again", path, error)
+        return None
+
+    def replies(self, call: CallId) -> Iterator[Reply]:
+        """The stored replies to a call, in the order of its attempts."""
+        attempt = 1
+        while reply := self.get(*call.keys(attempt)):
+            yield reply
+            attempt += 1
 
     def put(self, key: str, reply: Reply) -> None:
-        """Keep `reply` under `key`. Raises OSError, as when the disk is full."""
-        kept = {**vars(reply), "stored": True}
-        write_atomically(self._path(key), json.dumps(kept).encode())
+        """Write `reply` under `key`. Raises OSError, as when the disk is full."""
+        fields = {**vars(reply), "stored": True}
+        write_atomically(self._path(key), json.dumps(fields).encode())
 
-    async def fetch(self, key: str) -> Reply | None:
-        """As `get`: a small file is read before another task would have begun."""
-        return self.get(key)
+    async def fetch(self, *keys: str) -> Reply | None:
+        """As `get`. The file is small: a thread would take longer than reading it here."""
+        return self.get(*keys)
 
-    async def keep(self, key: str, reply: Reply) -> None:
-        """As `put`, while other calls go on, and to its end even where this is cancelled."""
-        # Not to_thread: its task, and so what waits for a thread, is cancelled by Ctrl-C. What is
-        # in the executor is written before the loop closes.
+    async def save(self, key: str, reply: Reply) -> None:
+        """As `put`, without blocking other calls, and also to its end if this is cancelled."""
+        # Not asyncio.to_thread: Ctrl-C cancels its task, and with it a write that still waits for
+        # a thread. What is in the executor is written before the loop closes.
         writing = asyncio.get_running_loop().run_in_executor(None, self.put, key, reply)
         await asyncio.shield(writing)
 

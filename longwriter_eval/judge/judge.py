@@ -1,25 +1,32 @@
 """Judging responses: every verdict is scores or a reason, never a guess."""
 
 import copy
-import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 from longwriter_core.errors import InputError
 from longwriter_core.files import sha256
-from longwriter_core.llm import CallError, Chat, Reply, Store, Usage, call_key, for_each, public_url
-from longwriter_core.text.diagnostics import is_refusal
+from longwriter_core.llm import (
+    CallError,
+    CallId,
+    ChatPool,
+    Rejected,
+    Reply,
+    Store,
+    Usage,
+    ask_until_valid,
+    call_key,
+    for_each,
+    public_url,
+    read_reply,
+)
 from longwriter_core.text.special_tokens import encodable
 from longwriter_eval.judge.judgement import Judgement, Verdict
 from longwriter_eval.judge.prompt import JudgePrompt
 from longwriter_eval.judge.settings import MAX_TOKENS, TEMPERATURE, JudgeSettings
-from longwriter_eval.judge.verdict import read_verdict
-
-_T = TypeVar("_T")
-
-TRIES = 5  # asks per verdict and run, where the reply cannot be read; upstream's number
+from longwriter_eval.judge.verdict import Scores, read_verdict
 
 
 @dataclass(frozen=True)
@@ -115,12 +122,12 @@ class Judge:
             # a reply that was cut off may look like a verdict, but had no scores
             if not entry["scores"] or not read_verdict(entry["raw"]):
                 continue
-            if entry["call"] != self._call_key(item, repeat, entry["asks"]):
+            if entry["call"] not in self._call_id(item, repeat).keys(entry["asks"]):
                 continue
             if not self._has_verdict(item, repeat):
-                asks = len(list(self._kept(item, repeat)))
+                asks = len(list(self._store.replies(self._call_id(item, repeat))))
                 self._store.put(
-                    self._call_key(item, repeat, asks + 1),
+                    self._call_id(item, repeat).keys(asks + 1)[0],
                     Reply(
                         text=entry["raw"],
                         model=entry["model"],
@@ -136,48 +143,53 @@ class Judge:
         return all(self._has_verdict(item, repeat) for repeat in range(self.settings.repeats))
 
     def _has_verdict(self, item: Item, repeat: int) -> bool:
-        return any(_read(Verdict(repeat), reply).scores for reply in self._kept(item, repeat))
+        replies = self._store.replies(self._call_id(item, repeat))
+        return any(
+            not isinstance(read_reply(reply, read_scores, has_format=True), Rejected)
+            for reply in replies
+        )
 
-    def _kept(self, item: Item, repeat: int) -> Iterator[Reply]:
-        """The replies that the store has, in the order in which they were asked for."""
-        for ask in itertools.count(1):
-            reply = self._store.get(self._call_key(item, repeat, ask))
-            if reply is None:
-                return
-            yield reply
-
-    async def _verdict(self, chat: Chat, item: Item, repeat: int) -> Verdict:
-        """Ask until a reply can be read, at most TRIES times beyond what the store has."""
+    async def _verdict(self, pool: ChatPool, item: Item, repeat: int) -> Verdict:
         prompt, defused = self.prompt.render(item.instruction, item.response)
-        request = self.request(prompt)
-        verdict = Verdict(repeat, defused=defused)
-        asks = fresh = 0
-        while fresh < TRIES:
-            asks += 1
-            key = self._call_key(item, repeat, asks)
-            reply = await chat.kept(key)
-            if reply is None:
-                fresh += 1
-                try:
-                    reply = await chat.ask(key, request)
-                except CallError as error:
-                    return replace(verdict, reason=error.reason, detail=str(error), asks=asks)
-            verdict = _read(replace(verdict, asks=asks, call=key), reply)
-            if verdict.scores:
-                break
-        return verdict
+        outcome = await ask_until_valid(
+            pool,
+            self.request(prompt),
+            read_scores,
+            self._call_id(item, repeat),
+            has_format=True,
+        )
+        verdict = Verdict(
+            repeat,
+            scores=outcome.value,
+            reason=outcome.reason,
+            detail=outcome.detail or None,
+            raw=outcome.raw,
+            asks=outcome.attempts,
+            defused=defused,
+            call=outcome.key,
+        )
+        if not outcome.reply:
+            return verdict
+        return replace(
+            verdict,
+            model=outcome.reply.model,
+            retries=outcome.reply.retries,
+            prompt_tokens=outcome.reply.prompt_tokens,
+            completion_tokens=outcome.reply.completion_tokens,
+        )
 
-    def _call_key(self, item: Item, repeat: int, ask: int) -> str:
-        return call_key(
-            judge=self.settings.model,
-            base_url=self.settings.base_url,
-            temperature=TEMPERATURE,
-            max_tokens=MAX_TOKENS,
-            prompt=self.prompt.sha256,
-            instruction=sha256(item.instruction),
-            response=sha256(item.response),
-            repeat=repeat,
-            ask=ask,
+    def _call_id(self, item: Item, repeat: int) -> CallId:
+        return CallId(
+            {
+                "judge": self.settings.model,
+                "temperature": TEMPERATURE,
+                "max_tokens": MAX_TOKENS,
+                "prompt": self.prompt.sha256,
+                "instruction": sha256(item.instruction),
+                "response": sha256(item.response),
+                "repeat": repeat,
+            },
+            legacy={"base_url": self.settings.base_url},
         )
 
     def request(self, prompt: str) -> dict[str, Any]:
@@ -189,33 +201,11 @@ class Judge:
             "max_tokens": MAX_TOKENS,
         }
 
-    def chat(self, **options: Any) -> Chat:
+    def chat(self, **options: Any) -> ChatPool:
         """This judge's endpoint, with the store in front."""
-        return Chat(self._store, base_url=self.settings.base_url, api_key=self._key, **options)
+        return ChatPool(self._store, base_url=self.settings.base_url, api_key=self._key, **options)
 
 
-def outcome(reply: Reply, read: Callable[[str], _T | None]) -> tuple[_T | None, str | None, str]:
-    """What `read` makes of a judge's reply, else the reason why nothing; and the raw text.
-
-    A reply cut at its token limit says nothing.
-    """
-    found = read(reply.text) if reply.finish_reason != "length" else None
-    if found:
-        return found, None, reply.text
-    declined = reply.refusal or reply.finish_reason == "content_filter" or is_refusal(reply.text)
-    return None, "refused" if declined else "parse_error", reply.refusal or reply.text
-
-
-def _read(verdict: Verdict, reply: Reply) -> Verdict:
-    """`verdict` with what the reply says."""
-    scores, reason, raw = outcome(reply, read_verdict)
-    return replace(
-        verdict,
-        scores=scores,
-        reason=reason,
-        raw=raw,
-        model=reply.model,
-        retries=reply.retries,
-        prompt_tokens=reply.prompt_tokens,
-        completion_tokens=reply.completion_tokens,
-    )
+def read_scores(reply: str) -> Scores | Rejected:
+    """The scores in a judge's reply."""
+    return read_verdict(reply) or Rejected("parse_error")

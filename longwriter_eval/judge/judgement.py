@@ -13,8 +13,8 @@ from longwriter_eval.judge.verdict import Scores, quality_scores, read_verdict
 class Verdict:
     """One judge's reading of one response: scores, or the reason why there are none.
 
-    Reasons: parse_error, refused, context_overflow, transport_error, not_asked. `asks` counts the
-    calls that this verdict took in all, `retries` the failed tries below the last of them.
+    Reasons: parse_error, cut, refused, context_overflow, transport_error, not_asked. `asks` counts
+    the calls that this verdict took in all, `retries` the failed tries below the last of them.
     """
 
     repeat: int

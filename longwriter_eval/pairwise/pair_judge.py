@@ -1,8 +1,7 @@
 """A judge that says which of two texts is better, asked in both orders."""
 
-import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import Any
@@ -10,8 +9,18 @@ from typing import Any
 from tqdm import tqdm
 
 from longwriter_core.files import sha256
-from longwriter_core.llm import CallError, Chat, Reply, Store, call_key, for_each, run_async
-from longwriter_eval.judge.judge import TRIES, Judge, outcome
+from longwriter_core.llm import (
+    CallId,
+    ChatPool,
+    Outcome,
+    Rejected,
+    Store,
+    ask_until_valid,
+    for_each,
+    read_reply,
+    run_async,
+)
+from longwriter_eval.judge.judge import Judge
 from longwriter_eval.judge.prompt import fill
 from longwriter_eval.judge.settings import MAX_TOKENS, TEMPERATURE, JudgeSettings, api_key
 from longwriter_eval.pairwise.comparison import Comparison
@@ -59,49 +68,46 @@ class PairJudge(Judge):
         """Whether the store holds a readable choice in both orders, so that nothing is asked."""
         orders = ((pair.a, pair.b), (pair.b, pair.a))
         return pair.a == pair.b or all(
-            any(_read(Choice(), reply).better for reply in self._replies(pair.instruction, *texts))
+            any(
+                not isinstance(read_reply(reply, _read_place, has_format=True), Rejected)
+                for reply in self._store.replies(self._choice_id(pair.instruction, *texts))
+            )
             for texts in orders
         )
 
-    def _replies(self, instruction: str, first: str, second: str) -> Iterator[Reply]:
-        """The replies that the store has, in the order in which they were asked for."""
-        for ask in itertools.count(1):
-            reply = self._store.get(self._choice_key(instruction, first, second, ask))
-            if reply is None:
-                return
-            yield reply
-
-    def _choice_key(self, instruction: str, first: str, second: str, ask: int) -> str:
-        return call_key(
-            preference=self.settings.model,
-            base_url=self.settings.base_url,
-            temperature=TEMPERATURE,
-            max_tokens=MAX_TOKENS,
-            prompt=sha256(self._template),
-            instruction=sha256(instruction),
-            first=sha256(first),
-            second=sha256(second),
-            ask=ask,
+    def _choice_id(self, instruction: str, first: str, second: str) -> CallId:
+        return CallId(
+            {
+                "preference": self.settings.model,
+                "temperature": TEMPERATURE,
+                "max_tokens": MAX_TOKENS,
+                "prompt": sha256(self._template),
+                "instruction": sha256(instruction),
+                "first": sha256(first),
+                "second": sha256(second),
+            },
+            legacy={"base_url": self.settings.base_url},
         )
 
-    async def _choice(self, chat: Chat, instruction: str, first: str, second: str) -> Choice:
-        """Ask until a reply can be read, at most TRIES times beyond what the store has."""
+    async def _choice(self, pool: ChatPool, instruction: str, first: str, second: str) -> Choice:
         texts = {"$INST$": instruction, "$FIRST$": first, "$SECOND$": second}
         prompt, defused = fill(self._template, texts)
-        choice = Choice(defused=defused)
-        fresh = 0
-        while fresh < TRIES and not choice.better:
-            asks = choice.asks + 1
-            key = self._choice_key(instruction, first, second, asks)
-            reply = await chat.kept(key)
-            if reply is None:
-                fresh += 1
-                try:
-                    reply = await chat.ask(key, self.request(prompt))
-                except CallError as error:
-                    return replace(choice, reason=error.reason, detail=str(error), asks=asks)
-            choice = _read(replace(choice, asks=asks), reply)
-        return choice
+        outcome: Outcome[Place] = await ask_until_valid(
+            pool,
+            self.request(prompt),
+            _read_place,
+            self._choice_id(instruction, first, second),
+            has_format=True,
+        )
+        return Choice(
+            better=outcome.value,
+            reason=outcome.reason,
+            detail=outcome.detail or None,
+            raw=outcome.raw,
+            model=outcome.reply.model if outcome.reply else None,
+            asks=outcome.attempts,
+            defused=defused,
+        )
 
 
 def prefer(comparison: Comparison, overrides: Mapping[str, Any]) -> list[Preference]:
@@ -139,8 +145,6 @@ def prefer(comparison: Comparison, overrides: Mapping[str, Any]) -> list[Prefere
     return [found[pair.id] for pair in pairs]
 
 
-def _read(choice: Choice, reply: Reply) -> Choice:
-    """`choice` with what the reply says."""
-    better: Place | None  # else taken for any text
-    better, reason, raw = outcome(reply, read_choice)
-    return replace(choice, better=better, reason=reason, raw=raw, model=reply.model)
+def _read_place(reply: str) -> Place | Rejected:
+    """The place of the better text in a judge's reply."""
+    return read_choice(reply) or Rejected("parse_error")

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from agentwrite.data.preference import Choice, Pair, Sample, choose
-from agentwrite.errors import Rejected
+from longwriter_core.llm import Rejected
 
 
 def sample(text: str, length: float, quality: float, **fields: object) -> Sample:

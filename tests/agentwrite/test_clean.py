@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentwrite.writing.clean import clean, is_error_text
+from agentwrite.writing.clean import clean
+from longwriter_core.llm.ask import is_error_text
 
 PROSE = "The harbour silts up a little more with every tide, and nobody remembers when it began."
 ZH = "港口随着每一次潮汐又淤积了一点，没有人记得这一切是从什么时候开始的，也没有人打算去问个明白。"

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentwrite.errors import Rejected
 from agentwrite.writing.plan import MOST_STEPS, Plan, Step, joined, read_plan
+from longwriter_core.llm import Rejected
 from longwriter_core.text.required_length import number, required_length
 
 # The required length of an instruction

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from agentwrite.errors import Rejected
 from agentwrite.selecting.candidates import Candidate, read_candidate
 from agentwrite.selecting.rules import Rules, language_of
 from agentwrite.selecting.screening import Decision, question, read_decision
+from longwriter_core.llm import Rejected
 
 NOVEL = "Write a 5,000-word novel about a lighthouse keeper who collects lost letters."
 CHINESE = "请写一篇8000字的关于灯塔看守人的小说，要求情节曲折。"

@@ -16,11 +16,10 @@ import pytest
 from aiohttp import web
 from support.endpoint import KEY, Endpoint, ask, ask_all, completion, refusal, request
 
-from longwriter_core import llm as module
 from longwriter_core.errors import InputError
 from longwriter_core.llm import (
     CallError,
-    Chat,
+    ChatPool,
     EndpointError,
     Reply,
     Store,
@@ -28,6 +27,7 @@ from longwriter_core.llm import (
     for_each,
     run_async,
 )
+from longwriter_core.llm import client as module
 from longwriter_core.mock_server.server import Faults, MockServer
 
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
@@ -108,7 +108,7 @@ def test_a_placeholder_for_a_key_takes_no_word_out_of_a_text() -> None:
 @pytest.mark.parametrize("key", ["line\nbreak", "line\rbreak"])
 def test_a_key_that_no_header_can_hold_is_bad_input_and_not_shown(key: str) -> None:
     with pytest.raises(InputError, match="the key for http://x/v1 has a line break") as refused:
-        Chat(Store(), base_url="http://x/v1", api_key=key)
+        ChatPool(Store(), base_url="http://x/v1", api_key=key)
     assert key not in str(refused.value)
 
 
@@ -198,7 +198,7 @@ def test_what_is_no_http_proxy_is_bad_input_and_not_shown(
 ) -> None:
     monkeypatch.setenv("all_proxy", proxy)
     with pytest.raises(InputError, match="cannot use the proxy in ALL_PROXY") as refused:
-        Chat(Store(), base_url="http://x/v1", api_key=KEY)
+        ChatPool(Store(), base_url="http://x/v1", api_key=KEY)
     assert "hunter22" not in str(refused.value)
 
 
@@ -325,7 +325,7 @@ def few_files() -> Iterator[None]:
 @pytest.mark.usefixtures("few_files")
 def test_hundreds_of_calls_are_in_flight_at_once_and_leave_nothing_open(tmp_path: Path) -> None:
     async def run(url: str) -> None:
-        async with Chat(Store(tmp_path), base_url=url, api_key=KEY) as chat:
+        async with ChatPool(Store(tmp_path), base_url=url, api_key=KEY) as chat:
 
             async def work(number: int) -> None:
                 asked = request(f"{number}")

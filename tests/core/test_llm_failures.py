@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 from support.endpoint import KEY, Endpoint, ask, ask_all, completion, refusal, request
 
-from longwriter_core import llm
 from longwriter_core.errors import InputError
 from longwriter_core.llm import (
     CallError,
-    Chat,
+    ChatPool,
     ContextOverflowError,
     EndpointError,
     RefusedError,
@@ -22,6 +21,7 @@ from longwriter_core.llm import (
     public_url,
     run_async,
 )
+from longwriter_core.llm import store as store_module
 from longwriter_core.mock_server.server import JUDGE, Faults
 
 
@@ -120,7 +120,7 @@ def test_a_full_disk_loses_no_reply_and_ends_the_calls(
     def write(path: Path, data: bytes) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(path), None, len(data))
 
-    monkeypatch.setattr(llm, "write_atomically", write)
+    monkeypatch.setattr(store_module, "write_atomically", write)
     with Endpoint() as server:
         first, *others = run_async(ask_all(server.base_url, *map(request, "123")))
     assert isinstance(first, Reply)
@@ -154,7 +154,7 @@ def test_a_key_that_the_server_echoes_is_in_no_message_log_or_file(
 )
 def test_a_malformed_base_url_is_one_line_without_its_password(url: str) -> None:
     with pytest.raises(InputError, match="must be a URL like https://host/v1") as refused:
-        Chat(Store(), base_url=url, api_key=KEY)
+        ChatPool(Store(), base_url=url, api_key=KEY)
     assert "hun" not in str(refused.value)
     assert "\n" not in str(refused.value)
 

@@ -12,11 +12,10 @@ from typing import Any
 import pytest
 from support.endpoint import KEY, Endpoint, ask, ask_all, completion, refusal, request
 
-from longwriter_core import llm as endpoint_module
 from longwriter_core.errors import InputError
 from longwriter_core.llm import (
     CallError,
-    Chat,
+    ChatPool,
     ContextOverflowError,
     EndpointError,
     Reply,
@@ -26,6 +25,7 @@ from longwriter_core.llm import (
     for_each,
     run_async,
 )
+from longwriter_core.llm import client as endpoint_module
 from longwriter_core.mock_server.server import JUDGE, Faults
 
 REPLY = Reply("Good. 好。\ud800", "m", "stop", None, 10, 2, retries=1)
@@ -135,7 +135,7 @@ def test_for_each_works_on_every_item_and_never_exceeds_its_concurrency() -> Non
             yield request(str(number))
 
     async def run(url: str) -> None:
-        async with Chat(Store(), base_url=url, api_key=KEY) as chat:
+        async with ChatPool(Store(), base_url=url, api_key=KEY) as chat:
 
             async def work(each: dict[str, Any]) -> None:
                 nonlocal done
@@ -157,7 +157,7 @@ def test_a_reply_that_is_there_is_kept_even_where_its_task_is_cancelled(tmp_path
             super().put(key, reply)
 
     async def run(url: str) -> int:
-        async with Chat(Slow(tmp_path), base_url=url, api_key=KEY) as chat:
+        async with ChatPool(Slow(tmp_path), base_url=url, api_key=KEY) as chat:
 
             async def work(number: int) -> None:
                 asked = request(str(number))
@@ -235,7 +235,7 @@ def test_ctrl_c_in_a_notebook_ends_the_calls(monkeypatch: pytest.MonkeyPatch) ->
 def share(urls: list[str], calls: int, retries: int = 0) -> list[Reply | CallError]:
     async def run() -> list[Reply | CallError]:
         outcomes: list[Reply | CallError] = []
-        async with Chat(Store(), base_url=urls, api_key=KEY, retries=retries) as chat:
+        async with ChatPool(Store(), base_url=urls, api_key=KEY, retries=retries) as chat:
             for turn in range(calls):
                 asked = request(str(turn))
                 try:

@@ -84,7 +84,7 @@ def test_a_response_that_plants_a_tag_is_marked() -> None:
         pytest.param(completion("", "content_filter"), "refused", 5, id="filtered"),
         pytest.param(completion(verdict(4)[:40]), "parse_error", 5, id="broken-JSON"),
         pytest.param(completion(""), "parse_error", 5, id="empty"),
-        pytest.param(completion(verdict(4), "length"), "parse_error", 5, id="token-limit"),
+        pytest.param(completion(verdict(4), "length"), "cut", 5, id="token-limit"),
         pytest.param(refusal(400, "content_filter", "."), "refused", 1, id="filter"),
         pytest.param(refusal(400, None, "context length"), "context_overflow", 1, id="too-long"),
         pytest.param(refusal(400, None, "no"), "transport_error", 1, id="bad-request"),

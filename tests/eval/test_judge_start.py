@@ -123,18 +123,28 @@ def test_a_verdict_on_another_text_is_not_adopted(field: str, tmp_path: Path) ->
         assert not elsewhere.has_verdicts(tampered)
 
 
-@pytest.mark.parametrize("change", ["model", "prompt", "base_url"])
+@pytest.mark.parametrize("change", ["model", "prompt"])
 def test_another_judges_verdict_is_not_adopted(change: str, tmp_path: Path) -> None:
     (tmp_path / "prompt.txt").write_text("Judge $INST$ $RESPONSE$", encoding="utf-8")
     with Endpoint() as server:
         other = {
             "model": "other-judge",
             "prompt": str(tmp_path / "prompt.txt"),
-            "base_url": server.base_url.replace("127.0.0.1", "localhost"),
         }[change]
         elsewhere = judge_at(server, Store(tmp_path / "elsewhere"), **{change: other})
         elsewhere.adopt(ONE[0], record_of(server))
         assert not elsewhere.has_verdicts(ONE[0])
+
+
+def test_a_verdict_from_another_address_is_adopted(tmp_path: Path) -> None:
+    with Endpoint() as server:
+        elsewhere = judge_at(
+            server,
+            Store(tmp_path / "elsewhere"),
+            base_url=server.base_url.replace("127.0.0.1", "localhost"),
+        )
+        elsewhere.adopt(ONE[0], record_of(server))
+        assert elsewhere.has_verdicts(ONE[0])
 
 
 def test_a_reply_that_reached_its_token_limit_is_not_adopted(tmp_path: Path) -> None:

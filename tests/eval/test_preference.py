@@ -224,4 +224,4 @@ def test_a_reply_cut_at_its_limit_is_no_choice(
     assert completion("")["choices"][0]["finish_reason"] == "stop"
     with Model(answer=lambda _: (said("first"), "length")) as server:
         assert main(["compare", *runs(tmp_path, 1), *asked(server.base_url)]) == 1
-    assert "2 choices are missing (parse_error 2)" in capsys.readouterr().err
+    assert "2 choices are missing (cut 2)" in capsys.readouterr().err

@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
-from longwriter_core.llm import CallError, Chat, Reply, Store, call_key, run_async
+from longwriter_core.llm import CallError, ChatPool, Reply, Store, call_key, run_async
 from longwriter_core.mock_server.server import JUDGE, MockServer
 
 KEY = "sk-never-to-be-seen"
@@ -67,9 +67,9 @@ def request(text: str = "Hello.", model: str = JUDGE) -> dict[str, Any]:
 async def ask_all(
     url: str, *requests: dict[str, Any], key: str = KEY, retries: int = 3
 ) -> list[Reply | CallError]:
-    """One call after the other through one Chat: what came of each."""
+    """One call after the other through one ChatPool: what came of each."""
     outcomes: list[Reply | CallError] = []
-    async with Chat(Store(), base_url=url, api_key=key, retries=retries) as chat:
+    async with ChatPool(Store(), base_url=url, api_key=key, retries=retries) as chat:
         for each in requests:
             try:
                 outcomes.append(await chat.ask(call_key(request=each), each))

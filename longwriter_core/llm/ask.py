@@ -1,0 +1,183 @@
+"""Ask a model until its reply can be read: the loop behind every plan, section and verdict.
+
+outcome = await ask_until_valid(pool, request, read_verdict, CallId({"judge": model, ...}))
+if outcome.value is None:
+    print(outcome.reason, outcome.detail)   # "cut", "at 1024 tokens"
+"""
+
+import asyncio
+import contextlib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from longwriter_core.llm.client import Reply
+from longwriter_core.llm.errors import CallError
+from longwriter_core.llm.pool import ChatPool
+from longwriter_core.llm.store import CallId
+from longwriter_core.text.diagnostics import is_refusal
+from longwriter_core.text.length import count_words
+
+T = TypeVar("T")
+
+MAX_TRIES = 5  # requests per value and run, beyond the replies in the store
+
+_ERROR = re.compile(
+    r"\A\W*(?:max tries|(?:internal |api |server |unknown |fatal )?error\b[:：\s]"
+    r"|internal server error|rate limit|request (?:timed out|failed)"
+    r"|connection (?:error|reset|refused)|traceback \(most recent"
+    r"|<!doctype html|<html\b|\{\s*[\"']?error[\"']?\s*:|bad gateway|service unavailable"
+    r"|\d{3} (?:bad gateway|internal server error|service unavailable))",
+    re.IGNORECASE,
+)
+_ERROR_MAX_WORDS = 60  # a long text may begin with an error message; a short one is nothing else
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A reply that cannot be used: `reason` is one word to count by, `detail` is for a person."""
+
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[T]):
+    """What a valid reply was read as, or the reason why there is no value.
+
+    Reasons are "cut" (the reply ended at its token limit), "refused", "empty", "error_text" (an
+    error message in the place of an answer), those of the reader, and those of a CallError.
+    """
+
+    value: T | None
+    reason: str | None = None  # None where there is a value
+    detail: str = ""
+    reply: Reply | None = None  # the last one
+    key: str | None = None  # of the last reply in the store
+    error: CallError | None = None  # where the last request gave no reply
+    attempts: int = 0  # replies from the store included
+    rejected: tuple[str, ...] = ()  # the reason of each reply before the last
+    prompt_tokens: int = 0  # of all attempts, as the endpoint counts them
+    completion_tokens: int = 0
+
+    @property
+    def raw(self) -> str:
+        """The text of the last reply, or of its refusal."""
+        return (self.reply.refusal or self.reply.text) if self.reply else ""
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the last reply ended at its token limit."""
+        return self.reply is not None and self.reply.is_cut
+
+
+async def ask_until_valid(
+    pool: ChatPool,
+    request: Mapping[str, Any],
+    read: Callable[[str], T | Rejected],
+    call: CallId,
+    *,
+    max_tries: int = MAX_TRIES,
+    affinity: int = 0,
+    slots: asyncio.Semaphore | None = None,
+    may_be_cut: bool = False,
+    has_format: bool = False,
+) -> Outcome[T]:
+    """Send `request` until `read` accepts a reply; at most `max_tries` requests in this run.
+
+    Replies in the store come first, rejected ones too, so that a rerun continues where the last
+    run ended and makes no request twice. A "seed" in the request grows by one with each attempt.
+    `slots` bounds the requests in flight. A reply that ended at its token limit is rejected,
+    unless it `may_be_cut`. `has_format` says that replies have a format which no refusal or error
+    message can have, such as JSON: then a refusal is looked for only where `read` fails.
+    Raises nothing: an error is in the outcome.
+    """
+    reply: Reply | None = None
+    key: str | None = None
+    rejected: list[str] = []
+    attempts = tries = prompt_tokens = completion_tokens = 0
+    while True:
+        attempts += 1
+        keys = call.keys(attempts)
+        stored = await pool.stored(*keys)
+        if stored:
+            reply = stored
+        else:
+            tries += 1
+            try:
+                async with slots or contextlib.nullcontext():
+                    reply = await pool.ask(
+                        keys[0], _with_seed(request, attempts), affinity=affinity
+                    )
+            except CallError as error:
+                return Outcome(
+                    None, error.reason, str(error), reply, key, error, attempts, tuple(rejected),
+                    prompt_tokens, completion_tokens,
+                )  # fmt: skip
+        key = keys[0]
+        prompt_tokens += reply.prompt_tokens or 0
+        completion_tokens += reply.completion_tokens or 0
+        value = read_reply(reply, read, may_be_cut=may_be_cut, has_format=has_format)
+        if not isinstance(value, Rejected):
+            return Outcome(
+                value, None, "", reply, key, None, attempts, tuple(rejected),
+                prompt_tokens, completion_tokens,
+            )  # fmt: skip
+        if tries >= max_tries:
+            return Outcome(
+                None, value.reason, value.detail, reply, key, None, attempts, tuple(rejected),
+                prompt_tokens, completion_tokens,
+            )  # fmt: skip
+        rejected.append(value.reason)
+
+
+def read_reply(
+    reply: Reply,
+    read: Callable[[str], T | Rejected],
+    *,
+    may_be_cut: bool = False,
+    has_format: bool = False,
+) -> T | Rejected:
+    """What `read` makes of a reply, or why the reply cannot be used. See `ask_until_valid`."""
+    # First of all: a model that thinks until its limit returns an empty text, and the limit is why.
+    if reply.is_cut and not (may_be_cut and reply.text.strip()):
+        return Rejected("cut", f"at {reply.completion_tokens or 'max_tokens'} tokens")
+    if not has_format:
+        return _fault(reply) or read(reply.text)
+    value = read(reply.text)
+    if isinstance(value, Rejected) and _is_refused(reply):
+        return _fault(reply) or value
+    return value
+
+
+def is_error_text(text: str) -> bool:
+    """Whether a short text is an error message in the place of prose."""
+    return bool(_ERROR.match(text)) and count_words(text) < _ERROR_MAX_WORDS
+
+
+def _fault(reply: Reply) -> Rejected | None:
+    """Why a reply cannot be used whatever the request was; None if nothing is wrong."""
+    if _is_refused(reply):
+        return Rejected("refused", _opening(reply.refusal or reply.text))
+    if not reply.text.strip():
+        return Rejected("empty")
+    if is_error_text(reply.text):
+        return Rejected("error_text", _opening(reply.text))
+    return None
+
+
+def _is_refused(reply: Reply) -> bool:
+    if reply.refusal or reply.finish_reason == "content_filter":
+        return True
+    return is_refusal(reply.text)
+
+
+def _opening(text: str) -> str:
+    return " ".join(text.split())[:100]
+
+
+def _with_seed(request: Mapping[str, Any], attempt: int) -> Mapping[str, Any]:
+    if "seed" not in request:
+        return request
+    return {**request, "seed": request["seed"] + attempt - 1}

@@ -1,0 +1,39 @@
+"""Why a call to a model gave no reply.
+
+    CallError                 the retries were used up; a later run may succeed
+    ├── ContextOverflowError  the prompt does not fit into the model's context
+    ├── RefusedError          the endpoint's content filter refused the prompt
+    ├── EndpointError         wrong key, unknown model, no credit, not an API: fatal for all calls
+    └── SkippedError          no request was made, because an earlier error was fatal
+
+Every error of the openai library, of HTTP and of the network becomes one of these, in
+`longwriter_core.llm.client`. `reason` is the word that results and tables show.
+"""
+
+
+class CallError(Exception):
+    """A call gave no reply, also after its retries."""
+
+    reason = "transport_error"
+
+
+class ContextOverflowError(CallError):
+    """The prompt does not fit into the model's context."""
+
+    reason = "context_overflow"
+
+
+class RefusedError(CallError):
+    """The endpoint's content filter refused the prompt."""
+
+    reason = "refused"
+
+
+class EndpointError(CallError):
+    """Wrong key, unknown model, no credit, or not an API: every call to the endpoint would fail."""
+
+
+class SkippedError(CallError):
+    """No request was made, because an earlier error was fatal for all calls."""
+
+    reason = "not_asked"
