@@ -6,7 +6,8 @@ from typing import Any
 
 from agentwrite.writing.asking import MAX_TOKENS, TEMPERATURE
 from longwriter_core.errors import InputError
-from longwriter_core.llm import NOT_A_URL, ChatPool, Store, public_url
+from longwriter_core.llm import ChatPool, Store
+from longwriter_core.redact import NOT_A_URL, public_url
 
 _MOST = 1024  # calls in flight
 _KEYS = ("AGENTWRITE_API_KEY", "OPENAI_API_KEY")

@@ -12,7 +12,6 @@ Command modules import what they need inside the function, so that `--help` stay
 """
 
 import os
-import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ import click
 import typer
 
 from longwriter_core.errors import InputError
+from longwriter_core.redact import redact_argument
 
 DISTRIBUTION = "longwriter"
 
@@ -113,17 +113,10 @@ def run_parser(parser: Any, arguments: Sequence[str] | None) -> int:
 def resume_line(program: str, arguments: Sequence[str]) -> str:
     """The command line that resumes the work, without passwords. A command reads it from
     `click.get_current_context().obj`."""
-    return shlex.join([program, *map(_without_secrets, arguments)])
+    return shlex.join([program, *map(redact_argument, arguments)])
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
         print(f"{DISTRIBUTION} {version(DISTRIBUTION)}")
         raise typer.Exit
-
-
-def _without_secrets(argument: str) -> str:
-    """An argument that may be printed: the password and query of a URL must be typed again."""
-    if not re.match(r"(--[\w-]+=)?https?://\S+$", argument):
-        return argument
-    return re.sub(r"\?.*", "?***", re.sub("//[^/?]*@", "//***@", argument))

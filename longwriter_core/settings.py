@@ -16,6 +16,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, BeforeValidator, ValidationError
 
 from longwriter_core.errors import InputError
+from longwriter_core.redact import NOT_A_URL, public_url
 
 MAX_COUNT = 1024  # for example calls in flight, or verdicts per response
 
@@ -133,8 +134,6 @@ def _text(value: Any) -> str:
 
 
 def _url(value: Any) -> str:
-    from longwriter_core.llm import NOT_A_URL, public_url  # slow to import
-
     url = _text(value)
     if public_url(url) == NOT_A_URL:  # not shown, because it may hold a password
         raise ValueError("must be a URL like https://host/v1")

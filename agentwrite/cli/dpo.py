@@ -173,8 +173,8 @@ def _report(made: "Dpo", model: str, judge: str, resume: str) -> int:
 
 
 def _print_estimate(found: "Estimate", settings: "Settings", judge: "JudgeSettings") -> None:
-    from longwriter_core.llm import public_url
     from longwriter_core.llm.prices import cost, money
+    from longwriter_core.redact import public_url
 
     where = public_url(judge.base_url) if judge.base_url else "the default OpenAI endpoint"
     for model, who, calls, prompt_tokens, completion_tokens in (

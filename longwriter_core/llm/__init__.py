@@ -4,7 +4,7 @@ Importing this package loads neither openai nor aiohttp: the first call does.
 """
 
 from longwriter_core.llm.ask import Outcome, Rejected, ask_until_valid, read_reply
-from longwriter_core.llm.client import NOT_A_URL, Endpoint, Reply, new_session, public_url
+from longwriter_core.llm.client import Endpoint, Reply, new_session
 from longwriter_core.llm.concurrency import for_each, run_async
 from longwriter_core.llm.errors import (
     CallError,
@@ -17,7 +17,6 @@ from longwriter_core.llm.pool import ChatPool, Usage
 from longwriter_core.llm.store import CallId, Store, call_key
 
 __all__ = [
-    "NOT_A_URL",
     "CallError",
     "CallId",
     "ChatPool",
@@ -35,7 +34,6 @@ __all__ = [
     "call_key",
     "for_each",
     "new_session",
-    "public_url",
     "read_reply",
     "run_async",
 ]

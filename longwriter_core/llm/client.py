@@ -30,6 +30,7 @@ from longwriter_core.llm.errors import (
     EndpointError,
     RefusedError,
 )
+from longwriter_core.redact import NOT_A_URL, public_url, remove_secret
 from longwriter_core.text.special_tokens import encodable
 
 _log = logging.getLogger(__name__)
@@ -45,7 +46,6 @@ _LONGEST_WAIT = 120.0  # seconds that a Retry-After is obeyed; a longer one is t
 _HEADER = 65_536  # bytes of a header's line: some gateways send more than aiohttp's 8 KiB
 _FILES = 4_096  # open files: a connection for each call in flight, and the store
 _TROUBLE = 4  # tries of one call that fail before the user is told, after about 4 seconds
-_SECRET = 8  # characters; a shorter key is a placeholder ("none", "EMPTY"), and a word of texts
 
 # As OpenAI, vLLM, llama.cpp, Anthropic and their gateways word it.
 _OVERFLOW_SIGNS = (
@@ -233,9 +233,7 @@ class Endpoint:
 
     def _without_secret(self, text: str) -> str:
         """`text` without the key, which some servers echo, and fit to be written to a file."""
-        if len(self._secret) >= _SECRET:
-            text = text.replace(self._secret, "***")
-        return encodable(text)
+        return encodable(remove_secret(text, self._secret))
 
     def _scrubbed(self, message: str) -> str:
         """An error's message on one line that a terminal can show, without what may be secret."""
@@ -347,17 +345,3 @@ def _translated(status: int, answer: bytes, scrubbed: Callable[[str], str]) -> C
     # bad key, no credit, forbidden, unknown model or path, not an API
     vain = status in (401, 402, 403, 404, 405)
     return EndpointError(message) if vain else CallError(message)
-
-
-NOT_A_URL = "(not a URL)"
-
-
-def public_url(url: str) -> str:
-    """A URL without what may be secret: user, password and query. Of any other text, nothing."""
-    try:
-        parts = urlsplit(url)
-        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
-            return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-    except ValueError:  # as where a password holds "/", so that part of it stands for a port
-        pass
-    return NOT_A_URL

@@ -19,9 +19,9 @@ from longwriter_core.llm import (
     ask_until_valid,
     call_key,
     for_each,
-    public_url,
     read_reply,
 )
+from longwriter_core.redact import public_url
 from longwriter_core.text.special_tokens import encodable
 from longwriter_eval.judge.judgement import Judgement, Verdict
 from longwriter_eval.judge.prompt import JudgePrompt

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from longwriter_core.errors import InputError
+from longwriter_core.redact import public_url
 from longwriter_core.settings import Count, OptionalUrl, Text, resolve
 
 # The published protocol: evaluation/eval_quality.py of THUDM/LongWriter.
@@ -36,8 +37,6 @@ class JudgeSettings(BaseModel):
     @field_validator("base_url")
     @classmethod
     def _check_secrets(cls, url: str | None, info: ValidationInfo) -> str | None:
-        from longwriter_core.llm import public_url  # slow to import
-
         if url and "base_url" in (info.context or {}).get("options", ()) and public_url(url) != url:
             # lm-eval writes all metadata to the results file
             raise ValueError(
@@ -72,8 +71,6 @@ class JudgeSettings(BaseModel):
 
     def record(self) -> dict[str, Any]:
         """What a result must say about its judge; never a key, a password or a local path."""
-        from longwriter_core.llm import public_url
-
         return {
             "model": self.model,
             "base_url": public_url(self.base_url) if self.base_url else None,

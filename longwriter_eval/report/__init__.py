@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from longwriter_core.errors import InputError
 from longwriter_core.files import write_atomically
+from longwriter_core.redact import redact
 from longwriter_eval import __version__
 from longwriter_eval.judge.verdict import DIMENSIONS
 from longwriter_eval.pages import json_for_script, label, plain, render
@@ -88,7 +89,7 @@ def page(
             "tables": tables(scored),
             "figures": [(f, Markup(themed(f, n))) for n, f in enumerate(drawn)],
             "judging": _beside([facts.judging(each) for each in scored]),
-            "agreements": [label(facts.clean(each.raters)) for each in agreements],
+            "agreements": [label(redact(each.raters)) for each in agreements],
             "alphas": [
                 (name, [_alpha(each.alphas[metric]) for each in agreements])
                 for metric, name in DIMENSIONS.items()

@@ -1,19 +1,17 @@
 """What the runs of a report are: their names, how they were made and judged, what to beware of."""
 
-import re
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from pathlib import PurePath
 from typing import Any
 
 from tqdm import tqdm
 
-from longwriter_core.llm import NOT_A_URL, prices, public_url
-from longwriter_core.redact import KEYS
+from longwriter_core.llm import prices
+from longwriter_core.redact import local_name, redact, redact_setting
 from longwriter_eval.judge.judgement import Verdict
 from longwriter_eval.judge.verdict import MIN_COVERAGE
 from longwriter_eval.pages import label
@@ -30,12 +28,6 @@ BENCHMARKS = {
 RULER = "longwrite_ruler"
 
 Facts = list[tuple[str, str]]
-
-# Arguments of a backend that may be secret; tokenizer and max_tokens are not.
-_SECRET = re.compile(r"key|secret|passw|pwd|auth|credential|cookie|header|token$", re.IGNORECASE)
-
-# The folders of an absolute path anywhere in a text; a URL's are none.
-_FOLDERS = re.compile(r"(?<![\w/:.])(~|[A-Za-z]:)?[/\\]([\w.@ +-]+[/\\])+")
 
 
 @dataclass(frozen=True)
@@ -121,7 +113,7 @@ def score_runs(runs: Sequence[Run]) -> list[ScoredRun]:
         name, same = model, [other for other in scored if other.name == model]
         if len(same) > 1:
             by_judge = {tuple(other.judges) for other in same}
-            judge = label(clean(", ".join(judge for judge, _, _ in each.judges)))
+            judge = label(redact(", ".join(judge for judge, _, _ in each.judges)))
             name += f", judge {judge}" if len(by_judge) == len(same) and judge else f" ({number})"
         named.append(ScoredRun(name, each.run, each.scores))
     return named
@@ -156,7 +148,7 @@ def judging(scored: ScoredRun) -> Facts:
         facts.append((f"{kind.capitalize()} tokens", f"{tokens:,}{besides}" if tokens else ""))
     cost = prices.money(scored.cost)
     facts.append(("Cost at list prices", f"{cost}{besides}" if cost else "no price known"))
-    return [(name, clean(value)) for name, value in facts]
+    return [(name, redact(value)) for name, value in facts]
 
 
 def settings(scored: ScoredRun) -> Facts:
@@ -202,7 +194,7 @@ def settings(scored: ScoredRun) -> Facts:
     merged: dict[str, list[str]] = {}
     for name, value in facts:
         if _shown(value):
-            merged.setdefault(name, []).append(clean(value))
+            merged.setdefault(name, []).append(redact(value))
     return [(name, "; ".join(values)) for name, values in merged.items()]
 
 
@@ -241,7 +233,7 @@ def warnings(scored: Sequence[ScoredRun]) -> list[str]:
             f"The runs do not have the same prompts: {len(shared):,} are in all of them. "
             "longwriter compare pairs them."
         )
-    return [clean(each) for each in found]
+    return [redact(each) for each in found]
 
 
 def model_name(run: Run) -> str:
@@ -255,12 +247,7 @@ def model_name(run: Run) -> str:
         or given.get("pretrained")
         or run.folder.name
     )
-    return label(_without_path(name))
-
-
-def _without_path(text: str) -> str:
-    is_path = text.startswith(("/", "~", "./", "../")) or re.match(r"[A-Za-z]:[\\/]", text)
-    return PurePath(text.replace("\\", "/")).name if is_path else text
+    return label(redact(local_name(name)))
 
 
 def _arguments(arguments: Any) -> str:
@@ -269,26 +256,7 @@ def _arguments(arguments: Any) -> str:
         pairs = [part.partition("=")[::2] for part in arguments.split(",") if part]
     else:
         pairs = list(arguments.items())
-    return ", ".join(f"{name}={_public(str(name), value)}" for name, value in pairs)
-
-
-def _public(name: str, value: Any) -> str:
-    if _SECRET.search(name) and value not in (None, True, False, "None", "True", "False"):
-        return "(hidden)"
-    if isinstance(value, Mapping):
-        return f"{{{', '.join(f'{each}: {_public(str(each), value[each])}' for each in value)}}}"
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(_public(name, each) for each in value)}]"
-    text = str(value)
-    if "://" in text:
-        url = public_url(text)
-        return "(hidden)" if url == NOT_A_URL else url
-    return _without_path(text)
-
-
-def clean(text: str) -> str:
-    """`text` without keys whose form tells them, and without the folders of local paths."""
-    return _FOLDERS.sub("", KEYS.sub("(hidden)", text))
+    return ", ".join(f"{name}={redact_setting(str(name), value)}" for name, value in pairs)
 
 
 def _number(value: Any) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from longwriter_core import files
 from longwriter_core.errors import InputError
+from longwriter_core.redact import has_key, secrets_in
 from longwriter_core.text.special_tokens import encodable
 from longwriter_eval.judge.prompt import JudgePrompt
 from longwriter_eval.runs import Run
@@ -18,11 +19,9 @@ from longwriter_eval.submission.claims import sample_scores, table_claims
 from longwriter_eval.submission.contents import SCHEMA, Submission, check_shape, dump, dump_lines
 from longwriter_eval.submission.model import Stated, describe, model_arguments, whole
 from longwriter_eval.submission.public import (
-    has_key,
     plain,
     public_model,
     public_settings,
-    secrets_in,
 )
 from longwriter_eval.submission.verification import VERSIONS, judge_prompt, violations
 

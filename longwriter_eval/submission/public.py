@@ -5,14 +5,13 @@ home directories, private hosts. So a value is published only where its name is 
 harmless, or where it is a number, which holds no path and no host.
 """
 
-import json
 import math
 import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from longwriter_core.redact import KEYS
+from longwriter_core.redact import is_local_path, is_secret_name, local_name
 
 # Hosts that anybody can call; of any other endpoint only that it is private is said.
 _PUBLIC_HOSTS = frozenset(
@@ -35,11 +34,6 @@ _PUBLIC_HOSTS = frozenset(
     )
 )
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
-# Secret by name, even as a number; max_gen_toks and think_end_token are not.
-_SECRET = re.compile(
-    r"key|secret|passw|pwd|auth|credential|header|cookie|^token$|(access|api|hf)_?token",
-    re.IGNORECASE,
-)
 _MODELS = ("pretrained", "model", "tokenizer", "peft", "delta", "engine", "gguf_file")
 _TEXTS = frozenset(
     (
@@ -57,17 +51,10 @@ _TEXTS = frozenset(
         "stop",
     )
 )
-# Other paths than a hub's owner/name; accounts/fireworks/models/name is a service's.
-_LOCAL = re.compile(
-    r"['\"]?[/~.\\]|[$%]\w|.*\\|.*:/|(?!accounts/).*/.*/|.*(^|/)(home|Users|root|mnt|tmp)/"
-)
 _UNPRINTABLE = re.compile(
     r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff"
     r"\u00ad\u115f\u1160\u2800\u3164\uffa0]"
 )
-
-_SECRET_VARIABLE = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH(?!OR)", re.IGNORECASE)
-_SHORTEST_SECRET = 8  # characters; a shorter value stands in a text by chance
 
 
 def plain(text: object, longest: int = 200) -> str:
@@ -84,10 +71,7 @@ def escaped(name: str) -> str:
 
 def public_model(name: object) -> str:
     """A model's name: a hub's as it is; of a local path or a URL, the last part alone."""
-    text = str(name).strip()
-    if _LOCAL.match(text):
-        text = re.split(r"[/\\]", text.split("?")[0].strip("/\\'\" "))[-1].rpartition("@")[2]
-    return plain(text) or "unnamed"
+    return plain(local_name(str(name))) or "unnamed"
 
 
 def public_endpoint(url: object) -> str:
@@ -108,7 +92,7 @@ def public_settings(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]
             continue
         if name in _MODELS and isinstance(value, str):
             published[name] = public_model(value)
-        elif not _SECRET.search(name) and _is_harmless(name, value):
+        elif not is_secret_name(name) and _is_harmless(name, value):
             published[name] = value
         elif name != "base_url":  # said elsewhere
             withheld.append(name)
@@ -120,27 +104,5 @@ def _is_harmless(name: str, value: Any) -> bool:
         return not isinstance(value, float) or math.isfinite(value)
     texts = value if isinstance(value, list) else [value]
     return name in _TEXTS and all(
-        isinstance(text, str) and len(text) <= 40 and not _LOCAL.match(text) for text in texts
+        isinstance(text, str) and len(text) <= 40 and not is_local_path(text) for text in texts
     )
-
-
-def secrets_in(text: str, environment: Mapping[str, str]) -> list[str]:
-    """Names of the environment's secrets whose values stand in `text`, which may be JSON."""
-    return [
-        name
-        for name, value in sorted(environment.items())
-        if _SECRET_VARIABLE.search(name)
-        and len(value.strip()) >= _SHORTEST_SECRET
-        and any(form in text for form in _forms(value.strip()))
-    ]
-
-
-def _forms(secret: str) -> list[str]:
-    """`secret` as it is, within JSON, and within JSON within JSON, as a judge's reply is."""
-    once = json.dumps(secret, ensure_ascii=False)[1:-1]
-    return [secret, once, json.dumps(once, ensure_ascii=False)[1:-1]]
-
-
-def has_key(text: str) -> bool:
-    """Whether `text` holds what looks like a key. A response may, in a tutorial."""
-    return bool(KEYS.search(text))

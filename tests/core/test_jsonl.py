@@ -48,7 +48,7 @@ def test_blank_lines_count_as_lines_and_are_skipped(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        pytest.param(b'{"a": ', r"not JSON \(Expecting value at column 7\)", id="cut"),
+        pytest.param(b'{"a": ', r"not JSON \(Expecting value at column 6\)", id="cut"),
         pytest.param(b"[1]", "not a JSON object", id="list"),
         pytest.param(b'{"a": "\xff"}', "not UTF-8", id="latin-1"),
         pytest.param(b"[" * 100_000, "not JSON", id="deep-nesting"),

@@ -18,7 +18,6 @@ from longwriter_core.llm import (
     Reply,
     SkippedError,
     Store,
-    public_url,
     run_async,
 )
 from longwriter_core.llm import store as store_module
@@ -157,19 +156,3 @@ def test_a_malformed_base_url_is_one_line_without_its_password(url: str) -> None
         ChatPool(Store(), base_url=url, api_key=KEY)
     assert "hun" not in str(refused.value)
     assert "\n" not in str(refused.value)
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("https://api.openai.com/v1", "https://api.openai.com/v1"),
-        ("http://[::1]:8000/v1/", "http://[::1]:8000/v1/"),
-        ("http://me:hunter2@host:8000/v1", "http://host:8000/v1"),
-        ("http://me:a@b@host/v1", "http://host/v1"),
-        ("https://host/v1?key=hunter2&mail=me@home#x", "https://host/v1"),
-        ("me:hunter2@host/v1", "(not a URL)"),
-        ("http://me:hun?ter2@host/v1", "(not a URL)"),
-    ],
-)
-def test_a_url_is_shown_without_user_password_and_query(url: str, shown: str) -> None:
-    assert public_url(url) == shown
