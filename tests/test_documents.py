@@ -15,8 +15,8 @@ from agentwrite.data.sft_rules import RULES
 from longwriter_core.mock_server.server import JUDGE, WRITER, MockServer
 from longwriter_eval.cli.main import main
 from longwriter_eval.judge.settings import JudgeSettings
-from longwriter_eval.judge.verdict import MIN_COVERAGE
 from longwriter_eval.lm_eval_task.tasks import JudgedTask, RulerTask
+from longwriter_eval.stats.thresholds import MIN_COVERAGE
 
 ROOT = Path(__file__).parents[1]
 PAGES = {

@@ -13,8 +13,8 @@ from longwriter_eval.cli.judge_options import add_judge_options, judge_overrides
 
 if TYPE_CHECKING:
     from longwriter_eval.pairwise.comparison import Comparison
-    from longwriter_eval.pairwise.preference import Preference, Preferences
-    from longwriter_eval.stats.intervals import Interval
+    from longwriter_eval.pairwise.preference import Preference, PreferenceSummary
+    from longwriter_eval.stats.inference import Interval
 
 
 def add(commands: Any) -> None:
@@ -44,7 +44,7 @@ def add(commands: Any) -> None:
 def _compare(options: argparse.Namespace) -> int:
     from longwriter_eval.pairwise.comparison import compare
     from longwriter_eval.pairwise.pair_judge import prefer
-    from longwriter_eval.pairwise.preference import Preferences
+    from longwriter_eval.pairwise.preference import PreferenceSummary
     from longwriter_eval.runs import load_run
 
     overrides = judge_overrides(options)
@@ -52,7 +52,7 @@ def _compare(options: argparse.Namespace) -> int:
         raise InputError(f"{', '.join(overrides)}: only with --judge")
     comparison = compare(load_run(options.a), load_run(options.b), anyway=options.anyway)
     preferences = prefer(comparison, overrides) if options.judge else None
-    summary = Preferences.of(preferences) if preferences is not None else None
+    summary = PreferenceSummary.of(preferences) if preferences is not None else None
     if options.json:
         print(json.dumps(_as_json(comparison, preferences, summary), indent=2, allow_nan=False))
     else:
@@ -95,7 +95,7 @@ def _table(comparison: "Comparison") -> list[str]:
     return [*lines, "", *in_words(comparison)]
 
 
-def _preferred(summary: "Preferences", prompts: int) -> list[str]:
+def _preferred(summary: "PreferenceSummary", prompts: int) -> list[str]:
     known = summary.a + summary.b + summary.ties
     of = "" if known == prompts else f" over {known} of {prompts} prompts"
     lines = ["", f"Preference{of}: A {summary.a}, B {summary.b}, ties {summary.ties}."]
@@ -123,7 +123,7 @@ def _preferred(summary: "Preferences", prompts: int) -> list[str]:
 
 
 def _missing(
-    options: argparse.Namespace, comparison: "Comparison", summary: "Preferences | None"
+    options: argparse.Namespace, comparison: "Comparison", summary: "PreferenceSummary | None"
 ) -> int:
     """Say which verdicts are missing and how to get them; the exit code."""
     code = 0
@@ -160,7 +160,7 @@ def _percent(share: "Interval") -> str:
 def _as_json(
     comparison: "Comparison",
     preferences: "list[Preference] | None",
-    summary: "Preferences | None",
+    summary: "PreferenceSummary | None",
 ) -> Any:
     from dataclasses import asdict
 
@@ -178,9 +178,7 @@ def _as_json(
     }
     if summary:
         found["preference"] = {**asdict(summary), "favours": summary.favours}
-        found["preferences"] = [
-            {**asdict(each), "winner": each.winner} for each in preferences or ()
-        ]
+        found["preferences"] = [preference.as_json() for preference in preferences or ()]
     return _without_nan(found)
 
 

@@ -92,7 +92,8 @@ def _show(path: Path, report: dict[str, Any], problems: list[str]) -> None:
 
 
 def _rejudge(options: argparse.Namespace, verification: Any) -> tuple[int, dict[str, Any]]:
-    from longwriter_eval.submission.rejudging import LEVEL, rejudge
+    from longwriter_eval.stats.thresholds import REJUDGE_ALPHA
+    from longwriter_eval.submission.rejudging import rejudge
 
     seed = secrets.randbelow(1 << 32) if options.seed is None else options.seed
     again = options.again if options.seed is not None else f"{options.again} --seed {seed}"
@@ -106,7 +107,7 @@ def _rejudge(options: argparse.Namespace, verification: Any) -> tuple[int, dict[
             + (
                 "consistent"
                 if found.is_consistent
-                else f"NOT consistent at the {LEVEL:.0%} level"
+                else f"NOT consistent at the {REJUDGE_ALPHA:.0%} level"
                 if not found.other_judges
                 else f"another judge answered ({', '.join(found.other_judges)})"
             )
@@ -122,7 +123,7 @@ def _rejudge(options: argparse.Namespace, verification: Any) -> tuple[int, dict[
         "pairs": found.pairs,
         "difference": vars(mean),
         "p_value": found.p_value,
-        "level": LEVEL,
+        "level": REJUDGE_ALPHA,
         "consistent": found.is_consistent,
         "missing": dict(found.missing),
         "other_judges": dict(found.other_judges),

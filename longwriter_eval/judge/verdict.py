@@ -14,9 +14,6 @@ DIMENSIONS = {
     "reading_experience": "Reading Experience",
 }
 
-# Below this share of judged responses a quality score would speak for too few of them.
-MIN_COVERAGE = 0.95
-
 Scores = dict[str, int]  # dimension -> 1..5
 
 # Characters; 1,024 tokens stay far below. Looking through nested braces takes quadratic time.

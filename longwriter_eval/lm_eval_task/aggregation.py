@@ -9,7 +9,7 @@ from typing import Any
 import lm_eval.api.metrics
 import lm_eval.evaluator_utils
 
-from longwriter_eval.judge.verdict import MIN_COVERAGE
+from longwriter_eval.stats.thresholds import MIN_COVERAGE
 
 
 class Pooled(float):

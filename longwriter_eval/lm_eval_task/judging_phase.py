@@ -18,8 +18,8 @@ from longwriter_eval import runs as samples
 from longwriter_eval.judge.judge import Item, Judge
 from longwriter_eval.judge.judgement import Judgement
 from longwriter_eval.judge.prompt import BUILT_IN
-from longwriter_eval.judge.verdict import MIN_COVERAGE
 from longwriter_eval.lm_eval_task.lm_eval_internals import model_record, output_folder
+from longwriter_eval.stats.thresholds import MIN_COVERAGE
 
 _log = logging.getLogger("lm_eval.longwriter")  # lm-eval shows its own loggers only
 

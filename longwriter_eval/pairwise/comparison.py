@@ -1,38 +1,36 @@
-"""Two runs over the same prompts: what differs between their models, and what chance may explain.
+"""Comparing two runs prompt by prompt: whether they are comparable, and what differs.
 
-For each metric, overall and by bucket: the mean difference with its bootstrap interval, and a
-paired permutation test, which holds whatever the scores' distribution. All p-values of a
-comparison are corrected together by Holm's method: where it calls any differences, the chance that
-even one of them is none is under 5%.
+For each metric, overall and per bucket: the mean difference with its interval, and a paired
+permutation test. All p-values of a comparison are corrected together by Holm's method, so the
+probability that any reported difference is a false positive is below 5%.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-import scipy.stats
 
 from longwriter_core.errors import InputError
-from longwriter_eval.judge.verdict import MIN_COVERAGE
-from longwriter_eval.pairwise.comparability import differing, is_same_prompt, noteworthy
 from longwriter_eval.runs import Run
 from longwriter_eval.scoring import METRICS, Score, score_samples, value
-from longwriter_eval.stats.intervals import Interval, mean_interval
+from longwriter_eval.stats.inference import Interval, holm, mean_interval, paired_permutation_test
+from longwriter_eval.stats.thresholds import COMPARISON_ALPHA, MIN_COVERAGE
 
-LEVEL = 0.05
-_PERMUTATIONS = 9999
-_SEED = 20240813
-# What is compared in each bucket, too; the rest, overall.
-_MAIN = ("overall_score", "length_score", "quality_score", "output_words")
+# Compared in each bucket too; the other metrics are compared over all prompts only. More tests
+# would mean a stricter correction for all of them.
+_BUCKET_METRICS = ("overall_score", "length_score", "quality_score", "output_words")
+
+ScoresById = Mapping[str, Score]  # prompt id -> score
 
 
 @dataclass(frozen=True)
-class Difference:
-    """B − A in one metric, over the prompts of one bucket, or of a benchmark (bucket "all").
+class MetricDifference:
+    """B - A in one metric, over the prompts of one bucket, or of a benchmark (bucket "all").
 
-    `pairs` prompts have a value in both runs, of `prompts` that both answered; where these are
-    under 95%, everything else is NaN. `p_holm` is `p`, corrected.
+    `pairs` of the `prompts` that both runs answered have a value in both runs. If these are less
+    than MIN_COVERAGE, every number after them is NaN. `p_holm` is the corrected `p`.
     """
 
     benchmark: str
@@ -48,8 +46,8 @@ class Difference:
 
     @property
     def winner(self) -> str | None:
-        """Which run has the higher value, "A" or "B"; None where chance may explain it."""
-        if not self.p_holm < LEVEL:
+        """The run with the significantly higher value, "A" or "B"; None if there is none."""
+        if not self.p_holm < COMPARISON_ALPHA:
             return None
         return "B" if self.difference.mean > 0 else "A"
 
@@ -60,139 +58,231 @@ class Comparison:
 
     a: Run
     b: Run
-    differs: Sequence[str]  # in how the runs were made: reasons not to compare them
-    notes: Sequence[str]  # what a reader should know, and is no such reason
+    differs: Sequence[str]  # why the scores are not comparable
+    notes: Sequence[str]  # other differences that a reader should know
     pairs: Sequence[tuple[Score, Score]]
     only_a: int  # prompts
     only_b: int
-    differences: Sequence[Difference]
+    differences: Sequence[MetricDifference]
 
     @property
     def unjudged(self) -> tuple[int, int]:
-        """In each run: pairs without a verdict, though a judge was asked."""
-        statuses = [[score.status for score in side] for side in self.pairs]
-        missing = [[status not in ("judged", "unjudged") for status in side] for side in statuses]
-        return sum(side[0] for side in missing), sum(side[1] for side in missing)
+        """Per run, the number of pairs without a verdict although a judge was asked."""
+        a, b = (
+            sum(pair[side].status not in ("judged", "unjudged") for pair in self.pairs)
+            for side in (0, 1)
+        )
+        return a, b
 
 
 def compare(a: Run, b: Run, *, anyway: bool = False) -> Comparison:
     """Compare two runs prompt by prompt.
 
-    Raises InputError where they share no prompt, and, unless `anyway`, where they were made in
-    ways that make their scores incomparable; it says what differs.
+    Raises InputError if they have no prompt in common, and, unless `anyway`, if their scores are
+    not comparable; the message names what differs.
     """
-    mine = {score.sample.id: score for score in score_samples(a.samples)}
-    other = {score.sample.id: score for score in score_samples(b.samples)}
-    differs = list(differing(a, b, mine, other))
+    a_scores = {score.sample.id: score for score in score_samples(a.samples)}
+    b_scores = {score.sample.id: score for score in score_samples(b.samples)}
+    differs = incompatibilities(a, b, a_scores, b_scores)
     if differs and not anyway:
         raise InputError(
-            f"{a.path} and {b.path} do not compare: {'; '.join(differs)}; to compare them all the "
-            "same, say --anyway"
+            f"{a.path} and {b.path} are not comparable: {'; '.join(differs)}; to compare them "
+            "anyway, pass --anyway"
         )
     pairs = [
-        (mine[id], other[id]) for id in mine if id in other and is_same_prompt(mine[id], other[id])
+        (a_scores[id], b_scores[id])
+        for id in a_scores
+        if id in b_scores and _is_same_prompt(a_scores[id], b_scores[id])
     ]
     if not pairs:
         raise InputError(f"{a.path} and {b.path} have no prompt in common")
+    differences = list(_differences(pairs))
+    corrected = holm([difference.p for difference in differences])
     return Comparison(
         a,
         b,
         differs,
-        list(noteworthy(a, b, mine, other)),
+        _notes(a, b, a_scores, b_scores),
         pairs,
-        len(mine) - len(pairs),
-        len(other) - len(pairs),
-        _corrected(list(_differences(pairs))),
+        len(a_scores) - len(pairs),
+        len(b_scores) - len(pairs),
+        [replace(d, p_holm=p) for d, p in zip(differences, corrected, strict=True)],
     )
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """The p-values corrected for being many (Holm 1979); NaN stays and does not count."""
-    known = sorted((p, place) for place, p in enumerate(p_values) if not math.isnan(p))
-    corrected, least = [math.nan] * len(p_values), 0.0
-    for rank, (p, place) in enumerate(known):
-        least = max(least, min(1.0, p * (len(known) - rank)))
-        corrected[place] = least
-    return corrected
-
-
-def paired_p(a: Sequence[float], b: Sequence[float]) -> float:
-    """Two-sided p-value of the mean difference of pairs: exact up to 13, then by 9,999 draws."""
-    if a == b or len(a) < 2:  # one pair looks the same from both sides
-        return 1.0
-    result = scipy.stats.permutation_test(
-        (np.asarray(b, float), np.asarray(a, float)),
-        lambda x, y, axis: np.mean(x - y, axis=axis),
-        permutation_type="samples",
-        n_resamples=_PERMUTATIONS,
-        batch=1000,  # bounds the memory
-        rng=np.random.default_rng(_SEED),
+def incompatibilities(a: Run, b: Run, a_scores: ScoresById, b_scores: ScoresById) -> list[str]:
+    """Why the scores of two runs are not comparable, over the benchmarks that both have."""
+    reasons = _setup_differences(_MUST_MATCH, a, b, a_scores, b_scores)
+    changed = sum(
+        id in b_scores and not _is_same_prompt(a_scores[id], b_scores[id]) for id in a_scores
     )
-    return float(result.pvalue)
+    if changed:
+        reasons.append(f"{changed} prompts have the same id but a different text or length")
+    return reasons
 
 
-def _differences(pairs: Sequence[tuple[Score, Score]]) -> Iterator[Difference]:
+def in_words(comparison: Comparison) -> list[str]:
+    """One sentence per benchmark, and one per bucket with a significant difference."""
+    groups: dict[tuple[str, str], list[MetricDifference]] = {}
+    for difference in comparison.differences:
+        groups.setdefault((difference.benchmark, difference.bucket), []).append(difference)
+    sentences = []
+    for (benchmark, bucket), differences in groups.items():
+        title = benchmark if bucket == "all" else f"{benchmark} {bucket}"
+        main = [d for d in differences if d.metric in _BUCKET_METRICS]
+        if bucket != "all":
+            main = [d for d in main if d.winner]
+        elif all(
+            d.pairs == d.prompts and d.difference.low == d.difference.high == 0 for d in differences
+        ):
+            sentences.append(f"{title}: no difference in any metric")
+            continue
+        if main:
+            sentences.append(f"{title}: {'; '.join(_clauses(main))}")
+    return sentences
+
+
+def _is_same_prompt(a: Score, b: Score) -> bool:
+    return (a.sample.prompt, a.sample.required) == (b.sample.prompt, b.sample.required)
+
+
+# A property of how a response was made or judged: reads it from a score, its task's config, and
+# the record that the task left there. Hashes are shortened to 12 digits for display.
+_Property = Callable[[Score, Mapping[str, Any], Mapping[str, Any]], Iterable[Any]]
+
+
+def _judge_property(name: str) -> _Property:
+    return lambda _score, _config, record: [record.get("judge", {}).get(name)]
+
+
+def _answering_judges(score: Score, *_: Any) -> Iterator[Any]:
+    for verdict in score.judgement.verdicts if score.judgement else ():
+        if verdict.scores:
+            yield verdict.model
+
+
+def _judge_endpoint(_score: Score, _config: Any, record: Mapping[str, Any]) -> list[Any]:
+    judge = record.get("judge")
+    return [judge.get("base_url") or "OpenAI's default"] if judge else []
+
+
+_MUST_MATCH: dict[str, _Property] = {
+    "data": lambda _score, _config, record: [record.get("data_sha256", "")[:12] or None],
+    "task version": lambda _score, config, _record: [config["metadata"].get("version")],
+    "judge": _judge_property("model"),
+    "judge model that answered": _answering_judges,
+    "judge prompt": lambda _score, _config, record: [
+        record.get("judge_prompt_sha256", "")[:12] or None
+    ],
+    "judge temperature": _judge_property("temperature"),
+    "judge token limit": _judge_property("max_tokens"),
+}
+
+# May differ, but readers should know: for example, endpoints can serve different models under the
+# same name.
+_NOTED: dict[str, _Property] = {
+    "generation settings": lambda _score, config, _record: [
+        config.get("generation_kwargs") or "none"
+    ],
+    "judge endpoint": _judge_endpoint,
+    "verdicts per response": _judge_property("repeats"),
+}
+
+
+def _notes(a: Run, b: Run, a_scores: ScoresById, b_scores: ScoresById) -> list[str]:
+    """Differences between the runs that do not make their scores incomparable."""
+    notes = [
+        f"{benchmark} is only in {'A' if benchmark in _benchmarks(a_scores) else 'B'}"
+        for benchmark in sorted(_benchmarks(a_scores) ^ _benchmarks(b_scores))
+    ]
+    for benchmark in sorted(_benchmarks(a_scores) & _benchmarks(b_scores)):
+        a_judge, b_judge = (
+            _property_values(_judge_property("model"), run, scores, benchmark)
+            for run, scores in ((a, a_scores), (b, b_scores))
+        )
+        if bool(a_judge) != bool(b_judge):
+            notes.append(
+                f"{benchmark} was judged only in {'A' if a_judge else 'B'}, so quality is not "
+                "compared"
+            )
+    return notes + _setup_differences(_NOTED, a, b, a_scores, b_scores)
+
+
+def _setup_differences(
+    properties: Mapping[str, _Property], a: Run, b: Run, a_scores: ScoresById, b_scores: ScoresById
+) -> list[str]:
+    differences = []
+    for benchmark in sorted(_benchmarks(a_scores) & _benchmarks(b_scores)):
+        for name, read in properties.items():
+            a_values = _property_values(read, a, a_scores, benchmark)
+            b_values = _property_values(read, b, b_scores, benchmark)
+            # a run without a judge has no judge settings: its lengths are still comparable
+            if a_values and b_values and a_values != b_values:
+                differences.append(
+                    f"{benchmark}: {name}: {' and '.join(a_values)} vs. {' and '.join(b_values)}"
+                )
+    return differences
+
+
+def _property_values(read: _Property, run: Run, scores: ScoresById, benchmark: str) -> list[str]:
+    """The distinct values of a property over the scores of a benchmark, as text."""
+    values = set()
+    for score in scores.values():
+        if score.benchmark == benchmark:
+            config = run.results["configs"][score.sample.task]
+            record = config["metadata"]["longwriter"]
+            values |= {str(v) for v in read(score, config, record) if v is not None}
+    return sorted(values)
+
+
+def _benchmarks(scores: ScoresById) -> set[str]:
+    return {score.benchmark for score in scores.values()}
+
+
+def _differences(pairs: Sequence[tuple[Score, Score]]) -> Iterator[MetricDifference]:
     for benchmark in sorted({a.benchmark for a, _ in pairs}):
-        mine = [pair for pair in pairs if pair[0].benchmark == benchmark]
-        mine.sort(key=lambda pair: pair[0].sample.required)  # buckets in order of length
-        for bucket in ("all", *dict.fromkeys(a.bucket for a, _ in mine)):
-            chosen = [pair for pair in mine if bucket in ("all", pair[0].bucket)]
-            for metric in METRICS if bucket == "all" else _MAIN:
-                if difference := _difference(benchmark, bucket, metric, chosen):
+        selected = [pair for pair in pairs if pair[0].benchmark == benchmark]
+        selected.sort(key=lambda pair: pair[0].sample.required)  # orders the buckets by length
+        for bucket in ("all", *dict.fromkeys(a.bucket for a, _ in selected)):
+            in_bucket = [pair for pair in selected if bucket in ("all", pair[0].bucket)]
+            for metric in METRICS if bucket == "all" else _BUCKET_METRICS:
+                if difference := _difference(benchmark, bucket, metric, in_bucket):
                     yield difference
 
 
 def _difference(
     benchmark: str, bucket: str, metric: str, pairs: Sequence[tuple[Score, Score]]
-) -> Difference | None:
-    """None where neither run was to have the metric at all, as quality without a judge."""
+) -> MetricDifference | None:
+    """None if neither run has the metric at all, as for quality without a judge."""
     values = [(value(a, metric), value(b, metric)) for a, b in pairs]
-    if all(math.isnan(each) for pair in values for each in pair):
+    if all(math.isnan(number) for pair in values for number in pair):
         return None
-    both = [pair for pair in values if not math.isnan(sum(pair))]
-    nothing = Interval(math.nan, math.nan, math.nan, len(both))
-    found = Difference(
-        benchmark, bucket, metric, len(pairs), len(both), math.nan, math.nan, nothing, math.nan
+    known = [pair for pair in values if not math.isnan(sum(pair))]
+    difference = MetricDifference(
+        benchmark,
+        bucket,
+        metric,
+        len(pairs),
+        len(known),
+        math.nan,
+        math.nan,
+        Interval.unknown(len(known)),
+        math.nan,
     )
-    if len(both) < MIN_COVERAGE * len(pairs):
-        return found
-    a, b = ([pair[side] for pair in both] for side in (0, 1))
+    if len(known) < MIN_COVERAGE * len(pairs):
+        return difference
+    a, b = ([pair[side] for pair in known] for side in (0, 1))
     return replace(
-        found,
+        difference,
         a=float(np.mean(a)),
         b=float(np.mean(b)),
-        difference=mean_interval([theirs - ours for ours, theirs in both]),
-        p=paired_p(a, b),
+        difference=mean_interval([b_value - a_value for a_value, b_value in known]),
+        p=paired_permutation_test(a, b),
     )
 
 
-def _corrected(differences: Sequence[Difference]) -> list[Difference]:
-    corrected = holm([each.p for each in differences])
-    return [replace(each, p_holm=p) for each, p in zip(differences, corrected, strict=True)]
-
-
-def in_words(comparison: Comparison) -> list[str]:
-    """One sentence for each benchmark, and one for each bucket in which a difference was found."""
-    sentences = []
-    for place, found in _by_place(comparison.differences).items():
-        benchmark, bucket = place
-        where = benchmark if bucket == "all" else f"{benchmark} {bucket}"
-        main = [each for each in found if each.metric in _MAIN]
-        if bucket != "all":
-            main = [each for each in main if each.winner]
-        elif all(
-            each.pairs == each.prompts and each.difference.low == each.difference.high == 0
-            for each in found
-        ):
-            sentences.append(f"{where}: no difference in any metric")
-            continue
-        if main:
-            sentences.append(f"{where}: {'; '.join(_in_words(main))}")
-    return sentences
-
-
-# metric -> what the winner does, and what it is called
-_WORDS = {
+# metric -> what the winner does, and what the metric is called
+_PHRASES = {
     "overall_score": ("scores higher overall", "overall score"),
     "length_score": ("meets the required lengths better", "length score"),
     "quality_score": ("is judged better", "quality"),
@@ -200,27 +290,20 @@ _WORDS = {
 }
 
 
-def _in_words(differences: Sequence[Difference]) -> Iterator[str]:
-    for each in differences:
-        if each.winner:
-            yield f"{each.winner} {_WORDS[each.metric][0]}"
-    unknown = [_WORDS[each.metric][1] for each in differences if math.isnan(each.p)]
-    undecided = [
-        name
-        for each in differences
-        if not each.winner and (name := _WORDS[each.metric][1]) not in unknown
-    ]
-    for names, end in (
-        (undecided, "not distinguishable"),
-        (unknown, "not compared: too few verdicts"),
-    ):
-        if names:
-            *others, last = names
-            yield f"{', '.join(others)} and {last} {end}" if others else f"{last} {end}"
+def _clauses(differences: Sequence[MetricDifference]) -> Iterator[str]:
+    undecided, unknown = [], []
+    for difference in differences:
+        phrase, name = _PHRASES[difference.metric]
+        if difference.winner:
+            yield f"{difference.winner} {phrase}"
+        else:
+            (unknown if math.isnan(difference.p) else undecided).append(name)
+    if undecided:
+        yield f"no significant difference in {_conjunction(undecided)}"
+    if unknown:
+        yield f"{_conjunction(unknown)} not compared: too few verdicts"
 
 
-def _by_place(differences: Sequence[Difference]) -> dict[tuple[str, str], list[Difference]]:
-    places: dict[tuple[str, str], list[Difference]] = {}
-    for each in differences:
-        places.setdefault((each.benchmark, each.bucket), []).append(each)
-    return places
+def _conjunction(names: Sequence[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last

@@ -1,4 +1,4 @@
-"""A judge that says which of two texts is better, asked in both orders."""
+"""A judge that says which of two responses is better, asked in both orders."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -24,11 +24,11 @@ from longwriter_eval.judge.judge import Judge
 from longwriter_eval.judge.prompt import fill
 from longwriter_eval.judge.settings import MAX_TOKENS, TEMPERATURE, JudgeSettings, api_key
 from longwriter_eval.pairwise.comparison import Comparison
-from longwriter_eval.pairwise.preference import Choice, Place, Preference, read_choice
+from longwriter_eval.pairwise.preference import PairVerdict, Position, Preference, read_choice
 
 
 @dataclass(frozen=True)
-class Pair:
+class ResponsePair:
     """Two responses to one instruction."""
 
     id: str
@@ -38,22 +38,24 @@ class Pair:
 
 
 class PairJudge(Judge):
-    """A judge of pairs, with a prompt of this project's own; how a Judge asks is how it asks."""
+    """A judge of response pairs; calls the model like Judge, with a prompt of its own."""
 
     def __init__(self, settings: JudgeSettings, key: str, store: Store | None = None) -> None:
         super().__init__(settings.model_copy(update={"prompt": "longwriter"}), key, store)
         self._template = (files("longwriter_eval.pairwise") / "prompt.txt").read_text("utf-8")
 
-    async def compare(self, pairs: Iterable[Pair], done: Callable[[Preference], None]) -> None:
-        """Ask for every pair in both orders, and hand each preference to `done` when complete.
+    async def compare(
+        self, pairs: Iterable[ResponsePair], done: Callable[[Preference], None]
+    ) -> None:
+        """Judge every pair in both orders, and pass each finished preference to `done`.
 
-        Identical texts are ties, and nothing is asked. Nothing is raised for what an endpoint
-        does: a choice that is missing has a reason.
+        Identical responses are ties and cost no call. Endpoint failures raise nothing: a missing
+        verdict has a reason.
         """
 
-        async def work(pair: Pair) -> None:
+        async def work(pair: ResponsePair) -> None:
             if pair.a == pair.b:
-                choices = (Choice("tie", None), Choice("tie", None))
+                choices = (PairVerdict("tie", None), PairVerdict("tie", None))
             else:
                 choices = (
                     await self._choice(chat, pair.instruction, pair.a, pair.b),
@@ -64,12 +66,12 @@ class PairJudge(Judge):
         async with self.chat() as chat:
             await for_each(pairs, work, self.settings.concurrency)
 
-    def has_choices(self, pair: Pair) -> bool:
-        """Whether the store holds a readable choice in both orders, so that nothing is asked."""
+    def has_choices(self, pair: ResponsePair) -> bool:
+        """Whether the store holds a readable verdict in both orders, so that no call is needed."""
         orders = ((pair.a, pair.b), (pair.b, pair.a))
         return pair.a == pair.b or all(
             any(
-                not isinstance(read_reply(reply, _read_place, has_format=True), Rejected)
+                not isinstance(read_reply(reply, _read_position, has_format=True), Rejected)
                 for reply in self._store.replies(self._choice_id(pair.instruction, *texts))
             )
             for texts in orders
@@ -89,32 +91,34 @@ class PairJudge(Judge):
             legacy={"base_url": self.settings.base_url},
         )
 
-    async def _choice(self, pool: ChatPool, instruction: str, first: str, second: str) -> Choice:
+    async def _choice(
+        self, pool: ChatPool, instruction: str, first: str, second: str
+    ) -> PairVerdict:
         texts = {"$INST$": instruction, "$FIRST$": first, "$SECOND$": second}
-        prompt, defused = fill(self._template, texts)
-        outcome: Outcome[Place] = await ask_until_valid(
+        prompt, escaped = fill(self._template, texts)
+        outcome: Outcome[Position] = await ask_until_valid(
             pool,
             self.request(prompt),
-            _read_place,
+            _read_position,
             self._choice_id(instruction, first, second),
             has_format=True,
         )
-        return Choice(
+        return PairVerdict(
             better=outcome.value,
             reason=outcome.reason,
             detail=outcome.detail or None,
             raw=outcome.raw,
             model=outcome.reply.model if outcome.reply else None,
             asks=outcome.attempts,
-            defused=defused,
+            escaped=escaped,
         )
 
 
 def prefer(comparison: Comparison, overrides: Mapping[str, Any]) -> list[Preference]:
-    """Which response a judge prefers, for every pair of a comparison, in the order of its pairs.
+    """A judge's preference for every pair of a comparison, in the order of its pairs.
 
-    `overrides` are judge settings by metadata name; what they and the environment leave open is as
-    the runs had it. Raises InputError where the judge cannot be used.
+    `overrides` are judge settings by metadata name. Settings that neither they nor the environment
+    give default to the judge of the runs. Raises InputError if the judge cannot be used.
     """
     recorded = [
         run.record(score.sample.task)["judge"]
@@ -131,20 +135,22 @@ def prefer(comparison: Comparison, overrides: Mapping[str, Any]) -> list[Prefere
         {**overrides, "judge_prompt": "longwriter"}, os.environ, **defaults
     )
     judge = PairJudge(settings, api_key(settings, os.environ))
-    pairs = [Pair(a.sample.id, a.sample.prompt, a.text, b.text) for a, b in comparison.pairs]
+    pairs = [
+        ResponsePair(a.sample.id, a.sample.prompt, a.text, b.text) for a, b in comparison.pairs
+    ]
     if not all(map(judge.has_choices, pairs)):
         run_async(judge.check())
-    found: dict[str, Preference] = {}
+    preferences: dict[str, Preference] = {}
     with tqdm(total=len(pairs), desc=f"Comparing with {settings.model}") as bar:
 
         def done(preference: Preference) -> None:
-            found[preference.id] = preference
+            preferences[preference.id] = preference
             bar.update()
 
         run_async(judge.compare(pairs, done))
-    return [found[pair.id] for pair in pairs]
+    return [preferences[pair.id] for pair in pairs]
 
 
-def _read_place(reply: str) -> Place | Rejected:
+def _read_position(reply: str) -> Position | Rejected:
     """The place of the better text in a judge's reply."""
     return read_choice(reply) or Rejected("parse_error")

@@ -28,7 +28,7 @@ from longwriter_eval.report.prompts import by_prompt, listed
 from longwriter_eval.report.tables import benchmarks, summary, tables
 from longwriter_eval.runs import Run
 from longwriter_eval.stats.agreement import Agreement, agreement
-from longwriter_eval.stats.intervals import Interval
+from longwriter_eval.stats.inference import Interval
 
 
 def write_report(
@@ -107,7 +107,7 @@ def page(
 
 def _alpha(number: Interval) -> tuple[str, str]:
     if math.isnan(number.mean):
-        return "all grades are the same", ""
+        return "all grades are equal", ""
     limits = "" if math.isnan(number.low) else f"{number.low:.2f} to {number.high:.2f}"
     return f"{number.mean:.2f}", limits  # a dash would read as one more minus
 

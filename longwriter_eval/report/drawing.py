@@ -10,7 +10,8 @@ from longwriter_eval.report.canvas import Figure
 from longwriter_eval.report.metadata import BENCHMARKS, RULER, ScoredRun
 from longwriter_eval.report.prompts import FAULTS, by_prompt, key_of
 from longwriter_eval.scoring import Score
-from longwriter_eval.stats.intervals import Interval, Row, metric_interval
+from longwriter_eval.stats.inference import Interval
+from longwriter_eval.stats.score_table import TableRow, metric_interval
 
 _NOTHING = Interval(math.nan, math.nan, math.nan, 0)
 
@@ -68,7 +69,7 @@ def draw(scored: Sequence[ScoredRun]) -> list[Figure]:
 
 
 def _score_figures(
-    names: Sequence[str], tables: Sequence[Mapping[tuple[str, str, str], Row]], main: str
+    names: Sequence[str], tables: Sequence[Mapping[tuple[str, str, str], TableRow]], main: str
 ) -> list[Figure]:
     """The scores by required length, and the six dimensions where a judge gave them."""
     keys = list(dict.fromkeys(key for t in tables for key in t if key[0] == main))

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from longwriter_eval.report.canvas import LIGHT, Figure, draw_figure
-from longwriter_eval.stats.intervals import Interval
+from longwriter_eval.stats.inference import Interval
 
 MAX_NAME = 60  # characters of a run's name that the legend has room for; or of two together
 

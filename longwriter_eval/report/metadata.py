@@ -13,12 +13,12 @@ from tqdm import tqdm
 from longwriter_core.llm import prices
 from longwriter_core.redact import local_name, redact, redact_setting
 from longwriter_eval.judge.judgement import Verdict
-from longwriter_eval.judge.verdict import MIN_COVERAGE
 from longwriter_eval.pages import label
-from longwriter_eval.pairwise.comparability import differing
+from longwriter_eval.pairwise.comparison import incompatibilities
 from longwriter_eval.runs import Run
 from longwriter_eval.scoring import Score, score_samples
-from longwriter_eval.stats.intervals import Row, table
+from longwriter_eval.stats.score_table import TableRow, score_table
+from longwriter_eval.stats.thresholds import MIN_COVERAGE
 
 BENCHMARKS = {
     "longbench_write": "LongBench-Write",
@@ -39,9 +39,9 @@ class ScoredRun:
     scores: Sequence[Score]
 
     @cached_property
-    def table(self) -> list[Row]:
+    def table(self) -> list[TableRow]:
         """The paper's table, for each of its benchmarks."""
-        return table(self.scores)
+        return score_table(self.scores)
 
     @cached_property
     def by_id(self) -> dict[str, Score]:
@@ -225,8 +225,10 @@ def warnings(scored: Sequence[ScoredRun]) -> list[str]:
             )
     first, *others = scored
     for other in others:
-        if differences := list(differing(first.run, other.run, first.by_id, other.by_id)):
-            found.append(f"{first.name} and {other.name} do not compare: {'; '.join(differences)}.")
+        if differences := incompatibilities(first.run, other.run, first.by_id, other.by_id):
+            found.append(
+                f"{first.name} and {other.name} are not comparable: {'; '.join(differences)}."
+            )
     shared = set.intersection(*(set(each.by_id) for each in scored))
     if any(set(each.by_id) != shared for each in scored):
         found.append(

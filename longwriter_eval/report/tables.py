@@ -10,7 +10,8 @@ from longwriter_eval.judge.verdict import DIMENSIONS
 from longwriter_eval.pages import label
 from longwriter_eval.report.metadata import BENCHMARKS, RULER, ScoredRun
 from longwriter_eval.report.prompts import LANGUAGES
-from longwriter_eval.stats.intervals import Interval, Row
+from longwriter_eval.stats.inference import Interval
+from longwriter_eval.stats.score_table import TableRow
 
 # The table's columns: metric -> its heading, and what that stands for.
 COLUMNS = {
@@ -93,7 +94,7 @@ def tables(scored: Sequence[ScoredRun]) -> list[dict[str, Any]]:
     return found
 
 
-def _line(row: Row, columns: Sequence[str], *, is_judged: bool) -> dict[str, Any]:
+def _line(row: TableRow, columns: Sequence[str], *, is_judged: bool) -> dict[str, Any]:
     digits = {"output_words": 0}
     cells = []
     for metric in columns:

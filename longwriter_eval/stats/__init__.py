@@ -1,1 +1,1 @@
-"""Confidence intervals, tests and agreement between judges."""
+"""Statistics: intervals, tests, score tables, agreement between judges, and all thresholds."""

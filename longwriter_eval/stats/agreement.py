@@ -1,4 +1,4 @@
-"""Whether judges agree: Krippendorff's alpha over verdicts on the same responses."""
+"""Agreement between judges, or between the repeats of one judge: Krippendorff's alpha."""
 
 import math
 from collections import Counter
@@ -11,19 +11,18 @@ import numpy as np
 from longwriter_eval.judge.verdict import DIMENSIONS, Scores
 from longwriter_eval.runs import Run
 from longwriter_eval.scoring import score_samples
-from longwriter_eval.stats.intervals import Interval, bootstrap
+from longwriter_eval.stats.inference import Interval, bootstrap_interval
+from longwriter_eval.stats.thresholds import AGREEMENT_RESAMPLES, MIN_AGREEMENT_RESPONSES
 
 _GRADES = (1, 2, 3, 4, 5)
-
-_FEWEST = 10  # responses that an interval takes: fewer say nothing
-_RESAMPLES = 1000  # a third of a millisecond each
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Alpha per dimension: 1 is full agreement, 0 what chance would give, below 0 worse than that.
+    """Alpha per dimension: 1 is full agreement, 0 chance level, negative is below chance.
 
-    `raters` names judges, or one judge with its repeats; `responses` have at least two verdicts.
+    `raters` names the judges, or one judge and its number of repeats. `responses` counts those
+    with at least two verdicts.
     """
 
     raters: str
@@ -31,55 +30,60 @@ class Agreement:
     alphas: Mapping[str, Interval]
 
     def lines(self) -> list[str]:
-        """As text, for a terminal."""
-        head = f"agreement of {self.raters} over {self.responses} responses"
-        return [f"{head} (Krippendorff's alpha, ordinal; 95% interval):"] + [
-            f"  {dimension:<20}" + _text(alpha) for dimension, alpha in self.alphas.items()
+        """The agreement as text for a terminal."""
+        title = f"agreement of {self.raters} over {self.responses} responses"
+        return [f"{title} (Krippendorff's alpha, ordinal; 95% interval):"] + [
+            f"  {dimension:<20}" + _interval_text(alpha) for dimension, alpha in self.alphas.items()
         ]
 
 
 def agreement(runs: Iterable[Run]) -> list[Agreement]:
-    """How far the repeats of each judge agree, and how far the judges do with each other.
+    """Agreement between the repeats of each judge, and between the judges.
 
-    `runs` are results of the same responses, the newest first: samples.load_runs(folder). Verdicts
-    on other responses do not meet. Between judges, the first verdict of each counts. Nothing is
-    returned where there is one verdict per response.
+    `runs` are results for the same responses, newest first, as from runs.load_runs(folder).
+    Verdicts are matched by prompt and response hash. Between judges, each judge's first verdict
+    counts. Returns an empty list if no response has two verdicts.
     """
-    verdicts: dict[str, dict[str, dict[int, Scores]]] = {}  # judge -> response -> repeat -> scores
+    by_judge: dict[str, dict[str, dict[int, Scores]]] = {}  # judge -> response -> repeat -> scores
     for judge, response, repeat, scores in _verdicts(runs):
-        verdicts.setdefault(judge, {}).setdefault(response, {}).setdefault(repeat, scores)
-    found = []
-    for judge, responses in verdicts.items():
+        by_judge.setdefault(judge, {}).setdefault(response, {}).setdefault(repeat, scores)
+    agreements = []
+    for judge, responses in by_judge.items():
         repeats = max(map(len, responses.values()))
         if repeats > 1:
-            units = [list(given.values()) for given in responses.values()]
-            found.append(_agreement(f"{repeats} repeats of {judge}", units))
-    if len(verdicts) > 1:
-        together: dict[str, list[Scores]] = {}
-        for responses in verdicts.values():
-            for response, given in responses.items():
-                together.setdefault(response, []).append(given[min(given)])
-        found.append(_agreement(" and ".join(verdicts), list(together.values())))
-    return [each for each in found if each.responses]
+            units = [list(verdicts.values()) for verdicts in responses.values()]
+            agreements.append(_agreement(f"{repeats} repeats of {judge}", units))
+    if len(by_judge) > 1:
+        by_response: dict[str, list[Scores]] = {}
+        for responses in by_judge.values():
+            for response, verdicts in responses.items():
+                by_response.setdefault(response, []).append(verdicts[min(verdicts)])
+        agreements.append(_agreement(" and ".join(by_judge), list(by_response.values())))
+    return [agreement for agreement in agreements if agreement.responses]
 
 
 def alpha(units: Sequence[Sequence[int]]) -> float:
-    """Krippendorff's ordinal alpha of grades from 1 to 5, as many per unit as there are.
+    """Krippendorff's ordinal alpha (Krippendorff, 2011) of grades 1 to 5, a sequence per response.
 
-    NaN where no unit has two, or where all grades are the same, so that chance has no meaning.
+    NaN if no response has two grades, or if all grades are equal, which leaves chance undefined.
     """
-    return _alpha(_counts(units))
+    return _alpha(_grade_counts(units))
 
 
 def _verdicts(runs: Iterable[Run]) -> Iterator[tuple[str, str, int, Scores]]:
     """Judge, response, repeat and scores of every verdict that has scores."""
     runs = list(runs)
-    prompts = {_judge(run, task)[1] for run in runs for task in _judged(run)}
+    prompts = {
+        _judge_and_prompt(run, sample.task)[1]
+        for run in runs
+        for sample in run.samples
+        if sample.judgement
+    }
     for run in runs:
         for score in score_samples(run.samples):
             if not score.judgement:
                 continue
-            model, prompt = _judge(run, score.sample.task)
+            model, prompt = _judge_and_prompt(run, score.sample.task)
             judge = model if len(prompts) == 1 else f"{model} (prompt {prompt})"
             for verdict in score.judgement.verdicts:
                 if verdict.scores:
@@ -87,31 +91,26 @@ def _verdicts(runs: Iterable[Run]) -> Iterator[tuple[str, str, int, Scores]]:
                     yield judge, response, verdict.repeat, verdict.scores
 
 
-def _judged(run: Run) -> set[str]:
-    return {sample.task for sample in run.samples if sample.judgement}
-
-
-def _judge(run: Run, task: str) -> tuple[str, str]:
+def _judge_and_prompt(run: Run, task: str) -> tuple[str, str]:
     record = run.record(task)
     return record["judge"]["model"], record["judge_prompt_sha256"][:8]
 
 
 def _agreement(raters: str, units: Sequence[Sequence[Scores]]) -> Agreement:
     units = [unit for unit in units if len(unit) > 1]
-    return Agreement(
-        raters,
-        len(units),
-        {
-            dimension: _interval(_counts([[given[dimension] for given in unit] for unit in units]))
-            for dimension in DIMENSIONS
-        },
-    )
+    alphas = {
+        dimension: _alpha_interval(
+            _grade_counts([[scores[dimension] for scores in unit] for unit in units])
+        )
+        for dimension in DIMENSIONS
+    }
+    return Agreement(raters, len(units), alphas)
 
 
-def _counts(units: Iterable[Sequence[int]]) -> np.ndarray:
-    """How often each grade was given to each unit, of shape (units, 5)."""
-    counted = (Counter(unit) for unit in units)
-    counts = [[counter[grade] for grade in _GRADES] for counter in counted]
+def _grade_counts(units: Iterable[Sequence[int]]) -> np.ndarray:
+    """How often each response was given each grade; shape (responses, 5)."""
+    counters = (Counter(unit) for unit in units)
+    counts = [[counter[grade] for grade in _GRADES] for counter in counters]
     return np.array(counts, dtype=int).reshape(-1, len(_GRADES))
 
 
@@ -122,19 +121,19 @@ def _alpha(counts: np.ndarray) -> float:
     return float(krippendorff.alpha(value_counts=pairable, level_of_measurement="ordinal"))
 
 
-def _interval(counts: np.ndarray) -> Interval:
-    """Bootstrap over responses."""
+def _alpha_interval(counts: np.ndarray) -> Interval:
+    """Alpha with its bootstrap interval over responses."""
     estimate, n = _alpha(counts), len(counts)
     low = high = math.nan
-    if n >= _FEWEST and not math.isnan(estimate):
-        low, high = bootstrap(
-            np.arange(n), lambda chosen: _alpha(counts[chosen]), resamples=_RESAMPLES
+    if n >= MIN_AGREEMENT_RESPONSES and not math.isnan(estimate):
+        low, high = bootstrap_interval(
+            np.arange(n), lambda indices: _alpha(counts[indices]), AGREEMENT_RESAMPLES
         )
     return Interval(estimate, low, high, n)
 
 
-def _text(interval: Interval) -> str:
+def _interval_text(interval: Interval) -> str:
     if math.isnan(interval.mean):
-        return "all grades are the same"
+        return "all grades are equal"
     limits = f" [{interval.low:.2f}, {interval.high:.2f}]" if not math.isnan(interval.low) else ""
     return f"{interval.mean:5.2f}{limits}"

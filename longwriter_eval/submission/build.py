@@ -14,7 +14,7 @@ from longwriter_core.text.special_tokens import encodable
 from longwriter_eval.judge.prompt import JudgePrompt
 from longwriter_eval.runs import Run
 from longwriter_eval.scoring import Score, score_samples
-from longwriter_eval.stats.intervals import table
+from longwriter_eval.stats.score_table import score_table
 from longwriter_eval.submission.claims import sample_scores, table_claims
 from longwriter_eval.submission.contents import SCHEMA, Submission, check_shape, dump, dump_lines
 from longwriter_eval.submission.model import Stated, describe, model_arguments, whole
@@ -133,7 +133,7 @@ def _manifest(run: Run, scores: list[Score], stated: Stated, problems: list[str]
             "prompt": public_model(judge["prompt"]),
             "prompt_sha256": record["judge_prompt_sha256"],
         },
-        "scores": table_claims(table(scores)),
+        "scores": table_claims(score_table(scores)),
     }
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from longwriter_eval.judge.verdict import DIMENSIONS
 from longwriter_eval.scoring import Score, value
-from longwriter_eval.stats.intervals import Row
+from longwriter_eval.stats.score_table import TableRow
 
 # Diagnostics are no scores: whoever wants them takes them from the responses.
 METRICS = (
@@ -24,8 +24,8 @@ def sample_scores(score: Score) -> dict[str, float | None]:
     return {metric: _known(value(score, metric)) for metric in METRICS}
 
 
-def table_claims(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """The rows of `stats.table` as the manifest has them."""
+def table_claims(rows: Sequence[TableRow]) -> list[dict[str, Any]]:
+    """The rows of `score_table` as the manifest has them."""
     return [
         {
             "kind": row.kind,

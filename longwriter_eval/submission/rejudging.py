@@ -13,8 +13,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import scipy.stats
 from tqdm import tqdm
 
 from longwriter_core.errors import InputError
@@ -23,12 +21,9 @@ from longwriter_core.llm import Store, run_async
 from longwriter_eval.judge.judge import Item, Judge
 from longwriter_eval.judge.judgement import Judgement
 from longwriter_eval.judge.settings import JudgeSettings, api_key
-from longwriter_eval.stats.intervals import Interval, mean_interval
+from longwriter_eval.stats.inference import Interval, mean_interval, paired_permutation_test
+from longwriter_eval.stats.thresholds import MIN_REJUDGED_PAIRS, REJUDGE_ALPHA
 from longwriter_eval.submission.verification import Verification
-
-LEVEL = 0.01  # of the test: one honest submission in a hundred is suspected
-FEWEST = 10  # pairs; of fewer than 8 no swap is as rare as the level
-_SEED = 20240813  # of the swaps
 
 
 @dataclass(frozen=True)
@@ -44,7 +39,7 @@ class Rejudged:
     @property
     def is_consistent(self) -> bool:
         """Whether the claimed scores can be the judge's."""
-        return self.p_value >= LEVEL and not self.other_judges
+        return self.p_value >= REJUDGE_ALPHA and not self.other_judges
 
 
 def rejudge(
@@ -58,10 +53,10 @@ def rejudge(
     """
     judge = _judge(verification, overrides)
     judged = [score for score in verification.scores if score.quality_score is not None]
-    if not FEWEST <= number <= len(judged):
+    if not MIN_REJUDGED_PAIRS <= number <= len(judged):
         raise InputError(
-            f"--rejudge {number}: of this submission, {FEWEST} to {len(judged)} responses can be "
-            "judged again"
+            f"--rejudge {number}: choose between {MIN_REJUDGED_PAIRS} and {len(judged)} responses "
+            "of this submission"
         )
     drawn = random.Random(seed).sample(judged, number)
     items = [Item(score.sample.id, score.sample.prompt, score.text) for score in drawn]
@@ -81,19 +76,18 @@ def rejudge(
         if found[score.sample.id].quality
     ]
     missing = Counter(each.status for each in found.values() if not each.quality)
-    if len(pairs) < FEWEST:
+    if len(pairs) < MIN_REJUDGED_PAIRS:
         raise InputError(
             f"only {len(pairs)} of {number} responses were judged again "
-            f"({', '.join(f'{reason} {n}' for reason, n in missing.items())}), and {FEWEST} are "
-            "needed: run the same command again"
+            f"({', '.join(f'{reason} {n}' for reason, n in missing.items())}), but the test needs "
+            f"{MIN_REJUDGED_PAIRS}: rerun the same command"
         )
     returned = verification.submission.manifest["judge"]["returned"]
     answered = Counter(v.model for each in found.values() for v in each.verdicts if v.scores)
-    difference, p_value = _test(pairs)
     return Rejudged(
         len(pairs),
-        difference,
-        p_value,
+        mean_interval(old - new for old, new in pairs),
+        paired_permutation_test([old for old, _ in pairs], [new for _, new in pairs]),
         missing,
         Counter({str(model): n for model, n in answered.items() if model != returned}),
     )
@@ -111,17 +105,3 @@ def _judge(verification: Verification, overrides: Mapping[str, Any]) -> Judge:
     store = Store(cache_dir() / "rejudged")
     store.check()
     return Judge(settings, api_key(settings, os.environ), store)
-
-
-def _test(pairs: list[tuple[float, float]]) -> tuple[Interval, float]:
-    """The mean of claimed less new with its interval, and the p-value of the paired test."""
-    claimed, anew = np.array(pairs).T
-    result = scipy.stats.permutation_test(
-        (claimed, anew),
-        lambda one, other, axis: np.mean(one - other, axis=axis),
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=9999,
-        rng=np.random.default_rng(_SEED),
-    )
-    return mean_interval(claimed - anew), float(result.pvalue)

@@ -14,9 +14,10 @@ from typing import Any
 from longwriter_core import benchmarks, files
 from longwriter_eval.judge.prompt import BUILT_IN, JudgePrompt
 from longwriter_eval.judge.settings import MAX_TOKENS, TEMPERATURE
-from longwriter_eval.judge.verdict import MIN_COVERAGE, read_verdict
+from longwriter_eval.judge.verdict import read_verdict
 from longwriter_eval.scoring import Score, score_samples
-from longwriter_eval.stats.intervals import Row, table
+from longwriter_eval.stats.score_table import TableRow, score_table
+from longwriter_eval.stats.thresholds import MIN_COVERAGE
 from longwriter_eval.submission.claims import bounds_tolerance, is_same, sample_scores, table_claims
 from longwriter_eval.submission.contents import Submission
 from longwriter_eval.submission.public import plain
@@ -55,7 +56,7 @@ class Verification:
     violations: Sequence[str]  # rules of the benchmark that it breaks
     differences: Sequence[Difference]
     scores: Sequence[Score]
-    rows: Sequence[Row]
+    rows: Sequence[TableRow]
 
     @property
     def problems(self) -> list[str]:
@@ -68,7 +69,7 @@ def verify(submission: Submission) -> Verification:
     known = {sample["id"]: sample for sample in submission.samples}
     known = {id: known[id] for id in known if id in submission.prompts}
     scores = score_samples([submission.logged(sample) for sample in known.values()])
-    rows = table(scores)
+    rows = score_table(scores)
     differences = [
         *(
             difference

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from lm_eval import evaluator_utils
 from lm_eval.api import metrics as lm_eval_metrics
 
-from longwriter_eval.judge.verdict import MIN_COVERAGE
 from longwriter_eval.lm_eval_task.aggregation import Max, Mean, StandardError, patch_lm_eval
+from longwriter_eval.stats.thresholds import MIN_COVERAGE
 
 pytestmark = pytest.mark.lm_eval
 

@@ -15,7 +15,7 @@ from support.runs import KEY, command, environment, lm_eval_arguments, load_run,
 from longwriter_core.mock_server.server import JUDGE, WRITER, Faults, MockServer
 from longwriter_eval.cli.main import main
 from longwriter_eval.scoring import METRICS, score_samples, value
-from longwriter_eval.stats.intervals import table
+from longwriter_eval.stats.score_table import score_table
 
 RESULTS = "results_2026-01-02T03-04-05.678901.json"
 SAMPLES = RESULTS.replace("results_", "samples_t_").replace(".json", ".jsonl")
@@ -203,7 +203,7 @@ def test_scores_computed_anew_are_those_that_lm_eval_logged(finished: Path) -> N
             {metric: row[metric] for metric in METRICS}
         )
     results = found.results["results"]["longwrite_demo"]
-    means = {metric: each.mean for metric, each in table(scores)[0].metrics.items()}
+    means = {metric: each.mean for metric, each in score_table(scores)[0].metrics.items()}
     assert means == pytest.approx({metric: results[f"{metric},none"] for metric in METRICS})
 
 

@@ -1,4 +1,4 @@
-"""Two runs: a difference is found where there is one, and claimed nowhere else."""
+"""Comparing two runs: real differences are result, and no others are reported."""
 
 import json
 import math
@@ -16,12 +16,11 @@ from longwriter_core.errors import InputError
 from longwriter_eval.cli.main import main
 from longwriter_eval.pairwise.comparison import (
     Comparison,
-    Difference,
+    MetricDifference,
     compare,
-    holm,
     in_words,
-    paired_p,
 )
+from longwriter_eval.stats.inference import holm, paired_permutation_test
 
 N = 40
 
@@ -35,10 +34,10 @@ def log(
     missing: Sequence[int] = (),
 ) -> Log:
     """Answers of 40 to 130 words to prompts that ask for 100; grades from 2 to 4."""
-    dice = random.Random(seed)
+    rng = random.Random(seed)
 
     def answer(i: int) -> Answer:
-        length, grade = dice.randint(40, 130), dice.randint(2, 4)
+        length, grade = rng.randint(40, 130), rng.randint(2, 4)
         grades = "refused" if i in missing else (grade + better,)
         return Answer(words(round(length * longer)), grades, required=100)
 
@@ -49,34 +48,34 @@ def compared(a: Log, b: Log, folder: Path, *, anyway: bool = False) -> Compariso
     return compare(a.load(folder / "a"), b.load(folder / "b"), anyway=anyway)
 
 
-def overall(comparison: Comparison, metric: str) -> Difference:
-    (found,) = [
+def overall(comparison: Comparison, metric: str) -> MetricDifference:
+    (result,) = [
         each for each in comparison.differences if (each.bucket, each.metric) == ("all", metric)
     ]
-    return found
+    return result
 
 
-# What the statistics say
+# Statistics
 
 
-def test_identical_runs_do_not_differ(tmp_path: Path) -> None:
-    found = compared(log(), log(), tmp_path)
-    assert not [each for each in found.differences if each.winner]
-    assert {each.p for each in found.differences} == {1.0}
-    assert in_words(found) == ["longwrite_demo: no difference in any metric"]
+def test_identical_runs_have_no_difference(tmp_path: Path) -> None:
+    result = compared(log(), log(), tmp_path)
+    assert not [each for each in result.differences if each.winner]
+    assert {each.p for each in result.differences} == {1.0}
+    assert in_words(result) == ["longwrite_demo: no difference in any metric"]
 
 
-def test_a_shifted_run_is_found_and_said_in_plain_words(tmp_path: Path) -> None:
-    found = compared(log(), log(longer=1.15), tmp_path)
-    longer = overall(found, "output_words")
+def test_a_longer_run_is_reported_as_longer(tmp_path: Path) -> None:
+    result = compared(log(), log(longer=1.15), tmp_path)
+    longer = overall(result, "output_words")
     assert longer.winner == "B"
     assert 0 < longer.difference.low < longer.difference.mean < longer.difference.high
     assert longer.difference.mean == pytest.approx(longer.b - longer.a)
-    (words_of_it, *_) = in_words(found)
-    assert words_of_it.endswith("; B writes longer; quality not distinguishable")
+    (summary, *_) = in_words(result)
+    assert summary.endswith("; B writes longer; no significant difference in quality")
 
 
-def test_the_other_way_round_the_winner_changes_and_nothing_else(tmp_path: Path) -> None:
+def test_swapping_the_runs_swaps_the_winner_and_nothing_else(tmp_path: Path) -> None:
     one, other = log(12), log(12, seed=1, longer=2, better=1)
     there, back = compared(one, other, tmp_path / "1"), compared(other, one, tmp_path / "2")
     for with_b, with_a in zip(there.differences, back.differences, strict=True):
@@ -86,44 +85,45 @@ def test_the_other_way_round_the_winner_changes_and_nothing_else(tmp_path: Path)
     assert overall(back, "output_words").winner == "A"
 
 
-def test_pairs_that_differ_by_chance_alone_are_called_different_in_5_percent_at_most() -> None:
-    dice = np.random.default_rng(0)
+def test_the_paired_test_has_a_false_positive_rate_of_5_percent() -> None:
+    rng = np.random.default_rng(0)
     trials = 400
     wrong = sum(
-        paired_p(list(dice.gamma(1, 1, 9)), list(dice.gamma(1, 1, 9))) < 0.05 for _ in range(trials)
+        paired_permutation_test(list(rng.gamma(1, 1, 9)), list(rng.gamma(1, 1, 9))) < 0.05
+        for _ in range(trials)
     )
-    assert 0.02 <= wrong / trials <= 0.085  # beyond these once in a thousand times
+    assert 0.02 <= wrong / trials <= 0.085  # values outside these have probability 0.001
 
 
-def test_of_many_comparisons_of_chance_alone_one_in_twenty_finds_anything() -> None:
-    dice = np.random.default_rng(0)
-    families = dice.uniform(size=(2000, 32))
-    found = [min(holm(list(family))) < 0.05 for family in families]
-    assert 0.03 <= np.mean(found) <= 0.065
+def test_holm_keeps_the_family_wise_error_rate_at_5_percent() -> None:
+    rng = np.random.default_rng(0)
+    families = rng.uniform(size=(2000, 32))
+    result = [min(holm(list(family))) < 0.05 for family in families]
+    assert 0.03 <= np.mean(result) <= 0.065
 
 
-@pytest.mark.parametrize("n", [8, 60], ids=["exact", "drawn"])
-def test_the_p_value_is_that_of_the_paired_sign_flips(n: int) -> None:
-    dice = np.random.default_rng(n)
-    a = dice.normal(0, 1, n)
-    b = a + dice.normal(0.3, 1, n)
+@pytest.mark.parametrize("n", [8, 60], ids=["exact", "sampled"])
+def test_the_paired_test_agrees_with_a_sign_flip_test(n: int) -> None:
+    rng = np.random.default_rng(n)
+    a = rng.normal(0, 1, n)
+    b = a + rng.normal(0.3, 1, n)
     flips = scipy.stats.permutation_test(
-        (b - a,), np.mean, permutation_type="samples", n_resamples=20000, rng=dice
+        (b - a,), np.mean, permutation_type="samples", n_resamples=20000, rng=rng
     )
-    assert paired_p(list(a), list(b)) == pytest.approx(flips.pvalue, abs=0.01)
-    if n == 8:  # by hand: of all 256 sign flips, those with a mean at least as far from 0
+    assert paired_permutation_test(list(a), list(b)) == pytest.approx(flips.pvalue, abs=0.01)
+    if n == 8:  # by hand: the share of all 256 sign flips with a mean as far from 0
         signs = np.array(np.meshgrid(*[[-1, 1]] * n)).reshape(n, -1)
         means = np.abs((b - a) @ signs) / n
         share = np.mean(means >= abs(np.mean(b - a)) - 1e-12)
-        assert paired_p(list(a), list(b)) == pytest.approx(share)
+        assert paired_permutation_test(list(a), list(b)) == pytest.approx(share)
 
 
-def test_a_pair_counts_as_a_pair() -> None:
-    # each text one word longer, among texts of very different lengths
-    dice = random.Random(0)
-    a = [float(dice.randint(10, 10_000)) for _ in range(30)]
+def test_the_test_is_paired() -> None:
+    # each response is one word longer, while lengths vary widely
+    rng = random.Random(0)
+    a = [float(rng.randint(10, 10_000)) for _ in range(30)]
     b = [each + 1 for each in a]
-    assert paired_p(a, b) < 0.001
+    assert paired_permutation_test(a, b) < 0.001
     assert scipy.stats.ttest_ind(a, b).pvalue > 0.9
 
 
@@ -132,18 +132,18 @@ def test_a_pair_counts_as_a_pair() -> None:
     [
         pytest.param([0.01, 0.04, 0.03, 0.005], [0.03, 0.06, 0.06, 0.02], id="by-hand"),
         pytest.param([0.02, math.nan, 0.04], [0.04, math.nan, 0.04], id="nan-does-not-count"),
-        pytest.param([0.6, 0.7], [1.0, 1.0], id="at-most-1"),
+        pytest.param([0.6, 0.7], [1.0, 1.0], id="capped-at-1"),
         pytest.param([], [], id="none"),
     ],
 )
-def test_p_values_are_corrected_by_holm(given: list[float], expected: list[float]) -> None:
+def test_holm_matches_values_computed_by_hand(given: list[float], expected: list[float]) -> None:
     assert holm(given) == pytest.approx(expected, nan_ok=True)
 
 
-# Which prompts count
+# Which prompts are compared
 
 
-def test_prompts_of_one_run_alone_are_left_out_and_counted(
+def test_prompts_in_one_run_only_are_excluded_and_counted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     log(12).write(tmp_path / "a")
@@ -154,7 +154,7 @@ def test_prompts_of_one_run_alone_are_left_out_and_counted(
     assert "all prompts (10)" in printed
 
 
-def test_prompts_judged_in_one_run_alone_count_for_length_and_not_for_quality(
+def test_prompts_judged_in_one_run_only_count_for_length_but_not_for_quality(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     a, b = tmp_path / "a", tmp_path / "b"
@@ -168,41 +168,41 @@ def test_prompts_judged_in_one_run_alone_count_for_length_and_not_for_quality(
     )
 
 
-def test_too_few_verdicts_are_no_comparison_of_quality(tmp_path: Path) -> None:
-    found = compared(log(missing=range(3)), log(seed=1, better=1), tmp_path)
-    quality = overall(found, "quality_score")
+def test_quality_is_not_compared_with_too_few_verdicts(tmp_path: Path) -> None:
+    result = compared(log(missing=range(3)), log(seed=1, better=1), tmp_path)
+    quality = overall(result, "quality_score")
     assert (quality.pairs, quality.winner) == (37, None)
     assert math.isnan(quality.p)
-    assert "overall score and quality not compared: too few verdicts" in in_words(found)[0]
+    assert "overall score and quality not compared: too few verdicts" in in_words(result)[0]
 
 
-def test_runs_without_a_judge_are_compared_by_length(tmp_path: Path) -> None:
+def test_runs_without_a_judge_are_compared_by_length_only(tmp_path: Path) -> None:
     def alone(words_each: int) -> Log:
         return Log(answers(9, lambda i: Answer(words(words_each + i), None)))
 
-    found = compared(alone(50), alone(70), tmp_path)
-    assert overall(found, "output_words").winner == "B"
-    assert not [each for each in found.differences if "quality" in each.metric]
+    result = compared(alone(50), alone(70), tmp_path)
+    assert overall(result, "output_words").winner == "B"
+    assert not [each for each in result.differences if "quality" in each.metric]
 
 
-# What does not compare
+# Runs that are not comparable
 
 
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        pytest.param({"data": "e" * 64}, "data dddddddddddd against eeeeeeeeeeee", id="data"),
-        pytest.param({"version": 2.0}, "task version 1.0 against 2.0", id="task-version"),
-        pytest.param({"judge": "other"}, "judge gpt-judge against other", id="judge"),
+        pytest.param({"data": "e" * 64}, "data: dddddddddddd vs. eeeeeeeeeeee", id="data"),
+        pytest.param({"version": 2.0}, "task version: 1.0 vs. 2.0", id="task-version"),
+        pytest.param({"judge": "other"}, "judge: gpt-judge vs. other", id="judge"),
         pytest.param(
             {"answered": "gpt-judge-2"},
-            "judge that answered gpt-judge against gpt-judge-2",
+            "judge model that answered: gpt-judge vs. gpt-judge-2",
             id="judge-that-answered",
         ),
-        pytest.param({"judge_prompt": "q" * 64}, "judge prompt pppp", id="judge-prompt"),
+        pytest.param({"judge_prompt": "q" * 64}, "judge prompt: pppp", id="judge-prompt"),
     ],
 )
-def test_what_differs_is_named_and_refused_unless_told_to(
+def test_incomparable_runs_are_refused_unless_anyway_is_given(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, Any], says: str
 ) -> None:
     folders = [
@@ -217,35 +217,35 @@ def test_what_differs_is_named_and_refused_unless_told_to(
     assert f"Compared anyway: longwrite_demo: {says}" in capsys.readouterr().out
 
 
-def test_another_prompt_under_the_same_name_is_refused_and_never_paired(tmp_path: Path) -> None:
+def test_different_prompts_with_the_same_id_are_refused_and_never_paired(tmp_path: Path) -> None:
     a, b = log(6), log(6)
     other = {**b.answers, "longwrite_demo/002": Answer("Text.", prompt="Write of coffee.")}
-    with pytest.raises(InputError, match="1 prompts of the same name"):
+    with pytest.raises(InputError, match="1 prompts have the same id but a different text"):
         compared(a, b.change(answers=other), tmp_path)
     assert len(compared(a, b.change(answers=other), tmp_path, anyway=True).pairs) == 5
 
 
-def test_runs_without_a_common_prompt_are_refused(tmp_path: Path) -> None:
+def test_runs_with_no_prompt_in_common_are_refused(tmp_path: Path) -> None:
     ruler = Log(answers(3, lambda _: Answer("Text.", None), "longwrite_ruler"))
     with pytest.raises(InputError, match="no prompt in common"):
         compared(log(3), ruler, tmp_path, anyway=True)
 
 
-def test_other_generation_settings_are_noted(tmp_path: Path) -> None:
-    found = compared(log(6), log(6).change(generation={"temperature": 1.0}), tmp_path)
-    assert found.notes == [
-        "longwrite_demo: generation settings {'temperature': 0.5} against {'temperature': 1.0}"
+def test_different_generation_settings_are_noted(tmp_path: Path) -> None:
+    result = compared(log(6), log(6).change(generation={"temperature": 1.0}), tmp_path)
+    assert result.notes == [
+        "longwrite_demo: generation settings: {'temperature': 0.5} vs. {'temperature': 1.0}"
     ]
 
 
-def test_a_judge_of_the_same_name_elsewhere_is_noted(tmp_path: Path) -> None:
-    found = compared(log(6), log(6).change(judge_url="http://localhost:1/v1"), tmp_path)
-    assert found.notes == [
-        "longwrite_demo: judge's endpoint OpenAI's own against http://localhost:1/v1"
+def test_a_judge_with_the_same_name_at_another_endpoint_is_noted(tmp_path: Path) -> None:
+    result = compared(log(6), log(6).change(judge_url="http://localhost:1/v1"), tmp_path)
+    assert result.notes == [
+        "longwrite_demo: judge endpoint: OpenAI's default vs. http://localhost:1/v1"
     ]
 
 
-# What is printed
+# Output
 
 
 @pytest.fixture
@@ -260,22 +260,22 @@ def printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[...,
     return call
 
 
-def test_json_holds_what_the_table_does(printed: Callable[..., str]) -> None:
-    found = json.loads(printed("--json"))
+def test_json_output_matches_the_table(printed: Callable[..., str]) -> None:
+    result = json.loads(printed("--json"))
     table = printed()
     (longer,) = [
         each
-        for each in found["differences"]
+        for each in result["differences"]
         if (each["metric"], each["bucket"]) == ("output_words", "all")
     ]
     assert longer["winner"] == "B"
     (line, *_) = [line for line in table.splitlines() if line.startswith("  output_words")]
     assert f"{longer['difference']['mean']:+.0f}" in line
     assert f"{longer['p_holm']:.4f}  B higher" in line
-    assert found["in_words"][0] in table
+    assert result["in_words"][0] in table
 
 
-def test_judge_settings_without_a_judge_are_refused(
+def test_judge_options_without_judge_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = str(log(3).write(tmp_path / "a"))

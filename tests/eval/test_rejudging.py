@@ -15,9 +15,10 @@ from longwriter_core.mock_server.prose import judge as say
 from longwriter_core.mock_server.server import JUDGE
 from longwriter_eval.cli.main import main
 from longwriter_eval.judge.verdict import read_verdict
-from longwriter_eval.stats.intervals import mean_interval
+from longwriter_eval.stats.inference import paired_permutation_test
+from longwriter_eval.stats.thresholds import REJUDGE_ALPHA
 from longwriter_eval.submission.archive import read
-from longwriter_eval.submission.rejudging import LEVEL, _test, rejudge
+from longwriter_eval.submission.rejudging import rejudge
 from longwriter_eval.submission.verification import verify
 
 
@@ -72,7 +73,7 @@ def test_inflated_scores_are_found(
     report = json.loads(capsys.readouterr().out)
     assert report["status"] == "verified"  # by its own evidence
     assert report["rejudged"]["consistent"] is False
-    assert report["rejudged"]["p_value"] < LEVEL
+    assert report["rejudged"]["p_value"] < REJUDGE_ALPHA
     assert report["rejudged"]["difference"]["low"] > 10
 
 
@@ -108,26 +109,24 @@ def test_another_judge_in_its_place_is_no_test(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [0, 9, 13])
 def test_too_few_or_too_many_are_refused(tmp_path: Path, number: int) -> None:
     found = verify(read(_claiming(tmp_path, [3] * 12)))
-    with pytest.raises(InputError, match="10 to 12 responses can be judged again"):
+    with pytest.raises(InputError, match="choose between 10 and 12 responses"):
         rejudge(found, number, 1, {"judge_base_url": "http://127.0.0.1:9/v1"})
 
 
 def test_the_test_keeps_its_level_and_finds_what_is_large() -> None:
-    dice = random.Random(3)
+    rng = random.Random(3)
 
     def p_value(inflation: float) -> float:
-        quality = [dice.gauss(70, 15) for _ in range(12)]
-        pairs = [(q + dice.gauss(inflation, 8), q + dice.gauss(0, 8)) for q in quality]
-        return _test(pairs)[1]
+        quality = [rng.gauss(70, 15) for _ in range(12)]
+        claimed = [q + rng.gauss(inflation, 8) for q in quality]
+        return paired_permutation_test(claimed, [q + rng.gauss(0, 8) for q in quality])
 
     honest = [p_value(0) for _ in range(100)]
     assert sum(p < 0.05 for p in honest) <= 12  # 5 are expected
-    assert sum(p < LEVEL for p in honest) <= 4
-    assert all(p_value(25) < LEVEL for _ in range(10))
+    assert sum(p < REJUDGE_ALPHA for p in honest) <= 4
+    assert all(p_value(25) < REJUDGE_ALPHA for _ in range(10))
 
 
 def test_the_p_value_is_the_exact_one() -> None:
-    pairs = [(float(x + 1), float(x)) for x in range(10)]
-    difference, p_value = _test(pairs)
-    assert difference == mean_interval([1.0] * 10)
-    assert p_value == pytest.approx(2 / 2**10)
+    new = [float(x) for x in range(10)]
+    assert paired_permutation_test([x + 1 for x in new], new) == pytest.approx(2 / 2**10)

@@ -17,7 +17,7 @@ from longwriter_eval.report import figures, write_report
 from longwriter_eval.report import metadata as facts
 from longwriter_eval.report.texts import word_marks
 from longwriter_eval.runs import Run
-from longwriter_eval.stats.intervals import Interval
+from longwriter_eval.stats.inference import Interval
 
 LOG = Log(answers(4, lambda n: Answer(words(100 + n), (n + 1, n + 2))))
 
@@ -196,9 +196,9 @@ def test_runs_go_by_their_models_and_where_these_are_the_same_by_their_judges(
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"judge": "other-judge"}, "judge gpt-judge against other-judge"),
-        ({"judge_prompt": "q" * 64}, "judge prompt pppppppppppp against qqqqqqqqqqqq"),
-        ({"data": "e" * 64}, "data dddddddddddd against eeeeeeeeeeee"),
+        ({"judge": "other-judge"}, "judge: gpt-judge vs. other-judge"),
+        ({"judge_prompt": "q" * 64}, "judge prompt: pppppppppppp vs. qqqqqqqqqqqq"),
+        ({"data": "e" * 64}, "data: dddddddddddd vs. eeeeeeeeeeee"),
     ],
     ids=["judge", "judge's prompt", "data"],
 )
@@ -207,7 +207,7 @@ def test_runs_that_do_not_compare_are_said_not_to(
 ) -> None:
     runs = [LOG.load(tmp_path / "a"), LOG.change(**change).load(tmp_path / "b")]
     (warning,) = facts.warnings(facts.score_runs(runs))
-    assert "a and b do not compare" in warning
+    assert "a and b are not comparable" in warning
     assert said in warning
 
 

@@ -13,7 +13,7 @@ from support.handed_in import Json, repacked, submitted, unpacked
 from longwriter_core import files
 from longwriter_eval.cli.main import main
 from longwriter_eval.judge.verdict import DIMENSIONS, read_verdict
-from longwriter_eval.stats import intervals as stats
+from longwriter_eval.stats import thresholds
 from longwriter_eval.submission import verification
 from longwriter_eval.submission.archive import read
 from longwriter_eval.submission.verification import TASKS, VERSIONS, answers_to, verify
@@ -23,9 +23,9 @@ Tampering = Callable[[Json, list[Json]], None]
 
 @pytest.fixture(scope="module", autouse=True)
 def _fewer_draws() -> Iterator[None]:
-    """A tenth of the bootstrap's draws, for those who claim and those who verify."""
+    """Use a tenth of the bootstrap draws, both when submitting and when verifying."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stats, "_RESAMPLES", 999)
+        patch.setattr(thresholds, "BOOTSTRAP_RESAMPLES", 199)
         yield
 
 

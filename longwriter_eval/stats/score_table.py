@@ -1,0 +1,87 @@
+"""The paper's result table: mean scores with intervals, by bucket, language and type."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from longwriter_core.text.diagnostics import FAULTS
+from longwriter_eval.scoring import METRICS, Score, value
+from longwriter_eval.stats.inference import Interval, mean_interval, proportion_interval
+from longwriter_eval.stats.thresholds import MIN_COVERAGE
+
+# Ways to group the prompts of a benchmark: kind of row -> the group that a score belongs to.
+_GROUPINGS: dict[str, Callable[[Score], str]] = {
+    "all": lambda _: "all",
+    "bucket": lambda score: score.bucket,
+    "language": lambda score: score.sample.language,
+    "type": lambda score: score.sample.type,
+}
+
+# Scales of the metrics that are not shares. Student's t intervals are clipped to them.
+_SCALES: dict[str, tuple[float, float]] = {
+    **{metric: (0.0, 100.0) for metric in METRICS if "score" in metric or "quality" in metric},
+    "output_words": (0.0, math.inf),
+}
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One row of the table: metric -> interval, over `n` prompts of one benchmark.
+
+    `kind` is "all", "bucket", "language" or "type", and `name` the group ("all" for all prompts).
+    `coverage` is the share (0-1) of responses with a verdict; NaN if no judge was asked.
+    """
+
+    benchmark: str
+    kind: str
+    name: str
+    n: int
+    coverage: float
+    metrics: Mapping[str, Interval]
+
+
+def score_table(scores: Sequence[Score]) -> list[TableRow]:
+    """One row for all prompts of each benchmark, then one per bucket, language and type.
+
+    A metric known for less than MIN_COVERAGE of a row's prompts is NaN, as in lm-eval's table.
+    """
+    rows = []
+    for benchmark in sorted({score.benchmark for score in scores}):
+        selected = [score for score in scores if score.benchmark == benchmark]
+        selected.sort(key=lambda score: score.sample.required)  # orders the buckets by length
+        for kind, group_of in _GROUPINGS.items():
+            groups: dict[str, list[Score]] = {}
+            for score in selected:
+                groups.setdefault(group_of(score), []).append(score)
+            for name in groups if kind == "bucket" else sorted(groups):
+                rows.append(_table_row(benchmark, kind, name, groups[name]))
+    return rows
+
+
+def metric_interval(scores: Iterable[Score], metric: str) -> Interval:
+    """Mean of `metric` over `scores` with its interval, clipped to the metric's scale.
+
+    Faults are yes-or-no, so they get the exact binomial interval: no refusal in 120 responses is
+    compatible with a rate of 3%.
+    """
+    values = [v for score in scores if not math.isnan(v := value(score, metric))]
+    if metric in FAULTS:
+        return proportion_interval(sum(map(int, values)), len(values))
+    interval, (lower, upper) = mean_interval(values), _SCALES.get(metric, (0.0, 1.0))
+    # max(nan, x) and min(nan, x) return nan, their first argument
+    return replace(interval, low=max(interval.low, lower), high=min(interval.high, upper))
+
+
+def _table_row(benchmark: str, kind: str, name: str, scores: Sequence[Score]) -> TableRow:
+    statuses = [score.status for score in scores]
+    is_judged = set(statuses) != {"unjudged"}
+    coverage = statuses.count("judged") / len(scores) if is_judged else math.nan
+    metrics = {metric: _covered_interval(metric, scores) for metric in METRICS}
+    return TableRow(benchmark, kind, name, len(scores), coverage, metrics)
+
+
+def _covered_interval(metric: str, scores: Sequence[Score]) -> Interval:
+    n = sum(not math.isnan(value(score, metric)) for score in scores)
+    if n < MIN_COVERAGE * len(scores):
+        return Interval.unknown(n)
+    return metric_interval(scores, metric)

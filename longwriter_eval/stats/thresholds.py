@@ -1,0 +1,42 @@
+"""Every threshold and seed of the statistics, each defined once. Imports nothing."""
+
+# Share of responses (0-1) that need a verdict before a quality score is reported. Missing verdicts
+# are rarely missing at random (long responses overflow the judge's context, odd ones are refused),
+# so a mean over the rest would describe a different set of responses.
+MIN_COVERAGE = 0.95
+
+# Confidence level of every interval.
+CONFIDENCE = 0.95
+
+# Family-wise error rate of `longwriter compare`, after Holm's correction.
+COMPARISON_ALPHA = 0.05
+
+# Significance level of `longwriter verify --rejudge`. A rejected submission is an accusation, so
+# only one honest submission in a hundred may fail.
+REJUDGE_ALPHA = 0.01
+
+# Fewer pairs cannot reach REJUDGE_ALPHA: with n pairs the smallest two-sided p-value is 2 / 2**n,
+# which falls below 0.01 at n = 8. Two pairs are kept in reserve for failed calls.
+MIN_REJUDGED_PAIRS = 10
+
+# Values below which mean_interval uses Student's t instead of the bootstrap. Resampling so few
+# values makes intervals too narrow: for scores of 10 to 17 prompts, nominal 95% bootstrap intervals
+# contain the true mean 91% of the time, and Student's t intervals 95%.
+MIN_BOOTSTRAP_VALUES = 20
+
+# Responses below which agreement is reported without an interval.
+MIN_AGREEMENT_RESPONSES = 10
+
+# Bootstrap draws for a mean. BCa needs about 2,000 (Efron, 1987), and a table has hundreds of
+# intervals.
+BOOTSTRAP_RESAMPLES = 2000
+
+# Bootstrap draws for an alpha, where each draw takes a third of a millisecond.
+AGREEMENT_RESAMPLES = 1000
+
+# Random permutations of the paired test. Up to 13 pairs, all 2**n sign flips fit into this number
+# and the test is exact.
+PERMUTATIONS = 9999
+
+# A fixed seed gives the same data the same interval and p-value on every machine.
+SEED = 20240813
