@@ -74,6 +74,8 @@ def run_command(app: typer.Typer, program: str, arguments: Sequence[str] | None)
         code = typer.main.get_command(app).main(
             given, prog_name=program, standalone_mode=False, obj=resume_line(program, given)
         )
+        if code == 130:  # typer returns this for Ctrl-C
+            raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -11,7 +11,7 @@ import pytest
 from support.runs import run
 
 from agentwrite.cli.main import main as agentwrite_main
-from agentwrite.data.sft_rules import RULES
+from agentwrite.data.sft import RULES
 from longwriter_core.mock_server.server import JUDGE, WRITER, MockServer
 from longwriter_eval.cli.main import main
 from longwriter_eval.judge.settings import JudgeSettings

@@ -10,10 +10,18 @@ import typer
 from agentwrite.cli import mixing, options
 from agentwrite.cli.options import print_counts, tokens
 from agentwrite.cli.progress import ProgressLine
+from agentwrite.thresholds import (
+    SAMPLES,
+    SAMPLING_MAX_TOKENS,
+    SAMPLING_TEMPERATURE,
+    SEED,
+    SEQUENCE_LEN,
+    PairOptions,
+)
 from longwriter_eval.cli import judge_options
 
 if TYPE_CHECKING:
-    from agentwrite.data.dpo import Dpo, Estimate, Tally
+    from agentwrite.data.dpo import DpoEstimate, DpoSummary, SamplingProgress
     from agentwrite.settings import Settings
     from longwriter_eval.judge.settings import JudgeSettings
 
@@ -33,25 +41,25 @@ def command(
     model: options.ModelName,
     base_url: options.BaseUrls = None,
     concurrency: options.Concurrency = 32,
-    samples: Annotated[int, typer.Option(min=2, metavar="N", help="answers per prompt")] = 4,
+    samples: Annotated[int, typer.Option(min=2, metavar="N", help="answers per prompt")] = SAMPLES,
     temperature: Annotated[
         float,
         typer.Option(
             min=0, max=2, metavar="T", help="sampling temperature, high so that answers differ"
         ),
-    ] = 0.8,
+    ] = SAMPLING_TEMPERATURE,
     max_tokens: Annotated[
         int, typer.Option(min=1, metavar="N", help="token limit of an answer")
-    ] = 32_768,
+    ] = SAMPLING_MAX_TOKENS,
     rejected: Annotated[
         Literal["random", "worst"], typer.Option(help="which of the worse answers is rejected")
-    ] = "random",
+    ] = PairOptions.rejected,
     min_margin: Annotated[
         float,
         typer.Option(
             min=0, max=100, metavar="POINTS", help="how much higher the chosen answer must score"
         ),
-    ] = 5.0,
+    ] = PairOptions.min_margin,
     limit: options.Limit = None,
     length: options.Length = None,
     engine: options.Engine = "local",
@@ -61,12 +69,12 @@ def command(
     judge_prompt: judge_options.Prompt = None,
     judge_repeats: judge_options.Repeats = None,
     judge_concurrency: judge_options.Concurrency = None,
-    sequence_len: mixing.SequenceLen = 32_768,
+    sequence_len: mixing.SequenceLen = SEQUENCE_LEN,
     general: mixing.GeneralSource = None,
     general_split: mixing.GeneralSplit = "train",
     ratio: mixing.Ratio = None,
     no_benchmark_check: mixing.NoBenchmarkCheck = False,
-    seed: mixing.Seed = 42,
+    seed: mixing.Seed = SEED,
     dry_run: options.DryRun = False,
 ) -> int:
     """Make DPO rows from a model's judged answers.
@@ -78,7 +86,6 @@ def command(
     import os
 
     from agentwrite.data.dpo import dpo, estimate
-    from agentwrite.data.preference import Choice
     from agentwrite.settings import Settings
     from longwriter_core.llm.prices import cost, money
     from longwriter_eval.judge.settings import JudgeSettings
@@ -87,8 +94,6 @@ def command(
         model=model,
         base_urls=tuple(base_url or ()),
         concurrency=concurrency,
-        temperature=temperature,
-        max_tokens=max_tokens,
     )
     given = {
         "judge_model": judge_model,
@@ -101,13 +106,14 @@ def command(
         {name: value for name, value in given.items() if value}, os.environ
     )
     workers = options.cluster(engine, ray_address)
-    choice = Choice(rejected, min_margin, sequence_len, seed)
     common: dict[str, Any] = {
         "samples": samples,
+        "temperature": temperature,
+        "max_tokens": max_tokens,
         "limit": limit,
         "default_length": length,
         "general": mixing.general_set(general, ratio, general_split),
-        "check": not no_benchmark_check,
+        "check_benchmarks": not no_benchmark_check,
     }
     if dry_run:
         _print_estimate(estimate(prompts, output, settings, judge, **common), settings, judge)
@@ -117,7 +123,7 @@ def command(
         sampling = stack.enter_context(ExitStack())
         line = sampling.enter_context(ProgressLine("Sampling", "prompt", model))
 
-        def progress(tally: "Tally") -> None:
+        def progress(tally: "SamplingProgress") -> None:
             judging = money(
                 cost(judge.model, tally.judging.prompt_tokens, tally.judging.completion_tokens)
             )
@@ -127,27 +133,27 @@ def command(
                 judge=judging and f"judge {judging}",
             )  # fmt: skip
 
-        def on_mixing(what: str) -> None:
+        def row_progress(kind: str) -> None:
             sampling.close()
-            bars(what)
+            bars(kind)
 
-        made = dpo(
+        summary = dpo(
             prompts,
             output,
             settings,
             judge,
-            choice=choice,
+            pairs=PairOptions(rejected, min_margin, sequence_len, seed),
             progress=progress,
-            mixing=on_mixing,
+            row_progress=row_progress,
             cluster=workers,
             **common,
         )
-    return _report(made, model, judge.model, ctx.obj)
+    return _report(summary, model, judge.model, ctx.obj)
 
 
-def _report(made: "Dpo", model: str, judge: str, resume: str) -> int:
+def _report(summary: "DpoSummary", model: str, judge: str, resume: str) -> int:
     """Print the summary; returns the exit code."""
-    tally = made.tally
+    tally = summary.sampling
     if tally.answers:
         print(
             f"sampled {tally.answers:,} answers, {tally.words:,} words; {tally.usage.calls:,} "
@@ -158,12 +164,12 @@ def _report(made: "Dpo", model: str, judge: str, resume: str) -> int:
             f"judged by {judge}: {tally.judging.calls:,} calls, {tokens(judge, tally.judging)}",
             file=sys.stderr,
         )
-    mixing.print_mixed(made.mixed, "pairs")
+    mixing.print_mix(summary.mix, "pairs")
     if not tally.missing:
-        return 0 if made.pairs else 1
+        return 0 if summary.pairs else 1
     if tally.stopped:
         print(f"stopped: {tally.stopped}", file=sys.stderr)
-    print_counts(f"failed, see {made.folder / 'failed.jsonl'}", tally.reasons)
+    print_counts(f"failed, see {summary.folder / 'failed.jsonl'}", tally.reasons)
     print(
         f"{tally.missing:,} of {tally.instructions:,} prompts have no judged answers; to resume: "
         f"{resume}",
@@ -172,7 +178,7 @@ def _report(made: "Dpo", model: str, judge: str, resume: str) -> int:
     return 1
 
 
-def _print_estimate(found: "Estimate", settings: "Settings", judge: "JudgeSettings") -> None:
+def _print_estimate(estimated: "DpoEstimate", settings: "Settings", judge: "JudgeSettings") -> None:
     from longwriter_core.llm.prices import cost, money
     from longwriter_core.redact import public_url
 
@@ -181,21 +187,21 @@ def _print_estimate(found: "Estimate", settings: "Settings", judge: "JudgeSettin
         (
             settings.model,
             f"{settings.model} at {settings.where}",
-            found.calls,
-            found.prompt_tokens,
-            found.completion_tokens,
+            estimated.calls,
+            estimated.prompt_tokens,
+            estimated.completion_tokens,
         ),
         (
             judge.model,
             f"the judge {judge.model} at {where}",
-            found.judge_calls,
-            found.judge_prompt_tokens,
-            found.judge_completion_tokens,
+            estimated.judge_calls,
+            estimated.judge_prompt_tokens,
+            estimated.judge_completion_tokens,
         ),
     ):
         price = money(cost(model, prompt_tokens, completion_tokens))
         print(
-            f"would ask {who} for {found.prompts:,} prompts: about {calls:,} calls, "
+            f"would ask {who} for {estimated.prompts:,} prompts: about {calls:,} calls, "
             f"{prompt_tokens:,} prompt and {completion_tokens:,} completion tokens"
             f"{price and f', {price}'}"
         )

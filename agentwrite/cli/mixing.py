@@ -10,7 +10,7 @@ from agentwrite.cli.options import print_counts
 from longwriter_core.errors import InputError
 
 if TYPE_CHECKING:
-    from agentwrite.data.mix import General, Mixed
+    from agentwrite.data.mix import GeneralSet, MixSummary
 
 SequenceLen = Annotated[
     int,
@@ -41,19 +41,19 @@ NoBenchmarkCheck = Annotated[
 Seed = Annotated[int, typer.Option(metavar="N", help="seed of every random draw")]
 
 
-def general_set(source: str | None, ratio: float | None, split: str) -> "General | None":
+def general_set(source: str | None, ratio: float | None, split: str) -> "GeneralSet | None":
     """The general set that the options name. Raises InputError if only one of the two is given."""
-    from agentwrite.data.mix import General
+    from agentwrite.data.mix import GeneralSet
 
     if source is None and ratio is None:
         return None
     if source is None or ratio is None:
         raise InputError("--general and --ratio go together: which set, and how much of it")
-    return General(source, ratio, split)
+    return GeneralSet(source, ratio, split)
 
 
 class Bars:
-    """A progress bar for each kind of row, from the first one on."""
+    """A progress bar for each kind of row; it appears with the first row."""
 
     def __enter__(self) -> "Bars":
         self._bars: dict[str, Any] = {}
@@ -72,26 +72,24 @@ class Bars:
         self._bars[what].update()
 
 
-def print_mixed(mixed: "Mixed", what: str) -> None:
-    """What was written where, and what was left out."""
+def print_mix(mix: "MixSummary", what: str) -> None:
+    """Print what was written where, and what was left out."""
     from agentwrite.data.mix import beside
 
-    general = ""
-    if mixed.general:
-        general = f" and {mixed.general_taken:,} rows of {mixed.general.name}"
-    endings = (".md", ".png") if mixed.ours else (".md",)
-    also = " and ".join(beside(mixed.output, ending).name for ending in endings)
+    general = f" and {mix.general_rows:,} rows of {mix.general.name}" if mix.general else ""
+    suffixes = (".md", ".png") if mix.long_rows else (".md",)
+    others = " and ".join(beside(mix.output, suffix).name for suffix in suffixes)
     print(
-        f"wrote {mixed.output}: {mixed.ours:,} {what}{general}, with {also} beside it",
+        f"wrote {mix.output}: {mix.long_rows:,} {what}{general}, with {others} beside it",
         file=sys.stderr,
     )
-    print_counts(f"left out, see {mixed.rejects}", mixed.rejected)
-    print_counts("general rows left out", mixed.unusable)
-    if mixed.general and mixed.general_taken < mixed.general_wanted:
+    print_counts(f"left out, see {mix.rejects}", mix.rejected)
+    print_counts("general rows left out", mix.unusable)
+    if mix.general and mix.general_rows < mix.general_wanted:
         print(
-            f"{mixed.general.name} is too small: {mixed.general_wanted:,} rows were wanted, and it "
-            f"has {mixed.general_taken:,} usable ones",
+            f"{mix.general.name} is too small: {mix.general_wanted:,} rows were requested, and it "
+            f"has {mix.general_rows:,} usable ones",
             file=sys.stderr,
         )
-    if not mixed.checked:
+    if not mix.benchmarks_checked:
         print("not compared with the benchmarks' prompts", file=sys.stderr)

@@ -9,27 +9,32 @@ import typer
 
 from agentwrite.cli import mixing
 from agentwrite.cli.options import print_counts
+from agentwrite.thresholds import SEED, SEQUENCE_LEN, SftLimits
 
 if TYPE_CHECKING:
-    from agentwrite.data.mix import General
-    from agentwrite.data.sft import Sft
+    from agentwrite.data.mix import GeneralSet
+    from agentwrite.data.sft import SftSummary
 
 
 def command(
     folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="run folder")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="JSONL file")],
-    min_words: Annotated[int, typer.Option(min=1, metavar="N", help="shortest text")] = 1_500,
-    max_words: Annotated[int, typer.Option(min=1, metavar="N", help="longest text")] = 32_000,
+    min_words: Annotated[
+        int, typer.Option(min=1, metavar="N", help="shortest text")
+    ] = SftLimits.min_words,
+    max_words: Annotated[
+        int, typer.Option(min=1, metavar="N", help="longest text")
+    ] = SftLimits.max_words,
     min_length_score: Annotated[
         float,
         typer.Option(min=0, max=100, metavar="S", help="lowest S_l, where a length is required"),
-    ] = 80.0,
+    ] = SftLimits.min_length_score,
     max_repetition: Annotated[
         float,
         typer.Option(
             min=0, max=1, metavar="SHARE", help="largest share of words in repeated runs of ten"
         ),
-    ] = 0.1,
+    ] = SftLimits.max_repetition,
     without: Annotated[
         list[str] | None, typer.Option(metavar="RULE", help="rule not to apply; can be repeated")
     ] = None,
@@ -43,12 +48,12 @@ def command(
             help="print what the file would hold, write nothing; no model is called either way",
         ),
     ] = False,
-    sequence_len: mixing.SequenceLen = 32_768,
+    sequence_len: mixing.SequenceLen = SEQUENCE_LEN,
     general: mixing.GeneralSource = None,
     general_split: mixing.GeneralSplit = "train",
     ratio: mixing.Ratio = None,
     no_benchmark_check: mixing.NoBenchmarkCheck = False,
-    seed: mixing.Seed = 42,
+    seed: mixing.Seed = SEED,
 ) -> int:
     """Make SFT rows from finished texts.
 
@@ -56,21 +61,20 @@ def command(
     axolotl's chat_template strategy, with a dataset card and a length histogram.
     """
     from agentwrite.data.sft import check_paths, sft
-    from agentwrite.data.sft_rules import Limits
 
-    limits = Limits(min_words, max_words, sequence_len, min_length_score, max_repetition)
+    limits = SftLimits(min_words, max_words, sequence_len, min_length_score, max_repetition)
     mixed_in = mixing.general_set(general, ratio, general_split)
 
-    def build(output: Path, mixed_in: "General | None") -> "Sft":
+    def build(output: Path, mixed_in: "GeneralSet | None") -> "SftSummary":
         with mixing.Bars() as bars:
             return sft(
                 folders,
                 output,
                 limits=limits,
-                without=frozenset(without or ()),
+                without=without or (),
                 general=mixed_in,
                 seed=seed,
-                check=not no_benchmark_check,
+                check_benchmarks=not no_benchmark_check,
                 limit=limit,
                 progress=bars,
             )
@@ -80,15 +84,15 @@ def command(
         # Build the rows made here in a temporary folder. The general set is left out, since
         # reading it may take hours.
         with TemporaryDirectory() as folder:
-            built = build(Path(folder) / "sft.jsonl", None)
-        rows = round(mixed_in.ratio * built.ours) if mixed_in else 0
+            summary = build(Path(folder) / "sft.jsonl", None)
+        rows = round(mixed_in.ratio * summary.texts) if mixed_in else 0
         mixed = f" and {rows:,} rows of {mixed_in.name}" if mixed_in else ""
-        print(f"would write {output}: {built.ours:,} texts{mixed}; no model is called")
-        print_counts("would leave out", built.rejected)
+        print(f"would write {output}: {summary.texts:,} texts{mixed}; no model is called")
+        print_counts("would leave out", summary.rejected)
     else:
-        built = build(output, mixed_in)
-        mixing.print_mixed(built.mixed, "texts")
-    print_counts("removed by cleaning", built.cleaned)
-    if built.without_length:
-        print(f"{built.without_length:,} rows require no length", file=sys.stderr)
-    return 0 if built.ours else 1
+        summary = build(output, mixed_in)
+        mixing.print_mix(summary.mix, "texts")
+    print_counts("removed by cleaning", summary.cleaned)
+    if summary.without_length:
+        print(f"{summary.without_length:,} rows require no length", file=sys.stderr)
+    return 0 if summary.texts else 1

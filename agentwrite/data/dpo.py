@@ -1,17 +1,22 @@
-"""DPO rows: several answers to each prompt, judged, of which one is chosen and one rejected.
+"""Turn a model's own answers into DPO rows: sample several per prompt, judge them, pick pairs.
+
+    from agentwrite import Settings, dpo
+
+    summary = dpo("prompts.jsonl", "dpo.jsonl", Settings.resolve(model="my-model"))
+    print(summary.pairs)
 
 A row is {"messages": [user], "chosen": assistant, "rejected": assistant, id, source, language,
 words, rejected_words, required, chosen_score, rejected_score, margin, scores, rejected_by, model,
-judge}, as axolotl's chat_template.default strategy reads it.
+judge}, which axolotl's chat_template.default strategy reads as it is.
 
-What is paid for stays in a run folder beside the file: choosing anew, with another margin or
-general set, costs nothing.
+Answers and verdicts stay in a run folder beside the file, so picking pairs again, with another
+margin or general set, costs nothing.
 """
 
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +25,19 @@ from agentwrite.batch.queue import Calls, Make, Note, Work, no_note, run_queue
 from agentwrite.batch.ray import Cluster
 from agentwrite.batch.run_dir import RunFolder, rows_by_id
 from agentwrite.data.card import write_card
-from agentwrite.data.mix import General, Mix, Mixed, Progress, beside, check_files
-from agentwrite.data.preference import Choice, Sample, choose
-from agentwrite.data.sampling import Sampled, Sampler
+from agentwrite.data.mix import (
+    DatasetWriter,
+    GeneralSet,
+    MixSummary,
+    RowProgress,
+    beside,
+    check_files,
+    no_row_progress,
+    open_dataset,
+)
+from agentwrite.data.pairs import AnswerSampler, JudgedAnswers, ScoredAnswer, choose_pair
 from agentwrite.settings import Settings
+from agentwrite.thresholds import SAMPLES, SAMPLING_MAX_TOKENS, SAMPLING_TEMPERATURE, PairOptions
 from agentwrite.writing.asking import Asking
 from agentwrite.writing.context import estimate_tokens
 from agentwrite.writing.state import Instruction
@@ -36,29 +50,22 @@ from longwriter_core.text.length import count_words, length_score
 from longwriter_eval.judge.judge import Judge
 from longwriter_eval.judge.settings import JudgeSettings, api_key
 
-SAMPLES = 4  # arXiv 2408.07055, section 4.2
-# Above the 0.5 of the evaluation, so that the answers to one prompt differ more. Ours: the paper
-# does not say.
-TEMPERATURE = 0.8
-MAX_TOKENS = 32_768
-
-_VERDICT_TOKENS = 300  # about what a judge's reply takes
-_NAMED = ("text", "cut", "tokens", "words", "quality_score")
+_VERDICT_TOKENS = 300  # of a judge's reply, estimated
 
 
 @dataclass
-class Tally(Work[Sampled]):
-    """What a run has done so far. Answers and words are of the prompts that it finished.
+class SamplingProgress(Work[JudgedAnswers]):
+    """What a run has done so far; answers and words are those of the prompts that it finished.
 
-    `usage` counts the writer's calls and `judging` the judge's; those of prompts that failed come
-    with the next one that does not.
+    `usage` counts the writer's calls and `judging` the judge's. The judge's calls about a prompt
+    that failed are added with the next prompt that is finished.
     """
 
     answers: int = 0
     words: int = 0
     judging: Usage = field(default_factory=Usage)
 
-    def add(self, made: Sampled) -> None:
+    def add(self, made: JudgedAnswers) -> None:
         """Count a prompt's answers."""
         super().add(made)
         self.answers += len(made.answers)
@@ -69,53 +76,70 @@ class Tally(Work[Sampled]):
 
 
 @dataclass(frozen=True)
-class Dpo:
-    """What came of the prompts: answers and their verdicts, then pairs."""
+class DpoSummary:
+    """What became of the prompts. `folder` holds the answers and verdicts."""
 
-    tally: Tally
-    mixed: Mixed
+    sampling: SamplingProgress
+    mix: MixSummary
     folder: Path
 
     @property
     def pairs(self) -> int:
-        """Pairs of ours in the file."""
-        return self.mixed.ours
+        """Pairs in the file, without those of the general set."""
+        return self.mix.long_rows
 
 
 def dpo(
-    prompts: Path,
-    output: Path,
+    prompts: str | Path,
+    output: str | Path,
     settings: Settings,
-    judge: JudgeSettings,
+    judge: JudgeSettings | None = None,
     *,
     samples: int = SAMPLES,
-    choice: Choice | None = None,
+    temperature: float = SAMPLING_TEMPERATURE,
+    max_tokens: int = SAMPLING_MAX_TOKENS,
+    pairs: PairOptions | None = None,
+    general: GeneralSet | None = None,
+    check_benchmarks: bool = True,
     limit: int | None = None,
     default_length: int | None = None,
-    general: General | None = None,
-    check: bool = True,
     cluster: Cluster | None = None,
-    progress: Callable[[Tally], None] = lambda _tally: None,
-    mixing: Progress = lambda _what: None,
-) -> Dpo:
-    """Sample and judge what is missing, then write `output` from all that is there.
+    progress: Callable[[SamplingProgress], None] = lambda _progress: None,
+    row_progress: RowProgress = no_row_progress,
+) -> DpoSummary:
+    """Sample and judge the missing answers, then write pairs of all answers to `output`.
 
-    `progress` is called after every prompt, `mixing` for every row that is read afterwards. A
-    prompt of which an answer has no verdict is not in the file; the next run asks again. A
-    `cluster` spreads the sampling and judging over its machines. Raises InputError for input,
-    folder, cluster or endpoint that cannot be used.
+    prompts           a JSONL file like that of `run`; every prompt needs a length
+    output            a JSONL file; a run folder, the rejected prompts, a dataset card and a
+                      histogram go beside it
+    settings          the model that answers
+    judge             the model that judges; by default the one that the environment names
+    samples           answers per prompt
+    temperature       of the answers, and `max_tokens` in each; those in `settings` are for writing
+    pairs             how a pair is picked
+    general           a general preference set to mix in
+    check_benchmarks  leave out prompts that contain a benchmark's prompt
+    limit             read only the first prompts
+    default_length    words, for prompts that name no length
+    cluster           a Ray cluster to spread the calls over
+    progress          called after every prompt; `row_progress` for every row that is read later
+
+    A prompt with an unjudged answer is not in the file; the next run retries it. Raises InputError
+    for input, a folder, a cluster or an endpoint that cannot be used.
     """
-    choice = choice or Choice()
+    prompts, output, pairs = Path(prompts), Path(output), pairs or PairOptions()
+    settings = replace(settings, temperature=temperature, max_tokens=max_tokens)
     check_files(output, [prompts], general)
-    wanted, lengths, overlaps = _checked(prompts, limit, default_length, check)
+    wanted, lengths, overlaps = _check_prompts(prompts, limit, default_length, check_benchmarks)
     path = beside(output, ".run")
+    judge = judge or JudgeSettings.resolve({}, os.environ)
     judging = Judge(judge, api_key(judge, os.environ), Store(path / "calls"))
-    common = _in_common(settings, judging, samples)
-    with RunFolder(path, common, "samples.jsonl") as folder:
+    shared = _shared_settings(settings, judging, samples)
+    with RunFolder(path, shared, "samples.jsonl") as folder:
         folder.check_finished(wanted)
         left = wanted.keys() - overlaps.keys()
-        tally = Tally(len(left), sum(id in folder.finished for id in left))
-        if tally.missing:
+        sampling = SamplingProgress(len(left), sum(id in folder.finished for id in left))
+        if sampling.missing:
             todo = (
                 instruction
                 for instruction in read_instructions(prompts, limit, default_length)
@@ -124,35 +148,34 @@ def dpo(
 
             async def sample_all() -> None:
                 await judging.check()
-                sampling = Sampling(settings, settings.api_key(), judging, samples)
-                opening = cluster.spread(sampling) if cluster else sampling
+                work = Sampling(settings, settings.api_key(), judging, samples)
+                opening = cluster.spread(work) if cluster else work
                 async with opening.open(folder.store, settings.concurrency) as (calls, make):
                     await run_queue(
-                        todo, folder, calls, make, tally, lambda: progress(tally),
+                        todo, folder, calls, make, sampling, lambda: progress(sampling),
                         settings.concurrency,
                     )  # fmt: skip
 
             run_async(sample_all())
-            if tally.stopped and not tally.finished:
-                raise InputError(f"nothing was sampled from {settings.model}: {tally.stopped}")
+            if sampling.stopped and not sampling.finished:
+                raise InputError(f"no answers from {settings.model}: {sampling.stopped}")
         folder.compact_failures()
-        with Mix(output, seed=choice.seed, check=check) as mix:
+        with open_dataset(output, seed=pairs.seed, check_benchmarks=check_benchmarks) as writer:
             for row in rows_by_id(folder.rows):
                 if str(row["id"]) in left:
-                    _add_pair(mix, prompts.name, row, lengths[str(row["id"])], choice)
-                    mixing("prompts")
+                    _add_pair(writer, prompts.name, row, lengths[str(row["id"])], pairs)
+                    row_progress("prompts")
             for id, prompt in sorted(overlaps.items()):
-                mix.mixed.read[prompts.name] += 1
-                mix.mixed.overlaps[prompt] += 1
-                mix.reject("benchmark", detail=prompt, source=prompts.name, id=id)
-            mixed = mix.write(general, _general_columns, mixing)
-        write_card(mixed, "dpo", {**common, **asdict(choice)}, {})
-    return Dpo(tally, mixed, path)
+                writer.summary.overlaps[prompt] += 1
+                writer.reject("benchmark", prompt, prompts.name, id=id)
+            mix = writer.write(general, _general_columns, row_progress)
+        write_card(mix, "dpo", {**shared, **asdict(pairs)}, {})
+    return DpoSummary(sampling, mix, path)
 
 
 @dataclass(frozen=True, repr=False)  # a repr would show the keys
 class Sampling:
-    """All that sampling and judging take along to a worker."""
+    """All that a worker needs in order to sample and judge."""
 
     settings: Settings
     key: str
@@ -162,11 +185,11 @@ class Sampling:
     @asynccontextmanager
     async def open(
         self, store: Store, concurrency: int, _note: Note = no_note
-    ) -> AsyncIterator[tuple[Calls, Make[Sampled]]]:
+    ) -> AsyncIterator[tuple[Calls, Make[JudgedAnswers]]]:
         """The writer's chat, and the function that samples and judges."""
-        settings, judging = self.settings, self.judge.with_store(store)
-        spent = Usage()
-        async with settings.chat(store, self.key) as chat, judging.asking(spent) as judge_one:
+        settings, judge = self.settings, self.judge.with_store(store)
+        usage = Usage()
+        async with settings.chat(store, self.key) as chat, judge.asking(usage) as judge_one:
             asking = Asking(
                 chat,
                 settings.model,
@@ -174,48 +197,48 @@ class Sampling:
                 temperature=settings.temperature,
                 max_tokens=settings.max_tokens,
             )
-            # of the judge's calls in flight, the share that this is of the writer's
-            share = judging.settings.concurrency * concurrency // settings.concurrency
-            sampler = Sampler(
+            # this worker's share of the judge's calls is its share of the writer's
+            share = judge.settings.concurrency * concurrency // settings.concurrency
+            sampler = AnswerSampler(
                 asking,
                 judge_one,
                 samples=self.samples,
                 judge_concurrency=max(1, share),
-                judging=spent,
+                judging=usage,
             )
             yield chat, sampler.sample
 
 
-def _checked(
-    prompts: Path, limit: int | None, default_length: int | None, check: bool
+def _check_prompts(
+    prompts: Path, limit: int | None, default_length: int | None, check_benchmarks: bool
 ) -> tuple[dict[str, str], dict[str, int], dict[str, str]]:
-    """id -> hash of every prompt, its required length, the benchmark's prompt that it holds.
+    """Three mappings by id: the prompt's hash, its length, and the benchmark prompt it contains.
 
     Raises InputError where a prompt names no length, since S_l is half of the score.
     """
     wanted = check_instructions(prompts, limit)
-    index = PromptIndex(benchmark_prompts()) if check else None
+    index = PromptIndex(benchmark_prompts()) if check_benchmarks else None
     lengths: dict[str, int] = {}
     overlaps: dict[str, str] = {}
-    without: list[str] = []
+    without_length: list[str] = []
     for instruction in read_instructions(prompts, limit, default_length):
-        if index and (found := index.find(instruction.instruction, None)):
-            overlaps[instruction.id] = found.prompt_id
+        if index and (overlap := index.find(instruction.instruction, None)):
+            overlaps[instruction.id] = overlap.prompt_id
         elif instruction.required:
             lengths[instruction.id] = instruction.required
         else:
-            without.append(instruction.id)
-    if without:
+            without_length.append(instruction.id)
+    if without_length:
         raise InputError(
-            f"{prompts}: {len(without)} of {len(wanted)} prompts name no length, such as "
-            f"{without[0]!r}, so their answers have no S_l: give their rows a `length` in words, "
-            "or all of them one with --length"
+            f"{prompts}: {len(without_length)} of {len(wanted)} prompts name no length, such as "
+            f"{without_length[0]!r}, so their answers have no S_l: give their rows a `length` in "
+            "words, or set one for all with --length"
         )
     return wanted, lengths, overlaps
 
 
-def _in_common(settings: Settings, judge: Judge, samples: int) -> dict[str, object]:
-    """What all rows of a folder share; another judge, say, needs another file."""
+def _shared_settings(settings: Settings, judge: Judge, samples: int) -> dict[str, object]:
+    """What all rows of a run folder have in common; another judge, say, needs another file."""
     return {
         "model": settings.model,
         "temperature": settings.temperature,
@@ -227,52 +250,57 @@ def _in_common(settings: Settings, judge: Judge, samples: int) -> dict[str, obje
     }
 
 
-def _add_pair(mix: Mix, source: str, row: Mapping[str, Any], required: int, choice: Choice) -> None:
-    """Choose among the answers. S_l is by the length required now, which may be a new one."""
-    id, asked = str(row["id"]), row["instruction"].strip()
-    mix.mixed.read[source] += 1
-    samples = [
-        Sample(
-            **{name: each[name] for name in _NAMED},
-            length_score=length_score(required, each["words"]),
+def _add_pair(
+    writer: DatasetWriter, source: str, row: Mapping[str, Any], required: int, options: PairOptions
+) -> None:
+    """Pick a pair and write it. S_l is computed from the length that is required now."""
+    id, asked, samples = str(row["id"]), row["instruction"].strip(), row["samples"]
+    answers = [
+        ScoredAnswer(
+            sample["text"],
+            sample["cut"],
+            sample["tokens"],
+            sample["words"],
+            length_score(required, sample["words"]),
+            sample["quality_score"],
         )
-        for each in row["samples"]
+        for sample in samples
     ]
-    scores = [sample.score for sample in samples]
-    pair = choose(id, samples, choice)
+    scores = [answer.score for answer in answers]
+    pair = choose_pair(id, answers, options)
     if isinstance(pair, Rejected):
-        mix.reject(
-            pair.reason, detail=pair.detail, source=source, id=id, scores=scores, instruction=asked
-        )
+        writer.reject(pair.reason, pair.detail, source, id=id, scores=scores, instruction=asked)
         return
-    chosen = row["samples"][samples.index(pair.chosen)]
-    mix.add(
-        id,
-        {
-            "id": id,
-            "source": source,
-            **_columns([{"role": "user", "content": asked}], pair.chosen.text, pair.rejected.text),
-            "required": required,
-            "chosen_score": pair.chosen.score,
-            "rejected_score": pair.rejected.score,
-            "margin": pair.margin,
-            "scores": scores,
-            "rejected_by": choice.rejected,
-            "model": chosen["model"],
-            "judge": ", ".join(chosen["judges"]),
-        },
+    chosen = samples[answers.index(pair.chosen)]
+    columns = _columns(
+        [{"role": "user", "content": asked}],
+        {"role": "assistant", "content": pair.chosen.text},
+        {"role": "assistant", "content": pair.rejected.text},
     )
+    own = {
+        "required": required,
+        "chosen_score": pair.chosen.score,
+        "rejected_score": pair.rejected.score,
+        "margin": pair.margin,
+        "scores": scores,
+        "rejected_by": options.rejected,
+        "model": chosen["model"],
+        "judge": ", ".join(chosen["judges"]),
+    }
+    writer.add(id, {"id": id, "source": source, **columns, **own})
 
 
-def _columns(messages: list[dict[str, str]], chosen: str, rejected: str) -> dict[str, Any]:
-    """The columns that every row has. Null is what nobody knows of a general row."""
+def _columns(
+    messages: list[dict[str, str]], chosen: dict[str, str], rejected: dict[str, str]
+) -> dict[str, Any]:
+    """The columns of every row; null where a general row does not say."""
     return {
         "messages": messages,
-        "chosen": {"role": "assistant", "content": chosen},
-        "rejected": {"role": "assistant", "content": rejected},
-        "language": main_language(chosen),
-        "words": count_words(chosen),
-        "rejected_words": count_words(rejected),
+        "chosen": chosen,
+        "rejected": rejected,
+        "language": main_language(chosen["content"]),
+        "words": count_words(chosen["content"]),
+        "rejected_words": count_words(rejected["content"]),
         "required": None,
         "chosen_score": None,
         "rejected_score": None,
@@ -285,13 +313,12 @@ def _columns(messages: list[dict[str, str]], chosen: str, rejected: str) -> dict
 
 
 def _general_columns(row: Mapping[str, Any]) -> dict[str, Any]:
-    messages, chosen, rejected = preference(row)
-    return _columns(messages, chosen["content"], rejected["content"])
+    return _columns(*preference(row))
 
 
 @dataclass
-class Estimate:
-    """What sampling and judging would call, roughly; no reply in vain."""
+class DpoEstimate:
+    """The calls and tokens that sampling and judging would take, if every reply is usable."""
 
     prompts: int = 0
     calls: int = 0
@@ -304,40 +331,43 @@ class Estimate:
     def add(self, instruction: Instruction, samples: int, judge: Judge, max_tokens: int) -> None:
         """Count one prompt."""
         asked = estimate_tokens(instruction.instruction)
-        text = min(max_tokens, (instruction.required or 0) * 4 // 3)
+        answer = min(max_tokens, (instruction.required or 0) * 4 // 3)
         verdicts = samples * judge.settings.repeats
+        judged = estimate_tokens(judge.prompt.template) + asked + answer
         self.prompts += 1
         self.calls += samples
         self.prompt_tokens += samples * asked
-        self.completion_tokens += samples * text
+        self.completion_tokens += samples * answer
         self.judge_calls += verdicts
-        self.judge_prompt_tokens += verdicts * (
-            estimate_tokens(judge.prompt.template) + asked + text
-        )
+        self.judge_prompt_tokens += verdicts * judged
         self.judge_completion_tokens += verdicts * _VERDICT_TOKENS
 
 
 def estimate(
-    prompts: Path,
-    output: Path,
+    prompts: str | Path,
+    output: str | Path,
     settings: Settings,
     judge: JudgeSettings,
     *,
     samples: int = SAMPLES,
+    temperature: float = SAMPLING_TEMPERATURE,
+    max_tokens: int = SAMPLING_MAX_TOKENS,
+    general: GeneralSet | None = None,
+    check_benchmarks: bool = True,
     limit: int | None = None,
     default_length: int | None = None,
-    general: General | None = None,
-    check: bool = True,
-) -> Estimate:
-    """What `dpo` would call; no call is made and nothing is written. Raises InputError."""
+) -> DpoEstimate:
+    """What `dpo` would call. Makes no call and writes nothing. Raises InputError."""
+    prompts, output = Path(prompts), Path(output)
+    settings = replace(settings, temperature=temperature, max_tokens=max_tokens)
     check_files(output, [prompts], general)
-    wanted, _, overlaps = _checked(prompts, limit, default_length, check)
+    wanted, _, overlaps = _check_prompts(prompts, limit, default_length, check_benchmarks)
     judging = Judge(judge, "no key is needed to count")
-    common = _in_common(settings, judging, samples)
-    folder = RunFolder(beside(output, ".run"), common, "samples.jsonl").look()
+    shared = _shared_settings(settings, judging, samples)
+    folder = RunFolder(beside(output, ".run"), shared, "samples.jsonl").look()
     folder.check_finished(wanted)
-    found = Estimate()
+    total = DpoEstimate()
     for instruction in read_instructions(prompts, limit, default_length):
         if instruction.id not in overlaps and instruction.id not in folder.finished:
-            found.add(instruction, samples, judging, settings.max_tokens)
-    return found
+            total.add(instruction, samples, judging, settings.max_tokens)
+    return total

@@ -1,30 +1,42 @@
-"""Ours and general rows, mixed by ratio and shuffled into one file, with what was left out."""
+"""Mix the rows of a command with rows of a general set, shuffle them, and write one JSONL file.
 
+NAME.jsonl          the rows
+NAME.rejects.jsonl  the rows that were left out, each with its reason
+NAME.md, NAME.png   the dataset card and its histogram, written by card.py
+"""
+
+import hashlib
+import heapq
+import json
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from tempfile import TemporaryFile
+from typing import IO, Any
 
-from agentwrite.data.shuffled import Sample, write_shuffled
-from agentwrite.selecting.sources import open_source
+from agentwrite.data.sources import check_outputs, open_source
 from longwriter_core.conversation import UnusableRowError
 from longwriter_core.errors import InputError
 from longwriter_core.files import open_atomically, sha256
 from longwriter_core.jsonl import jsonl_line
 from longwriter_core.overlap import PromptIndex, benchmark_prompts
 
-_BESIDE = (".rejects.jsonl", ".md", ".png")  # what is written beside the rows
+RowProgress = Callable[[str], None]  # called with the kind of row for each row read
 
-Progress = Callable[[str], None]  # called with "texts" or "general rows" for each row read
+
+def no_row_progress(_kind: str) -> None:
+    """Report nothing."""
 
 
 @dataclass(frozen=True)
-class General:
-    """A general set: `ratio` of its rows for each of ours, drawn from `split`."""
+class GeneralSet:
+    """A general dataset to mix in: `ratio` of its rows for each row of the command.
+
+    `source` is a JSONL or parquet file, a folder of them, or a hub dataset with its `split`.
+    """
 
     source: str
     ratio: float
@@ -32,35 +44,35 @@ class General:
 
     @property
     def name(self) -> str:
-        """The source, without local folders."""
+        """The source, without the folder of a local file."""
         path = Path(self.source).expanduser()
         return path.name if path.exists() else self.source
 
 
 @dataclass
-class Mixed:
-    """What became of the rows."""
+class MixSummary:
+    """What was read, written and left out. "Long" rows are the command's own, not general ones."""
 
     output: Path
     read: Counter[str] = field(default_factory=Counter)  # source -> rows
-    taken: Counter[str] = field(default_factory=Counter)  # source -> rows
-    rejected: Counter[str] = field(default_factory=Counter)  # of ours, by rule
-    unusable: Counter[str] = field(default_factory=Counter)  # of the general set, by reason
+    taken: Counter[str] = field(default_factory=Counter)  # source -> rows in the file
+    rejected: Counter[str] = field(default_factory=Counter)  # rule -> long rows left out
+    unusable: Counter[str] = field(default_factory=Counter)  # reason -> general rows left out
     overlaps: Counter[str] = field(default_factory=Counter)  # benchmark prompt -> rows left out
-    checked: bool = True  # against the benchmarks' prompts
-    general: General | None = None
+    benchmarks_checked: bool = True
+    general: GeneralSet | None = None
     general_source: str = ""  # its name among the sources
     general_wanted: int = 0
-    models: Counter[str] = field(default_factory=Counter)  # of ours
-    words: dict[str, "array[int]"] = field(default_factory=dict)  # of ours, by language
+    models: Counter[str] = field(default_factory=Counter)  # model -> long rows
+    words: dict[str, "array[int]"] = field(default_factory=dict)  # language -> words of each row
 
     @property
-    def ours(self) -> int:
-        """Rows of ours in the file."""
+    def long_rows(self) -> int:
+        """Rows of the command itself in the file."""
         return sum(map(len, self.words.values()))
 
     @property
-    def general_taken(self) -> int:
+    def general_rows(self) -> int:
         """General rows in the file."""
         return self.taken[self.general_source]
 
@@ -70,131 +82,186 @@ class Mixed:
         return beside(self.output, ".rejects.jsonl")
 
 
-def beside(output: Path, ending: str) -> Path:
-    """A file that stands beside `output` under its name."""
-    return output.with_name(output.name.removesuffix(".jsonl") + ending)
+def beside(output: Path, suffix: str) -> Path:
+    """The file next to `output` that has its name and another suffix."""
+    return output.with_name(output.name.removesuffix(".jsonl") + suffix)
 
 
-def check_files(output: Path, inputs: Iterable[Path], general: General | None) -> None:
-    """Raise InputError where the mix would fail, or destroy what it reads: before anything is paid.
-
-    `inputs` are files that the rows come from, or what they were made of.
-    """
-    if output.is_dir():
-        raise InputError(f"{output} is a folder: name a file for the rows")
-    written = {output.resolve(), *(beside(output, ending).resolve() for ending in _BESIDE)}
-    for path in inputs:
-        if path.resolve() in written:
-            raise InputError(f"{output} would overwrite {path}: choose another name")
+def check_files(output: Path, inputs: Iterable[Path], general: GeneralSet | None) -> None:
+    """Raise InputError where writing would fail or destroy an input. Call it before paying."""
+    inputs = list(inputs)
     if general:
         open_source(general.source, general.split)
-        source = Path(general.source).expanduser().resolve()
-        if source in written or (source.is_dir() and output.resolve().is_relative_to(source)):
-            raise InputError(
-                f"{output} would become part of the general set {general.name}: choose another name"
-            )
+        inputs.append(Path(general.source))
+    suffixes = (".rejects.jsonl", ".md", ".png")
+    check_outputs([output, *(beside(output, suffix) for suffix in suffixes)], inputs)
 
 
-class Mix:
-    """Use as a context: add ours, then the general rows, then `write`."""
+class ShuffledRows:
+    """Rows in a seeded random order: at most `limit` of those added, or all.
 
-    def __init__(self, output: Path, *, seed: int, check: bool) -> None:
-        self.mixed = Mixed(output, checked=check)
-        self._seed = seed
+    Each row draws a lot from the seed and its key. The rows with the lowest lots are the sample,
+    and the order of the lots is the order of the rows. Both depend on the seed and the rows alone,
+    not on the order in which the rows were added, and a row that is added twice counts once. Rows
+    are spooled to the file `spool`; memory holds their offsets.
+    """
+
+    def __init__(self, spool: IO[bytes], seed: int, limit: int | None = None) -> None:
+        self._spool, self._seed, self._limit = spool, seed, limit
+        self._kept: list[tuple[int, int]] = []  # a heap: the negated lot, and the offset
+        self._seen: set[int] = set()  # the lots of all rows that were added
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def add(self, key: str, row: Mapping[str, Any]) -> bool:
+        """Offer a row; returns False where its key was offered before. Raises OSError."""
+        drawn = f"{self._seed} {key}".encode("utf-8", "surrogatepass")
+        lot = int.from_bytes(hashlib.blake2b(drawn, digest_size=8).digest())
+        if lot in self._seen:
+            return False
+        self._seen.add(lot)
+        if self._limit is not None and len(self) >= self._limit:
+            if not self._kept or lot >= -self._kept[0][0]:
+                return True
+            heapq.heappop(self._kept)
+        heapq.heappush(self._kept, (-lot, self._spool.seek(0, 2)))
+        self._spool.write(jsonl_line(row))
+        return True
+
+    def offsets(self) -> list[tuple[int, int]]:
+        """The lot and the offset of each row, in the order of the lots."""
+        return sorted((-lot, offset) for lot, offset in self._kept)
+
+    def line(self, offset: int) -> bytes:
+        """The row at an offset, as a line of JSON."""
+        self._spool.seek(offset)
+        return self._spool.readline()
+
+
+class DatasetWriter:
+    """Takes the long rows, then draws the general rows, then writes all. See `open_dataset`."""
+
+    def __init__(
+        self, output: Path, rejects: IO[bytes], spool: IO[bytes], seed: int, check: bool
+    ) -> None:
+        self.summary = MixSummary(output, benchmarks_checked=check)
+        self._rejects, self._seed = rejects, seed
+        self._long = ShuffledRows(spool, seed)
         self._index = PromptIndex(benchmark_prompts()) if check else None
 
-    def __enter__(self) -> Self:
-        """Raises OSError where the output's folder cannot be written."""
-        with ExitStack() as stack:
-            self._rejects = stack.enter_context(open_atomically(self.mixed.rejects))
-            self._ours = stack.enter_context(Sample(self.mixed.output.parent, self._seed))
-            self._open = stack.pop_all()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        try:
-            self._open.__exit__(kind, error, trace)
-        finally:
-            if isinstance(error, OSError) and not error.filename:  # of a write; it names no file
-                raise InputError(
-                    f"cannot write {self.mixed.output} ({error.strerror}): free space there"
-                ) from error
-
     def add(self, key: str, row: Mapping[str, Any]) -> None:
-        """Take a row of ours, with `source`, `language`, `words` and `model`."""
-        if self._ours.add(key, row):
-            self.mixed.taken[row["source"]] += 1
-            self.mixed.models[row["model"]] += 1
-            self.mixed.words.setdefault(row["language"], array("I")).append(row["words"])
+        """Take a long row that has `source`, `language`, `words` and `model`."""
+        summary = self.summary
+        summary.read[row["source"]] += 1
+        if self._long.add(key, row):
+            summary.taken[row["source"]] += 1
+            summary.models[row["model"]] += 1
+            summary.words.setdefault(row["language"], array("I")).append(row["words"])
 
-    def reject(self, rule: str, **what: Any) -> None:
-        """Leave a row of ours out, and say so in the rejects file."""
-        self.mixed.rejected[rule] += 1
-        self._rejects.write(jsonl_line({"reason": rule, **what}))
+    def reject(self, rule: str, detail: str, source: str, **fields: Any) -> None:
+        """Leave a long row out, and record it in the rejects file."""
+        self.summary.read[source] += 1
+        self.summary.rejected[rule] += 1
+        self._rejects.write(
+            jsonl_line({"reason": rule, "detail": detail, "source": source, **fields})
+        )
 
-    def overlap(self, *texts: str) -> str | None:
-        """The benchmark prompt that one of the texts holds; None also where none is looked for."""
+    def find_benchmark_prompt(self, *texts: str) -> str | None:
+        """The id of the benchmark prompt that a text contains; None also without the check."""
         for text in texts if self._index else ():
-            if self._index and (found := self._index.find(text, None)):
-                self.mixed.overlaps[found.prompt_id] += 1
-                return found.prompt_id
+            if self._index and (overlap := self._index.find(text, None)):
+                self.summary.overlaps[overlap.prompt_id] += 1
+                return overlap.prompt_id
         return None
 
     def write(
         self,
-        general: General | None,
-        usable: Callable[[Mapping[str, Any]], dict[str, Any]],
-        progress: Progress,
-    ) -> Mixed:
-        """Draw the general rows, write all, and return what became of them.
+        general: GeneralSet | None,
+        columns: Callable[[Mapping[str, Any]], dict[str, Any]],
+        progress: RowProgress,
+    ) -> MixSummary:
+        """Draw the general rows and write the file.
 
-        `usable` makes of a general row its columns, or raises UnusableRowError.
+        `columns` converts a general row, or raises UnusableRowError.
         """
-        mixed = self.mixed
-        samples = [self._ours]
-        if general:
-            mixed.general = general
-            is_taken = general.name in mixed.read  # by a source of ours
-            mixed.general_source = f"{general.name}, general" if is_taken else general.name
-            mixed.general_wanted = round(general.ratio * len(self._ours))
-            drawn = Sample(mixed.output.parent, self._seed, mixed.general_wanted)
-            samples.append(self._open.enter_context(drawn))
-            rows = open_source(general.source, general.split).rows
-            for number, row in enumerate(rows, 1):
-                self._add_general(number, row, usable, drawn)
-                progress("general rows")
-            mixed.taken[mixed.general_source] += len(drawn)
-        with open_atomically(mixed.output) as file:
-            write_shuffled(file, samples)
-        return mixed
+        summary = self.summary
+        with TemporaryFile(dir=summary.output.parent) as spool:
+            rows = [self._long]
+            if general:
+                summary.general = general
+                is_known = general.name in summary.read  # a run folder has the same name
+                summary.general_source = f"{general.name}, general" if is_known else general.name
+                summary.general_wanted = round(general.ratio * len(self._long))
+                drawn = ShuffledRows(spool, self._seed, summary.general_wanted)
+                for number, row in enumerate(open_source(general.source, general.split).rows, 1):
+                    self._add_general(number, row, columns, drawn)
+                    progress("general rows")
+                summary.taken[summary.general_source] += len(drawn)
+                rows.append(drawn)
+            with open_atomically(summary.output) as file:
+                file.writelines(_shuffled(rows))
+        return summary
 
     def _add_general(
         self,
         number: int,
         row: Mapping[str, Any],
-        usable: Callable[[Mapping[str, Any]], dict[str, Any]],
-        drawn: Sample,
+        columns: Callable[[Mapping[str, Any]], dict[str, Any]],
+        drawn: ShuffledRows,
     ) -> None:
-        source = self.mixed.general_source
-        self.mixed.read[source] += 1
+        source = self.summary.general_source
+        self.summary.read[source] += 1
         reason, detail = "duplicate", ""
         try:
-            columns = usable(row)
-            asked = [turn["content"] for turn in columns["messages"] if turn["role"] == "user"]
-            if found := self.overlap(*asked):
-                reason, detail = "benchmark", found
-            elif drawn.add(
-                sha256(jsonl_line(columns)),
-                {"id": str(row.get("id") or number), "source": source, **columns},
-            ):
-                return
+            converted = columns(row)
+            asked = (turn["content"] for turn in converted["messages"] if turn["role"] == "user")
+            if prompt := self.find_benchmark_prompt(*asked):
+                reason, detail = "benchmark", prompt
+            else:
+                fields = {"id": str(row.get("id") or number), "source": source}
+                if drawn.add(sha256(jsonl_line(converted)), fields | converted):
+                    return
         except UnusableRowError as error:
             reason = str(error)
-        self.mixed.unusable[reason] += 1
-        line = {"reason": reason, "source": source, "row": number, "detail": detail}
-        self._rejects.write(jsonl_line(line))
+        self.summary.unusable[reason] += 1
+        self._rejects.write(
+            jsonl_line({"reason": reason, "detail": detail, "source": source, "row": number})
+        )
+
+
+@contextmanager
+def open_dataset(output: Path, *, seed: int, check_benchmarks: bool) -> Iterator[DatasetWriter]:
+    """A writer of `output`, which appears once `write` has ended, and of its rejects file.
+
+    Raises InputError for a full disk or a missing benchmark file, and OSError for a folder that
+    cannot be written.
+    """
+    try:
+        with (
+            open_atomically(beside(output, ".rejects.jsonl")) as rejects,
+            TemporaryFile(dir=output.parent) as spool,
+        ):
+            yield DatasetWriter(output, rejects, spool, seed, check_benchmarks)
+    except OSError as error:
+        if error.filename:
+            raise
+        # a failed write names no file
+        raise InputError(f"cannot write {output} ({error.strerror}): free space there") from error
+
+
+def _shuffled(samples: list[ShuffledRows]) -> Iterator[bytes]:
+    """The lines of all samples in the order of their lots, but a row without nulls first.
+
+    `datasets` takes the type of each column from the first 10 MB of a file. A column that is null
+    for so long could not hold anything after it.
+    """
+    order = sorted(
+        (lot, offset, number)
+        for number, sample in enumerate(samples)
+        for lot, offset in sample.offsets()
+    )
+    lines = (samples[number].line(offset) for _, offset, number in order)
+    first = next((at for at, line in enumerate(lines) if None not in json.loads(line).values()), 0)
+    for _, offset, number in order[first : first + 1] + order[:first] + order[first + 1 :]:
+        yield samples[number].line(offset)

@@ -1,218 +1,334 @@
-"""SFT rows from finished texts.
+"""Turn finished texts into SFT rows.
 
-    from agentwrite.sft import sft
+    from agentwrite import sft
 
-    built = sft([Path("runs/texts")], Path("sft.jsonl"))
-    print(built.ours, built.rejected)
+    summary = sft(["runs/texts"], "sft.jsonl")
+    print(summary.texts, summary.rejected)
 
 A row is {"messages": [user, assistant], id, source, language, words, required, length_score,
-model}, as axolotl's chat_template strategy reads it.
+model}, which axolotl's chat_template strategy reads as it is.
 """
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PositiveInt,
+    StringConstraints,
+    ValidationError,
+)
 
 from agentwrite.batch.run_dir import rows_by_id
 from agentwrite.data.card import write_card
-from agentwrite.data.mix import General, Mix, Mixed, Progress, check_files
-from agentwrite.data.sft_rules import RULES, Candidate, Limits, fault
+from agentwrite.data.mix import (
+    DatasetWriter,
+    GeneralSet,
+    MixSummary,
+    RowProgress,
+    check_files,
+    no_row_progress,
+    open_dataset,
+)
+from agentwrite.thresholds import COLLAPSED_TEXT_SHARE, MISSING_SECTION_SHARE, SEED, SftLimits
 from agentwrite.writing.clean import clean
+from agentwrite.writing.context import estimate_tokens
 from longwriter_core.conversation import conversation
 from longwriter_core.errors import InputError
 from longwriter_core.files import sha256
+from longwriter_core.llm.ask import is_error_text
+from longwriter_core.text.diagnostics import (
+    is_cut_off,
+    is_refusal,
+    is_to_be_continued,
+    is_wrong_language,
+    repetition,
+)
 from longwriter_core.text.language import main_language
-from longwriter_core.text.length import count_words
+from longwriter_core.text.length import count_words, length_score
 
-DUPLICATE = "duplicate"  # the rule that looks beyond the text
-EMPTY = "empty"  # the rule that always holds
+DUPLICATE = "duplicate"  # compares a text with earlier ones, so it is not one of RULES
+
+
+def _encodable(value: object) -> object:
+    """Half a surrogate pair becomes "?": no loader could read the file."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    words: int
+    target: int
+
+
+class FinishedText(BaseModel):
+    """A row of texts.jsonl: a text and what it was written for."""
+
+    model_config = ConfigDict(strict=True)
+
+    instruction: Annotated[
+        str, StringConstraints(strip_whitespace=True, min_length=1), BeforeValidator(_encodable)
+    ]
+    text: Annotated[str, BeforeValidator(_encodable)]
+    required: PositiveInt | None = None
+    sections: list[_Section] = []
+    models: list[str] = []
+
+    @cached_property
+    def words(self) -> int:
+        """Words of the text."""
+        return count_words(self.text)
+
+    @property
+    def length_score(self) -> float | None:
+        """S_l, where a length was required."""
+        return length_score(self.required, self.words) if self.required else None
+
+
+# The rules. Each returns what it found, for a person to read, or None where the text passes.
+
+
+def _too_short(text: FinishedText, limits: SftLimits) -> str | None:
+    return f"{text.words} words" if text.words < limits.min_words else None
+
+
+def _too_long(text: FinishedText, limits: SftLimits) -> str | None:
+    if text.words > limits.max_words:
+        return f"{text.words} words"
+    tokens = estimate_tokens(text.instruction) + estimate_tokens(text.text)
+    return f"about {tokens} tokens" if tokens > limits.sequence_len else None
+
+
+def _collapsed(text: FinishedText, _limits: SftLimits) -> str | None:
+    missing = sum(
+        section.words < MISSING_SECTION_SHARE * section.target for section in text.sections
+    )
+    if not missing or missing < COLLAPSED_TEXT_SHARE * len(text.sections):
+        return None
+    return f"{missing} of {len(text.sections)} sections are nearly empty"
+
+
+def _length_score(text: FinishedText, limits: SftLimits) -> str | None:
+    score = text.length_score
+    if score is None or score >= limits.min_length_score:
+        return None
+    return f"S_l {score:.1f}: {text.words} of {text.required} words"
+
+
+def _unfinished(text: FinishedText, _limits: SftLimits) -> str | None:
+    if is_to_be_continued(text.text):
+        return "promises a continuation"
+    return "ends without final punctuation" if is_cut_off(text.text) else None
+
+
+def _repetition(text: FinishedText, limits: SftLimits) -> str | None:
+    share = repetition(text.text)
+    return f"{share:.0%} is repeated" if share > limits.max_repetition else None
+
+
+def _opening(text: FinishedText) -> str:
+    return " ".join(text.text.split())[:80]
+
+
+# The first rule that a text breaks is the reason why it is left out.
+RULES: dict[str, Callable[[FinishedText, SftLimits], str | None]] = {
+    "refusal": lambda text, _: _opening(text) if is_refusal(text.text) else None,
+    "error_text": lambda text, _: _opening(text) if is_error_text(text.text) else None,
+    "too_short": _too_short,
+    "too_long": _too_long,
+    "collapsed": _collapsed,
+    "length_score": _length_score,
+    "unfinished": _unfinished,
+    "repetition": _repetition,
+    "wrong_language": lambda text, _: (
+        _opening(text) if is_wrong_language(text.instruction, text.text) else None
+    ),
+}
 
 
 @dataclass
-class Sft:
+class SftSummary:
     """What became of the texts."""
 
-    mixed: Mixed
-    limits: Limits
-    without: frozenset[str]
-    seed: int
-    cleaned: Counter[str] = field(default_factory=Counter)  # rule of agentwrite.clean -> times
-    without_length: int = 0  # rows in the file of which no length was required
-    runs: dict[str, dict[str, Any]] = field(default_factory=dict)  # source -> its settings
+    mix: MixSummary
+    cleaned: Counter[str] = field(default_factory=Counter)  # cleaning rule -> times
+    without_length: int = 0  # texts in the file for which no length was required
 
     @property
-    def settings(self) -> dict[str, Any]:
-        """All that the file depends on but the texts."""
-        own = {**asdict(self.limits), "without": sorted(self.without), "seed": self.seed}
-        return own | {
-            f"{source}, {name}": value
-            for source, settings in self.runs.items()
-            for name, value in settings.items()
-        }
-
-    @property
-    def ours(self) -> int:
+    def texts(self) -> int:
         """Texts in the file."""
-        return self.mixed.ours
+        return self.mix.long_rows
 
     @property
     def rejected(self) -> Counter[str]:
-        """Rule -> texts that it kept out."""
-        return self.mixed.rejected
+        """Rule -> texts that it left out."""
+        return self.mix.rejected
 
 
 def sft(
-    folders: Sequence[Path],
-    output: Path,
+    folders: Sequence[str | Path],
+    output: str | Path,
     *,
-    limits: Limits | None = None,
-    without: frozenset[str] = frozenset(),
-    general: General | None = None,
-    seed: int = 42,
-    check: bool = True,
+    limits: SftLimits | None = None,
+    without: Collection[str] = (),
+    general: GeneralSet | None = None,
+    seed: int = SEED,
+    check_benchmarks: bool = True,
     limit: int | None = None,
-    progress: Progress = lambda _what: None,
-) -> Sft:
-    """Write `output` from the texts of run folders; beside it what is left out, a card, a picture.
+    progress: RowProgress = no_row_progress,
+) -> SftSummary:
+    """Filter the texts of run folders and write them to `output` as SFT rows.
 
-    Rules in `without` are not applied; `check` leaves out what holds a benchmark's prompt; `limit`
-    is how many texts are read of each folder. The same input and seed give the same bytes. Raises
-    InputError for input that cannot be used, and OSError, as for a full disk.
+    folders           what `agentwrite run -o` has written
+    output            a JSONL file; the rejected texts, a dataset card and a histogram go beside it
+    limits            thresholds of the rules
+    without           names of rules not to apply
+    general           a general SFT set to mix in
+    check_benchmarks  leave out texts whose instruction contains a benchmark's prompt
+    limit             read only the first texts of each folder
+
+    The same input and seed give the same bytes. Raises InputError for input that cannot be used,
+    and OSError where the output cannot be written.
     """
-    if unknown := without - {*RULES, DUPLICATE}:
+    if unknown := set(without) - {*RULES, DUPLICATE}:
         raise InputError(
-            f"no rule {', '.join(sorted(unknown))}: the rules are {', '.join([*RULES, DUPLICATE])}"
+            f"unknown rule {', '.join(sorted(unknown))}: the rules are "
+            f"{', '.join([*RULES, DUPLICATE])}"
         )
+    output, limits = Path(output), limits or SftLimits()
     sources = check_paths(folders, output, general)
-    with Mix(output, seed=seed, check=check) as mix:
-        built = Sft(mix.mixed, limits or Limits(), without, seed)
+    settings = {**asdict(limits), "without": sorted(without), "seed": seed}
+    with open_dataset(output, seed=seed, check_benchmarks=check_benchmarks) as writer:
+        summary = SftSummary(writer.summary)
         seen: set[bytes] = set()
         for source, path in sources.items():
-            built.runs[source] = _settings(path)
-            for row in islice(_texts(path), limit):
-                _add(mix, built, source, row, seen)
+            for name, value in _run_settings(path).items():
+                settings[f"{source}, {name}"] = value
+            for id, text in islice(_texts(path), limit):
+                cleaned = clean(text.text)
+                summary.cleaned += cleaned.counts
+                text = text.model_copy(update={"text": cleaned.text})
+                rule, detail = _fault(text, limits, without, seen, writer)
+                if rule:
+                    writer.reject(
+                        rule, detail, source, id=id, words=text.words, instruction=text.instruction
+                    )
+                else:
+                    summary.without_length += text.required is None
+                    writer.add(f"{source} {id}", _row(str(id), source, text))
                 progress("texts")
-        mix.write(general, _general_columns, progress)
+        writer.write(general, lambda row: _columns(conversation(row)), progress)
     counts = {
-        "Cleaned away, by rule": built.cleaned,
-        "No length was required": {"texts": built.without_length},
+        "Cleaned away, by rule": summary.cleaned,
+        "No length was required": {"texts": summary.without_length},
     }
-    write_card(built.mixed, "sft", built.settings, counts)
-    return built
+    write_card(summary.mix, "sft", settings, counts)
+    return summary
 
 
-def check_paths(folders: Sequence[Path], output: Path, general: General | None) -> dict[str, Path]:
-    """Name -> run folder. Raises InputError where one cannot be read, or would be written over."""
-    sources = _sources(folders)
-    inputs = (folder / name for folder in folders for name in ("texts.jsonl", "failed.jsonl"))
+def check_paths(
+    folders: Sequence[str | Path], output: Path, general: GeneralSet | None
+) -> dict[str, Path]:
+    """Name -> run folder, in the order given; folders with the same name get a number.
+
+    Raises InputError where a folder cannot be read, or `output` would overwrite an input.
+    """
+    sources: dict[str, Path] = {}
+    for folder in map(Path, folders):
+        if not (folder / "texts.jsonl").is_file():
+            raise InputError(
+                f"{folder} has no texts.jsonl: name a folder that `agentwrite run -o` wrote"
+            )
+        name, number = folder.resolve().name, 2
+        while name in sources:
+            name, number = f"{folder.resolve().name}-{number}", number + 1
+        sources[name] = folder
+    inputs = (
+        folder / name for folder in sources.values() for name in ("texts.jsonl", "failed.jsonl")
+    )
     check_files(output, inputs, general)
     return sources
 
 
-def _sources(folders: Sequence[Path]) -> dict[str, Path]:
-    """Name -> run folder, in the order given; folders of one name get a number."""
-    sources: dict[str, Path] = {}
-    for folder in folders:
-        if not (folder / "texts.jsonl").is_file():
-            raise InputError(f"{folder} has no texts.jsonl: name what `agentwrite run -o` wrote")
-        name = folder.resolve().name
-        if name in sources:
-            name = next(f"{name}-{n}" for n in range(2, 10_000) if f"{name}-{n}" not in sources)
-        sources[name] = folder
-    return sources
-
-
-def _texts(folder: Path) -> Iterator[dict[str, Any]]:
+def _texts(folder: Path) -> Iterator[tuple[str | int, FinishedText]]:
     path = folder / "texts.jsonl"
     for row in rows_by_id(path):
-        if what := _wrong(row):
-            raise InputError(f"{path}, id {row['id']!r}: {what}")
-        yield row
+        try:
+            yield row["id"], FinishedText.model_validate(row)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            raise InputError(
+                f"{path}, id {row['id']!r}: `{problem['loc'][0]}`: {problem['msg']}"
+            ) from error
 
 
-def _wrong(row: Mapping[str, Any]) -> str:
-    """What `agentwrite run` would not have written; "" where there is nothing."""
-    if not all(isinstance(row.get(name), str) for name in ("instruction", "text")):
-        return "no instruction or no text"
-    if not row["instruction"].strip():
-        return "the instruction is empty"
-    required, sections = row.get("required"), row.get("sections", [])
-    if required is not None and (type(required) is not int or required < 1):
-        return f"`required` must be a whole number from 1, or null, not {required!r}"
-    if not isinstance(sections, list) or not all(map(_is_section, sections)):
-        return "`sections` must be a list of objects with `words` and `target`, whole numbers"
-    models = row.get("models", [])
-    if not isinstance(models, list) or not all(isinstance(each, str) for each in models):
-        return "`models` must be a list of names"
-    return ""
-
-
-def _is_section(section: Any) -> bool:
-    return isinstance(section, dict) and all(
-        type(section.get(name)) is int for name in ("words", "target")
-    )
-
-
-def _settings(folder: Path) -> dict[str, Any]:
+def _run_settings(folder: Path) -> dict[str, Any]:
+    """The settings of a run, for the card; empty where they are missing, since texts suffice."""
     try:
-        found = json.loads((folder / "settings.json").read_bytes())
+        settings = json.loads((folder / "settings.json").read_bytes())
     except (OSError, ValueError):
-        return {}  # the texts alone are enough
-    return found if isinstance(found, dict) else {}
+        return {}
+    return settings if isinstance(settings, dict) else {}
 
 
-def _add(mix: Mix, built: Sft, source: str, row: dict[str, Any], seen: set[bytes]) -> None:
-    mix.mixed.read[source] += 1
-    cleaned = clean(row["text"])
-    built.cleaned += cleaned.counts
-    text = Candidate(
-        _encodable(row["instruction"].strip()),
-        _encodable(cleaned.text),
-        row.get("required"),
-        tuple(row.get("sections", ())),
-    )
-    rule, detail = "", ""
+def _fault(
+    text: FinishedText,
+    limits: SftLimits,
+    without: Collection[str],
+    seen: set[bytes],
+    writer: DatasetWriter,
+) -> tuple[str, str]:
+    """The rule that a text breaks and what it found; empty where the text is fit for training."""
     if not text.text:
-        rule = EMPTY
-    elif found := fault(text, built.limits, built.without):
-        rule, detail = found.reason, found.detail
-    elif DUPLICATE not in built.without and (twin := _is_known(text, seen)):
-        rule, detail = DUPLICATE, twin
-    elif prompt := mix.overlap(text.instruction):
-        rule, detail = "benchmark", prompt
-    if rule:
-        mix.reject(
-            rule, detail=detail, source=source, id=row["id"], words=text.words,
-            instruction=text.instruction,
-        )  # fmt: skip
-        return
-    built.without_length += text.required is None
-    columns = _columns(
-        [{"role": "user", "content": text.instruction}, {"role": "assistant", "content": text.text}]
-    )
-    columns["required"], columns["length_score"] = text.required, text.length_score
-    columns["model"] = ", ".join(row.get("models", ()))
-    mix.add(f"{source} {row['id']}", {"id": str(row["id"]), "source": source, **columns})
+        return "empty", ""
+    for name, rule in RULES.items():
+        if name not in without and (detail := rule(text, limits)) is not None:
+            return name, detail
+    if DUPLICATE not in without and (known := _find_duplicate(text, seen)):
+        return DUPLICATE, f"the same {' and '.join(known)} as an earlier row"
+    if prompt := writer.find_benchmark_prompt(text.instruction):
+        return "benchmark", prompt
+    return "", ""
 
 
-def _is_known(text: Candidate, seen: set[bytes]) -> str:
-    """Whether the instruction or the text was taken before, in words; "" where neither was."""
-    marks = {
-        what: bytes.fromhex(sha256(" ".join(value.split()).casefold())[:32])
-        for what, value in (("instruction", text.instruction), ("text", text.text))
+def _find_duplicate(text: FinishedText, seen: set[bytes]) -> list[str]:
+    """Which of "instruction" and "text" an earlier row had. Where neither, they are remembered."""
+    hashes = {
+        name: bytes.fromhex(sha256(" ".join(value.split()).casefold())[:32])
+        for name, value in (("instruction", text.instruction), ("text", text.text))
     }
-    known = [what for what, mark in marks.items() if mark in seen]
+    known = [name for name, hash in hashes.items() if hash in seen]
     if not known:
-        seen.update(marks.values())
-    return " and ".join(known) and f"the same {' and '.join(known)} as an earlier row"
+        seen.update(hashes.values())
+    return known
+
+
+def _row(id: str, source: str, text: FinishedText) -> dict[str, Any]:
+    messages = [
+        {"role": "user", "content": text.instruction},
+        {"role": "assistant", "content": text.text},
+    ]
+    return {
+        "id": id,
+        "source": source,
+        **_columns(messages),
+        "required": text.required,
+        "length_score": text.length_score,
+        "model": ", ".join(text.models),
+    }
 
 
 def _columns(messages: list[dict[str, str]]) -> dict[str, Any]:
-    """The columns that every row has. Null is what nobody knows of a general row."""
+    """The columns of every row; null where a general row does not say."""
     answer = messages[-1]["content"]
     return {
         "messages": messages,
@@ -222,12 +338,3 @@ def _columns(messages: list[dict[str, str]]) -> dict[str, Any]:
         "length_score": None,
         "model": None,
     }
-
-
-def _general_columns(row: Mapping[str, Any]) -> dict[str, Any]:
-    return _columns(conversation(row))
-
-
-def _encodable(text: str) -> str:
-    """Half a surrogate pair becomes "?": no loader would read the file."""
-    return text.encode("utf-8", "replace").decode()

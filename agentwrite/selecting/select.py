@@ -17,12 +17,12 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
+from agentwrite.data.sources import Source, open_source
 from agentwrite.errors import WriteError
 from agentwrite.selecting.candidates import read_candidate
 from agentwrite.selecting.rules import LANGUAGES, Rules, TurnedAway, language_of
 from agentwrite.selecting.screening import MAX_TOKENS, TEMPERATURE, Decision, Screener, question
 from agentwrite.selecting.selection import SHOWN, Log, Row, Selection, writing
-from agentwrite.selecting.sources import Source, open_source
 from agentwrite.settings import Settings
 from agentwrite.writing.asking import Answer, Asking
 from agentwrite.writing.context import estimate_tokens

@@ -19,9 +19,9 @@ from support.prose import prose, read_jsonl, write_rows
 from support.runs import KEY, command, environment
 
 from agentwrite.cli.main import main
-from agentwrite.data.dpo import Dpo, dpo
-from agentwrite.data.preference import Choice
+from agentwrite.data.dpo import DpoSummary, dpo
 from agentwrite.settings import Settings
+from agentwrite.thresholds import PairOptions
 from longwriter_core.mock_server.server import JUDGE, _Call
 from longwriter_core.text.length import length_score
 from longwriter_eval.judge.settings import JudgeSettings
@@ -54,12 +54,11 @@ def prompts(folder: Path, number: int = 3, words: int = 900) -> Path:
     return write_rows(folder / "prompts.jsonl", *rows)
 
 
-def make(folder: Path, server: Model, **options: Any) -> Dpo:
+def make(folder: Path, server: Model, **options: Any) -> DpoSummary:
     judge = JudgeSettings(model=JUDGE, base_url=server.base_url, prompt="longwriter")
     settings = Settings.resolve(
-        model=WRITER, base_urls=(server.base_url,), temperature=0.8, max_tokens=32_768,
-        concurrency=options.pop("concurrency", 32),
-    )  # fmt: skip
+        model=WRITER, base_urls=(server.base_url,), concurrency=options.pop("concurrency", 32)
+    )
     output = folder / options.pop("output", "dpo.jsonl")
     return dpo(folder / "prompts.jsonl", output, settings, judge, **options)
 
@@ -92,7 +91,7 @@ def test_a_row_agrees_with_a_computation_by_hand(tmp_path: Path) -> None:
     prompts(tmp_path, 1)
     with Server() as server:
         server.text, server.score = by_hand, stars
-        made = make(tmp_path, server, concurrency=1, choice=Choice("worst"))
+        made = make(tmp_path, server, concurrency=1, pairs=PairOptions("worst"))
     assert made.pairs == 1
     (row,) = read_jsonl(tmp_path / "dpo.jsonl")
     assert row.pop("scores") == pytest.approx(SCORES, abs=0.01)
@@ -119,7 +118,7 @@ def test_the_answers_to_a_prompt_differ_and_each_is_judged_once(tmp_path: Path) 
     prompts(tmp_path)
     with Server() as server:
         made = make(tmp_path, server)
-    assert (made.tally.finished, made.tally.answers) == (3, 12)
+    assert (made.sampling.finished, made.sampling.answers) == (3, 12)
     for seeds in server.sampled.values():
         assert len(set(seeds)) == 4
     assert len(server.judged) == len(set(server.judged)) == 12
@@ -135,7 +134,7 @@ def test_equal_answers_are_judged_once_and_make_no_pair(tmp_path: Path) -> None:
         server.text = lambda _prompt, _n: TEXTS[0]
         made = make(tmp_path, server)
         assert len(server.judged) == 1
-    assert (made.pairs, made.tally.missing) == (0, 0)
+    assert (made.pairs, made.sampling.missing) == (0, 0)
     (reject,) = read_jsonl(tmp_path / "dpo.rejects.jsonl")
     assert (reject["reason"], reject["id"]) == ("identical", "p0")
 
@@ -148,7 +147,7 @@ def test_the_same_command_again_pays_nothing_and_gives_the_same_bytes(tmp_path: 
         paid = len(server.prompts)
         made = make(tmp_path, server)
         assert len(server.prompts) == paid
-    assert (made.tally.skipped, made.tally.finished) == (3, 0)
+    assert (made.sampling.skipped, made.sampling.finished) == (3, 0)
     assert first == {path.name: path.read_bytes() for path in tmp_path.glob("dpo.*") if path.is_file()}  # fmt: skip # noqa: E501
     assert set(first) == {"dpo.jsonl", "dpo.rejects.jsonl", "dpo.md", "dpo.png"}
 
@@ -159,8 +158,8 @@ def test_another_choice_pays_nothing(tmp_path: Path) -> None:
         server.text, server.score = by_hand, stars
         make(tmp_path, server)
         paid = len(server.prompts)
-        assert make(tmp_path, server, choice=Choice(min_margin=90)).pairs == 0
-        assert make(tmp_path, server, choice=Choice("worst", seed=1)).pairs == 1
+        assert make(tmp_path, server, pairs=PairOptions(min_margin=90)).pairs == 0
+        assert make(tmp_path, server, pairs=PairOptions("worst", seed=1)).pairs == 1
         assert len(server.prompts) == paid
 
 
@@ -172,7 +171,7 @@ def test_another_length_pays_nothing_and_counts(tmp_path: Path) -> None:
         make(tmp_path, server, concurrency=1, default_length=900)
         paid = len(server.prompts)
         write_rows(tmp_path / "prompts.jsonl", {**row, "length": 300})
-        make(tmp_path, server, concurrency=1, choice=Choice("worst"))
+        make(tmp_path, server, concurrency=1, pairs=PairOptions("worst"))
         assert len(server.prompts) == paid
     (made,) = read_jsonl(tmp_path / "dpo.jsonl")
     assert made["required"] == 300
@@ -261,7 +260,7 @@ def test_a_prompt_without_four_answers_fails_with_its_reason(
     with Server() as server:
         server.text = lambda prompt, _n: answer if "tea 1" in prompt else None
         made = make(tmp_path, server)
-    assert (made.tally.finished, dict(made.tally.reasons)) == (1, {reason: 1})
+    assert (made.sampling.finished, dict(made.sampling.reasons)) == (1, {reason: 1})
     assert [row["id"] for row in read_jsonl(tmp_path / "dpo.run" / "samples.jsonl")] == ["p0"]
 
 
@@ -295,7 +294,12 @@ def test_what_is_no_part_of_an_answer_never_reaches_the_rows(reply: str, tmp_pat
             id="no-length",
         ),
         pytest.param([{"prompt": " "}], [], "line 1: the instruction is empty", id="empty"),
-        pytest.param([{"prompt": "Write 900 words."}], ["--samples", "1"], "2 or more", id="one"),
+        pytest.param(
+            [{"prompt": "Write 900 words."}],
+            ["--samples", "1"],
+            "'--samples': 1 is not in the range",
+            id="one",
+        ),
         pytest.param(
             [{"prompt": "Write 900 words."}],
             ["--general", "g.jsonl", "--ratio", "1"],
@@ -366,7 +370,7 @@ def test_a_benchmarks_prompt_is_left_out_before_it_costs_anything(tmp_path: Path
     with Server() as server:
         made = make(tmp_path, server)
         assert list(server.sampled) == ["Write 900 words on tea."]
-    assert (made.tally.missing, dict(made.mixed.rejected)["benchmark"]) == (0, 1)
+    assert (made.sampling.missing, dict(made.mix.rejected)["benchmark"]) == (0, 1)
 
 
 def test_a_dry_run_counts_both_models_calls_and_makes_none(

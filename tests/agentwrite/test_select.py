@@ -399,7 +399,7 @@ def test_bad_rows_are_one_clear_line(
     ("arguments", "problem"),
     [
         (["gone.jsonl", "--rules-only"], "there is no file gone.jsonl"),
-        (["no source at all", "--rules-only"], "is no source"),
+        (["no source at all", "--rules-only"], "is not a source"),
         ([".", "--rules-only"], "holds no file ending in .jsonl or .parquet"),
         (["owner/dataset", "--rules-only"], "cannot open owner/dataset, split train: "),
         (["owner/dataset"], "name the model that decides with --model"),

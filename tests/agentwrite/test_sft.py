@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,9 @@ import yaml
 from support.prose import prose, read_jsonl, text_row, write_rows
 
 from agentwrite.cli.main import main
-from agentwrite.data.mix import General
-from agentwrite.data.sft import Sft, sft
-from agentwrite.data.sft_rules import RULES, Limits
-from agentwrite.data.shuffled import Sample
+from agentwrite.data.mix import GeneralSet, ShuffledRows
+from agentwrite.data.sft import RULES, SftSummary, sft
+from agentwrite.thresholds import SftLimits
 from longwriter_core.benchmarks import read_prompts
 from longwriter_core.errors import InputError
 from longwriter_core.text.length import count_words
@@ -24,7 +24,7 @@ from longwriter_core.text.length import count_words
 GOOD = prose(2_000)
 
 
-def make(folder: Path, *rows: dict[str, Any], **options: Any) -> Sft:
+def make(folder: Path, *rows: dict[str, Any], **options: Any) -> SftSummary:
     write_rows(folder / "run" / "texts.jsonl", *rows)
     return sft([folder / "run"], folder / "sft.jsonl", **options)
 
@@ -50,7 +50,7 @@ def general_rows(number: int) -> list[dict[str, Any]]:
 
 def test_a_text_becomes_a_row_that_says_where_it_comes_from(tmp_path: Path) -> None:
     built = make(tmp_path, text_row("tea", f"\n{GOOD} \n", models=["m-1", "m-2"]))
-    assert (built.ours, built.rejected.total()) == (1, 0)
+    assert (built.texts, built.rejected.total()) == (1, 0)
     assert rows_of(tmp_path) == [
         {
             "id": "tea",
@@ -104,33 +104,37 @@ def test_a_rule_keeps_its_text_out_and_says_so(rule: str, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("text", ["", "Sure! Here is the text:"], ids=["none", "meta-talk-alone"])
 def test_a_text_of_nothing_is_never_data(text: str, tmp_path: Path) -> None:
-    built = make(tmp_path, text_row("x", text, None), without=frozenset(RULES))
-    assert (built.ours, dict(built.rejected)) == (0, {"empty": 1})
+    built = make(tmp_path, text_row("x", text, None), without=RULES)
+    assert (built.texts, dict(built.rejected)) == (0, {"empty": 1})
 
 
 @pytest.mark.parametrize("rule", sorted(set(RULES) - {"refusal", "error_text"}))
 def test_a_rule_that_is_not_wanted_is_not_applied(rule: str, tmp_path: Path) -> None:
-    assert make(tmp_path, BROKEN[rule], without=frozenset({rule})).ours == 1
+    assert make(tmp_path, BROKEN[rule], without={rule}).texts == 1
 
 
 @pytest.mark.parametrize(
     ("row", "limits"),
     [
-        pytest.param(text_row("x", prose(1_500), 1_500), Limits(), id="1500-words"),
-        pytest.param(text_row("x", prose(900), 900), Limits(min_words=900), id="fewer-asked"),
-        pytest.param(text_row("x", GOOD, 2_800), Limits(), id="length-score-80"),
-        pytest.param(text_row("x", GOOD, None), Limits(), id="no-length-asked"),
-        pytest.param(text_row("x", GOOD, 9_000), Limits(min_length_score=0), id="any-score"),
+        pytest.param(text_row("x", prose(1_500), 1_500), SftLimits(), id="1500-words"),
+        pytest.param(text_row("x", prose(900), 900), SftLimits(min_words=900), id="fewer-asked"),
+        pytest.param(text_row("x", GOOD, 2_800), SftLimits(), id="length-score-80"),
+        pytest.param(text_row("x", GOOD, None), SftLimits(), id="no-length-asked"),
+        pytest.param(text_row("x", GOOD, 9_000), SftLimits(min_length_score=0), id="any-score"),
         pytest.param(
-            text_row("x", GOOD, sections=SECTIONS[:5]), Limits(), id="one-of-five-sections-missing"
+            text_row("x", GOOD, sections=SECTIONS[:5]),
+            SftLimits(),
+            id="one-of-five-sections-missing",
         ),
         pytest.param(
-            text_row("x", prose(32_000), 32_000), Limits(sequence_len=60_000), id="32000-words"
+            text_row("x", prose(32_000), 32_000), SftLimits(sequence_len=60_000), id="32000-words"
         ),
     ],
 )
-def test_at_its_bound_a_text_is_kept(row: dict[str, Any], limits: Limits, tmp_path: Path) -> None:
-    assert make(tmp_path, row, limits=limits).ours == 1
+def test_at_its_bound_a_text_is_kept(
+    row: dict[str, Any], limits: SftLimits, tmp_path: Path
+) -> None:
+    assert make(tmp_path, row, limits=limits).texts == 1
 
 
 def test_what_training_could_not_take_is_too_long(tmp_path: Path) -> None:
@@ -140,8 +144,8 @@ def test_what_training_could_not_take_is_too_long(tmp_path: Path) -> None:
 
 
 def test_an_unknown_rule_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no rule length: the rules are refusal, "):
-        make(tmp_path, text_row("x", GOOD), without=frozenset({"length"}))
+    with pytest.raises(InputError, match="unknown rule length: the rules are refusal, "):
+        make(tmp_path, text_row("x", GOOD), without={"length"})
 
 
 def test_across_folders_an_instruction_or_a_text_counts_once(tmp_path: Path) -> None:
@@ -177,15 +181,15 @@ def test_a_benchmarks_prompt_never_becomes_training_data(tmp_path: Path) -> None
         + json.dumps({"prompt": "How high is a lighthouse?", "response": "High."}) + "\n",
         encoding="utf-8",
     )  # fmt: skip
-    general = General(str(tmp_path / "g.jsonl"), 2)
-    limits = Limits(min_words=1)
+    general = GeneralSet(str(tmp_path / "g.jsonl"), 2)
+    limits = SftLimits(min_words=1)
     built = make(tmp_path, row, text_row("tea", GOOD), limits=limits, general=general)
-    assert dict(built.rejected) == dict(built.mixed.unusable) == {"benchmark": 1}
-    assert dict(built.mixed.overlaps) == {prompt["id"]: 2}
+    assert dict(built.rejected) == dict(built.mix.unusable) == {"benchmark": 1}
+    assert dict(built.mix.overlaps) == {prompt["id"]: 2}
     assert len(rows_of(tmp_path)) == 2
     card = (tmp_path / "sft.md").read_text(encoding="utf-8")
-    assert f"2 rows held one, and were left out ({prompt['id']})" in card
-    assert make(tmp_path, row, limits=limits, check=False).ours == 1
+    assert f"2 rows contained one and were left out ({prompt['id']})" in card
+    assert make(tmp_path, row, limits=limits, check_benchmarks=False).texts == 1
     assert "Not checked" in (tmp_path / "sft.md").read_text(encoding="utf-8")
 
 
@@ -196,9 +200,9 @@ def test_general_rows_come_by_ratio_and_their_faults_are_counted(tmp_path: Path)
     bad = [{"text": "x"}, {"messages": [{"role": "user", "content": "?"}]}]
     path = write_rows(tmp_path / "g.jsonl", *general_rows(30), *bad, general_rows(1)[0])
     texts = [text_row(f"t{n}", prose(2_000, n)) for n in range(4)]
-    built = make(tmp_path, *texts, general=General(str(path), 2.5))
-    assert (built.mixed.general_wanted, built.mixed.general_taken) == (10, 10)
-    assert dict(built.mixed.unusable) == {"shape": 1, "turns": 1, "duplicate": 1}
+    built = make(tmp_path, *texts, general=GeneralSet(str(path), 2.5))
+    assert (built.mix.general_wanted, built.mix.general_rows) == (10, 10)
+    assert dict(built.mix.unusable) == {"shape": 1, "turns": 1, "duplicate": 1}
     rows = rows_of(tmp_path)
     assert sum(row["source"] == "g.jsonl" for row in rows) == 10
     assert len({row["messages"][0]["content"] for row in rows}) == 14
@@ -208,19 +212,19 @@ def test_general_rows_come_by_ratio_and_their_faults_are_counted(tmp_path: Path)
 
 def test_a_general_set_of_our_own_sources_name_is_counted_apart(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "g" / "run", *general_rows(3))
-    built = make(tmp_path, text_row("t", GOOD), general=General(str(path), 3))
-    assert built.mixed.taken == built.mixed.read == {"run": 1, "run, general": 3}
-    assert built.mixed.general_taken == 3
+    built = make(tmp_path, text_row("t", GOOD), general=GeneralSet(str(path), 3))
+    assert built.mix.taken == built.mix.read == {"run": 1, "run, general": 3}
+    assert built.mix.general_rows == 3
     assert {row["source"] for row in rows_of(tmp_path)} == {"run", "run, general"}
 
 
-def test_every_row_is_drawn_about_as_often(tmp_path: Path) -> None:
+def test_every_row_is_drawn_about_as_often() -> None:
     drawn: Counter[bytes] = Counter()
     for seed in range(200):
-        with Sample(tmp_path, seed, most=5) as sample:
-            for number in range(20):
-                sample.add(f"key {number}", {"number": number})
-            drawn.update(sample.line(place) for _, place in sample.places())
+        sample = ShuffledRows(BytesIO(), seed, limit=5)
+        for number in range(20):
+            sample.add(f"key {number}", {"number": number})
+        drawn.update(sample.line(offset) for _, offset in sample.offsets())
     assert drawn.total() == 200 * 5
     assert len(drawn) == 20
     assert all(30 < times < 70 for times in drawn.values())  # 50 expected, deviation 6
@@ -234,7 +238,7 @@ def test_a_general_set_that_is_too_small_is_taken_whole_and_said(
     given = [str(tmp_path / "run"), "-o", str(tmp_path / "sft.jsonl"), "--general", str(path)]
     assert main(["sft", *given, "--ratio", "30"]) == 0
     printed = capsys.readouterr().err
-    assert "g.jsonl is too small: 30 rows were wanted, and it has 3 usable ones" in printed
+    assert "g.jsonl is too small: 30 rows were requested, and it has 3 usable ones" in printed
     assert "1 texts and 3 rows of g.jsonl" in printed
 
 
@@ -242,7 +246,7 @@ def test_the_order_is_shuffled_by_the_seed_and_by_nothing_else(tmp_path: Path) -
     path = write_rows(tmp_path / "g.jsonl", *general_rows(40))
     texts = [text_row(f"t{n}", prose(2_000, n)) for n in range(12)]
     texts += [text_row("t12", prose(2_000, 5)), text_row("t13", "short.")]  # a duplicate, a reject
-    general = General(str(path), 2)
+    general = GeneralSet(str(path), 2)
 
     def ids(rows: list[dict[str, Any]], seed: int) -> list[str]:
         make(tmp_path, *rows, general=general, seed=seed)
@@ -264,7 +268,7 @@ def test_the_same_input_gives_the_same_bytes_in_every_file(tmp_path: Path) -> No
     rows = [text_row(f"t{n}", prose(2_000 + n, n, "zh"), instruction=f"写{n}") for n in range(3)]
     files: list[dict[str, bytes]] = []
     for _ in range(2):
-        make(tmp_path, *rows, text_row("x", "short."), general=General(str(path), 2))
+        make(tmp_path, *rows, text_row("x", "short."), general=GeneralSet(str(path), 2))
         found = {each.name: each.read_bytes() for each in tmp_path.glob("sft.*")}
         files.append(found)
     assert files[0] == files[1]
@@ -278,7 +282,7 @@ def test_the_loader_finds_the_columns_types_in_the_first_row(tmp_path: Path) -> 
 
     path = write_rows(tmp_path / "g.jsonl", *general_rows(2_000))
     texts = [text_row(f"t{n}", prose(2_000, n), 2_000 if n else None) for n in range(3)]
-    make(tmp_path, *texts, general=General(str(path), 600))
+    make(tmp_path, *texts, general=GeneralSet(str(path), 600))
     first = rows_of(tmp_path)[0]
     assert None not in first.values()
     loaded = load_dataset(
@@ -320,16 +324,16 @@ def test_the_card_is_one_that_the_hub_reads(tmp_path: Path) -> None:
         pytest.param(["run", "--general", "g"], "--general and --ratio go together", id="no-ratio"),
         pytest.param(["run", "--ratio", "1"], "--general and --ratio go together", id="no-set"),
         pytest.param(
-            ["run", "--general", "g", "--ratio", "1"], "'g' is no source", id="no-such-set"
+            ["run", "--general", "g", "--ratio", "1"], "'g' is not a source", id="no-such-set"
         ),
-        pytest.param(["run", "--without", "x"], "no rule x", id="rule"),
+        pytest.param(["run", "--without", "x"], "unknown rule x", id="rule"),
         pytest.param(["damaged"], "line 1: damaged", id="damaged"),
-        pytest.param(["textless"], "id 'x': no instruction or no text", id="no-text"),
+        pytest.param(["textless"], "id 'x': `text`: Field required", id="no-text"),
         pytest.param(["run", "-o", "run/texts.jsonl"], "would overwrite run/texts", id="its-texts"),
         pytest.param(["run", "-o", "run/failed"], "is a folder", id="a-folder"),
         pytest.param(
             ["run", "--general", "run", "--ratio", "1", "-o", "run/sft.jsonl"],
-            "would become part of the general set run",
+            "would become part of its own input run",
             id="in-the-general-set",
         ),
         pytest.param(
@@ -363,12 +367,22 @@ def test_bad_input_is_one_line_and_leaves_no_file(
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        pytest.param({"instruction": " "}, "the instruction is empty", id="blank-instruction"),
-        pytest.param({"required": "2000"}, "`required` must be", id="length-as-text"),
-        pytest.param({"required": -5}, "`required` must be", id="negative-length"),
-        pytest.param({"sections": [{"words": 1}]}, "`sections` must be", id="section"),
-        pytest.param({"sections": None}, "`sections` must be", id="no-sections"),
-        pytest.param({"models": None}, "`models` must be", id="models"),
+        pytest.param(
+            {"instruction": " "},
+            "`instruction`: String should have at least 1 character",
+            id="blank-instruction",
+        ),
+        pytest.param(
+            {"required": "2000"}, "`required`: Input should be a valid integer", id="length-as-text"
+        ),
+        pytest.param(
+            {"required": -5}, "`required`: Input should be greater than 0", id="negative-length"
+        ),
+        pytest.param({"sections": [{"words": 1}]}, "`sections`: Field required", id="section"),
+        pytest.param(
+            {"sections": None}, "`sections`: Input should be a valid list", id="no-sections"
+        ),
+        pytest.param({"models": None}, "`models`: Input should be a valid list", id="models"),
     ],
 )
 def test_a_row_that_no_run_has_written_is_named(
@@ -386,7 +400,7 @@ def test_an_id_that_is_there_twice_is_not_lost(tmp_path: Path) -> None:
 def test_a_line_that_a_kill_has_torn_is_no_text_yet(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "run" / "texts.jsonl", text_row("a", GOOD), text_row("b", GOOD))
     path.write_bytes(path.read_bytes()[:-50])
-    assert sft([tmp_path / "run"], tmp_path / "sft.jsonl").ours == 1
+    assert sft([tmp_path / "run"], tmp_path / "sft.jsonl").texts == 1
     path.write_bytes(path.read_bytes() + b"\n")
     with pytest.raises(InputError, match="line 2: damaged"):
         sft([tmp_path / "run"], tmp_path / "sft.jsonl")
@@ -454,15 +468,15 @@ def test_a_dry_run_refuses_what_the_run_would(
 def test_a_limit_takes_the_first_texts_of_each_folder(tmp_path: Path) -> None:
     rows = [text_row(str(n), prose(2_000, seed=n)) for n in range(4)]
     built = make(tmp_path, *rows, limit=3)
-    assert built.ours == 3
+    assert built.texts == 3
     assert {row["id"] for row in rows_of(tmp_path)} == {"0", "1", "2"}
 
 
 def test_memory_does_not_grow_with_the_number_of_texts(tmp_path: Path) -> None:
     """Peak memory of making rows of 10 and of 110 texts of 80 kB differs by less than 6 MB."""
     code = (
-        "import re, sys; from pathlib import Path; from agentwrite.sft import sft;"
-        "sft([Path(sys.argv[1])], Path(sys.argv[2]), check=False);"
+        "import re, sys; from pathlib import Path; from agentwrite.data.sft import sft;"
+        "sft([Path(sys.argv[1])], Path(sys.argv[2]), check_benchmarks=False);"
         "print(re.search(r'VmHWM:\\s+(\\d+) kB', Path('/proc/self/status').read_text())[1])"
     )
     peaks = []

@@ -5,12 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from agentwrite.data.preference import Choice, Pair, Sample, choose
+from agentwrite.data.pairs import Pair, ScoredAnswer, choose_pair
+from agentwrite.thresholds import PairOptions
 from longwriter_core.llm import Rejected
 
 
-def sample(text: str, length: float, quality: float, **fields: object) -> Sample:
-    return replace(Sample(text, False, 1_000, 800, length, quality), **fields)  # type: ignore[arg-type]
+def sample(text: str, length: float, quality: float, **fields: object) -> ScoredAnswer:
+    return replace(ScoredAnswer(text, False, 1_000, 800, length, quality), **fields)  # type: ignore[arg-type]
 
 
 # scores by hand: (90+70)/2 = 80, (60+50)/2 = 55, (100+56)/2 = 78, (20+40)/2 = 30
@@ -22,14 +23,14 @@ A, B, C, D = (
 )
 
 
-def pair(*samples: Sample, id: str = "p", **choice: object) -> tuple[str, str, float]:
-    found = choose(id, samples, Choice(**choice))  # type: ignore[arg-type]
+def pair(*samples: ScoredAnswer, id: str = "p", **choice: object) -> tuple[str, str, float]:
+    found = choose_pair(id, samples, PairOptions(**choice))  # type: ignore[arg-type]
     assert isinstance(found, Pair), found
     return found.chosen.text, found.rejected.text, found.margin
 
 
-def reason(*samples: Sample, **choice: object) -> str:
-    found = choose("p", samples, Choice(**choice))  # type: ignore[arg-type]
+def reason(*samples: ScoredAnswer, **choice: object) -> str:
+    found = choose_pair("p", samples, PairOptions(**choice))  # type: ignore[arg-type]
     assert isinstance(found, Rejected), found
     return found.reason
 

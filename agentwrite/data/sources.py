@@ -1,0 +1,110 @@
+"""Read rows from a JSONL or parquet file, a folder of them, or a hub dataset.
+
+Rows are read one after the other in the order of the source. A source is never held in memory or
+downloaded as a whole.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from longwriter_core.errors import InputError
+from longwriter_core.jsonl import read_jsonl
+
+_HUB_ID = re.compile(r"[\w-]+/[\w.-]+")
+_SUFFIXES = (".jsonl", ".parquet")
+_BATCH = 64  # rows of a parquet file in memory at a time
+
+
+@dataclass(frozen=True)
+class Source:
+    """Rows that can be read once. `total` is their number, where the source knows it."""
+
+    name: str
+    rows: Iterator[dict[str, Any]]
+    total: int | None = None
+
+
+def open_source(source: str, split: str = "train") -> Source:
+    """Open a file, a folder or a hub dataset; `split` applies to hub datasets.
+
+    Raises InputError for a source that cannot be opened. Iterating its rows raises InputError
+    where they cannot be read.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.suffix in _SUFFIXES)
+        if not files:
+            raise InputError(f"{path} holds no file ending in {' or '.join(_SUFFIXES)}")
+        return Source(source, (row for file in files for row in _read_file(file)))
+    if path.is_file():
+        return Source(source, _read_file(path))
+    if source.startswith((".", "/", "~")) or path.suffix in _SUFFIXES:
+        raise InputError(f"there is no file {path}")
+    if not _HUB_ID.fullmatch(source):
+        raise InputError(
+            f"{source!r} is not a source: name a JSONL file, a parquet file, a folder of them, or "
+            "a hub dataset such as allenai/WildChat-1M"
+        )
+    return _open_hub_dataset(source, split)
+
+
+def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
+    """Raise InputError where an output is not a regular file, or would change an input.
+
+    Call it before anything is paid for. `inputs` are files and folders; an output inside an input
+    folder would be read as part of the input by the next run.
+    """
+    sources = [(path, path.expanduser().resolve()) for path in inputs]
+    for output in outputs:
+        if output.is_dir():
+            raise InputError(f"{output} is a folder: name a file")
+        if output.exists() and not output.is_file():
+            raise InputError(f"{output} is not a regular file: name another file")
+        for path, resolved in sources:
+            if output.resolve() == resolved:
+                raise InputError(f"{output} would overwrite {path}: choose another name")
+            if resolved.is_dir() and output.resolve().is_relative_to(resolved):
+                raise InputError(
+                    f"{output} would become part of its own input {path}: choose another folder"
+                )
+
+
+def _read_file(path: Path) -> Iterator[dict[str, Any]]:
+    if path.suffix != ".parquet":
+        yield from (row for _, row in read_jsonl(path))
+        return
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        with parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(_BATCH):
+                yield from batch.to_pylist()
+    except (OSError, pyarrow.ArrowException) as error:
+        raise InputError(f"cannot read {path}: {_first_line(error)}") from error
+
+
+def _open_hub_dataset(source: str, split: str) -> Source:
+    import datasets
+
+    try:
+        stream = datasets.load_dataset(source, split=split, streaming=True)
+    except Exception as error:  # of many types: network, unknown name, unknown split, no access
+        raise InputError(f"cannot open {source}, split {split}: {_first_line(error)}") from error
+    sizes = stream.info.splits or {}
+    total = sizes[split].num_examples if split in sizes else None
+    return Source(source, _read_stream(source, stream), total)
+
+
+def _read_stream(source: str, stream: Any) -> Iterator[dict[str, Any]]:
+    try:
+        yield from stream
+    except Exception as error:  # the library has already retried for minutes
+        raise InputError(f"cannot continue reading {source}: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
