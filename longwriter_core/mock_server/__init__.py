@@ -1,5 +1,6 @@
 """An OpenAI-compatible server with mock models, for the demo, the tests and the benchmarks."""
 
+from longwriter_core.mock_server.messages import MockReply, MockRequest
 from longwriter_core.mock_server.server import (
     FAULT_CYCLE,
     FAULT_KINDS,
@@ -10,4 +11,14 @@ from longwriter_core.mock_server.server import (
     Stats,
 )
 
-__all__ = ["FAULT_CYCLE", "FAULT_KINDS", "JUDGE", "WRITER", "Faults", "MockServer", "Stats"]
+__all__ = [
+    "FAULT_CYCLE",
+    "FAULT_KINDS",
+    "JUDGE",
+    "WRITER",
+    "Faults",
+    "MockReply",
+    "MockRequest",
+    "MockServer",
+    "Stats",
+]

@@ -1,51 +1,62 @@
-"""A local OpenAI-compatible server that stands in for writer and judge. Its scores mean nothing.
+"""A local OpenAI-compatible server with mock models, in place of paid ones.
 
-The demo, the tests and the benchmarks talk to it instead of to paid models. It writes word salad
-of roughly the required length, answers AgentWrite's prompts with a plan or the text of one step,
-and judges and compares by rolling dice: a number that comes from it says that the plumbing works,
-and nothing about any model or any text.
+The demo, the tests and the benchmarks use it. The mock writer writes text without meaning of about
+the required length and answers AgentWrite's prompts with a plan or the text of one step. A mock
+judge rolls dice: its scores show that the pipeline works, and say nothing about any text.
 
     with MockServer(delay=0.5, faults=Faults(share=0.2)) as server:
         client = AsyncOpenAI(base_url=server.base_url, api_key="any")
 
     python -m longwriter_core.mock_server --port 8000      # prints its base URL once it is ready
 
-Two kinds of model answer: `mock-writer`, and a judge, which is any name with "judge" in it.
-An answer depends only on the model, the user messages and `seed`, never on when or in which order
-calls arrive. A fault depends only on the number of the judge call, so that a retry gets through.
+Every model with "judge" in its name is a judge. An answer depends only on the model, the user
+messages, the seed and the JSON schema that was asked for, never on the time or the order of calls.
+
+A test chooses answers with `on_request`, which gets every request that the server would not refuse:
+
+    def on_request(request: MockRequest) -> MockReply | str | int | None:
+        return 503 if "lighthouse" in request.prompt else None     # None: the mock model answers
 """
 
-import argparse
 import asyncio
-import hashlib
 import json
+import math
 import random
-import signal
 import threading
 import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field, replace
-from itertools import islice
+from datetime import date
 from pathlib import Path
-from typing import NamedTuple, Self
-from uuid import uuid4
+from typing import Any, Self
 
 from aiohttp import web
 
-from longwriter_core.mock_server.prose import TOKEN, judge, write
+from longwriter_core.mock_server.batches import Batches
+from longwriter_core.mock_server.messages import (
+    MockReply,
+    MockRequest,
+    completion,
+    error_reply,
+    refuse_parameters,
+)
 
 WRITER, JUDGE = "mock-writer", "mock-judge"
 FAULT_CYCLE = ("429", "500", "reset", "empty", "refusal", "broken_json", "html")
 FAULT_KINDS = (*FAULT_CYCLE, "hang")  # `hang` only on request: it costs the client its timeout
+Hook = Callable[[MockRequest], MockReply | str | int | None]
 
 
 @dataclass(frozen=True)
 class Faults:
     """Which judge calls fail, and how.
 
-    `share` (0 to 1) of the judge calls fail, evenly spread, taking turns through `kinds`;
-    `Faults(1.0, ("500",))` fails always and in one way. Raises ValueError for any other share
-    and for kinds that are unknown or missing.
+    `share` (0 to 1) of the judge calls fail, evenly spread; `kinds` take turns.
+    `Faults(1.0, ("500",))` fails always and in one way. Which calls fail depends only on how many
+    judge calls there were before, so a retry succeeds. Raises ValueError for a share outside 0 to
+    1 and for unknown or missing kinds.
     """
 
     share: float
@@ -66,9 +77,9 @@ class Faults:
 
 @dataclass
 class Stats:
-    """Chat calls so far, without bad requests and unknown models.
+    """Chat calls so far, without malformed and refused ones.
 
-    A call whose client hung up is neither finished nor in flight.
+    A call whose client disconnected is neither finished nor in flight.
     """
 
     calls: dict[str, int] = field(default_factory=dict)  # by model
@@ -76,60 +87,6 @@ class Stats:
     in_flight: int = 0
     max_in_flight: int = 0
     faults: dict[str, int] = field(default_factory=dict)  # by kind
-
-
-class _Call(NamedTuple):
-    model: str
-    prompt: str  # the user messages, joined by blank lines
-    digest: str  # SHA-256 of the prompt in UTF-8, hex
-    seed: object  # as sent; another seed, another answer
-    max_tokens: int | None
-
-    @property
-    def is_judge(self) -> bool:
-        return "judge" in self.model
-
-    def answer(self) -> str:
-        dice = random.Random(f"{self.model} {self.seed} {self.digest}")
-        return judge(self.prompt, dice) if self.is_judge else write(self.prompt, dice)
-
-
-def _read_call(body: bytes) -> _Call:
-    """Raises ValueError, with a sentence for the caller, for a body that cannot be served."""
-    try:
-        asked = json.loads(body)
-        said = [turn["content"] for turn in asked["messages"] if turn["role"] == "user"]
-        model, prompt = str(asked["model"]), "\n\n".join(said)
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"`model` or `messages` is missing or malformed: {error!r}") from error
-    if asked.get("stream") or asked.get("n") not in (None, 1):
-        raise ValueError("The stand-in sends one choice, whole: no `stream`, no `n` above 1.")
-    limit = asked.get("max_completion_tokens") or asked.get("max_tokens")
-    if limit is not None and not (isinstance(limit, int) and limit > 0):
-        raise ValueError("`max_tokens` must be a whole number above 0.")
-    digest = hashlib.sha256(prompt.encode()).hexdigest()
-    return _Call(model, prompt, digest, asked.get("seed"), limit)
-
-
-def _completion(call: _Call, answer: str) -> web.Response:
-    """The answer, cut after `max_tokens`, as a chat completion."""
-    ends = [token.end() for token in islice(TOKEN.finditer(answer), call.max_tokens)]
-    is_cut = bool(ends) and TOKEN.search(answer, ends[-1]) is not None
-    message = {"role": "assistant", "content": answer[: ends[-1]] if is_cut else answer}
-    choice = {"index": 0, "message": message, "finish_reason": "length" if is_cut else "stop"}
-    asked, given = len(call.prompt.encode()) // 4, len(ends)  # rough, for speed
-    usage = {"prompt_tokens": asked, "completion_tokens": given, "total_tokens": asked + given}
-    head = {"id": f"chatcmpl-{uuid4().hex}", "object": "chat.completion", "model": call.model}
-    return web.json_response(
-        {**head, "created": int(time.time()), "choices": [choice], "usage": usage}
-    )
-
-
-def _error(status: int, code: str, message: str) -> web.Response:
-    kind = "server_error" if status >= 500 else "invalid_request_error"
-    error = {"message": message, "type": kind, "param": None, "code": code}
-    headers = {"Retry-After": "0"} if status == 429 else None
-    return web.json_response({"error": error}, status=status, headers=headers)
 
 
 @dataclass(repr=False, eq=False)  # a repr would show the key
@@ -140,21 +97,43 @@ class MockServer:
     """
 
     port: int = 0  # 0 takes a free one
-    delay: float = 0.0  # seconds that every chat call takes
-    api_key: str | None = None  # if given, asked of every request
+    delay: float = 0.0  # seconds from a chat call's arrival to its answer
+    api_key: str | None = None  # if given, every request must carry it
     faults: Faults | None = None
     # Gets one JSON line per chat call (model, prompt_sha256, time in Unix seconds) before the
-    # call is answered, so that calls can be counted across kills.
+    # call is answered, so that calls can be counted even if the client or the server is killed.
     log: Path | None = None
+    jitter: float = 0.0  # seconds that each call may take longer, drawn at random
+    on_request: Hook | None = None  # chooses replies; called in the server's thread
+    usage: bool = True  # whether replies count their tokens
+    # Models other than judges, and the date (YYYY-MM-DD) on which each is shut down, if any.
+    models: Mapping[str, str | None] = field(default_factory=lambda: {WRITER: None, JUDGE: None})
+    # Above 0, all models think before they answer: they spend this many tokens on it, and refuse
+    # `max_tokens` and any temperature other than 1.
+    reasoning_tokens: int = 0
+    refuses: Sequence[str] = ()  # request parameters that all models refuse, such as "stop"
+    calls_per_minute: int | None = None  # more chat calls than that get a 429 with Retry-After
+    batch_seconds: float = 0.0  # from a batch's creation to its completion
+    keep_history: bool = True  # a benchmark's requests would fill the memory
+    history: list[MockRequest] = field(default_factory=list, init=False)
     _stats: Stats = field(default_factory=Stats, init=False)
+
+    def __post_init__(self) -> None:
+        self._call_times: deque[float] = deque()
+        self._batches = Batches(self._answer, self.batch_seconds)
 
     @property
     def base_url(self) -> str:
         """What an OpenAI client takes as its base URL."""
         return f"http://127.0.0.1:{self.port}/v1"
 
+    @property
+    def prompts(self) -> list[str]:
+        """The prompts of all accepted chat calls, in the order of arrival."""
+        return [request.prompt for request in self.history if request.was_accepted]
+
     def stats(self) -> Stats:
-        """A snapshot. Safe from any thread, and still there after the `with` block."""
+        """A snapshot. It can be taken from any thread, also after the `with` block."""
         now = self._stats
         return replace(now, calls=dict(now.calls), faults=dict(now.faults))
 
@@ -173,8 +152,8 @@ class MockServer:
         self._thread.join()
 
     async def _serve(self, started: Future[None]) -> None:
-        # handler_cancellation: a call whose client hung up is no longer in flight.
-        server = web.Server(self._route, access_log=None, handler_cancellation=True)
+        # handler_cancellation: a call whose client disconnected is no longer in flight.
+        server = web.Server(self._handle, access_log=None, handler_cancellation=True)
         runner = web.ServerRunner(server, shutdown_timeout=0.1)  # seconds; some calls hang
         try:
             await runner.setup()
@@ -190,101 +169,168 @@ class MockServer:
         finally:
             await runner.cleanup()
 
-    async def _route(self, request: web.BaseRequest) -> web.StreamResponse:
-        if self.api_key and request.headers.get("Authorization") != f"Bearer {self.api_key}":
-            return _error(401, "invalid_api_key", "Incorrect API key provided.")
-        match request.method, request.path:
-            case "POST", "/v1/chat/completions":
-                return await self._chat(request)
-            case "GET", "/v1/models":
-                models = [{"id": name, "object": "model", "created": 0} for name in (WRITER, JUDGE)]
-                return web.json_response({"object": "list", "data": models})
-            case "GET", "/stats":
-                return web.json_response(asdict(self._stats))
-        return _error(404, "unknown_url", f"Unknown request URL: {request.method} {request.path}")
+    async def _handle(self, http: web.BaseRequest) -> web.StreamResponse:
+        arrival = time.monotonic()
+        if http.path == "/stats":
+            return web.json_response(asdict(self.stats()))
+        is_upload = http.content_type == "multipart/form-data"
+        body = None if is_upload else await _read_json(http)
+        request = MockRequest(http.method, http.path_qs, http.headers, body or {})
+        if self.keep_history:
+            self.history.append(request)
+        if self.api_key and http.headers.get("Authorization") != f"Bearer {self.api_key}":
+            return _send(error_reply(401, "invalid_api_key", "Incorrect API key provided."))
+        if request.is_chat:
+            return await self._chat(http, request, arrival)
+        reply = self._chosen(request)
+        if reply is None and request.method == "GET" and http.path == "/v1/models":
+            reply = self._list_models()
+        reply = reply or await self._batches.handle(http, request)
+        message = f"Unknown request URL: {http.method} {http.path}"
+        return _send(reply or error_reply(404, "unknown_url", message))
 
-    async def _chat(self, request: web.BaseRequest) -> web.Response:
-        try:
-            call = _read_call(await request.content.read())  # of any size
-        except ValueError as error:
-            return _error(400, "invalid_request", str(error))
-        if not call.is_judge and call.model != WRITER:
-            return _error(404, "model_not_found", f"The model `{call.model}` does not exist.")
-        fault = self._begin(call)
-        try:
-            await asyncio.sleep(self.delay)
-            response = await self._answer(request, call, fault)
-            self._stats.finished += 1
-            return response
-        finally:
-            self._stats.in_flight -= 1
-
-    def _begin(self, call: _Call) -> str:
-        """Books the call and returns the kind of fault that it gets, or ""."""
-        if self.log:
-            entry = {"model": call.model, "prompt_sha256": call.digest, "time": time.time()}
-            with self.log.open("a") as log:
-                log.write(json.dumps(entry) + "\n")
+    async def _chat(
+        self, http: web.BaseRequest, request: MockRequest, arrival: float
+    ) -> web.StreamResponse:
+        refusal = self._over_limit(arrival)
+        if refusal:
+            return _send(refusal)
+        reply = self._answer(request)
+        if not request.was_accepted:
+            return _send(reply)
         stats = self._stats
-        stats.calls[call.model] = stats.calls.get(call.model, 0) + 1
         stats.in_flight += 1
         stats.max_in_flight = max(stats.max_in_flight, stats.in_flight)
-        if not call.is_judge or not self.faults:
-            return ""
-        judged = sum(count for model, count in stats.calls.items() if model != WRITER)
-        fault = self.faults.kind_of(judged)
-        if fault:
-            stats.faults[fault] = stats.faults.get(fault, 0) + 1
-        return fault
+        try:
+            # The answer is ready by now, so that making it takes nothing from the client's time.
+            end = arrival + self.delay + random.uniform(0, self.jitter)
+            await asyncio.sleep(max(0.0, end - time.monotonic()))
+            if reply.fault == "hang":
+                await asyncio.Event().wait()  # until the client gives up or the server stops
+            if reply.fault == "reset" and http.transport:
+                http.transport.abort()  # what is returned below goes nowhere
+            stats.finished += 1
+            return _send(reply)
+        finally:
+            stats.in_flight -= 1
 
-    async def _answer(self, request: web.BaseRequest, call: _Call, fault: str) -> web.Response:
-        answer = call.answer()
+    def _answer(self, request: MockRequest) -> MockReply:
+        """The reply to a chat call, by the hook or by the model, ready to be sent."""
+        refusal = self._refusal(request)
+        if refusal:
+            return refusal
+        self._accept(request)
+        reply = self._chosen(request) or MockReply(fault=self._next_fault(request))
+        if reply.fault:
+            return self._with_fault(request, reply.fault)
+        return reply if reply.has_body else self._complete(request, reply)
+
+    def _chosen(self, request: MockRequest) -> MockReply | None:
+        """What the hook chose for a request, None where it chose nothing."""
+        reply = self.on_request(request) if self.on_request else None
+        if isinstance(reply, str):
+            return MockReply(reply)
+        if isinstance(reply, int):
+            reply = MockReply(status=reply)
+        if reply and reply.status != 200 and not reply.has_body:
+            body = error_reply(reply.status, "chosen_error", "The request failed.").body
+            return replace(reply, body=body)
+        return reply
+
+    def _refusal(self, request: MockRequest) -> MockReply | None:
+        """The error for a call that is malformed or that the model does not take."""
+        try:
+            request.check()
+        except ValueError as error:
+            return error_reply(400, "invalid_request", str(error))
+        shutdown = self.models.get(request.model)
+        is_known = request.is_judge or request.model in self.models
+        if not is_known or (shutdown and shutdown <= date.today().isoformat()):
+            message = f"The model `{request.model}` does not exist."
+            return error_reply(404, "model_not_found", message)
+        return refuse_parameters(
+            request, is_thinking=self.reasoning_tokens > 0, refuses=self.refuses
+        )
+
+    def _over_limit(self, now: float) -> MockReply | None:
+        """The 429 of an account that has made its calls of this minute."""
+        if self.calls_per_minute is None:
+            return None
+        times = self._call_times
+        while times and times[0] <= now - 60:
+            times.popleft()
+        if len(times) < self.calls_per_minute:
+            times.append(now)
+            return None
+        wait = str(math.ceil(times[0] + 60 - now) if times else 60)
+        return error_reply(429, "rate_limit_exceeded", "Rate limit reached.", Retry_After=wait)
+
+    def _accept(self, request: MockRequest) -> None:
+        """Count a chat call."""
+        request.was_accepted = True
+        if self.log:
+            entry = {
+                "model": request.model, "prompt_sha256": request.digest, "time": time.time()
+            }  # fmt: skip
+            with self.log.open("a") as log:
+                log.write(json.dumps(entry) + "\n")
+        calls = self._stats.calls
+        calls[request.model] = calls.get(request.model, 0) + 1
+
+    def _next_fault(self, request: MockRequest) -> str:
+        if not request.is_judge or not self.faults:
+            return ""
+        judged = sum(count for model, count in self._stats.calls.items() if "judge" in model)
+        return self.faults.kind_of(judged)
+
+    def _with_fault(self, request: MockRequest, fault: str) -> MockReply:
+        """The model's answer, spoilt by a fault, if any."""
+        if fault:
+            faults = self._stats.faults
+            faults[fault] = faults.get(fault, 0) + 1
         match fault:
             case "429":
-                return _error(429, "rate_limit_exceeded", "Rate limit reached.")
+                message = "Rate limit reached."
+                return error_reply(429, "rate_limit_exceeded", message, Retry_After="0")
             case "500":
-                return _error(500, "internal_error", "The server had an error.")
+                return error_reply(500, "internal_error", "The server had an error.")
             case "html":
-                return web.Response(text="<html>Please sign in.</html>", content_type="text/html")
-            case "reset" if request.transport:
-                request.transport.abort()  # what is returned below goes nowhere
-            case "hang":
-                await asyncio.Event().wait()  # until the client gives up or the server stops
+                return MockReply(body="<html>Please sign in.</html>", fault=fault)
             case "empty":
-                answer = ""
+                reply = MockReply("")
             case "refusal":
-                answer = "I'm sorry, but I can't help with that."
+                reply = MockReply("I'm sorry, but I can't help with that.")
             case "broken_json":
-                answer = answer[: len(answer) * 2 // 3]
-        return _completion(call, answer)
+                answer = request.answer()
+                reply = MockReply(answer[: len(answer) * 2 // 3])
+            case _:
+                reply = MockReply(fault=fault)
+        return self._complete(request, reply)
+
+    def _complete(self, request: MockRequest, reply: MockReply) -> MockReply:
+        return replace(reply, body=completion(request, reply, self.reasoning_tokens, self.usage))
+
+    def _list_models(self) -> MockReply:
+        rows = [
+            {"id": name, "object": "model", "created": 0, "owned_by": "mock", "shutdown_date": end}
+            for name, end in self.models.items()
+        ]
+        return MockReply(body={"object": "list", "data": rows})
 
 
-def main() -> None:
-    """Serve in the foreground until SIGINT or SIGTERM. Exits with 2 on bad arguments."""
-    parser = argparse.ArgumentParser(
-        prog="python -m longwriter_core.mock_server",
-        description="A stand-in for writer and judge. Its scores mean nothing.",
-    )
-    parser.add_argument("--port", type=int, default=0, help="default: a free one")
-    parser.add_argument("--delay", type=float, default=0.0, help="seconds that every call takes")
-    parser.add_argument("--api-key", help="ask every request for this key")
-    parser.add_argument("--fault-share", type=float, default=0.0, help="0 to 1, of the judge calls")
-    kinds = ",".join(FAULT_CYCLE)
-    parser.add_argument("--fault-kinds", default=kinds, help=f"default: {kinds}; also: hang")
-    parser.add_argument("--log", type=Path, help="append one JSON line per chat call")
-    args = parser.parse_args()
-
+async def _read_json(http: web.BaseRequest) -> dict[str, Any] | None:
+    """The body, where it is a JSON object. Requests may be of any size."""
+    data = await http.content.read()
     try:
-        faults = Faults(args.fault_share, tuple(args.fault_kinds.split(",")))
-        with MockServer(args.port, args.delay, args.api_key, faults, args.log) as server:
-            stop = threading.Event()
-            for signum in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(signum, lambda *_: stop.set())
-            print(server.base_url, flush=True)
-            stop.wait()
-    except (OSError, OverflowError, ValueError) as error:
-        parser.error(str(error))
+        body = json.loads(data) if data else None
+    except ValueError:
+        return None
+    return body if isinstance(body, dict) else None
 
 
-if __name__ == "__main__":
-    main()
+def _send(reply: MockReply) -> web.Response:
+    if reply.fault == "html":
+        return web.Response(text=reply.body, content_type="text/html")
+    if isinstance(reply.body, bytes):
+        return web.Response(body=reply.body, headers=reply.headers)
+    return web.json_response(reply.body, status=reply.status, headers=reply.headers)

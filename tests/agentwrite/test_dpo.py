@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import web
 from support.endpoint import verdict
 from support.model import WRITER, Answer, Model
 from support.prose import prose, read_jsonl, write_rows
@@ -22,7 +21,7 @@ from agentwrite.cli.main import main
 from agentwrite.data.dpo import DpoSummary, dpo
 from agentwrite.settings import Settings
 from agentwrite.thresholds import PairOptions
-from longwriter_core.mock_server.server import JUDGE, _Call
+from longwriter_core.mock_server import JUDGE, MockRequest
 from longwriter_core.text.length import length_score
 from longwriter_eval.judge.settings import JudgeSettings
 
@@ -36,17 +35,16 @@ class Server(Model):
     sampled: dict[str, list[Any]] = field(default_factory=dict)  # prompt -> seeds of its calls
     judged: list[str] = field(default_factory=list)  # responses
 
-    async def _answer(self, request: web.BaseRequest, call: _Call, fault: str) -> web.Response:
-        if call.is_judge:
-            response = re.search(r"<Text>\n(.*)\n</Text>", call.prompt, re.DOTALL)
-            if response:
-                self.judged.append(response[1])
-            self.answer = lambda _prompt: self.score(response[1]) if response else None
-        else:
-            seeds = self.sampled.setdefault(call.prompt, [])
-            seeds.append(call.seed)
-            self.answer = lambda prompt: self.text(prompt, len(seeds) - 1)
-        return await super()._answer(request, call, fault)
+    def choose(self, request: MockRequest) -> Answer:
+        if request.is_judge:
+            response = re.search(r"<Text>\n(.*)\n</Text>", request.prompt, re.DOTALL)
+            if not response:
+                return None
+            self.judged.append(response[1])
+            return self.score(response[1])
+        seeds = self.sampled.setdefault(request.prompt, [])
+        seeds.append(request.seed)
+        return self.text(request.prompt, len(seeds) - 1)
 
 
 def prompts(folder: Path, number: int = 3, words: int = 900) -> Path:

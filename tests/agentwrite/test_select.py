@@ -1,17 +1,14 @@
 """`agentwrite select`: the right rows, in their order, whatever happens, and nothing paid twice."""
 
-import asyncio
 import json
 import os
 import random
 import subprocess
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import web
 from support.hub import Hub
 from support.model import WRITER, Model
 from support.runs import command, environment, run
@@ -22,7 +19,7 @@ from agentwrite.selecting.select import estimate, select
 from agentwrite.selecting.selection import Selection, rejects_path
 from agentwrite.settings import Settings
 from longwriter_core.errors import InputError
-from longwriter_core.mock_server.server import MockServer, _Call
+from longwriter_core.mock_server.server import MockServer
 from longwriter_core.overlap import benchmark_prompts
 
 pytestmark = pytest.mark.usefixtures("upstream")  # their prompts must not be chosen
@@ -66,15 +63,6 @@ def says_yes(prompt: str) -> str:
     """Yes for two of three, by the text alone."""
     is_long = sum(prompt.encode()) % 3 > 0
     return f"Reason: because.\nAnswer: {'yes' if is_long else 'no'}"
-
-
-@dataclass(repr=False, eq=False)
-class Uneven(Model):
-    """Answers in any order."""
-
-    async def _answer(self, request: web.BaseRequest, call: _Call, fault: str) -> web.Response:
-        await asyncio.sleep(random.uniform(0, 0.05))
-        return await super()._answer(request, call, fault)
 
 
 def choose(path: Path, output: Path, server: MockServer, **options: Any) -> Selection:
@@ -147,7 +135,7 @@ def test_the_order_of_replies_changes_nothing(tmp_path: Path, monkeypatch: Any) 
     for concurrency in (1, 16):
         monkeypatch.setenv("LONGWRITER_CACHE", str(tmp_path / f"cache-{concurrency}"))
         output = tmp_path / f"{concurrency}.jsonl"
-        with Uneven(answer=says_yes) as server:
+        with Model(answer=says_yes, jitter=0.05) as server:
             choose(path, output, server, concurrency=concurrency, quota={"en": 9, "zh": 5})
         found.append((output.read_bytes(), rejects_path(output).read_bytes()))
     assert found[0] == found[1]

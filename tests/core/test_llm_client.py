@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import web
 from support.endpoint import KEY, Endpoint, ask, ask_all, completion, refusal, request
 
 from longwriter_core.errors import InputError
@@ -40,20 +39,6 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name.upper(), raising=False)
 
 
-class Recording(Endpoint):
-    """An endpoint that keeps what it is sent."""
-
-    headers: list[dict[str, str]]
-    paths: list[str]
-    bodies: list[dict[str, Any]]
-
-    async def _route(self, request: web.BaseRequest) -> web.StreamResponse:
-        self.bodies = [*getattr(self, "bodies", []), await request.json()]
-        self.headers = [*getattr(self, "headers", []), dict(request.headers)]
-        self.paths = [*getattr(self, "paths", []), request.path_qs]
-        return await super()._route(request)
-
-
 def basic(user: str, password: str) -> str:
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
@@ -68,16 +53,18 @@ def basic(user: str, password: str) -> str:
     ids=["key", "password-in-the-url", "escaped-password"],
 )
 def test_the_key_or_the_urls_own_login_is_sent(login: str, sent: str) -> None:
-    with Recording(answers=[(200, completion("Fine."))]) as server:
+    with Endpoint(answers=[(200, completion("Fine."))]) as server:
         reply = ask(server.base_url.replace("://", f"://{login}"))
     assert isinstance(reply, Reply)
-    assert server.headers[0]["Authorization"] == sent
+    assert server.history[0].headers["Authorization"] == sent
 
 
 def test_a_query_of_the_base_url_is_sent_and_never_shown() -> None:
-    with Recording(answers=[(200, completion("Fine."))]) as server:
+    with Endpoint(answers=[(200, completion("Fine."))]) as server:
         assert isinstance(ask(f"{server.base_url}?api-version=hidden"), Reply)
-    assert server.paths == ["/v1/chat/completions?api-version=hidden"]
+    assert [request.path for request in server.history] == [
+        "/v1/chat/completions?api-version=hidden"
+    ]
     outcome = ask("http://127.0.0.1:1/v1?key=hidden")
     assert isinstance(outcome, CallError)
     assert "hidden" not in str(outcome)
@@ -231,10 +218,11 @@ def test_a_limit_of_tokens_has_the_name_that_the_model_asks_for() -> None:
     message = "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
     answers = [refusal(400, "unsupported_parameter", message), (200, completion("Fine."))]
     asked = {**request(), "max_tokens": 7}
-    with Recording(answers=answers) as server:
+    with Endpoint(answers=answers) as server:
         outcomes = run_async(ask_all(server.base_url, asked, asked, retries=1))
     assert all(isinstance(outcome, Reply) for outcome in outcomes)
-    limits = [{name: n for name, n in body.items() if "max" in name} for body in server.bodies]
+    bodies = [request.body for request in server.history]
+    limits = [{name: n for name, n in body.items() if "max" in name} for body in bodies]
     assert limits == [{"max_tokens": 7}, *[{"max_completion_tokens": 7}] * 2]
 
 
@@ -243,7 +231,7 @@ def test_a_text_may_come_in_parts() -> None:
         {"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]},
         {"type": "text", "text": "Fine."},
     ]
-    with Endpoint(answers=[(200, completion(parts))]) as server:  # type: ignore[arg-type]
+    with Endpoint(answers=[(200, completion(parts))]) as server:
         reply = ask(server.base_url)
     assert isinstance(reply, Reply)
     assert reply.text == "Fine."

@@ -17,9 +17,10 @@ import openai
 import pytest
 from aiohttp import ClientSession, TCPConnector
 
+import longwriter_core
 from agentwrite.selecting.screening import Decision, question, read_decision
-from longwriter_core.mock_server import server as standin
-from longwriter_core.mock_server.prose import required_length
+from longwriter_core.mock_server.__main__ import main
+from longwriter_core.mock_server.answers import required_length
 from longwriter_core.mock_server.server import (
     FAULT_CYCLE,
     FAULT_KINDS,
@@ -38,7 +39,7 @@ SCORES = [
     "Breadth and Depth",
     "Reading Experience",
 ]
-DEMO_PROMPTS = Path(standin.__file__).with_name("demo_prompts.jsonl")
+DEMO_PROMPTS = Path(longwriter_core.__file__).with_name("demo_prompts.jsonl")
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +113,7 @@ def test_prose_is_half_to_one_and_a_third_as_long_as_required(
     server: MockServer, prompt: str, full_stop: str
 ) -> None:
     shares = []
-    for length in range(1000, 3000, 100):
+    for length in range(1000, 3000, 25):
         prose = text(server, prompt.format(length))
         assert prose.endswith(full_stop)
         assert "\n\n" in prose
@@ -405,10 +406,7 @@ def test_the_command_prints_its_url_logs_calls_and_stops_on_a_signal(
     ids=["kind", "share", "port", "log"],
 )
 def test_bad_arguments_are_one_line_and_exit_code_2(
-    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sys.argv", ["standin", *arguments])
-    with pytest.raises(SystemExit) as left:
-        standin.main()
-    assert left.value.code == 2
-    assert "standin: error: " in capsys.readouterr().err.splitlines()[-1]
+    assert main(arguments) == 2
+    assert "mock_server: error: " in capsys.readouterr().err.splitlines()[-1]

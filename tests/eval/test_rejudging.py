@@ -11,7 +11,7 @@ from support.handed_in import hand_in, log
 from support.runs import KEY
 
 from longwriter_core.errors import InputError
-from longwriter_core.mock_server.prose import judge as say
+from longwriter_core.mock_server.answers import judge as say
 from longwriter_core.mock_server.server import JUDGE
 from longwriter_eval.cli.main import main
 from longwriter_eval.judge.verdict import read_verdict

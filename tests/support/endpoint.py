@@ -1,16 +1,12 @@
-"""The stand-in server, for tests that must count every request or choose every answer."""
+"""The mock server for tests that count requests or choose whole replies, and single calls to it."""
 
-import asyncio
 import json
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aiohttp import web
-
 from longwriter_core.llm import CallError, ChatPool, Reply, Store, call_key, run_async
-from longwriter_core.mock_server.server import JUDGE, MockServer
+from longwriter_core.mock_server import JUDGE, MockReply, MockRequest, MockServer
 
 KEY = "sk-never-to-be-seen"
 
@@ -30,44 +26,50 @@ def verdict(score: int) -> str:
 
 
 def completion(text: str | None, finish_reason: str = "stop", **message: Any) -> dict[str, Any]:
-    """A chat completion, as JSON."""
+    """A chat completion as JSON."""
     said = {"role": "assistant", "content": text, **message}
     choice = {"index": 0, "message": said, "finish_reason": finish_reason}
     return {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
 
 
 def refusal(status: int, code: str | None, message: str) -> tuple[int, dict[str, Any]]:
-    """An answer that refuses the request, as OpenAI words it."""
+    """Status and JSON of an error, in the form that OpenAI's API gives it."""
     return status, {"error": {"message": message, "type": "error", "param": None, "code": code}}
 
 
 @dataclass(repr=False, eq=False)
 class Endpoint(MockServer):
-    """The stand-in, counting all requests: those with a bad key or an unknown model, too."""
+    """The mock server with a list of replies to give, one after the other; the last one repeats.
 
-    answers: Sequence[tuple[int, Any]] = ()  # status and JSON, in turn; the last one repeats
-    jitter: float = 0.0  # seconds that a request takes at most, drawn for each
-    requests: int = 0
+    Without replies the mock models answer.
+    """
 
-    async def _route(self, request: web.BaseRequest) -> web.StreamResponse:
-        self.requests += 1
-        turn = min(self.requests, len(self.answers)) - 1
-        await asyncio.sleep(random.uniform(0, self.jitter))
-        if not self.answers:
-            return await super()._route(request)
-        await request.content.read()
-        status, answer = self.answers[turn]
-        return web.json_response(answer, status=status)
+    answers: Sequence[tuple[int, Any]] = ()  # status and JSON
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.answers:
+            self.on_request = self._next_answer
+
+    @property
+    def requests(self) -> int:
+        """How many requests there were, also those with a wrong key or an unknown model."""
+        return len(self.history)
+
+    def _next_answer(self, _: MockRequest) -> MockReply:
+        status, body = self.answers[min(self.requests, len(self.answers)) - 1]
+        return MockReply(status=status, body=body)
 
 
 def request(text: str = "Hello.", model: str = JUDGE) -> dict[str, Any]:
+    """The body of a chat call with one user message."""
     return {"model": model, "messages": [{"role": "user", "content": text}]}
 
 
 async def ask_all(
     url: str, *requests: dict[str, Any], key: str = KEY, retries: int = 3
 ) -> list[Reply | CallError]:
-    """One call after the other through one ChatPool: what came of each."""
+    """The outcomes of calls that are made one after the other through one ChatPool."""
     outcomes: list[Reply | CallError] = []
     async with ChatPool(Store(), base_url=url, api_key=key, retries=retries) as chat:
         for each in requests:
@@ -79,4 +81,5 @@ async def ask_all(
 
 
 def ask(url: str, retries: int = 0) -> Reply | CallError:
+    """The outcome of one call."""
     return run_async(ask_all(url, request(), retries=retries))[0]

@@ -1,39 +1,37 @@
-"""A writer whose every answer a test can choose, and whose every prompt it can read."""
+"""The mock server for tests that choose answers by prompt, and the answers of an ideal writer."""
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from aiohttp import web
-
-from longwriter_core.mock_server.server import WRITER, MockServer, _Call, _completion, _error
+from longwriter_core.mock_server import WRITER, MockReply, MockRequest, MockServer
 
 OVERFLOW = "overflow"  # an answer: the prompt is too long
-Answer = str | tuple[str, str] | int | None  # text, text with a finish reason, status, as usual
+# A text, a text with its finish reason, an error status, or None for the mock model's own answer.
+Answer = str | tuple[str, str] | int | None
+
+
+def reply(answer: Answer) -> MockReply | str | int | None:
+    """What the mock server's hook returns for an answer."""
+    if answer == OVERFLOW:
+        error = {"message": "Too long.", "code": "context_length_exceeded"}
+        return MockReply(status=400, body={"error": error})
+    return MockReply(*answer) if isinstance(answer, tuple) else answer
 
 
 @dataclass(repr=False, eq=False)
 class Model(MockServer):
-    """The stand-in; where `answer` returns something for a prompt, that is its answer instead."""
+    """The mock server; what `answer` returns for a prompt is the answer, unless it is None."""
 
     answer: Callable[[str], Answer] = lambda _prompt: None
-    prompts: list[str] = field(default_factory=list)
 
-    async def _answer(self, request: web.BaseRequest, call: _Call, fault: str) -> web.Response:
-        self.prompts.append(call.prompt)
-        answer = self.answer(call.prompt)
-        if answer is None:
-            return await super()._answer(request, call, fault)
-        if answer == OVERFLOW:
-            return _error(400, "context_length_exceeded", "Too long.")
-        if isinstance(answer, int):
-            return _error(answer, "any", "No.")
-        text, reason = answer if isinstance(answer, tuple) else (answer, "stop")
-        response = _completion(call, text)
-        if reason != "stop":
-            body = (response.text or "").replace('"stop"', f'"{reason}"')
-            response = web.json_response(text=body)
-        return response
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.on_request = lambda asked: reply(self.choose(asked)) if asked.is_chat else None
+
+    def choose(self, request: MockRequest) -> Answer:
+        """The answer to a chat call."""
+        return self.answer(request.prompt)
 
 
 PLAN = "Paragraph 1 - Main Point: Mud - Word Count: {0} words\n" + "\n".join(
@@ -53,7 +51,7 @@ def is_summary(prompt: str) -> bool:
 
 
 def step_of(prompt: str) -> int:
-    """The step that a prompt asks to be written."""
+    """The number of the step that a prompt asks the model to write."""
     return int(re.findall(r"Paragraph (\d+) - Main Point", prompt)[-1])
 
 
@@ -61,12 +59,12 @@ INSTRUCTION = "Write 1600 words about a harbour."
 
 
 def section(number: int) -> str:
-    """A section of a few words that no other one has."""
+    """A short section that differs from all others."""
     return f"Section {chr(64 + number)} {'abcdefghij'[number % 10] * 9} tells of the harbour."
 
 
 def by_plan(prompt: str) -> str:
-    """The answers of a model that does as it is told: four sections, and a summary."""
+    """The answers of a model that follows every instruction: a plan, four sections, a summary."""
     if is_plan(prompt):
         return PLAN.format(400)
     return "In short." if is_summary(prompt) else section(step_of(prompt))
