@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from longwriter_core.conversation import training_pair
+
 IGNORED = -100  # the label of a token that carries no loss
 
 Message = Mapping[str, str]
@@ -56,23 +58,6 @@ def segments(messages: Sequence[Message], render: Render, ends: Sequence[str]) -
         done = whole
     if not done:
         raise ValueError("no message with the role assistant")
-
-
-def pair(row: Mapping[str, Any]) -> tuple[list[Message], Message, Message]:
-    """The prompt's messages, the chosen and the rejected answer of a preference row.
-
-    Reads `messages` with one `chosen` and one `rejected` message, as `agentwrite dpo` writes them,
-    and two whole conversations as `chosen` and `rejected`, as most sets on the hub have them.
-    Raises ValueError where it is neither.
-    """
-    chosen, rejected = row.get("chosen"), row.get("rejected")
-    if isinstance(chosen, list) and isinstance(rejected, list):
-        if not chosen or not rejected or chosen[:-1] != rejected[:-1]:
-            raise ValueError("`chosen` and `rejected` answer different prompts")
-        return chosen[:-1], chosen[-1], rejected[-1]
-    if isinstance(chosen, Mapping) and isinstance(rejected, Mapping):
-        return list(row.get("messages") or []), chosen, rejected
-    raise ValueError("`chosen` and `rejected` are neither two messages nor two conversations")
 
 
 def renderer(tokenizer: Any) -> Render:
@@ -116,7 +101,7 @@ def preference(cfg: Any, **_: Any) -> tuple[Callable[..., dict[str, str]], dict[
     """The strategy behind `type: longwriter_train.preference`: rows to prompt, chosen, rejected."""
 
     def transform(row: Mapping[str, Any], tokenizer: Any) -> dict[str, str]:
-        messages, *answers = pair(row)
+        messages, *answers = training_pair(row)
         render, ends = renderer(tokenizer), _end_tokens(tokenizer, cfg)
         texts = [
             [segment.text for segment in segments([*messages, answer], render, ends)]

@@ -223,7 +223,7 @@ class DatasetWriter:
                 if drawn.add(sha256(jsonl_line(converted)), fields | converted):
                     return
         except UnusableRowError as error:
-            reason = str(error)
+            reason, detail = error.reason, str(error)
         self.summary.unusable[reason] += 1
         self._rejects.write(
             jsonl_line({"reason": reason, "detail": detail, "source": source, "row": number})

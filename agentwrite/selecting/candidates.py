@@ -1,20 +1,12 @@
-"""Reading an instruction out of a row, whatever shape its data set has. Pure.
-
-WildChat, LMSYS   {"conversation": [{"role": "user", "content": …}], "language": "English",
-                   "toxic": false, "redacted": false, "openai_moderation": [{"flagged": …}]}
-ShareGPT          {"conversations": [{"from": "human", "value": …}]}
-chat              {"messages": [{"role": "user", "content": …}]}
-plain, Alpaca     {"instruction": …, "input": …} or {"prompt": …}
-"""
+"""The instruction in a row of a data set, and what the data set says about it. Pure."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-_CONVERSATIONS = ("conversation", "conversations", "messages", "prompt")
-_TEXTS = ("instruction", "prompt", "query", "question")
+from longwriter_core.conversation import first_instruction
+
 _IDS = ("conversation_hash", "conversation_id", "id", "uuid", "prompt_id")
-_USERS = ("user", "human")
 
 
 @dataclass(frozen=True)
@@ -31,47 +23,22 @@ class Candidate:
 
 def read_candidate(row: Mapping[str, Any], number: int) -> Candidate | None:
     """The candidate in a row; None where there is no text of a user."""
-    turns = next((turns for name in _CONVERSATIONS if (turns := _turns(row.get(name)))), [])
-    turn = next((turn for turn in turns if _role(turn) in _USERS), None)
-    text = _text_of(turn) if turn else _plain(row)
-    if not text.strip():
+    instruction = first_instruction(row)
+    if not instruction:
         return None
+    text, turn, turns = instruction
     sources = (turn or {}, row)
     declared = next((each["language"] for each in sources if each.get("language")), None)
     row_id = next((row[name] for name in _IDS if isinstance(row.get(name), str | int)), None)
     return Candidate(
         row=number,
         row_id=None if row_id is None else str(row_id),
-        instruction=text.strip(),
+        instruction=text,
         declared=str(declared) if declared else None,
         # of any turn: what a conversation comes to, its first words often only lead up to
         is_toxic=any(map(_is_toxic, (row, *turns))),
         is_redacted=any(_is_set(each.get("redacted")) for each in (row, *turns)),
     )
-
-
-def _turns(value: Any) -> list[Mapping[str, Any]]:
-    return [turn for turn in value if isinstance(turn, Mapping)] if isinstance(value, list) else []
-
-
-def _role(turn: Mapping[str, Any]) -> str:
-    return str(turn.get("role", turn.get("from", ""))).lower()
-
-
-def _text_of(turn: Mapping[str, Any]) -> str:
-    content = turn.get("content", turn.get("value"))
-    if isinstance(content, list):  # parts: text and images
-        parts = (part.get("text") for part in content if isinstance(part, Mapping))
-        return "\n".join(part for part in parts if isinstance(part, str))
-    return content if isinstance(content, str) else ""
-
-
-def _plain(row: Mapping[str, Any]) -> str:
-    for name in _TEXTS:
-        if isinstance(text := row.get(name), str) and text.strip():
-            more = row.get("input")
-            return f"{text}\n\n{more}" if isinstance(more, str) and more.strip() else text
-    return ""
 
 
 def _is_toxic(part: Mapping[str, Any]) -> bool:

@@ -3,17 +3,14 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from longwriter_core.conversation import UnusableRowError, training_conversations
 from longwriter_core.errors import InputError
 from longwriter_core.jsonl import scan_jsonl
 from longwriter_core.overlap import PromptIndex, benchmark_prompts
-from longwriter_core.text.special_tokens import encodable, special_token_in
-from longwriter_train.chat import pair
 
-ROLES = ("system", "user", "assistant")
 _SHOWN = 5  # problems in one message
 _LINES = (".jsonl", ".json")
 
@@ -25,56 +22,6 @@ class Checked:
     path: str
     rows: int
     wrong: list[tuple[str, str]]  # a row's place, such as "line 3", and what is wrong with it
-
-
-def problem(row: Any, dpo: bool) -> str | None:
-    """Why a row cannot be trained on; None where it can."""
-    if not isinstance(row, Mapping):
-        return "is not an object"
-    try:
-        conversations = _conversations(row, dpo)
-    except ValueError as error:
-        return str(error)
-    for messages in conversations:
-        if not isinstance(messages, list) or not messages:
-            return "has no list of messages"
-        for message in messages:
-            if not isinstance(message, Mapping) or not isinstance(message.get("content"), str):
-                return "has a message without text as its `content`"
-            if message.get("role") not in ROLES:
-                return (
-                    f"has a message of the role {message.get('role')!r}, not of {', '.join(ROLES)}"
-                )
-        if messages[-1]["role"] != "assistant":
-            return "does not end with an answer of the role assistant"
-        if not any(message["role"] == "user" for message in messages):
-            return "has no message of the role user"
-        if wrong := _wrong_turn(messages):
-            return wrong
-    answers = [messages[-1]["content"].strip() for messages in conversations]
-    if not answers[0]:
-        return "has an empty answer"
-    if answers[0] in answers[1:]:
-        return "has the same text as `chosen` and `rejected`"
-    return None
-
-
-def _wrong_turn(messages: list[Mapping[str, str]]) -> str | None:
-    """What the templates would render as another conversation, or not at all."""
-    if messages[0]["role"] == "assistant":
-        return "begins with an answer, which has no prompt"
-    for message, following in pairwise(messages):
-        if message["role"] == "assistant":
-            if following["role"] != "user":  # GLM-4 ends an answer with the user's header
-                return f"has a message of the role {following['role']!r} right after an answer"
-            if not message["content"].strip():
-                return "has an empty answer"
-    for message in messages:
-        if token := special_token_in(message["content"]):
-            return f"has {token} in a text, which a tokenizer takes for the end or start of a turn"
-        if encodable(message["content"]) != message["content"]:
-            return "has half of a character (a lone surrogate) in a text"
-    return None
 
 
 def is_file(entry: Mapping[str, Any]) -> bool:
@@ -148,17 +95,12 @@ def inspector(recipe: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], dict[s
     return partial(_inspect, dpo=recipe.get("rl") == "dpo", index=index)
 
 
-def _conversations(row: Mapping[str, Any], dpo: bool) -> list[Any]:
-    if not dpo:
-        return [row.get("messages")]
-    messages, *answers = pair(row)
-    return [[*messages, answer] for answer in answers]
-
-
 def _inspect(row: Mapping[str, Any], dpo: bool, index: PromptIndex) -> dict[str, str]:
-    if wrong := problem(row, dpo):
-        return {"wrong": wrong}
-    for message in _conversations(row, dpo)[0]:
+    try:
+        messages, *_ = training_conversations(row, dpo)
+    except UnusableRowError as error:
+        return {"wrong": str(error)}
+    for message in messages:
         if message["role"] != "assistant" and (found := index.find(message["content"], None)):
             same = "holds" if found.kind == "exact" else f"is {found.similarity:.0%} like"
             return {"wrong": f"{same} the evaluation prompt {found.prompt_id}"}

@@ -4,7 +4,14 @@ from typing import Any
 
 import pytest
 
-from longwriter_core.conversation import UnusableRowError, conversation, preference
+from longwriter_core.conversation import (
+    UnusableRowError,
+    conversation,
+    first_instruction,
+    preference,
+    training_conversations,
+    training_pair,
+)
 
 U, A = {"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Because."}
 S = {"role": "system", "content": "Be brief."}
@@ -110,8 +117,9 @@ def test_the_history_comes_before_the_question() -> None:
     ],
 )
 def test_what_is_no_sft_row_has_a_reason(row: dict[str, Any], reason: str) -> None:
-    with pytest.raises(UnusableRowError, match=f"^{reason}$"):
+    with pytest.raises(UnusableRowError) as error:
         conversation(row)
+    assert error.value.reason == reason
 
 
 GOOD = {"role": "assistant", "content": "Because the tide is high."}
@@ -173,5 +181,22 @@ def test_common_shapes_of_preference_rows(row: dict[str, Any]) -> None:
     ],
 )
 def test_what_is_no_preference_row_has_a_reason(row: dict[str, Any], reason: str) -> None:
-    with pytest.raises(UnusableRowError, match=f"^{reason}$"):
+    with pytest.raises(UnusableRowError) as error:
         preference(row)
+    assert error.value.reason == reason
+
+
+def test_a_training_row_is_read_unchanged() -> None:
+    answer = {"role": "assistant", "content": "\n Because. "}
+    assert training_conversations({"messages": [S, U, U, answer]}, dpo=False) == [[S, U, U, answer]]
+    lists = {"chosen": [U, answer], "rejected": [U, BAD]}
+    assert training_pair(lists) == ([U], answer, BAD)
+    assert training_conversations(lists, dpo=True) == [[U, answer], [U, BAD]]
+
+
+def test_the_first_instruction_has_its_context_and_ignores_malformed_turns() -> None:
+    found = first_instruction({"instruction": "Go on.", "context": "It rained."})
+    assert found == ("Go on.\n\nIt rained.", None, [])
+    turns = [{"from": "system"}, None, {"from": "Human", "value": " Why? "}]
+    found = first_instruction({"conversations": turns})
+    assert found == ("Why?", turns[2], [turns[0], turns[2]])

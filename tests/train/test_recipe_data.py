@@ -1,14 +1,16 @@
 """Wrong training data is named, with file and line, before any model is loaded."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from longwriter_core.benchmarks import read_prompts
+from longwriter_core.conversation import UnusableRowError, training_conversations
 from longwriter_core.errors import InputError
-from longwriter_train.checks.data import check, problem, require_file
+from longwriter_train.checks.data import check, require_file
 
 pytestmark = pytest.mark.axolotl
 
@@ -62,18 +64,24 @@ WRONG_DPO = {
 
 @pytest.mark.parametrize("complaint", WRONG_SFT)
 def test_a_wrong_conversation(complaint: str) -> None:
-    assert complaint in str(problem(WRONG_SFT[complaint], dpo=False))
+    with pytest.raises(UnusableRowError, match=re.escape(complaint)):
+        training_conversations(WRONG_SFT[complaint], dpo=False)
 
 
 @pytest.mark.parametrize("complaint", WRONG_DPO)
 def test_a_wrong_pair(complaint: str) -> None:
-    assert complaint in str(problem(WRONG_DPO[complaint], dpo=True))
+    with pytest.raises(UnusableRowError, match=re.escape(complaint)):
+        training_conversations(WRONG_DPO[complaint], dpo=True)
 
 
-def test_what_agentwrite_writes_is_right() -> None:
-    assert problem({**sft(ASK, ANSWER), "id": "1", "model": "m"}, dpo=False) is None
-    assert problem({"messages": [ASK], "chosen": ANSWER, "rejected": OTHER}, dpo=True) is None
-    assert problem({"chosen": [ASK, ANSWER], "rejected": [ASK, OTHER]}, dpo=True) is None
+def test_rows_as_agentwrite_writes_them_are_right() -> None:
+    row = {**sft(ASK, ANSWER), "id": "1", "model": "m"}
+    assert training_conversations(row, dpo=False) == [[ASK, ANSWER]]
+    for pair in (
+        {"messages": [ASK], "chosen": ANSWER, "rejected": OTHER},
+        {"chosen": [ASK, ANSWER], "rejected": [ASK, OTHER]},
+    ):
+        assert training_conversations(pair, dpo=True) == [[ASK, ANSWER], [ASK, OTHER]]
 
 
 def test_a_broken_line_is_named_with_its_number(tmp_path: Path) -> None:

@@ -152,10 +152,3 @@ def test_a_template_that_does_not_end_its_answers_is_refused(tokenizer: Any, fam
 
     with pytest.raises(ValueError, match="does not end an answer"):
         list(chat.segments(messages, trimming, [END[family]]))
-
-
-def test_answers_of_different_prompts_are_no_pair() -> None:
-    other = {"role": "user", "content": "Write about the wind."}
-    answer = {"role": "assistant", "content": "Yes."}
-    with pytest.raises(ValueError, match="different prompts"):
-        chat.pair({"chosen": [ASK, answer], "rejected": [other, answer]})
