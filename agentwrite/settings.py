@@ -1,87 +1,103 @@
-"""Who writes, and how: checked values."""
+"""Settings of AgentWrite: which model writes, and how."""
 
 import os
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from agentwrite.writing.asking import MAX_TOKENS, TEMPERATURE
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+
 from longwriter_core.errors import InputError
-from longwriter_core.llm import ChatPool, Store
-from longwriter_core.redact import NOT_A_URL, public_url
+from longwriter_core.redact import public_url
+from longwriter_core.settings import Count, Text, Url, resolve
 
-_MOST = 1024  # calls in flight
+if TYPE_CHECKING:
+    from longwriter_core.llm import ChatPool, Store
+
 _KEYS = ("AGENTWRITE_API_KEY", "OPENAI_API_KEY")
 
+Urls = Annotated[
+    tuple[Url, ...],
+    BeforeValidator(lambda value: (value,) if isinstance(value, str) else tuple(value or ())),
+]
 
-@dataclass(frozen=True)
-class Settings:
-    """Who writes, and how. The protocol's values are the paper's.
 
-    `base_urls` serve the same model and share the load; none means OpenAI's own.
-    `prompts` is "longwriter" (ours), "official" (the paper's) or a folder. `context` is what the
-    model takes, prompt and answer, in tokens; None trusts the endpoint to say when it is too much.
+class Settings(BaseModel):
+    """Which model writes, and how. The defaults of the last two are the paper's protocol
+    (arXiv 2408.07055, section 3.1).
     """
 
-    model: str
-    base_urls: tuple[str, ...] = ()
-    concurrency: int = 32
-    parallel: bool = False
-    prompts: str = "longwriter"
-    context: int | None = None
-    temperature: float = TEMPERATURE
-    max_tokens: int = MAX_TOKENS
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: Text = Field(description="model name at its endpoint")
+    base_urls: Urls = Field(
+        (),
+        description="OpenAI-compatible endpoint (…/v1) of the model; several share the load; "
+        "default: OPENAI_BASE_URL, else OpenAI",
+    )
+    concurrency: Count = Field(32, description="maximum number of calls in flight")
+    parallel: bool = Field(
+        False,
+        description="write all steps at once, without the text so far: faster, less coherent",
+    )
+    prompts: Text = Field(
+        "longwriter",
+        description="longwriter (this project's), official (the paper's), or a folder of prompts",
+    )
+    temperature: float = Field(1.0, ge=0, le=2, description="sampling temperature")
+    max_tokens: int = Field(4096, ge=1, description="token limit of one reply")
+    context: int | None = Field(
+        None,
+        description="context length of the model in tokens, prompt and reply; the oldest text is "
+        "summarised to fit; default: summarise once the endpoint rejects a prompt as too long",
+    )
+
+    @field_validator("context")
+    @classmethod
+    def _check_context(cls, context: int | None, info: ValidationInfo) -> int | None:
+        least = 2 * info.data.get("max_tokens", 0)
+        if context is not None and context < least:
+            raise ValueError(f"must be at least twice max_tokens, {least} tokens, not {context}")
+        return context
 
     @classmethod
     def resolve(cls, **values: Any) -> "Settings":
-        """Checked settings. Raises InputError that lists every unusable value at once."""
-        problems = [f"{name} is unknown" for name in values if name not in cls.__dataclass_fields__]
-        known = {name: value for name, value in values.items() if name in cls.__dataclass_fields__}
-        known.setdefault("model", "")
-        if not known.get("base_urls") and (url := os.environ.get("OPENAI_BASE_URL")):
-            known["base_urls"] = (url,)  # as the openai library would, but on record
-        known["base_urls"] = tuple(url.strip().rstrip("/") for url in known.get("base_urls", ()))
-        settings = cls(**known)
-        if not isinstance(settings.model, str) or not settings.model.strip():
-            problems.append("model must be named")
-        if any(public_url(url) == NOT_A_URL for url in settings.base_urls):
-            problems.append("base-url must be a URL like https://host/v1")  # it may hold a password
-        if not 1 <= settings.concurrency <= _MOST:
-            problems.append(f"concurrency must be from 1 to {_MOST}, not {settings.concurrency}")
-        if not 0 <= settings.temperature <= 2:
-            problems.append(f"temperature must be from 0 to 2, not {settings.temperature}")
-        if settings.max_tokens < 1:
-            problems.append(f"max_tokens must be 1 or more, not {settings.max_tokens}")
-        if settings.context is not None and settings.context < 2 * settings.max_tokens:
-            problems.append(
-                f"context must be at least twice max_tokens, {2 * settings.max_tokens} tokens, "
-                f"not {settings.context}"
-            )
-        if problems:
-            raise InputError(f"settings: {'; '.join(problems)}")
-        return settings
+        """The settings given as `values`; `base_urls` falls back to OPENAI_BASE_URL.
+
+        Raises InputError that lists every unknown name and invalid value.
+        """
+        if not values.get("base_urls"):
+            values.pop("base_urls", None)
+        # The openai library would use this variable silently; here it is on record.
+        return resolve(cls, values, os.environ, fallbacks={"base_urls": "OPENAI_BASE_URL"})
 
     @property
     def where(self) -> str:
-        """The endpoints, without passwords, for people to read."""
-        return ", ".join(map(public_url, self.base_urls)) or "the default OpenAI endpoint"
+        """The endpoints for a message, without passwords."""
+        return ", ".join(self.public_urls) or "the default OpenAI endpoint"
 
     @property
     def scope(self) -> str:
-        """What sets the calls to these endpoints apart in a store that others share."""
-        return " ".join(sorted(map(public_url, self.base_urls)))
+        """The endpoints as they stand in the keys of stored calls."""
+        return " ".join(sorted(self.public_urls))
 
-    def chat(self, store: Store, key: str | None = None) -> ChatPool:
-        """The client; without `key`, as `api_key`."""
+    @property
+    def public_urls(self) -> list[str]:
+        """The endpoints without passwords and queries."""
+        return [public_url(url) for url in self.base_urls]
+
+    def chat(self, store: "Store", key: str | None = None) -> "ChatPool":
+        """The client; without `key`, with the one of `api_key`."""
+        from longwriter_core.llm import ChatPool
+
         return ChatPool(store, base_url=self.base_urls, api_key=key or self.api_key())
 
     def api_key(self) -> str:
-        """The key. Raises InputError without one, where OpenAI itself would write."""
+        """The key from the environment. Raises InputError if OpenAI is asked without one."""
         for name in _KEYS:
             if key := os.environ.get(name, "").strip():
                 return key
         if self.base_urls:
-            return "no-key-needed"  # a server of one's own often needs none
+            return "no-key-needed"  # a local server often needs none
         raise InputError(
-            f"no key for {self.model}: set {' or '.join(_KEYS)}, or --base-url to a server of "
-            "your own"
+            f"no key for {self.model}: set {' or '.join(_KEYS)}, or pass --base-url to use your "
+            "own server"
         )

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from agentwrite.batch.instructions import check_instructions, read_instructions
@@ -88,7 +88,7 @@ class Writing:
 
         async with self.settings.chat(store, self.key) as chat:
             # no scope: the folder is the run's own, and a server may come back at another address
-            settings = replace(self.settings, concurrency=concurrency)
+            settings = self.settings.model_copy(update={"concurrency": concurrency})
             writer = Writer(chat, settings, prompts=self.prompts)
             yield chat, lambda instruction, turn: writer.write(instruction, on_section, turn)
 

@@ -10,6 +10,7 @@ import typer
 from agentwrite.cli import mixing, options
 from agentwrite.cli.options import print_counts, tokens
 from agentwrite.cli.progress import ProgressLine
+from agentwrite.settings import Settings
 from agentwrite.thresholds import (
     SAMPLES,
     SAMPLING_MAX_TOKENS,
@@ -22,7 +23,6 @@ from longwriter_eval.cli import judge_options
 
 if TYPE_CHECKING:
     from agentwrite.data.dpo import DpoEstimate, DpoSummary, SamplingProgress
-    from agentwrite.settings import Settings
     from longwriter_eval.judge.settings import JudgeSettings
 
 
@@ -40,7 +40,7 @@ def command(
     ],
     model: options.ModelName,
     base_url: options.BaseUrls = None,
-    concurrency: options.Concurrency = 32,
+    concurrency: options.Concurrency = options.DEFAULTS["concurrency"],
     samples: Annotated[int, typer.Option(min=2, metavar="N", help="answers per prompt")] = SAMPLES,
     temperature: Annotated[
         float,
@@ -86,13 +86,12 @@ def command(
     import os
 
     from agentwrite.data.dpo import dpo, estimate
-    from agentwrite.settings import Settings
     from longwriter_core.llm.prices import cost, money
     from longwriter_eval.judge.settings import JudgeSettings
 
     settings = Settings.resolve(
         model=model,
-        base_urls=tuple(base_url or ()),
+        base_urls=base_url,
         concurrency=concurrency,
     )
     given = {
@@ -178,7 +177,7 @@ def _report(summary: "DpoSummary", model: str, judge: str, resume: str) -> int:
     return 1
 
 
-def _print_estimate(estimated: "DpoEstimate", settings: "Settings", judge: "JudgeSettings") -> None:
+def _print_estimate(estimated: "DpoEstimate", settings: Settings, judge: "JudgeSettings") -> None:
     from longwriter_core.llm.prices import cost, money
     from longwriter_core.redact import public_url
 

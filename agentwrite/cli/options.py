@@ -3,51 +3,36 @@
 import sys
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 import typer
 
+from agentwrite.settings import Settings
 from longwriter_core.errors import InputError
 
 if TYPE_CHECKING:
     from agentwrite.batch.ray import Cluster
     from agentwrite.batch.run import Estimate
-    from agentwrite.settings import Settings
 
-# Which model is asked, and how often at a time.
-ModelName = Annotated[str, typer.Option("--model", help="model name at its endpoint")]
+# The defaults and the help of these options stand in Settings.
+DEFAULTS: dict[str, Any] = {name: field.default for name, field in Settings.model_fields.items()}
+
+
+def _help(name: str) -> str | None:
+    return Settings.model_fields[name].description
+
+
+ModelName = Annotated[str, typer.Option("--model", help=_help("model"))]
 BaseUrls = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="URL",
-        help="OpenAI-compatible endpoint (…/v1); repeat the option to share the load among several",
-    ),
+    list[str] | None, typer.Option("--base-url", metavar="URL", help=_help("base_urls"))
 ]
-Concurrency = Annotated[int, typer.Option(metavar="N", help="calls in flight")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="print what would be called; call nothing")]
-
-# How texts are planned and written.
-Parallel = Annotated[
-    bool,
-    typer.Option(
-        "--parallel", help="write all steps at once, without the text so far: faster, less coherent"
-    ),
-]
-PromptSet = Annotated[
-    str,
-    typer.Option(
-        metavar="NAME",
-        help="longwriter (this project's), official (the paper's), or a folder of prompts",
-    ),
-]
+Concurrency = Annotated[int, typer.Option(metavar="N", help=_help("concurrency"))]
+Parallel = Annotated[bool, typer.Option("--parallel", help=_help("parallel"))]
+PromptSet = Annotated[str, typer.Option("--prompts", metavar="NAME", help=_help("prompts"))]
 Context = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        metavar="TOKENS",
-        help="the model's context length, prompt and answer; the oldest text is summarised to fit",
-    ),
+    int | None, typer.Option("--context", min=1, metavar="TOKENS", help=_help("context"))
 ]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="print what would be called; call nothing")]
 
 # Which instructions of a file.
 Limit = Annotated[int | None, typer.Option(min=1, metavar="N", help="only the first N rows")]
@@ -110,7 +95,7 @@ def tokens(model: str, spent: TokenCounts) -> str:
     )
 
 
-def print_estimate(estimate: "Estimate", settings: "Settings") -> None:
+def print_estimate(estimate: "Estimate", settings: Settings) -> None:
     """Print what `--dry-run` found."""
     print(
         f"would ask {settings.model} at {settings.where} for {estimate.texts:,} texts: about "

@@ -9,6 +9,7 @@ import typer
 from agentwrite.cli import options
 from agentwrite.cli.options import print_counts, tokens
 from agentwrite.cli.progress import ProgressLine
+from agentwrite.settings import Settings
 
 if TYPE_CHECKING:
     from agentwrite.batch.run import Tally
@@ -20,12 +21,12 @@ def command(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="run folder")],
     model: options.ModelName,
     base_url: options.BaseUrls = None,
-    concurrency: options.Concurrency = 32,
+    concurrency: options.Concurrency = options.DEFAULTS["concurrency"],
     limit: options.Limit = None,
     length: options.Length = None,
-    parallel: options.Parallel = False,
-    prompts: options.PromptSet = "longwriter",
-    context: options.Context = None,
+    parallel: options.Parallel = options.DEFAULTS["parallel"],
+    prompts: options.PromptSet = options.DEFAULTS["prompts"],
+    context: options.Context = options.DEFAULTS["context"],
     engine: options.Engine = "local",
     ray_address: options.RayAddress = None,
     dry_run: options.DryRun = False,
@@ -36,11 +37,10 @@ def command(
     same command after any interruption to resume.
     """
     from agentwrite.batch.run import estimate, run
-    from agentwrite.settings import Settings
 
     settings = Settings.resolve(
         model=model,
-        base_urls=tuple(base_url or ()),
+        base_urls=base_url,
         concurrency=concurrency,
         parallel=parallel,
         prompts=prompts,

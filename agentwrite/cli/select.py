@@ -9,12 +9,12 @@ import typer
 from agentwrite.cli import options
 from agentwrite.cli.options import print_counts, tokens
 from agentwrite.cli.progress import ProgressLine
+from agentwrite.settings import Settings
 from longwriter_core.errors import InputError
 
 if TYPE_CHECKING:
     from agentwrite.selecting.select import Estimate
     from agentwrite.selecting.selection import Selection
-    from agentwrite.settings import Settings
 
 
 def command(
@@ -40,9 +40,11 @@ def command(
     split: Annotated[str, typer.Option(help="split of a hub dataset")] = "train",
     limit: options.Limit = None,
     rules_only: Annotated[bool, typer.Option("--rules-only", help="ask no model")] = False,
-    model: Annotated[str | None, typer.Option(help="model name at its endpoint")] = None,
+    model: Annotated[
+        str | None, typer.Option(help=Settings.model_fields["model"].description)
+    ] = None,
     base_url: options.BaseUrls = None,
-    concurrency: options.Concurrency = 32,
+    concurrency: options.Concurrency = options.DEFAULTS["concurrency"],
     dry_run: options.DryRun = False,
 ) -> int:
     """Choose instructions that need thousands of words.
@@ -51,7 +53,6 @@ def command(
     Rerun the same command after any interruption to resume.
     """
     from agentwrite.selecting.select import estimate, select
-    from agentwrite.settings import Settings
 
     if rules_only and (model or base_url):
         raise InputError("--rules-only asks no model: leave out --model and --base-url")
@@ -59,9 +60,7 @@ def command(
         raise InputError("name the model that decides with --model, or pass --rules-only")
     settings = None
     if model:
-        settings = Settings.resolve(
-            model=model, base_urls=tuple(base_url or ()), concurrency=concurrency
-        )
+        settings = Settings.resolve(model=model, base_urls=base_url, concurrency=concurrency)
     quotas = _quotas(quota or [])
     if dry_run:
         _print_estimate(estimate(source, quota=quotas, split=split, limit=limit), settings, quotas)
@@ -94,7 +93,7 @@ def _quotas(given: list[str]) -> dict[str, int]:
 
 
 def _print_estimate(
-    expected: "Estimate", settings: "Settings | None", quotas: dict[str, int]
+    expected: "Estimate", settings: Settings | None, quotas: dict[str, int]
 ) -> None:
     print(f"of the first {expected.read:,} rows, the rules leave {expected.left:,}")
     print_counts("turned away", expected.turned_away)

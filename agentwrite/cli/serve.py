@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from agentwrite.cli import options
+from agentwrite.settings import Settings
 from longwriter_core.errors import InputError
 
 _KEY = "AGENTWRITE_SERVE_KEY"
@@ -16,7 +17,7 @@ _LOCAL = ("127.0.0.1", "::1", "localhost")
 def command(
     model: options.ModelName,
     base_url: options.BaseUrls = None,
-    concurrency: options.Concurrency = 32,
+    concurrency: options.Concurrency = options.DEFAULTS["concurrency"],
     host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="port to listen on; 0 takes a free one")] = 8010,
     plan_from: Annotated[
@@ -28,9 +29,9 @@ def command(
             help="plan and write requests that name at least this many words",
         ),
     ] = 2000,
-    parallel: options.Parallel = False,
-    prompts: options.PromptSet = "longwriter",
-    context: options.Context = None,
+    parallel: options.Parallel = options.DEFAULTS["parallel"],
+    prompts: options.PromptSet = options.DEFAULTS["prompts"],
+    context: options.Context = options.DEFAULTS["context"],
 ) -> int:
     """Answer chat requests with planned, long texts.
 
@@ -41,11 +42,10 @@ def command(
     import asyncio
 
     from agentwrite.server.serve import Server
-    from agentwrite.settings import Settings
 
     settings = Settings.resolve(
         model=model,
-        base_urls=tuple(base_url or ()),
+        base_urls=base_url,
         concurrency=concurrency,
         parallel=parallel,
         prompts=prompts,

@@ -8,6 +8,7 @@ import typer
 
 from agentwrite.cli import options
 from agentwrite.cli.options import print_counts, tokens
+from agentwrite.settings import Settings
 from longwriter_core.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,16 +21,16 @@ def command(
     instruction: Annotated[str, typer.Argument(metavar="INSTRUCTION", help="what to write")],
     model: options.ModelName,
     base_url: options.BaseUrls = None,
-    concurrency: options.Concurrency = 32,
+    concurrency: options.Concurrency = options.DEFAULTS["concurrency"],
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="file for the text; default: stdout")
     ] = None,
     length: Annotated[
         int | None, typer.Option(min=1, metavar="WORDS", help="required length")
     ] = None,
-    parallel: options.Parallel = False,
-    prompts: options.PromptSet = "longwriter",
-    context: options.Context = None,
+    parallel: options.Parallel = options.DEFAULTS["parallel"],
+    prompts: options.PromptSet = options.DEFAULTS["prompts"],
+    context: options.Context = options.DEFAULTS["context"],
     dry_run: options.DryRun = False,
 ) -> int:
     """Write one text.
@@ -38,7 +39,6 @@ def command(
     """
     from agentwrite.batch.run import Estimate
     from agentwrite.errors import WriteError
-    from agentwrite.settings import Settings
     from agentwrite.writing.prompts import Prompts
     from agentwrite.writing.state import Instruction
     from agentwrite.writing.writer import MOST_WORDS, write_text
@@ -49,7 +49,7 @@ def command(
         raise InputError("the instruction is empty")
     settings = Settings.resolve(
         model=model,
-        base_urls=tuple(base_url or ()),
+        base_urls=base_url,
         concurrency=concurrency,
         parallel=parallel,
         prompts=prompts,
@@ -85,14 +85,10 @@ def command(
     try:
         text = write_text(
             instruction,
-            model=settings.model,
             base_url=settings.base_urls,
             length=required,
             progress=progress,
-            concurrency=settings.concurrency,
-            parallel=settings.parallel,
-            prompts=settings.prompts,
-            context=settings.context,
+            **settings.model_dump(exclude={"base_urls"}),
         )
     except WriteError as error:
         if error.is_fatal and not words:

@@ -21,10 +21,6 @@ from longwriter_core.llm import (
 
 _T = TypeVar("_T")
 
-# The paper's protocol: section 3.1 and agentwrite/plan.py of THUDM/LongWriter.
-TEMPERATURE = 1.0
-MAX_TOKENS = 4096
-
 
 @dataclass(frozen=True)
 class Answer(Generic[_T]):
@@ -53,8 +49,8 @@ class Asking:
         model: str,
         *,
         concurrency: int,
-        temperature: float = TEMPERATURE,
-        max_tokens: int = MAX_TOKENS,
+        temperature: float,
+        max_tokens: int,
         scope: str = "",
     ) -> None:
         self.chat = chat

@@ -1,6 +1,6 @@
 """Plan, then write: one text from one instruction.
 
-    from agentwrite.write import write_text
+    from agentwrite import write_text
 
     text = write_text("Write a 20,000-word history of lighthouses.", model="gpt-4o-2024-11-20")
     print(text.words, text.text)
@@ -51,8 +51,7 @@ def write_text(
     Called again after any end, it pays only for what is missing. Raises WriteError with a reason,
     and InputError for settings that cannot be used.
     """
-    urls = (base_url,) if isinstance(base_url, str) else tuple(base_url or ())
-    chosen = Settings.resolve(model=model, base_urls=urls, **settings)
+    chosen = Settings.resolve(model=model, base_urls=base_url, **settings)
     asked = Instruction("", instruction, length or required_length(instruction))
 
     async def write() -> Text:

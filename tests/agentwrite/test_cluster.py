@@ -216,8 +216,8 @@ def test_an_address_where_nobody_listens_is_one_line_at_once(tmp_path: Path) -> 
 PROGRESS_FAILS = """
 import sys
 from pathlib import Path
-from agentwrite.cluster import Cluster
-from agentwrite.run import run
+from agentwrite.batch.ray import Cluster
+from agentwrite.batch.run import run
 from agentwrite.settings import Settings
 
 def progress(tally):

@@ -89,10 +89,13 @@ def test_calls_in_flight_are_bounded_in_parallel_too() -> None:
     assert server.stats().max_in_flight == 2
 
 
-def test_the_request_is_the_papers() -> None:
-    from agentwrite.writing import asking
-
-    assert (asking.TEMPERATURE, asking.MAX_TOKENS) == (1.0, 4096)
+def test_requests_have_the_papers_sampling_parameters() -> None:
+    with Model(answer=by_plan) as server:
+        write(server)
+    assert len(server.history) == 5
+    for request in server.history:
+        assert request.body.keys() == {"model", "messages", "temperature", "max_tokens"}
+        assert (request.body["temperature"], request.body["max_tokens"]) == (1.0, 4096)
 
 
 @pytest.mark.usefixtures("upstream")
@@ -353,9 +356,9 @@ def test_a_context_that_holds_nothing_ends_the_text(most: int) -> None:
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"base_url": "nonsense"}, "base-url must be a URL"),
-        ({"base_url": "http://me:hunter2@/v1"}, "base-url must be a URL"),
-        ({"model": " "}, "model must be named"),
+        ({"base_url": "nonsense"}, "base_urls must be a URL"),
+        ({"base_url": "http://me:hunter2@/v1"}, "base_urls must be a URL"),
+        ({"model": " "}, "model must be text"),
         ({"concurrency": 0}, "concurrency must be from 1"),
         ({"context": 5000}, "twice max_tokens"),
         ({"tempreature": 1}, "tempreature is unknown"),
