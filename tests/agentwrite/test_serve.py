@@ -285,7 +285,7 @@ def test_a_web_page_cannot_use_it() -> None:
     [
         (["--host", "0.0.0.0"], "AGENTWRITE_SERVE_KEY"),
         (["--port", "70000"], "--port"),
-        (["--base-url", "localhost"], "base-url"),
+        (["--base-url", "localhost"], "base_urls must be a URL"),
     ],
 )
 def test_a_server_that_cannot_start_says_why(

@@ -359,7 +359,7 @@ def test_a_context_that_holds_nothing_ends_the_text(most: int) -> None:
         ({"base_url": "nonsense"}, "base_urls must be a URL"),
         ({"base_url": "http://me:hunter2@/v1"}, "base_urls must be a URL"),
         ({"model": " "}, "model must be text"),
-        ({"concurrency": 0}, "concurrency must be from 1"),
+        ({"concurrency": 0}, "concurrency must be a whole number from 1"),
         ({"context": 5000}, "twice max_tokens"),
         ({"tempreature": 1}, "tempreature is unknown"),
         ({"prompts": "no/such/folder"}, "no prompts at"),
