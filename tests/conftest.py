@@ -1,7 +1,8 @@
-"""No test sees the user's keys, judge or cache, and none waits for the network."""
+"""No test sees the user's keys, judge or cache, and no test waits for the network."""
 
 import contextlib
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,11 @@ import pytest
 
 from longwriter_core import benchmarks
 from longwriter_core.errors import InputError
+
+# A shell that starts the tests in the background makes them ignore Ctrl-C, and every command that
+# they start would inherit that. With a handler here, each command starts with the default.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 BESIDE = Path(__file__).parents[2] / "shared" / "upstream"
 
@@ -26,7 +32,7 @@ def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 def _downloaded() -> Path:
-    """The folder that upstream's files are downloaded to; empty where there is no network."""
+    """The folder of the downloaded upstream files; empty without a network."""
     with contextlib.suppress(InputError):
         for name in benchmarks.ASSETS:
             benchmarks.fetch(name)
@@ -40,7 +46,7 @@ def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="session")
 def upstream(_environment: None) -> Path:
-    """The folder with upstream's own files; what needs it is skipped without."""
+    """The folder of the upstream files; tests that need it are skipped without it."""
     folder = Path(os.environ["LONGWRITER_ASSETS"])
     if not (folder / "judge.txt").is_file():
         pytest.skip("no network, and LONGWRITER_ASSETS names no folder with upstream's files")

@@ -231,7 +231,7 @@ def test_a_text_may_come_in_parts() -> None:
         {"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]},
         {"type": "text", "text": "Fine."},
     ]
-    with Endpoint(answers=[(200, completion(parts))]) as server:
+    with Endpoint(answers=[(200, completion(parts))]) as server:  # type: ignore[arg-type]
         reply = ask(server.base_url)
     assert isinstance(reply, Reply)
     assert reply.text == "Fine."
