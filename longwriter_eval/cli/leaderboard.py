@@ -44,7 +44,7 @@ def _leaderboard(options: argparse.Namespace) -> int:
 
 def _line(text: str) -> str:
     """`text`, of others' words, as a line that GitHub's log does not take for a command."""
-    from longwriter_eval.pages import plain
+    from longwriter_core.text.printable import printable
 
     # ::error:: is one at the start of a line, which is ours; ##[error] is one anywhere
-    return plain(text).replace("##[", "## [")
+    return printable(text).replace("##[", "## [")

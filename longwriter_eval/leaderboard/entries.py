@@ -16,11 +16,11 @@ from tqdm import tqdm
 
 from longwriter_core import files
 from longwriter_core.errors import InputError
+from longwriter_core.text.printable import escape_unprintable, printable
 from longwriter_eval import __version__
 from longwriter_eval.report import write_report
 from longwriter_eval.submission.archive import LARGEST_FILE, read
 from longwriter_eval.submission.claims import table_claims
-from longwriter_eval.submission.public import escaped, plain
 from longwriter_eval.submission.verification import Verification, verify
 
 # An entry, as JSON: `reasons` is empty for a verified one, which has everything else.
@@ -52,7 +52,7 @@ def examine(folder: Path, paths: Sequence[Path], site: Path) -> list[Entry]:
     found: dict[Path, Entry] = {}
     with tqdm(total=len(paths), desc="Verifying") as bar:
         for path, entry in _examined(paths, parent):
-            found[path] = {"file": escaped(path.relative_to(folder).as_posix()), **entry}
+            found[path] = {"file": escape_unprintable(path.relative_to(folder).as_posix()), **entry}
             bar.update()
     entries = [found[path] for path in paths]
     _refuse_copies(entries)
@@ -125,11 +125,11 @@ def _examine(path: Path, parent: Path) -> Entry:
     try:
         return _verified(path, parent)
     except InputError as error:
-        return {"reasons": [plain(str(error).removeprefix(f"{path}: "), 300)]}
+        return {"reasons": [printable(str(error).removeprefix(f"{path}: "), 300)]}
     except OSError:  # such as a full disk: no fault of the submission
         raise
     except Exception as error:  # one submission must not end the board
-        return {"reasons": [f"it cannot be verified ({plain(repr(error), 280)})"]}
+        return {"reasons": [f"it cannot be verified ({printable(repr(error), 280)})"]}
 
 
 def _verified(path: Path, parent: Path) -> Entry:
@@ -137,7 +137,7 @@ def _verified(path: Path, parent: Path) -> Entry:
     if problems := verification.problems:
         more = len(problems) - _REASONS
         return {
-            "reasons": [plain(problem, 300) for problem in problems[:_REASONS]]
+            "reasons": [printable(problem, 300) for problem in problems[:_REASONS]]
             + ([f"and {more} more: longwriter verify lists them"] if more > 0 else [])
         }
     entry = _entry(verification)
@@ -189,13 +189,13 @@ def _refuse_copies(entries: Sequence[Entry]) -> None:
             others = [each for each in copies if _model(each) != _model(entry)]
             judged = [each for each in accepted if each["judge"] == entry["judge"]]
             if others:
-                names = plain(", ".join(each["file"] for each in others))
+                names = printable(", ".join(each["file"] for each in others))
                 entry["reasons"] = [
                     f"its responses are those of {names}, under another model's name: a maintainer "
                     "decides whose they are"
                 ]
             elif judged:
-                entry["reasons"] = [f"its responses are those of {plain(judged[0]['file'])}"]
+                entry["reasons"] = [f"its responses are those of {printable(judged[0]['file'])}"]
             else:
                 accepted.append(entry)
 

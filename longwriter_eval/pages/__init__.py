@@ -1,14 +1,13 @@
-"""Self-contained HTML pages: one file, no network, nothing in it runs but our own script.
+"""Self-contained HTML pages: one file, no network requests, no script but our own.
 
-A page is a template beside this file that extends base.html, and a script. Values come from models
-and from other people: autoescape makes them text, and the content security policy names the one
-script that may run, by its hash, and forbids every request.
+A page is a template in this folder that extends base.html, and a script. Values come from models
+and from other people, so jinja2's autoescape is on, and the content security policy allows only
+our script, identified by its hash, and forbids all requests.
 """
 
 import base64
 import hashlib
 import json
-import unicodedata
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -17,9 +16,11 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-# Colour -> its value on a light and on a dark page. Text has a contrast of 4.5 or more against
-# `page` and `panel`, marks of 3 or more; runs differ in shape too. Scores run from orange over grey
-# to blue, which the colour-blind can tell apart.
+from longwriter_core.text.printable import printable
+
+# Colour -> its value in the light and in the dark theme. Against `page` and `panel`, text has a
+# contrast of at least 4.5 and marks of at least 3 (WCAG 2.1 AA). Runs also differ in shape. Scores
+# run from orange over grey to blue, which colour-blind readers can tell apart.
 PALETTE = {
     "page": ("#ffffff", "#15171a"),
     "panel": ("#f5f5f3", "#1e2125"),
@@ -42,36 +43,23 @@ PALETTE = {
     "score-5": ("#0b4a8f", "#3d9bff"),
 }
 
-_HERE = Path(__file__).parent
-_LABEL = 120  # characters
-
-
-def plain(text: object) -> str:
-    """`text` on one line: whatever would break it, hide in it or turn it around is shown as �.
-
-    For names and settings, which stand among our own words; a response stays as it is.
-    """
-    return "".join(
-        "�" if unicodedata.category(each) in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp") else each
-        for each in str(text)
-    )
+_FOLDER = Path(__file__).parent
 
 
 def label(text: object) -> str:
-    """`plain` and short: no name fills the page."""
-    shown = plain(text)
-    return shown if len(shown) <= _LABEL else shown[: _LABEL - 1] + "…"
+    """A name for display: printable, and at most 120 characters."""
+    return printable(text, 120)
 
 
 def json_for_script(value: Any) -> str:
-    """JSON that may stand inside a script element: no character in it can end one."""
+    """JSON that is safe inside a script element: it contains no character that could end one."""
     text = json.dumps(value, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def render(template: str, script: str, values: Mapping[str, Any]) -> str:
-    """The page that `template` makes of `values`, with `script`; both are files beside this one."""
-    code = read("theme.js") + read(script)
+    """The page from `template` and `script`, two files in this folder, filled with `values`."""
+    code = _read("theme.js") + _read(script)
     digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
     return (
         _environment()
@@ -79,22 +67,22 @@ def render(template: str, script: str, values: Mapping[str, Any]) -> str:
         .render(
             **values,
             script=Markup(code),
-            style=Markup(_colours() + read("page.css")),
+            style=Markup(_colours() + _read("page.css")),
             policy="default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; "
             f"form-action 'none'; script-src 'sha256-{digest}'",
         )
     )
 
 
-def read(name: str) -> str:
-    """A file beside this one, with line ends as a browser sees them."""
-    return (_HERE / name).read_text(encoding="utf-8").replace("\r\n", "\n")
+def _read(name: str) -> str:
+    # line endings as the browser sees them, or the script's hash would not match
+    return (_FOLDER / name).read_text(encoding="utf-8").replace("\r\n", "\n")
 
 
 @cache
 def _environment() -> jinja2.Environment:
     return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE),
+        loader=jinja2.FileSystemLoader(_FOLDER),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -103,7 +91,7 @@ def _environment() -> jinja2.Environment:
 
 
 def _colours() -> str:
-    """The palette as custom properties: the reader's theme, unless the page's button says else."""
+    """The palette as CSS custom properties: the system's theme, or the one chosen by button."""
     light, dark = (
         "".join(f"--{name}:{values[theme]};" for name, values in PALETTE.items())
         for theme in (0, 1)

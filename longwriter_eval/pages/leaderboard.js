@@ -1,4 +1,4 @@
-// Sorting and filtering of the tables; without a script they stand in order of rank.
+// Sorting and filtering of the tables. Without this script, they are in order of rank.
 (() => {
   const filters = document.getElementById("filters");
   const judge = document.getElementById("judge");
@@ -17,25 +17,26 @@
     status.textContent = `${shown} shown, ${language.selectedOptions[0].text}`;
   };
 
-  // Missing values stay last, whichever way the others go.
+  // Missing values come last in both directions.
   const sort = (heading) => {
     const row = heading.parentElement;
     const column = [...row.children].indexOf(heading);
     const isText = heading.dataset.kind === "text";
     const isFirst = column === 0;
-    const was = heading.getAttribute("aria-sort");
-    const way = was === "none" ? (isText || isFirst ? "ascending" : "descending")
-      : was === "ascending" ? "descending" : "ascending";
+    const previous = heading.getAttribute("aria-sort");
+    const direction = previous === "none" ? (isText || isFirst ? "ascending" : "descending")
+      : previous === "ascending" ? "descending" : "ascending";
     const body = heading.closest("table").tBodies[0];
     const value = (line) => line.children[column].dataset.value;
     const compare = (a, b) => isText ? a.localeCompare(b) : a - b;
     const lines = [...body.rows].sort((a, b) => {
-      const one = value(a), other = value(b);
-      if (one === "" || other === "") return (one === "") - (other === "");
-      return (way === "ascending" ? 1 : -1) * compare(one, other);
+      const x = value(a), y = value(b);
+      if (x === "" || y === "") return (x === "") - (y === "");
+      return (direction === "ascending" ? 1 : -1) * compare(x, y);
     });
-    for (const each of row.children) {
-      if (each.hasAttribute("aria-sort")) each.setAttribute("aria-sort", each === heading ? way : "none");
+    for (const cell of row.children) {
+      if (!cell.hasAttribute("aria-sort")) continue;
+      cell.setAttribute("aria-sort", cell === heading ? direction : "none");
     }
     body.append(...lines);
   };

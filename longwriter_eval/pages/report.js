@@ -1,4 +1,4 @@
-// The list of prompts, and the reader. Texts from models only ever become text nodes.
+// The list of prompts and the reader. Model output only ever becomes text nodes.
 (() => {
   const { runs, dimensions, prompts, markEvery } = JSON.parse(
     document.getElementById("listed").textContent,
@@ -8,34 +8,34 @@
   const list = document.getElementById("list");
   const reader = document.getElementById("reader");
 
-  const make = (tag, attributes = {}, ...children) => {
-    const made = document.createElement(tag);
-    for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-    made.append(...children.filter((child) => child !== null));
-    return made;
+  const element = (tag, attributes = {}, ...children) => {
+    const node = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+    node.append(...children.filter((child) => child !== null));
+    return node;
   };
   const number = (value, digits = 1) => value === null ? "–" : value.toLocaleString(
     "en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
-  const sub = (letter) => make("span", {}, "S", make("sub", {}, letter));
-  const shape = (run) => make("span", { class: `run-${run % 6 + 1}` },
-    make("span", { class: "shape", "aria-hidden": "true" }, "●■◆▲▼✚"[run % 6]), " ");
+  const sub = (letter) => element("span", {}, "S", element("sub", {}, letter));
+  const shape = (run) => element("span", { class: `run-${run % 6 + 1}` },
+    element("span", { class: "shape", "aria-hidden": "true" }, "●■◆▲▼✚"[run % 6]), " ");
   const runName = (run) => {
-    const made = shape(run);
-    made.append(make("bdi", {}, runs[run]));
-    return made;
+    const name = shape(run);
+    name.append(element("bdi", {}, runs[run]));
+    return name;
   };
 
-  // Filters: what a reader may choose, and whether a prompt then stays in the list. A prompt with
-  // several responses stays for any one of them.
+  // Filters: name, label, options, and whether a prompt matches an option. A prompt with several
+  // responses matches if any of them does.
   const some = (test) => (prompt, value) => prompt.runs.some((run) => run && test(run, value));
   const bands = [["0", "under 40"], ["40", "40–60"], ["60", "60–75"], ["75", "75–90"], ["90", "90–100"]];
   const ends = [40, 60, 75, 90, Infinity];
   const inBand = (score, value) => value === "none" ? score === null
     : score !== null && score >= +value && score < ends[bands.findIndex(([start]) => start === value)];
-  const values = (of) => [...new Set(prompts.flatMap(of))];
+  const values = (read) => [...new Set(prompts.flatMap(read))];
   const isJudged = prompts.some((prompt) => prompt.runs.some((run) => run && run.overall !== null));
   const byScore = isJudged ? ["Overall score", "overall"] : ["Length score", "length"];
-  const choices = [
+  const filterSpecs = [
     ["benchmark", "Benchmark", values((p) => p.benchmark), (p, v) => p.benchmark === v],
     ["bucket", "Required words", values((p) => p.bucket), (p, v) => p.bucket === v],
     ["language", "Language", values((p) => p.language), (p, v) => p.language === v],
@@ -48,54 +48,54 @@
       .map((f) => [f, f])], some((r, v) => v === "any" ? r.faults.length : r.faults.includes(v))],
   ].filter(([, , options]) => options.length > 1);
   const orders = [
-    ["", "as in the benchmark"], ["required", "required words"], ["words", "produced words"],
+    ["", "benchmark order"], ["required", "required words"], ["words", "produced words"],
     ["length", "length score"], ["quality", "quality score"],
     ["overall", "overall score"], ["repetition", "repetition"],
   ];
 
   const select = (name, label, options) => {
-    const made = make("select", { name });
+    const control = element("select", { name });
     for (const option of options) {
       const [value, text] = Array.isArray(option) ? option : [option, option];
-      made.append(make("option", { value }, text));
+      control.append(element("option", { value }, text));
     }
-    filters.append(make("label", {}, label, made));
-    return made;
+    filters.append(element("label", {}, label, control));
+    return control;
   };
-  const chosen = choices.map(([name, label, options, keeps]) =>
+  const controls = filterSpecs.map(([name, label, options, keeps]) =>
     [select(name, label, [["", "all"], ...options]), keeps]);
-  const order = select("order", "Order by", orders);
-  const direction = select("direction", "Direction", [["1", "low to high"], ["-1", "high to low"]]);
+  const order = select("order", "Sort by", orders);
+  const direction = select("direction", "Direction", [["1", "ascending"], ["-1", "descending"]]);
   const orderRun = runs.length > 1
-    ? select("run", "Order by run", runs.map((name, run) => [String(run), name])) : null;
+    ? select("run", "Sort by run", runs.map((name, run) => [String(run), name])) : null;
 
-  const line = (run, of) => of === null
-    ? make("span", { class: "about" }, runs.length > 1 ? shape(run) : null, "no response")
-    : make("span", { class: "about" },
+  const summary = (run, response) => response === null
+    ? element("span", { class: "about" }, runs.length > 1 ? shape(run) : null, "no response")
+    : element("span", { class: "about" },
       runs.length > 1 ? shape(run) : null,
-      make("span", {}, make("b", {}, number(of.words, 0)), " words"),
-      make("span", {}, sub("l"), " ", make("b", {}, number(of.length, 0))),
-      of.status === "unjudged" ? null
-        : of.quality === null ? make("span", { class: "fault" }, of.status.replaceAll("_", " "))
-        : make("span", {}, sub("q"), " ", make("b", {}, number(of.quality, 0))),
-      of.faults.length ? make("span", { class: "fault" }, of.faults.join(", ")) : null);
+      element("span", {}, element("b", {}, number(response.words, 0)), " words"),
+      element("span", {}, sub("l"), " ", element("b", {}, number(response.length, 0))),
+      response.status === "unjudged" ? null
+        : response.quality === null ? element("span", { class: "fault" }, response.status.replaceAll("_", " "))
+        : element("span", {}, sub("q"), " ", element("b", {}, number(response.quality, 0))),
+      response.faults.length ? element("span", { class: "fault" }, response.faults.join(", ")) : null);
   const items = prompts.map((prompt, place) => {
-    const link = make("a", { href: `#p${place}` },
-      make("span", { class: "excerpt", dir: "auto" }, prompt.excerpt),
-      make("span", { class: "about" },
-        `${number(prompt.required, 0)} words asked for`, make("span", {}, prompt.type)),
-      ...prompt.runs.map((of, run) => line(run, of)));
-    return make("li", {}, link);
+    const link = element("a", { href: `#p${place}` },
+      element("span", { class: "excerpt", dir: "auto" }, prompt.excerpt),
+      element("span", { class: "about" },
+        `${number(prompt.required, 0)} words required`, element("span", {}, prompt.type)),
+      ...prompt.runs.map((response, run) => summary(run, response)));
+    return element("li", {}, link);
   });
 
   let shown = [];
   const refresh = () => {
     const by = order.value;
     const run = orderRun ? +orderRun.value : 0;
-    // what has no value comes last, whatever the direction
+    // prompts without a value come last in both directions
     const key = (place) => by === "required" ? prompts[place].required
       : prompts[place].runs[run]?.[by] ?? null;
-    shown = [...prompts.keys()].filter((place) => chosen.every(
+    shown = [...prompts.keys()].filter((place) => controls.every(
       ([control, keeps]) => control.value === "" || keeps(prompts[place], control.value)));
     if (by) shown.sort((a, b) => {
       const [x, y] = [key(a), key(b)];
@@ -114,15 +114,15 @@
     return new Response(stream).json();
   };
 
-  // The response's text, with a number at every 500th word and marks around what is repeated.
+  // A response with a word count after every 500 words and marks around repeated passages.
   const textOf = ({ text, marks, repeats }) => {
-    const body = make("div", { class: "response", dir: "auto" });
+    const body = element("div", { class: "response", dir: "auto" });
     const cuts = marks.map(([words, at]) => [at, words]);
     let mark = 0;
     const upTo = (into, from, to) => {
       while (mark < cuts.length && cuts[mark][0] < to) {
         const [at, words] = cuts[mark++];
-        into.append(text.slice(from, at), make("span", {
+        into.append(text.slice(from, at), element("span", {
           class: words % (2 * markEvery) ? "words" : "words full", "aria-hidden": "true",
           "data-words": words }, number(words, 0)));
         from = at;
@@ -132,7 +132,7 @@
     let at = 0;
     for (const [start, end] of repeats) {
       upTo(body, at, start);
-      const passage = make("mark", { title: "written before, word for word" });
+      const passage = element("mark", { title: "repeats an earlier passage word for word" });
       upTo(passage, start, end);
       body.append(passage);
       at = end;
@@ -143,20 +143,20 @@
 
   const mapOf = ({ text, marks, repeats }, body) => {
     const share = (at) => `${100 * at / Math.max(1, text.length)}%`;
-    const map = make("button", { type: "button", class: "map", title: "Go to this place" });
-    map.setAttribute("aria-label", `Where passages are repeated: ${repeats.length} places. `
-      + "Goes to the next one.");
+    const map = element("button", { type: "button", class: "map", title: "Go to this position" });
+    map.setAttribute("aria-label", `Map of ${repeats.length} repeated passages. `
+      + "Activate to go to the next one.");
     for (const [words, at] of marks) {
       if (words % (2 * markEvery)) continue;
-      map.append(make("u", { style: `left:${share(at)}` }));
+      map.append(element("u", { style: `left:${share(at)}` }));
     }
     for (const [start, end] of repeats) {
-      map.append(make("i", { style: `left:${share(start)};width:${share(end - start)}` }));
+      map.append(element("i", { style: `left:${share(start)};width:${share(end - start)}` }));
     }
     let next = 0;
     map.addEventListener("click", (event) => {
       const places = body.querySelectorAll("mark");
-      if (event.detail === 0) {  // by keyboard
+      if (event.detail === 0) {  // activated by keyboard
         if (places.length) places[next++ % places.length].scrollIntoView({ block: "center" });
         return;
       }
@@ -174,43 +174,43 @@
     const tokens = verdict.tokens[0] === null ? ""
       : ` · ${number(verdict.tokens[0], 0)} + ${number(verdict.tokens[1] ?? 0, 0)} tokens`;
     const asks = verdict.asks > 1 ? ` · asked ${verdict.asks} times` : "";
-    const made = make("details", {},
-      make("summary", {}, several ? `The judge's verdict ${verdict.repeat}` : "The judge's verdict"),
-      make("p", { class: "note" }, make("bdi", {}, verdict.model || "no reply"), tokens, asks,
-        verdict.defused ? " · tags of the judge's prompt were escaped" : ""),
-      make("p", { class: "note" }, scores));
-    if (verdict.detail) made.append(make("p", { class: "note fault" }, verdict.detail));
-    if (verdict.raw) made.append(make("div", { class: "raw", dir: "auto" }, verdict.raw));
-    return made;
+    const node = element("details", {},
+      element("summary", {}, several ? `Judge's verdict ${verdict.repeat}` : "Judge's verdict"),
+      element("p", { class: "note" }, element("bdi", {}, verdict.model || "no reply"), tokens, asks,
+        verdict.escaped ? " · prompt tags in the response were escaped" : ""),
+      element("p", { class: "note" }, scores));
+    if (verdict.detail) node.append(element("p", { class: "note fault" }, verdict.detail));
+    if (verdict.raw) node.append(element("div", { class: "raw", dir: "auto" }, verdict.raw));
+    return node;
   };
 
-  const answerOf = (run, of, unpacked) => {
-    const made = make("section", { class: "answer", "aria-label": `Response of ${runs[run]}` });
-    if (runs.length > 1) made.append(make("h3", {}, runName(run)));
-    if (of === null) {
-      made.append(make("p", { class: "none" }, "This run has no response to this prompt."));
-      return made;
+  const answerOf = (run, response, unpacked) => {
+    const node = element("section", { class: "answer", "aria-label": `Response of ${runs[run]}` });
+    if (runs.length > 1) node.append(element("h3", {}, runName(run)));
+    if (response === null) {
+      node.append(element("p", { class: "none" }, "This run has no response to this prompt."));
+      return node;
     }
-    const numbers = make("dl", { class: "numbers" });
+    const numbers = element("dl", { class: "numbers" });
     const add = (name, value) =>
-      numbers.append(make("div", {}, make("dt", {}, name), make("dd", {}, value)));
-    add("Words", number(of.words, 0));
-    if (of.overall !== null) add("S̄", number(of.overall));
-    add(sub("l"), number(of.length));
-    if (of.quality !== null) add(sub("q"), number(of.quality));
-    else if (of.status !== "unjudged") add("Verdict", of.status.replaceAll("_", " "));
-    (of.dimensions || []).forEach((score, n) => add(dimensions[n], number(score, 0)));
-    add("Repetition", `${number(100 * of.repetition)}%`);
-    if (of.faults.length) add("Faults", of.faults.join(", "));
-    made.append(numbers);
+      numbers.append(element("div", {}, element("dt", {}, name), element("dd", {}, value)));
+    add("Words", number(response.words, 0));
+    if (response.overall !== null) add("S̄", number(response.overall));
+    add(sub("l"), number(response.length));
+    if (response.quality !== null) add(sub("q"), number(response.quality));
+    else if (response.status !== "unjudged") add("Verdict", response.status.replaceAll("_", " "));
+    (response.dimensions || []).forEach((score, n) => add(dimensions[n], number(score, 0)));
+    add("Repetition", `${number(100 * response.repetition)}%`);
+    if (response.faults.length) add("Faults", response.faults.join(", "));
+    node.append(numbers);
     for (const verdict of unpacked.verdicts) {
-      made.append(verdictOf(verdict, unpacked.verdicts.length > 1));
+      node.append(verdictOf(verdict, unpacked.verdicts.length > 1));
     }
     const body = textOf(unpacked);
-    if (unpacked.marks.length) made.append(mapOf(unpacked, body));
-    if (unpacked.text) made.append(body);
-    else made.append(make("p", { class: "none" }, "The response is empty."));
-    return made;
+    if (unpacked.marks.length) node.append(mapOf(unpacked, body));
+    if (unpacked.text) node.append(body);
+    else node.append(element("p", { class: "none" }, "The response is empty."));
+    return node;
   };
 
   let open = null;
@@ -220,29 +220,29 @@
     try {
       unpacked = await unpack(place);
     } catch (error) {
-      reader.replaceChildren(make("p", { class: "fault" }, typeof DecompressionStream === "undefined"
-        ? "This browser is too old to unpack the responses." : `Cannot unpack it: ${error}`));
+      reader.replaceChildren(element("p", { class: "fault" }, typeof DecompressionStream === "undefined"
+        ? "This browser is too old to unpack the responses." : `The response cannot be unpacked: ${error}`));
       return;
     }
-    if (open !== place) return;  // another one was opened meanwhile
+    if (open !== place) return;  // another prompt was opened in the meantime
     const prompt = prompts[place];
     const step = (by, text) => {
       const to = shown[shown.indexOf(place) + by];
-      const button = make("button", { type: "button" }, text);
+      const button = element("button", { type: "button" }, text);
       button.disabled = !shown.includes(place) || to === undefined;
       button.addEventListener("click", () => { location.hash = `p${to}`; });
       return button;
     };
-    const back = make("button", { type: "button", class: "back" }, "All responses");
+    const back = element("button", { type: "button", class: "back" }, "All responses");
     back.addEventListener("click", () => { location.hash = "responses"; });
     reader.replaceChildren(
-      make("div", { class: "bar" }, back, step(-1, "Previous"), step(1, "Next")),
-      make("h3", { id: "reader-title" }, prompt.id),
-      make("p", { class: "note" }, `${prompt.type} · ${prompt.language} · `
-        + `${number(prompt.required, 0)} words asked for`),
-      make("div", { class: "prompt", dir: "auto" }, unpacked.prompt),
-      make("div", { class: "answers" },
-        ...prompt.runs.map((of, run) => answerOf(run, of, unpacked.runs[run]))));
+      element("div", { class: "bar" }, back, step(-1, "Previous"), step(1, "Next")),
+      element("h3", { id: "reader-title" }, prompt.id),
+      element("p", { class: "note" }, `${prompt.type} · ${prompt.language} · `
+        + `${number(prompt.required, 0)} words required`),
+      element("div", { class: "prompt", dir: "auto" }, unpacked.prompt),
+      element("div", { class: "answers" },
+        ...prompt.runs.map((response, run) => answerOf(run, response, unpacked.runs[run]))));
     for (const item of items) item.firstChild.removeAttribute("aria-current");
     const link = items[place].firstChild;
     link.setAttribute("aria-current", "true");

@@ -1,5 +1,5 @@
 "use strict";
-// The button that turns the page's theme over; without it the page follows the system.
+// The button that switches the theme. Until it is used, the page follows the system.
 (() => {
   const root = document.documentElement;
   const button = document.getElementById("theme");

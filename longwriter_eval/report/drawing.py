@@ -1,132 +1,260 @@
-"""Which figures a report has, and what stands in them."""
+"""Drawing one figure: its files, its themed version for the page, its axes, marks and legends.
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+A figure is drawn once, in the light colours of the palette. In the page, the same drawing follows
+the reader's theme: its colours become CSS custom properties, and its text uses the page's font.
+"""
 
-from longwriter_eval.judge.verdict import DIMENSIONS
-from longwriter_eval.pages import label
-from longwriter_eval.report import figures
-from longwriter_eval.report.canvas import Figure
-from longwriter_eval.report.metadata import BENCHMARKS, RULER, ScoredRun
-from longwriter_eval.report.prompts import FAULTS, by_prompt, key_of
-from longwriter_eval.scoring import Score
-from longwriter_eval.stats.inference import Interval
-from longwriter_eval.stats.score_table import TableRow, metric_interval
+import contextlib
+import html
+import io
+import logging
+import re
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
-_NOTHING = Interval(math.nan, math.nan, math.nan, 0)
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from longwriter_eval.pages import PALETTE
+
+# Inches at 72 dpi: small enough that the text stays readable on a phone.
+_WIDTH, _HEIGHT = 5.0, 4.1
+_PNG_DPI = 220
+
+# Characters of a run's name, or of two names side by side, that fit into a legend.
+MAX_NAME = 60
+
+# Marker shapes of the runs, so that they can be told apart without colour.
+_SHAPES = "osD^vP"
+
+LIGHT = {name: values[0] for name, values in PALETTE.items()}
+_STYLE: dict[Any, Any] = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": LIGHT["muted"],
+    "axes.labelcolor": LIGHT["ink"],
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "figure.facecolor": LIGHT["page"],
+    "axes.facecolor": "none",
+    "font.size": 10,
+    "grid.color": LIGHT["rule"],
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "longwriter",
+    "text.color": LIGHT["ink"],
+    "text.parse_math": False,  # a model may be called $x$
+    "xtick.color": LIGHT["muted"],
+    "ytick.color": LIGHT["muted"],
+    "xtick.labelcolor": LIGHT["ink"],
+    "ytick.labelcolor": LIGHT["ink"],
+}
 
 
-def draw(scored: Sequence[ScoredRun]) -> list[Figure]:
-    """Every figure that the runs have the numbers for."""
-    names = [each.name for each in scored]
-    places = {key_of(score): n for n, of in enumerate(by_prompt(scored)) for score in of if score}
-    drawn = []
-    all_points = [
-        _points([s for s in each.scores if s.benchmark != RULER], places) for each in scored
-    ]
-    frame = [point for points in all_points for point in points]
-    for number, (name, each, points) in enumerate(zip(names, scored, all_points, strict=True), 1):
-        if points:
-            several = len(scored) > 1
-            drawn.append(
-                figures.scatter(
-                    f"length-{number}" if several else "length",
-                    f"Length asked for and produced{f': {name}' if several else ''}",
-                    points,
-                    "quality score" if each.judges else "length score",
-                    frame,
-                )
-            )
-    tables = [{(row.benchmark, row.kind, row.name): row for row in s.table} for s in scored]
-    main = next(
-        (b for b in BENCHMARKS if b != RULER and any((b, "all", "all") in t for t in tables)), ""
+@dataclass(frozen=True)
+class Point:
+    """A response in a figure. `score` sets its colour; `href` is the link of its mark."""
+
+    name: str
+    required: int  # words
+    words: int
+    score: float | None
+    href: str
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A drawing, a description for screen readers, and the numbers as a table."""
+
+    name: str  # stem of its file names
+    title: str
+    caption: str
+    description: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    canvas: Canvas
+
+    @cached_property
+    def svg(self) -> str:
+        """The drawing in the light theme."""
+        file = io.StringIO()
+        with _style():
+            metadata = {"Date": None, "Creator": None, "Title": self.title}
+            self.canvas.savefig(file, format="svg", metadata=metadata)
+        return file.getvalue()
+
+    def png(self) -> bytes:
+        """The drawing in the light theme, as a bitmap."""
+        file = io.BytesIO()
+        with _style():
+            self.canvas.savefig(file, format="png", dpi=_PNG_DPI, metadata={"Software": None})
+        return file.getvalue()
+
+
+def draw_figure(
+    name: str,
+    title: str,
+    caption: str,
+    description: str,
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    draw: Callable[..., None],
+    panels: int = 1,
+    height: float = _HEIGHT,
+) -> Figure:
+    """The figure that `draw` makes on `panels` axes side by side; `height` in inches."""
+    with _style():
+        canvas = Canvas(figsize=(_WIDTH, height), dpi=72, layout="constrained")
+        draw(*canvas.subplots(1, panels, squeeze=False)[0])
+    return Figure(name, title, caption, description, header, rows, canvas)
+
+
+def themed_svg(figure: Figure, number: int) -> str:
+    """The drawing as SVG to embed in a page, in the reader's theme.
+
+    Element ids get the prefix f`number`-, because a page holds several figures. Title and
+    description are added for screen readers. Links leave the tab order, since the page's list of
+    responses has the same ones.
+    """
+    svg = figure.svg[figure.svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<\?.*?\?>", "", svg, flags=re.DOTALL)
+    ids = set(re.findall(r'\bid="([^"]+)"', svg))
+    svg = re.sub(r'\bid="', f'id="f{number}-', svg)
+    svg = re.sub(
+        r"(url\(|xlink:href=\")#([^\")]+)",
+        lambda m: f"{m[1]}#f{number}-{m[2]}" if m[2] in ids else m[0],
+        svg,
     )
-    if main:
-        drawn += _score_figures(names, tables, main)
-    rulers = [_points([s for s in each.scores if s.benchmark == RULER], places) for each in scored]
-    if any(rulers):
-        drawn.append(figures.ruler([(n, of) for n, of in zip(names, rulers, strict=True)]))
-    drawn.append(
-        figures.intervals(
-            "diagnostics",
-            "What goes wrong",
-            "Share of responses with each fault; for repetition, the mean share of the text that "
-            "repeats an earlier passage. Heuristics: open a response to see what they saw.",
-            [
-                (
-                    "% of responses",
-                    [
-                        (title, [_percent(each.scores, metric) for each in scored])
-                        for metric, title in FAULTS.items()
-                    ],
-                )
-            ],
-            names,
-            is_score=False,
-        )
+    svg = svg.replace(' target="_blank"', "").replace("<a ", '<a tabindex="-1" ')
+    for name, colour in LIGHT.items():
+        svg = svg.replace(colour, f"var(--{name})")
+    svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg)
+    svg = re.sub(
+        r"font: (bold|[4-9]00) ([\d.]+)px [^;\"]*", r"font-weight: \1; font-size: \2px", svg
     )
-    return drawn
+    attributes = f'<svg role="img" aria-labelledby="f{number}-t f{number}-d"'
+    opening, _, rest = svg.partition(">")
+    opening = re.sub(r' (width|height)="[^"]*"', "", opening).replace("<svg", attributes, 1)
+    title, description = (
+        html.escape(text, quote=False) for text in (figure.title, figure.description)
+    )
+    return (
+        f'{opening}><title id="f{number}-t">{title}</title>'
+        f'<desc id="f{number}-d">{description}</desc>{rest}'
+    )
 
 
-def _score_figures(
-    names: Sequence[str], tables: Sequence[Mapping[tuple[str, str, str], TableRow]], main: str
-) -> list[Figure]:
-    """The scores by required length, and the six dimensions where a judge gave them."""
-    keys = list(dict.fromkeys(key for t in tables for key in t if key[0] == main))
-    rows = [("all prompts", k) for k in keys if k[1] == "all"]
-    rows += [(k[2], k) for k in keys if k[1] == "bucket"]
+def length_axes(axes: Axes, points: Sequence[Point]) -> float:
+    """Set up required and produced words on log scales, with the diagonal and room for `points`.
 
-    def estimates(key: tuple[str, str, str], metric: str) -> list[Interval]:
-        return [t[key].metrics[metric] if key in t else _NOTHING for t in tables]
-
-    panels = [
-        (title, [(name, estimates(key, metric)) for name, key in rows])
-        for metric, title in (
-            ("length_score", "length score S_l"),
-            ("quality_score", "quality score S_q"),
-        )
-    ]
-    panels = [p for p in panels if any(not math.isnan(e.mean) for _, of in p[1] for e in of)]
-    drawn = [
-        figures.intervals(
-            "buckets",
-            "Scores by required length",
-            f"{BENCHMARKS[main]}, means with 95% intervals over prompts.",
-            panels,
-            names,
-        )
-    ]
-    dimensions = [
-        (name, estimates((main, "all", "all"), f"quality_{metric}"))
-        for metric, name in DIMENSIONS.items()
-    ]
-    if any(not math.isnan(e.mean) for _, of in dimensions for e in of):
-        drawn.append(
-            figures.intervals(
-                "dimensions",
-                "The six dimensions of quality",
-                f"{BENCHMARKS[main]}, as the judge sees them: 1 to 5 put on 0 to 100, with 95% "
-                "intervals over prompts.",
-                [("score", dimensions)],
-                names,
-            )
-        )
-    return drawn
+    Returns the number of words at the lower end, where empty responses are drawn: a log scale has
+    no zero.
+    """
+    required, words = [p.required for p in points], [p.words for p in points if p.words]
+    low, high = min(required), max(required)
+    if high < 4 * low:  # a narrower range would have a single tick
+        low, high = low // 2, high * 2
+    bottom = min(low * 0.75, *(n * 0.7 for n in words)) if words else low * 0.75
+    if len(words) < len(points):
+        bottom *= 0.6  # a strip for the empty responses, below all others
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlim(low * 0.75, high * 1.35)
+    axes.set_ylim(bottom, max([high, *words]) * 1.5)
+    axes.axline((low, low), (high * 2, high * 2), color=LIGHT["muted"], linewidth=1)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: _short_number(value)))
+        axis.set_minor_locator(NullLocator())
+    axes.grid(visible=True)
+    axes.set_xlabel("required words")
+    axes.set_ylabel("produced words")
+    return bottom
 
 
-def _points(scores: Iterable[Score], places: Mapping[tuple[str, str], int]) -> list[figures.Point]:
-    return [
-        figures.Point(
-            label(score.sample.id),
-            score.sample.required,
-            score.words,
-            score.quality_score if score.judgement else score.length_score,
-            f"#p{places[key_of(score)]}",
-        )
-        for score in scores
-    ]
+def label_line(axes: Axes, factor: float, text: str) -> None:
+    """Write `text` along the line y = factor · x, if any of it is within the axes."""
+    left, right = axes.get_xlim()
+    bottom, top = axes.get_ylim()
+    first, last = max(left, bottom / factor), min(right, top / factor)
+    if first >= last:
+        return
+    is_above = factor > 1
+    x = first * (last / first) ** (0.04 if is_above else 0.97)
+    axes.annotate(
+        text, (x, x * factor), xytext=(0, 3 if is_above else -3), textcoords="offset points",
+        rotation=45, rotation_mode="anchor", transform_rotates_text=True,
+        ha="left" if is_above else "right", va="bottom" if is_above else "top",
+        color=LIGHT["muted"], fontsize=8.5,
+    )  # fmt: skip
 
 
-def _percent(scores: Iterable[Score], metric: str) -> Interval:
-    found = metric_interval(scores, metric)
-    return Interval(100 * found.mean, 100 * found.low, 100 * found.high, found.n)
+def draw_empty(axes: Axes, points: Sequence[Point], y: float, colour: str) -> None:
+    """Draw a cross at `y` for each of `points` that has no words."""
+    empty = [point for point in points if not point.words]
+    if empty:
+        crosses = axes.scatter(
+            [p.required for p in empty], [y] * len(empty),
+            s=30, marker="x", color=colour, linewidths=1.3, label="empty", clip_on=False, zorder=3,
+        )  # fmt: skip
+        crosses.set_urls([p.href for p in empty])
+
+
+def run_mark(number: int) -> tuple[str, str]:
+    """Colour and marker shape of a run; both repeat after six runs."""
+    return LIGHT[f"run-{number % 6 + 1}"], _SHAPES[number % len(_SHAPES)]
+
+
+def run_legend(axes: Axes, names: Sequence[str]) -> None:
+    """A legend of all runs, above the figure. A single run needs none."""
+    if len(names) > 1:
+        handles = []
+        for number in range(len(names)):
+            colour, shape = run_mark(number)
+            handles.append(Line2D([], [], color=colour, marker=shape, linestyle="none"))
+        columns = 2 if 2 * max(map(len, names)) <= MAX_NAME else 1
+        _legend(axes, handles, names, ncols=columns, handletextpad=0.5)
+
+
+def score_legend(axes: Axes, title: str) -> None:
+    """A legend of the labelled marks in `axes`, above the figure."""
+    handles, labels = axes.get_legend_handles_labels()
+    _legend(axes, handles, labels, ncols=6, handletextpad=0.2, title=title)
+
+
+def _legend(axes: Axes, handles: Sequence[Any], labels: Sequence[str], **options: Any) -> None:
+    figure: Any = axes.figure
+    figure.legend(
+        handles,
+        [text if len(text) <= MAX_NAME else f"{text[: MAX_NAME - 1]}…" for text in labels],
+        loc="outside upper left",
+        alignment="left",
+        columnspacing=1.0,
+        fontsize=9,
+        title_fontsize=9,
+        borderpad=0.1,
+        **options,
+    )
+
+
+def _short_number(value: float) -> str:
+    return f"{value / 1000:g}k" if value >= 1000 else f"{value:g}"
+
+
+@contextlib.contextmanager
+def _style() -> Iterator[None]:
+    """Our matplotlib settings, which apply both while drawing and while saving."""
+    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **_STYLE}), warnings.catch_warnings():
+        # a name in a script that the font lacks is drawn as boxes in the PNG
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        warnings.filterwarnings("ignore", message="Matplotlib currently does not support")
+        yield
+
+
+logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)

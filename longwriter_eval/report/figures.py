@@ -1,134 +1,249 @@
-"""The figures of a report: length against length, the ruler, and means with their intervals."""
+"""The figures of a report: length against length, the ruler, scores and faults."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
-import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 
-from longwriter_eval.report.canvas import LIGHT, Figure, draw_figure
+from longwriter_eval.judge.verdict import DIMENSIONS
+from longwriter_eval.pages import label
+from longwriter_eval.report.drawing import (
+    LIGHT,
+    Figure,
+    Point,
+    draw_empty,
+    draw_figure,
+    label_line,
+    length_axes,
+    run_legend,
+    run_mark,
+    score_legend,
+)
+from longwriter_eval.report.metadata import BENCHMARKS, FAULT_TITLES, RULER, ScoredRun
+from longwriter_eval.report.responses import group_by_prompt, prompt_key
+from longwriter_eval.scoring import Score
 from longwriter_eval.stats.inference import Interval
+from longwriter_eval.stats.score_table import TableRow, metric_interval
 
-MAX_NAME = 60  # characters of a run's name that the legend has room for; or of two together
+# Score classes: upper bound (exclusive) and name. Colours run from orange over grey to blue.
+_SCORE_CLASSES = ((40, "under 40"), (60, "40–60"), (75, "60–75"), (90, "75–90"), (101, "90–100"))
 
-# Colour and shape of a run's marks, so that no reader needs the colour.
-_SHAPES = "osD^vP"
-# S_q below each of these, and the rest; five classes from orange over grey to blue.
-SCORE_CLASSES = ((40, "under 40"), (60, "40–60"), (75, "60–75"), (90, "75–90"), (101, "90–100"))
-
-
-@dataclass(frozen=True)
-class Point:
-    """A response in a figure. `score` colours it; `href` is where a click on it leads."""
-
-    name: str
-    required: int
-    words: int
-    score: float | None
-    href: str
+PanelRow = tuple[str, Sequence[Interval]]  # title, and an interval per run
 
 
-def scatter(
+def draw_figures(scored: Sequence[ScoredRun]) -> list[Figure]:
+    """Every figure that the runs have data for."""
+    names = [run.name for run in scored]
+    positions = {
+        prompt_key(score): position
+        for position, scores in enumerate(group_by_prompt(scored))
+        for score in scores
+        if score
+    }
+    by_run = [_points((s for s in run.scores if s.benchmark != RULER), positions) for run in scored]
+    ruler = [_points((s for s in run.scores if s.benchmark == RULER), positions) for run in scored]
+    all_points = [point for points in by_run for point in points]
+    figures = []
+    for number, (run, points) in enumerate(zip(scored, by_run, strict=True), 1):
+        if points:
+            is_only = len(scored) == 1
+            figures.append(
+                length_scatter(
+                    "length" if is_only else f"length-{number}",
+                    "Required and produced length" + ("" if is_only else f": {run.name}"),
+                    points,
+                    "quality score" if run.judges else "length score",
+                    all_points,
+                )
+            )
+    figures += _score_figures(names, scored)
+    if any(ruler):
+        figures.append(ruler_chart(names, ruler))
+    faults = [
+        (title, [_percent(metric_interval(run.scores, metric)) for run in scored])
+        for metric, title in FAULT_TITLES.items()
+    ]
+    figures.append(
+        dot_plot(
+            "diagnostics",
+            "Faults in the responses",
+            "Share of responses with each fault; for repetition, the mean share of the text that "
+            "repeats an earlier passage. These are heuristics: open a response to check them.",
+            [("% of responses", faults)],
+            names,
+            is_score=False,
+        )
+    )
+    return figures
+
+
+def _score_figures(names: Sequence[str], scored: Sequence[ScoredRun]) -> list[Figure]:
+    """Scores by required length, and the six dimensions if a judge gave any."""
+    tables: list[Mapping[tuple[str, str, str], TableRow]] = [
+        {(row.benchmark, row.kind, row.name): row for row in run.table} for run in scored
+    ]
+    keys = dict.fromkeys(key for table in tables for key in table)
+    main = next((b for b in BENCHMARKS if b != RULER and (b, "all", "all") in keys), None)
+    if not main:
+        return []
+
+    def intervals(key: tuple[str, str, str], metric: str) -> list[Interval]:
+        return [t[key].metrics[metric] if key in t else Interval.unknown() for t in tables]
+
+    all_key = (main, "all", "all")
+    rows = [("all prompts", all_key), *((k[2], k) for k in keys if k[:2] == (main, "bucket"))]
+    panels = [
+        (title, [(name, intervals(key, metric)) for name, key in rows])
+        for metric, title in (
+            ("length_score", "length score S_l"),
+            ("quality_score", "quality score S_q"),
+        )
+    ]
+    figures = [
+        dot_plot(
+            "buckets",
+            "Scores by required length",
+            f"{BENCHMARKS[main]}: means with 95% intervals over prompts.",
+            [(title, rows) for title, rows in panels if _has_data(rows)],
+            names,
+        )
+    ]
+    dimensions = [
+        (name, intervals(all_key, f"quality_{metric}")) for metric, name in DIMENSIONS.items()
+    ]
+    if _has_data(dimensions):
+        figures.append(
+            dot_plot(
+                "dimensions",
+                "The six dimensions of quality",
+                f"{BENCHMARKS[main]}: the judge's grades of 1 to 5, rescaled to 0 to 100, with "
+                "95% intervals over prompts.",
+                [("score", dimensions)],
+                names,
+            )
+        )
+    return figures
+
+
+def length_scatter(
     name: str, title: str, points: Sequence[Point], scored_by: str, frame: Sequence[Point]
 ) -> Figure:
-    """Required against produced words, both on a log scale, coloured by score.
+    """Required against produced words on log scales, coloured by score.
 
-    The axes have room for all of `frame`: figures of several runs share theirs.
+    The axes have room for all of `frame`, so the figures of several runs share their scales.
     """
 
     def draw(axes: Axes) -> None:
-        _length_axes(axes, frame)
-        floor = axes.get_ylim()[0]
+        bottom = length_axes(axes, frame)
         for factor, text in ((4, "4 × too long"), (1 / 3, "a third")):
             left, right = axes.get_xlim()
             axes.plot(
                 (left, right), (left * factor, right * factor),
                 color=LIGHT["muted"], linewidth=0.8, linestyle=(0, (2, 3)),
             )  # fmt: skip
-            _along(axes, factor, f"{text}: S_l = 0")
-        for number in range(len(SCORE_CLASSES) + 1):
-            chosen = [p for p in points if _score_class(p.score) == number]
-            if not chosen:
+            label_line(axes, factor, f"{text}: S_l = 0")
+        for number in range(len(_SCORE_CLASSES) + 1):
+            in_class = [p for p in points if p.words and _score_class(p.score) == number]
+            if not in_class:
                 continue
             colour = LIGHT[f"score-{number}"] if number else LIGHT["muted"]
-            drawn = axes.scatter(
-                [p.required for p in chosen],
-                [max(p.words, floor) for p in chosen],
+            dots = axes.scatter(
+                [p.required for p in in_class],
+                [p.words for p in in_class],
                 s=30,
                 facecolors=colour if number else "none",
                 edgecolors=LIGHT["page"] if number else colour,
                 linewidths=0.5 if number else 1.1,
-                label=SCORE_CLASSES[number - 1][1] if number else "none",
+                label=_SCORE_CLASSES[number - 1][1] if number else "none",
                 clip_on=False,
                 zorder=3,
             )
-            drawn.set_urls([p.href for p in chosen])
-        _legend(axes, scored_by)
-
-    def shown(score: float | None) -> str:
-        return "–" if score is None else f"{score:.1f}"
+            dots.set_urls([p.href for p in in_class])
+        draw_empty(axes, points, bottom, LIGHT["warning"])
+        score_legend(axes, scored_by)
 
     near = sum(p.required / 1.5 <= p.words <= p.required * 1.5 for p in points)
+    empty = sum(not p.words for p in points)
     return draw_figure(
         name,
         title,
-        f"One dot per response, coloured by {scored_by}. On the line the text is as long as asked; "
-        "from the dashed lines on, its length scores 0. A dot opens its response.",
+        f"One dot per response, coloured by {scored_by}. On the solid line, the response has the "
+        "required length; at the dashed lines, the length score reaches 0. "
+        + ("A cross is an empty response. " if empty else "")
+        + "Click a dot to open its response.",
         f"Scatter plot of {len(points)} responses on log scales: {near} lie within a factor of "
-        f"1.5 of the required length; the longest has {max(p.words for p in points):,} words.",
+        f"1.5 of the required length, {empty} are empty; the longest has "
+        f"{max(p.words for p in points):,} words.",
         ("prompt", "required words", "produced words", scored_by),
-        [(p.name, f"{p.required:,}", f"{p.words:,}", shown(p.score)) for p in points],
+        [
+            (
+                p.name,
+                f"{p.required:,}",
+                f"{p.words:,}",
+                "–" if p.score is None else f"{p.score:.1f}",
+            )
+            for p in points
+        ],
         draw,
     )
 
 
-def ruler(runs: Sequence[tuple[str, Sequence[Point]]]) -> Figure:
-    """Required against produced words of the ruler: a line through each run's means."""
+def ruler_chart(names: Sequence[str], points_by_run: Sequence[Sequence[Point]]) -> Figure:
+    """Required against produced words on the ruler, with a line through the means of each run.
+
+    A run without responses on the ruler keeps its colour and is not drawn.
+    """
+    runs = [
+        (number, names[number], points) for number, points in enumerate(points_by_run) if points
+    ]
+    means: dict[int, dict[int, float]] = {}  # run -> required words -> mean of produced words
     rows = []
-    for name, points in runs:
+    for number, name, points in runs:
+        means[number] = {}
         for required in sorted({p.required for p in points}):
             words = [p.words for p in points if p.required == required]
-            mean = f"{sum(words) / len(words):,.0f}"
-            rows.append((name, f"{required:,}", mean, f"{min(words):,}", f"{max(words):,}"))
+            mean = means[number][required] = sum(words) / len(words)
+            rows.append(
+                (name, f"{required:,}", f"{mean:,.0f}", f"{min(words):,}", f"{max(words):,}")
+            )
 
     def draw(axes: Axes) -> None:
-        everything = [p for _, points in runs for p in points]
-        _length_axes(axes, everything)
-        floor = axes.get_ylim()[0]
-        for number, (name, points) in enumerate(runs):
-            colour, shape = _mark(number)
-            lengths = sorted({p.required for p in points})
-            grouped = [[p.words for p in points if p.required == length] for length in lengths]
-            means = [max(sum(words) / len(words), floor) for words in grouped]
+        bottom = length_axes(axes, [p for _, _, points in runs for p in points])
+        for number, _, points in runs:
+            colour, shape = run_mark(number)
+            written = [p for p in points if p.words]
             dots = axes.scatter(
-                [p.required for p in points], [max(p.words, floor) for p in points],
+                [p.required for p in written], [p.words for p in written],
                 s=11, color=colour, alpha=0.45, linewidths=0, zorder=2, clip_on=False,
             )  # fmt: skip
-            dots.set_urls([p.href for p in points])
-            axes.plot(lengths, means, color=colour, marker=shape, markersize=5.5, label=name)
-            longest = max(points, key=lambda p: p.words)
+            dots.set_urls([p.href for p in written])
+            draw_empty(axes, points, bottom, colour)
+            # the line has a gap where all responses are empty
+            heights = [mean or math.nan for mean in means[number].values()]
+            axes.plot([*means[number]], heights, color=colour, marker=shape, markersize=5.5)
+            if not written:
+                continue
+            longest = max(written, key=lambda p: p.words)
             axes.scatter(
-                [longest.required], [max(longest.words, floor)],
+                [longest.required], [longest.words],
                 s=80, facecolors="none", edgecolors=colour, linewidths=1.5, zorder=4,
                 clip_on=False,
             )  # fmt: skip
             axes.annotate(
-                f"{longest.words:,}", (longest.required, max(longest.words, floor)),
-                xytext=(-8, 7 + 0 * number), textcoords="offset points", ha="right",
+                f"{longest.words:,}", (longest.required, longest.words),
+                xytext=(-8, 7), textcoords="offset points", ha="right",
                 color=colour, fontsize=9.5, fontweight="bold",
             )  # fmt: skip
-        if len(runs) > 1:
-            _legend(axes, None)
+        run_legend(axes, names)
 
-    longest = "; ".join(f"{name}: {max(p.words for p in points):,} words" for name, points in runs)
+    longest = "; ".join(f"{name}: {max(p.words for p in of):,} words" for _, name, of in runs)
     return draw_figure(
         "ruler",
         "LongWrite-Ruler",
-        "How much is written when more and more is asked for. Small dots are responses, the line "
-        "goes through their means, the ring marks the longest output. A flat end is the limit.",
+        "Produced words as the required length grows. Small dots are responses, lines connect "
+        "their means, and a ring marks the longest output. A line that flattens shows the limit of "
+        "the model.",
         f"Line chart on log scales of required against produced words. Longest output of {longest}",
         ("run", "required words", "mean", "shortest", "longest"),
         rows,
@@ -136,154 +251,107 @@ def ruler(runs: Sequence[tuple[str, Sequence[Point]]]) -> Figure:
     )
 
 
-def intervals(
+def dot_plot(
     name: str,
     title: str,
     caption: str,
-    panels: Sequence[tuple[str, Sequence[tuple[str, Sequence[Interval]]]]],
+    panels: Sequence[tuple[str, Sequence[PanelRow]]],
     runs: Sequence[str],
     *,
     is_score: bool = True,
 ) -> Figure:
-    """Values with intervals, a row each and a mark per run; scores on a scale from 0 to 100.
+    """Means with intervals: a row each, and a mark per run. Scores have a scale from 0 to 100.
 
-    `panels` stand beside each other and share their rows: label -> rows -> an estimate per run.
+    `panels` are drawn side by side and have the same rows: panel title -> rows.
     """
-    labels = [label for label, _ in panels[0][1]]
+    labels = [row_title for row_title, _ in panels[0][1]]
     ends = [
-        value.mean if math.isnan(value.high) else value.high
+        interval.mean if math.isnan(interval.high) else interval.high
         for _, rows in panels
-        for _, estimates in rows
-        for value in estimates
+        for _, intervals in rows
+        for interval in intervals
     ]
-    furthest = max((end for end in ends if not math.isnan(end)), default=100)
-    most = 100 if is_score else next((end for end in (5, 10, 20, 50) if furthest <= end), 100)
+    largest = max((end for end in ends if not math.isnan(end)), default=100)
+    limit = 100 if is_score else next((end for end in (5, 10, 20, 50) if largest <= end), 100)
 
     def draw(*all_axes: Axes) -> None:
         step = min(0.2, 0.7 / len(runs))
-        for axes, (panel, rows) in zip(all_axes, panels, strict=True):
-            for number, run in enumerate(runs):
-                colour, shape = _mark(number)
-                for place, (_, estimates) in enumerate(rows):
-                    value, at = estimates[number], place + step * (number - (len(runs) - 1) / 2)
-                    if not math.isnan(value.low):
-                        axes.plot(
-                            (value.low, value.high), (at, at),
-                            color=colour, linewidth=1.6, solid_capstyle="butt", clip_on=False,
-                        )  # fmt: skip
-                    if not math.isnan(value.mean):
-                        axes.plot(
-                            value.mean, at, color=colour, marker=shape, markersize=6,
-                            linestyle="none", clip_on=False, label=run if not place else None,
-                        )  # fmt: skip
-            axes.set_xlim(0, most)
+        for axes, (panel_title, rows) in zip(all_axes, panels, strict=True):
+            for number in range(len(runs)):
+                colour, shape = run_mark(number)
+                offset = step * (number - (len(runs) - 1) / 2)
+                for row, (_, intervals) in enumerate(rows):
+                    # matplotlib draws nothing for NaN
+                    interval, y = intervals[number], row + offset
+                    axes.plot(
+                        (interval.low, interval.high), (y, y),
+                        color=colour, linewidth=1.6, solid_capstyle="butt", clip_on=False,
+                    )  # fmt: skip
+                    axes.plot(
+                        interval.mean, y, color=colour, marker=shape, markersize=6,
+                        linestyle="none", clip_on=False,
+                    )  # fmt: skip
+            axes.set_xlim(0, limit)
             axes.xaxis.set_major_locator(MaxNLocator(5, steps=(1, 2, 2.5, 5, 10)))
             axes.set_ylim(len(labels) - 0.5, -0.5)
             axes.set_yticks(range(len(labels)), labels)
             axes.tick_params(axis="y", length=0, pad=8)
             axes.spines["left"].set_visible(False)
             axes.grid(axis="x")
-            axes.set_xlabel(panel)
+            axes.set_xlabel(panel_title)
         for axes in all_axes[1:]:
             axes.tick_params(axis="y", labelleft=False)
-        if len(runs) > 1:
-            _legend(all_axes[0], None)
+        run_legend(all_axes[0], runs)
 
-    def shown(value: Interval) -> str:
-        if math.isnan(value.mean):
-            return "–"
-        text = f"{value.mean:.1f}"
-        if math.isnan(value.low):
-            return text
-        return f"{text} ({value.low:.1f} to {value.high:.1f})"
-
-    rows = [
-        (row, *([panel] if len(panels) > 1 else []), *(shown(value) for value in estimates))
-        for panel, of_panel in panels
-        for row, estimates in of_panel
-    ]
+    has_panels = len(panels) > 1
     return draw_figure(
         name,
         title,
         caption,
-        f"Dot plot with 95% intervals on a scale from 0 to {most}: {', '.join(labels)}, for "
-        f"{', '.join(runs)}. The numbers are in the table below.",
-        ("", *(["score"] if len(panels) > 1 else []), *runs),
-        rows,
+        f"Dot plot with 95% intervals on a scale from 0 to {limit}: {', '.join(labels)}, for "
+        f"{', '.join(runs)}. The table below has the numbers.",
+        ("", *(["score"] if has_panels else []), *runs),
+        [
+            (row_title, *([panel] if has_panels else []), *map(_interval_text, intervals))
+            for panel, rows in panels
+            for row_title, intervals in rows
+        ],
         draw,
         panels=len(panels),
         height=0.9 + (0.36 + 0.08 * len(runs)) * len(labels),
     )
 
 
-def _length_axes(axes: Axes, points: Sequence[Point]) -> None:
-    """Both axes in words on log scales with the diagonal, and with room for `points`."""
-    required, words = [p.required for p in points], [p.words for p in points]
-    low, high = min(required), max(required)
-    if high < 4 * low:  # else one tick would be all there is
-        low, high = low // 2, high * 2
-    bottom = max(10, min([low, *(w for w in words if w)]) * 0.7)
-    top = max(high, *words) * 1.5
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.set_xlim(low * 0.75, high * 1.35)
-    axes.set_ylim(min(bottom, low * 0.75), top)
-    axes.axline((low, low), (high * 2, high * 2), color=LIGHT["muted"], linewidth=1)
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
-        axis.set_minor_locator(NullLocator())
-    axes.grid(visible=True)
-    axes.set_xlabel("required words")
-    axes.set_ylabel("produced words")
+def _points(scores: Iterable[Score], positions: Mapping[tuple[str, str], int]) -> list[Point]:
+    return [
+        Point(
+            label(score.sample.id),
+            score.sample.required,
+            score.words,
+            score.quality_score if score.judgement else score.length_score,
+            f"#p{positions[prompt_key(score)]}",
+        )
+        for score in scores
+    ]
 
 
-def _along(axes: Axes, factor: float, text: str) -> None:
-    """Write on the line y = factor · x, where the plot has room for it."""
-    left, right = axes.get_xlim()
-    bottom, top = axes.get_ylim()
-    first, last = max(left, bottom / factor), min(right, top / factor)
-    if first >= last:
-        return
-    at = first * (last / first) ** (0.04 if factor > 1 else 0.97)
-    axes.annotate(
-        text, (at, at * factor), xytext=(0, 3 if factor > 1 else -3), textcoords="offset points",
-        rotation=math.degrees(math.atan(1)), rotation_mode="anchor", transform_rotates_text=True,
-        ha="left" if factor > 1 else "right", va="bottom" if factor > 1 else "top",
-        color=LIGHT["muted"], fontsize=8.5,
-    )  # fmt: skip
+def _has_data(rows: Iterable[PanelRow]) -> bool:
+    return any(not math.isnan(i.mean) for _, intervals in rows for i in intervals)
 
 
-def _legend(axes: Axes, title: str | None) -> None:
-    legend: Any = axes.figure
-    handles, names = axes.get_legend_handles_labels()
-    # names of models that do not fit beside each other stand below each other
-    beside = 2 if 2 * max(map(len, names)) <= MAX_NAME else 1
-    legend.legend(
-        handles,
-        [name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}…" for name in names],
-        loc="outside upper left",
-        ncols=6 if title else beside,
-        title=title,
-        alignment="left",
-        columnspacing=1.0,
-        handletextpad=0.2 if title else 0.5,
-        fontsize=9,
-        title_fontsize=9,
-        borderpad=0.1,
-    )
-
-
-def _mark(number: int) -> tuple[str, str]:
-    return LIGHT[f"run-{number % 6 + 1}"], _SHAPES[number % len(_SHAPES)]
+def _percent(share: Interval) -> Interval:
+    return Interval(100 * share.mean, 100 * share.low, 100 * share.high, share.n)
 
 
 def _score_class(score: float | None) -> int:
-    """1 to 5; 0 for none."""
+    """1 to 5; 0 for no score."""
     if score is None or math.isnan(score):
         return 0
-    return next(n for n, (end, _) in enumerate(SCORE_CLASSES, 1) if score < end)
+    return next(n for n, (upper, _) in enumerate(_SCORE_CLASSES, 1) if score < upper)
 
 
-def _short(value: float) -> str:
-    return f"{value / 1000:g}k" if value >= 1000 else f"{value:g}"
+def _interval_text(interval: Interval) -> str:
+    if math.isnan(interval.mean):
+        return "–"
+    limits = f" ({interval.low:.1f} to {interval.high:.1f})" if not math.isnan(interval.low) else ""
+    return f"{interval.mean:.1f}{limits}"

@@ -1,4 +1,4 @@
-"""What the runs of a report are: their names, how they were made and judged, what to beware of."""
+"""What a report says about its runs: names, settings, judging, and warnings. Hides secrets."""
 
 import statistics
 from collections import Counter
@@ -20,19 +20,29 @@ from longwriter_eval.scoring import Score, score_samples
 from longwriter_eval.stats.score_table import TableRow, score_table
 from longwriter_eval.stats.thresholds import MIN_COVERAGE
 
+# Display names; the order of the benchmarks is that of the page.
 BENCHMARKS = {
     "longbench_write": "LongBench-Write",
     "longwrite_demo": "Demo prompts",
     "longwrite_ruler": "LongWrite-Ruler",
 }
 RULER = "longwrite_ruler"
+LANGUAGES = {"en": "English", "zh": "Chinese"}
+FAULT_TITLES = {
+    "empty": "empty",
+    "cut_off": "cut off",
+    "repetition": "repetition (share of text)",
+    "wrong_language": "wrong language",
+    "refusal": "refusal",
+    "to_be_continued": "to be continued",
+}
 
-Facts = list[tuple[str, str]]
+Settings = list[tuple[str, str]]  # name and value, in the order to show them in
 
 
 @dataclass(frozen=True)
 class ScoredRun:
-    """A run with its scores, and the name that it goes by in the report."""
+    """A run with its scores and its name in the report."""
 
     name: str
     run: Run
@@ -40,32 +50,32 @@ class ScoredRun:
 
     @cached_property
     def table(self) -> list[TableRow]:
-        """The paper's table, for each of its benchmarks."""
+        """The score table of each of its benchmarks."""
         return score_table(self.scores)
 
     @cached_property
     def by_id(self) -> dict[str, Score]:
-        """Its scores by prompt id."""
+        """Scores by prompt id."""
         return {score.sample.id: score for score in self.scores}
 
     @cached_property
     def verdicts(self) -> list[Verdict]:
-        """Every verdict that there should be."""
+        """All verdicts, including those without scores."""
         return [v for score in self.scores if score.judgement for v in score.judgement.verdicts]
 
     @property
-    def is_repeated(self) -> bool:
-        """Whether a response has several verdicts."""
+    def has_repeats(self) -> bool:
+        """Whether any response has several verdicts."""
         return any(score.judgement and len(score.judgement.verdicts) > 1 for score in self.scores)
 
     @cached_property
     def records(self) -> dict[str, Mapping[str, Any]]:
-        """Task -> what this package put on record of it."""
+        """Task -> what this package recorded about it."""
         return {task: self.run.record(task) for task in sorted({s.task for s in self.run.samples})}
 
     @property
     def judges(self) -> list[tuple[str, str, str]]:
-        """Model, prompt and hash of the prompt of every judge, each once."""
+        """Model, prompt name and prompt hash of every judge, without duplicates."""
         return list(
             dict.fromkeys(
                 (
@@ -80,180 +90,171 @@ class ScoredRun:
 
     @property
     def benchmarks(self) -> list[str]:
-        """Its benchmarks, in the order to show them in."""
-        found = {score.benchmark for score in self.scores}
-        return [*(name for name in BENCHMARKS if name in found), *sorted(found - set(BENCHMARKS))]
+        """Its benchmarks, in the order of the page."""
+        names = {score.benchmark for score in self.scores}
+        return [*(name for name in BENCHMARKS if name in names), *sorted(names - set(BENCHMARKS))]
 
     @property
-    def longest(self) -> int:
-        """Words of its longest response."""
+    def max_words(self) -> int:
+        """Words of the longest response."""
         return max((score.words for score in self.scores), default=0)
 
     @property
     def cost(self) -> float | None:
-        """USD for the verdicts at list prices; None where a model has no price, or none judged."""
-        spent = [
+        """USD for the verdicts at list prices; None if unjudged or any price is unknown."""
+        costs = [
             prices.cost(v.model or "", v.prompt_tokens, v.completion_tokens)
             for v in self.verdicts
             if v.prompt_tokens is not None and v.completion_tokens is not None
         ]
-        return sum(filter(None, spent)) if spent and None not in spent else None
+        return sum(filter(None, costs)) if costs and None not in costs else None
 
 
 def score_runs(runs: Sequence[Run]) -> list[ScoredRun]:
-    """Score every run and give it a name of its own: its model, where that is enough.
+    """Score every run and give it a unique name: its model, if that is unique.
 
     Raises InputError for a log that cannot be scored.
     """
-    models = [model_name(run) for run in runs]
-    shown = tqdm(list(zip(models, runs, strict=True)), "Scoring", leave=False, disable=None)
-    scored = [ScoredRun(model, run, score_samples(run.samples)) for model, run in shown]
+    progress = tqdm(runs, "Scoring", leave=False, disable=None)
+    scored = [ScoredRun(model_name(run), run, score_samples(run.samples)) for run in progress]
     named = []
-    for number, (model, each) in enumerate(zip(models, scored, strict=True), 1):
-        name, same = model, [other for other in scored if other.name == model]
-        if len(same) > 1:
-            by_judge = {tuple(other.judges) for other in same}
-            judge = label(redact(", ".join(judge for judge, _, _ in each.judges)))
-            name += f", judge {judge}" if len(by_judge) == len(same) and judge else f" ({number})"
-        named.append(ScoredRun(name, each.run, each.scores))
+    for number, run in enumerate(scored, 1):
+        name, same_model = run.name, [other for other in scored if other.name == run.name]
+        if len(same_model) > 1:
+            judges = {tuple(other.judges) for other in same_model}
+            judge = label(redact(", ".join(model for model, _, _ in run.judges)))
+            is_unique = len(judges) == len(same_model) and judge
+            name += f", judge {judge}" if is_unique else f" ({number})"
+        named.append(ScoredRun(name, run.run, run.scores))
     return named
 
 
-def judging(scored: ScoredRun) -> Facts:
-    """How the run was judged, what that cost, and how far the judge agrees with itself."""
-    if not scored.judges:
+def model_name(run: Run) -> str:
+    """The model's name for display; for a local checkpoint, the name of its folder."""
+    results = run.results
+    arguments = (results.get("config") or {}).get("model_args")
+    if not isinstance(arguments, dict):
+        arguments = {}
+    candidates = (results.get("model_name"), arguments.get("model"), arguments.get("pretrained"))
+    return label(redact(local_name(str(next(filter(None, candidates), run.folder.name)))))
+
+
+def judging(run: ScoredRun) -> Settings:
+    """How the run was judged, the cost, and the spread between repeated verdicts."""
+    if not run.judges:
         return [("Judge", "none")]
-    verdicts = scored.verdicts
-    asked = [score for score in scored.scores if score.judgement]
-    judged = sum(score.status == "judged" for score in asked)
+    verdicts = run.verdicts
+    judgements = [score.judgement for score in run.scores if score.judgement]
+    judged = sum(score.status == "judged" for score in run.scores)
     missing = Counter(str(v.reason) for v in verdicts if not v.scores)
-    spreads = [s.judgement.spread for s in asked if s.judgement and s.judgement.spread is not None]
+    spreads = [judgement.spread for judgement in judgements if judgement.spread is not None]
     answered = Counter(v.model for v in verdicts if v.model)
-    facts = [
-        ("Judge", _list(model for model, _, _ in scored.judges)),
-        ("Answered as", _list(f"{model} ({n:,})" for model, n in answered.most_common())),
-        ("Judge's prompt", _list(f"{prompt} {sha[:12]}" for _, prompt, sha in scored.judges)),
-        ("Responses judged", f"{judged:,} of {len(asked):,} ({judged / len(asked):.1%})"),
-        ("Verdicts missing", _list(f"{reason} {n}" for reason, n in missing.most_common()) or "0"),
-        ("Failed calls, tried again", f"{sum(v.retries for v in verdicts):,}"),
-        ("Responses with judge's tags escaped", f"{_defused(asked):,}"),
+    escaped = sum(any(v.defused for v in judgement.verdicts) for judgement in judgements)
+    rows = [
+        ("Judge", ", ".join(model for model, _, _ in run.judges)),
+        ("Model that answered", ", ".join(f"{name} ({n:,})" for name, n in answered.most_common())),
+        ("Judge prompt", ", ".join(f"{prompt} {sha[:12]}" for _, prompt, sha in run.judges)),
+        ("Responses judged", f"{judged:,} of {len(judgements):,} ({judged / len(judgements):.1%})"),
+        ("Missing verdicts", _counts(missing) or "0"),
+        ("Failed calls that were retried", f"{sum(v.retries for v in verdicts):,}"),
+        ("Responses with escaped prompt tags", f"{escaped:,}"),
     ]
     if spreads:
         spread = f"{statistics.fmean(spreads):.1f} (largest {max(spreads):.1f})"
-        facts.append(("Spread of S_q between repeats, mean standard deviation", spread))
-    unread = sum(max(0, v.asks - 1) for v in verdicts)
-    besides = f", besides {unread:,} replies that could not be used" if unread else ""
+        rows.append(("Mean standard deviation of S_q between repeats", spread))
+    unusable = sum(max(0, v.asks - 1) for v in verdicts)
+    note = f", excluding {unusable:,} unusable replies" if unusable else ""
     for kind in ("prompt", "completion"):
         tokens = sum(getattr(v, f"{kind}_tokens") or 0 for v in verdicts)
-        facts.append((f"{kind.capitalize()} tokens", f"{tokens:,}{besides}" if tokens else ""))
-    cost = prices.money(scored.cost)
-    facts.append(("Cost at list prices", f"{cost}{besides}" if cost else "no price known"))
-    return [(name, redact(value)) for name, value in facts]
+        rows.append((f"{kind.capitalize()} tokens", f"{tokens:,}{note}" if tokens else ""))
+    cost = prices.money(run.cost)
+    rows.append(("Cost at list prices", f"{cost}{note}" if cost else "unknown"))
+    return [(name, redact(value)) for name, value in rows]
 
 
-def settings(scored: ScoredRun) -> Facts:
-    """How the run was made, with the hashes of what it was made from; nothing secret."""
-    results = scored.run.results
+def settings(run: ScoredRun) -> Settings:
+    """How the run was made, with the hashes of its inputs; without secrets or local paths."""
+    results = run.run.results
     config = results.get("config") or {}
-    configs = {task: results["configs"][task] for task in scored.records}
-    generation = {
-        _arguments(each.get("generation_kwargs") or {}): None for each in configs.values()
-    }
+    configs = {task: results["configs"][task] for task in run.records}
+    generation = dict.fromkeys(
+        _arguments(c.get("generation_kwargs") or {}) for c in configs.values()
+    )
     template = results.get("chat_template_sha")
     seeds = [f"{k.removesuffix('_seed')} {v}" for k, v in config.items() if k.endswith("_seed")]
     versions = results.get("versions") or {}
     hashes = results.get("task_hashes") or {}
-    facts = [
-        ("Model", model_name(scored.run)),
-        ("Backend", str(config.get("model") or "")),
-        ("Arguments", _arguments(config.get("model_args") or {})),
+    rows = [
+        ("Model", model_name(run.run)),
+        ("Backend", config.get("model")),
+        ("Model arguments", _arguments(config.get("model_args") or {})),
         ("Generation", "; ".join(generation)),
-        ("Overrides", _arguments(config.get("gen_kwargs") or {})),
-        ("Revision", str(config.get("model_sha") or config.get("model_revision") or "")),
-        ("Data type", str(config.get("model_dtype") or "")),
-        ("Chat template", f"sha256 {template}" if template else ""),
-        ("System instruction", str(results.get("system_instruction") or "")),
-        ("Seeds", _list(seeds)),
+        ("Generation overrides", _arguments(config.get("gen_kwargs") or {})),
+        ("Revision", config.get("model_sha") or config.get("model_revision")),
+        ("Data type", config.get("model_dtype")),
+        ("Chat template", template and f"sha256 {template}"),
+        ("System instruction", results.get("system_instruction")),
+        ("Seeds", ", ".join(seeds)),
         ("Limit", _number(config.get("limit") or "")),
         ("Date", _date(results.get("date"))),
-        ("lm-eval", str(results.get("lm_eval_version") or "")),
-        ("transformers", str(results.get("transformers_version") or "")),
-        (
-            "longwriter",
-            _list(dict.fromkeys(str(r.get("version")) for r in scored.records.values())),
-        ),
+        ("lm-eval", results.get("lm_eval_version")),
+        ("transformers", results.get("transformers_version")),
+        ("longwriter", ", ".join(_distinct(run, "version"))),
     ]
-    for sha in dict.fromkeys(str(r.get("data_sha256")) for r in scored.records.values()):
-        facts.append(("Prompts", f"sha256 {sha}"))
-    for _, prompt, sha in scored.judges:
-        facts.append(("Judge's prompt", f"{prompt}, sha256 {sha}"))
+    rows += [("Prompts", f"sha256 {sha}") for sha in _distinct(run, "data_sha256")]
+    rows += [("Judge prompt", f"{prompt}, sha256 {sha}") for _, prompt, sha in run.judges]
     for task in sorted(configs):
         version = f"version {versions[task]}" if task in versions else ""
-        facts.append((task, ", ".join(filter(None, (version, hashes.get(task))))))
-    facts.append(("Results file", scored.run.path.name))
+        rows.append((task, ", ".join(filter(None, (version, hashes.get(task))))))
+    rows.append(("Results file", run.run.path.name))
     merged: dict[str, list[str]] = {}
-    for name, value in facts:
-        if _shown(value):
-            merged.setdefault(name, []).append(redact(value))
+    for name, value in rows:
+        if value and (text := str(value)).strip():
+            merged.setdefault(name, []).append(redact(text))
     return [(name, "; ".join(values)) for name, values in merged.items()]
 
 
 def warnings(scored: Sequence[ScoredRun]) -> list[str]:
-    """What a reader must know before believing a number, a sentence each."""
-    found = []
-    for each in scored:
-        asked = [score for score in each.scores if score.judgement]
-        missing = [score for score in asked if score.status != "judged"]
+    """What a reader must know before trusting the numbers, one entry per problem."""
+    messages = []
+    for run in scored:
+        asked = [score for score in run.scores if score.judgement]
+        missing = Counter(score.status for score in asked if score.status != "judged")
         if missing:
-            reasons = Counter(score.status for score in missing)
-            enough = len(missing) <= (1 - MIN_COVERAGE) * len(asked)
-            found.append(
-                f"{each.name}: {len(missing)} of {len(asked)} responses have no verdict "
-                f"({_list(f'{reason} {n}' for reason, n in reasons.most_common())})"
+            is_covered = missing.total() <= (1 - MIN_COVERAGE) * len(asked)
+            messages.append(
+                f"{run.name}: {missing.total()} of {len(asked)} responses have no verdict "
+                f"({_counts(missing)}). "
                 + (
-                    ". Means leave them out."
-                    if enough
-                    else f". Where under {MIN_COVERAGE:.0%} are judged, there is no quality score."
+                    "Means exclude them."
+                    if is_covered
+                    else f"Groups with less than {MIN_COVERAGE:.0%} judged have no quality score."
                 )
-                + " To ask for them again: longwriter score."
+                + " To retry them, run longwriter score."
             )
-        limit = (each.run.results.get("config") or {}).get("limit")
+        limit = (run.run.results.get("config") or {}).get("limit")
         if limit:
-            found.append(
-                f"{each.name}: made with --limit {_number(limit)}, so these are not the "
-                "benchmark's scores."
+            messages.append(
+                f"{run.name}: the run used --limit {_number(limit)}, so these are not scores of "
+                "the full benchmark."
             )
     first, *others = scored
     for other in others:
-        if differences := incompatibilities(first.run, other.run, first.by_id, other.by_id):
-            found.append(
-                f"{first.name} and {other.name} are not comparable: {'; '.join(differences)}."
+        if reasons := incompatibilities(first.run, other.run, first.by_id, other.by_id):
+            messages.append(
+                f"{first.name} and {other.name} are not comparable: {'; '.join(reasons)}."
             )
-    shared = set.intersection(*(set(each.by_id) for each in scored))
-    if any(set(each.by_id) != shared for each in scored):
-        found.append(
-            f"The runs do not have the same prompts: {len(shared):,} are in all of them. "
-            "longwriter compare pairs them."
+    shared = set.intersection(*(set(run.by_id) for run in scored))
+    if any(set(run.by_id) != shared for run in scored):
+        messages.append(
+            f"The runs have different prompts; {len(shared):,} are in all runs. Use longwriter "
+            "compare for a paired comparison."
         )
-    return [redact(each) for each in found]
-
-
-def model_name(run: Run) -> str:
-    """The model's name, fit to be shown; of a local checkpoint, the folder's."""
-    results = run.results
-    arguments = (results.get("config") or {}).get("model_args")
-    given = arguments if isinstance(arguments, dict) else {}
-    name = str(
-        results.get("model_name")
-        or given.get("model")
-        or given.get("pretrained")
-        or run.folder.name
-    )
-    return label(redact(local_name(name)))
+    return [redact(message) for message in messages]
 
 
 def _arguments(arguments: Any) -> str:
-    """Arguments as name=value, without keys, passwords and local folders."""
+    """Arguments as name=value, redacted; lm-eval records a mapping, or the text as typed."""
     if isinstance(arguments, str):
         pairs = [part.partition("=")[::2] for part in arguments.split(",") if part]
     else:
@@ -261,25 +262,20 @@ def _arguments(arguments: Any) -> str:
     return ", ".join(f"{name}={redact_setting(str(name), value)}" for name, value in pairs)
 
 
+def _distinct(run: ScoredRun, name: str) -> Iterable[str]:
+    """The distinct values of a field in the records of the run's tasks."""
+    return dict.fromkeys(str(record.get(name)) for record in run.records.values())
+
+
+def _counts(reasons: Counter[str]) -> str:
+    return ", ".join(f"{reason} {n}" for reason, n in reasons.most_common())
+
+
 def _number(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _date(stamp: Any) -> str:
-    if not isinstance(stamp, int | float):
+def _date(timestamp: Any) -> str:
+    if not isinstance(timestamp, int | float):
         return ""
-    return f"{datetime.fromtimestamp(stamp, UTC):%Y-%m-%d %H:%M} UTC"
-
-
-def _defused(scores: Iterable[Score]) -> int:
-    return sum(
-        any(v.defused for v in score.judgement.verdicts) for score in scores if score.judgement
-    )
-
-
-def _list(parts: Iterable[str]) -> str:
-    return ", ".join(parts)
-
-
-def _shown(value: str) -> bool:
-    return bool(value.strip())
+    return f"{datetime.fromtimestamp(timestamp, UTC):%Y-%m-%d %H:%M} UTC"

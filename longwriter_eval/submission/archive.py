@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from longwriter_core.errors import InputError
+from longwriter_core.text.printable import printable
 from longwriter_eval.submission.contents import MANIFEST, SAMPLES, SCHEMA, Submission, check_shape
-from longwriter_eval.submission.public import plain
 
 # Bytes. 120 responses of 32,768 tokens are about 25 MB; text that repeats itself, which models do
 # write, packs a thousand to one, so there is no limit on the ratio.
@@ -57,7 +57,7 @@ def _read(data: bytes, path: Path) -> Submission:
     manifest = _parse(entries[MANIFEST], MANIFEST)
     if isinstance(manifest, dict) and manifest.get("schema", SCHEMA) != SCHEMA:
         raise InputError(
-            f"{MANIFEST} has the schema {plain(manifest['schema'])!r}, and this version of "
+            f"{MANIFEST} has the schema {printable(manifest['schema'])!r}, and this version of "
             f"longwriter reads {SCHEMA}"
         )
     check_shape(manifest, "manifest", MANIFEST)
@@ -104,19 +104,19 @@ def _unpack(data: bytes) -> dict[str, bytes]:
             return {name: _extract(archive, name, limit) for name, limit in _LARGEST.items()}
     # zipfile raises nearly anything for a file that is not what it says
     except (zipfile.BadZipFile, zipfile.LargeZipFile, OSError, EOFError, ValueError) as error:
-        raise InputError(f"it cannot be unpacked ({plain(error)})") from error
+        raise InputError(f"it cannot be unpacked ({printable(error)})") from error
     except (NotImplementedError, RuntimeError, LookupError, OverflowError) as error:
-        raise InputError(f"it cannot be unpacked ({plain(error)})") from error
+        raise InputError(f"it cannot be unpacked ({printable(error)})") from error
     except Exception as error:
         if type(error).__module__ != "zlib":
             raise
-        raise InputError(f"it cannot be unpacked ({plain(error)})") from error
+        raise InputError(f"it cannot be unpacked ({printable(error)})") from error
 
 
 def _check_entries(entries: list[zipfile.ZipInfo]) -> None:
     names = [entry.orig_filename for entry in entries]
     for entry in entries:
-        name = plain(entry.orig_filename)
+        name = printable(entry.orig_filename)
         if entry.orig_filename not in _LARGEST:
             raise InputError(
                 f"it has an entry {name!r}; it may have {MANIFEST} and {SAMPLES}, and nothing else"
@@ -172,7 +172,7 @@ def _parse(data: bytes, where: str) -> Any:
     except UnicodeEncodeError as error:
         raise InputError(f"{where} holds half a surrogate pair, which is no text") from error
     except ValueError as error:
-        raise InputError(f"{where} is not JSON ({plain(error)})") from error
+        raise InputError(f"{where} is not JSON ({printable(error)})") from error
     return value
 
 
@@ -198,5 +198,5 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {plain(twice)!r} stands twice")
+        raise ValueError(f"the key {printable(twice)!r} stands twice")
     return found

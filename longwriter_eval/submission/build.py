@@ -10,6 +10,7 @@ from typing import Any
 from longwriter_core import files
 from longwriter_core.errors import InputError
 from longwriter_core.redact import has_key, secrets_in
+from longwriter_core.text.printable import printable
 from longwriter_core.text.special_tokens import encodable
 from longwriter_eval.judge.prompt import JudgePrompt
 from longwriter_eval.runs import Run
@@ -19,7 +20,6 @@ from longwriter_eval.submission.claims import sample_scores, table_claims
 from longwriter_eval.submission.contents import SCHEMA, Submission, check_shape, dump, dump_lines
 from longwriter_eval.submission.model import Stated, describe, model_arguments, whole
 from longwriter_eval.submission.public import (
-    plain,
     public_model,
     public_settings,
 )
@@ -67,7 +67,7 @@ def _judged(run: Run) -> list[Score]:
 def _problems(run: Run, scores: Iterable[Score]) -> Iterable[str]:
     """What only the run itself can tell."""
     if (limit := (run.results.get("config") or {}).get("limit")) is not None:
-        yield f"it was made with --limit {plain(limit)}"
+        yield f"it was made with --limit {printable(limit)}"
     changed = [s.sample.id for s in scores if s.status == "response_changed"]
     if changed:
         yield f"{len(changed)} responses were changed after they were judged, {changed[0]} for one"
@@ -99,7 +99,7 @@ def _manifest(run: Run, scores: list[Score], stated: Stated, problems: list[str]
     model, backend = describe(results, stated, problems)
     return {
         "schema": SCHEMA,
-        "longwriter": plain(record["version"]),
+        "longwriter": printable(record["version"]),
         "benchmark": scores[0].benchmark,
         "task_version": shared("task version", [each["metadata"]["version"] for each in configs]),
         "tasks": tasks,
@@ -108,7 +108,7 @@ def _manifest(run: Run, scores: list[Score], stated: Stated, problems: list[str]
             task: sha for task, sha in (results.get("task_hashes") or {}).items() if task in tasks
         },
         "date": f"{datetime.fromtimestamp(int(results.get('date') or 0), UTC):%Y-%m-%dT%H:%M:%SZ}",
-        "submitter": plain(stated.submitter) if stated.submitter else None,
+        "submitter": printable(stated.submitter) if stated.submitter else None,
         "model": model,
         "backend": backend,
         "generation": {

@@ -17,8 +17,8 @@ import jsonschema
 from longwriter_core import benchmarks
 from longwriter_core.errors import InputError
 from longwriter_core.text.length import bucket
+from longwriter_core.text.printable import printable
 from longwriter_eval.runs import Run, Sample
-from longwriter_eval.submission.public import plain
 
 SCHEMA = "longwriter-submission/1"
 MANIFEST, SAMPLES = "manifest.json", "samples.jsonl"
@@ -147,7 +147,7 @@ def check_shape(value: Any, kind: str, where: str) -> None:
         what = problem.message  # begins with the value, however long, and ends with its fault
         if len(what) > 200:
             what = f"{what[:80]} … {what[-100:]}"
-        raise InputError(f"{where}: {plain(place)}: {plain(what)}".replace(": :", ":"))
+        raise InputError(f"{where}: {printable(place)}: {printable(what)}".replace(": :", ":"))
 
 
 @functools.cache

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from longwriter_eval.submission.public import plain, public_endpoint, public_model, public_settings
+from longwriter_core.text.printable import printable
+from longwriter_eval.submission.public import public_endpoint, public_model, public_settings
 
 _Fact = dict[str, Any] | None
 
@@ -43,13 +44,15 @@ def describe(
             recorded = None
         is_open = recorded in (None, "main")  # main is a branch: it does not say which state
         if not is_open and said not in (None, recorded):
-            problems.append(f"--{option} {plain(said)} contradicts the run, which has {recorded}")
+            problems.append(
+                f"--{option} {printable(said)} contradicts the run, which has {recorded}"
+            )
         is_stated = is_open and said is not None
         value = said if is_stated else recorded
         if value is None:
             return None
         source = "submitter" if is_stated else "run"
-        return {"value": value if isinstance(value, int) else plain(value), "source": source}
+        return {"value": value if isinstance(value, int) else printable(value), "source": source}
 
     revision = config.get("model_sha") or arguments.get("revision") or config.get("model_revision")
     dtype = str(config.get("model_dtype") or arguments.get("dtype") or "").removeprefix("torch.")
@@ -64,7 +67,7 @@ def describe(
         "id": fact("model", None if is_alias and is_other else public_model(served), stated.model),
         "served_as": public_model(served) if is_alias and is_other else None,
         "revision": fact("revision", public_model(revision) if revision else None, stated.revision),
-        "dtype": fact("dtype", "" if dtype == "auto" else plain(dtype, 40), stated.dtype),
+        "dtype": fact("dtype", "" if dtype == "auto" else printable(dtype, 40), stated.dtype),
         "parameters": fact("parameters", whole(config.get("model_num_parameters")), None),
         "chat_template_sha256": fact(
             "chat-template", results.get("chat_template_sha"), stated.chat_template_sha256
@@ -86,7 +89,7 @@ def describe(
         "withheld": withheld,
         "libraries": versions,
         "gpus": [
-            plain(gpu, 60) for gpu in re.findall(r"\bGPU \d+: ([A-Za-z0-9 .-]+)", environment)
+            printable(gpu, 60) for gpu in re.findall(r"\bGPU \d+: ([A-Za-z0-9 .-]+)", environment)
         ][:64],
     }
     return model, backend

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from longwriter_core.redact import is_local_path, is_secret_name, local_name
+from longwriter_core.text.printable import printable
 
 # Hosts that anybody can call; of any other endpoint only that it is private is said.
 _PUBLIC_HOSTS = frozenset(
@@ -51,27 +52,11 @@ _TEXTS = frozenset(
         "stop",
     )
 )
-_UNPRINTABLE = re.compile(
-    r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff"
-    r"\u00ad\u115f\u1160\u2800\u3164\uffa0]"
-)
-
-
-def plain(text: object, longest: int = 200) -> str:
-    """`text` on one line of at most `longest` characters that a terminal and a page can show."""
-    shown = _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", str(text)).strip()
-    return shown if len(shown) <= longest else shown[: longest - 1] + "…"
-
-
-def escaped(name: str) -> str:
-    """`name`, with an escape for what cannot be shown or encoded; two names never become one."""
-    doubled = name.replace("\\", "\\\\")
-    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], doubled)
 
 
 def public_model(name: object) -> str:
     """A model's name: a hub's as it is; of a local path or a URL, the last part alone."""
-    return plain(local_name(str(name))) or "unnamed"
+    return printable(local_name(str(name))) or "unnamed"
 
 
 def public_endpoint(url: object) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from longwriter_core import benchmarks, files
+from longwriter_core.text.printable import printable
 from longwriter_eval.judge.prompt import BUILT_IN, JudgePrompt
 from longwriter_eval.judge.settings import MAX_TOKENS, TEMPERATURE
 from longwriter_eval.judge.verdict import read_verdict
@@ -20,7 +21,6 @@ from longwriter_eval.stats.score_table import TableRow, score_table
 from longwriter_eval.stats.thresholds import MIN_COVERAGE
 from longwriter_eval.submission.claims import bounds_tolerance, is_same, sample_scores, table_claims
 from longwriter_eval.submission.contents import Submission
-from longwriter_eval.submission.public import plain
 
 # Benchmark -> the version of its tasks whose scores this package computes.
 VERSIONS = {"longbench_write": 1.0, "longwrite_demo": 1.0}
@@ -168,7 +168,7 @@ def _of_judging(submission: Submission) -> Iterator[str]:
         named = ", ".join(
             f"{model or 'nobody'} {number}" for model, number in answered.most_common()
         )
-        yield f"not one judge but several answered ({plain(named)})"
+        yield f"not one judge but several answered ({printable(named)})"
     wanted = list(range(judge["repeats"]))
     if wrong := sorted(
         sample["id"]
@@ -260,11 +260,11 @@ def _of_row(
 
 def _list(ids: Sequence[str]) -> str:
     more = f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else ""
-    return plain(", ".join(ids[:_NAMED])) + more
+    return printable(", ".join(ids[:_NAMED])) + more
 
 
 def _short(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
-    text = plain(value, 80)
+    text = printable(value, 80)
     return f"{text[:12]}…" if len(text) == 64 and text.isalnum() else text

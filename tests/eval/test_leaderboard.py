@@ -16,6 +16,7 @@ from support.browser import DESK, PHONE, chromium, opened
 from support.handed_in import deadly, repacked, submitted, unpacked
 from support.runs import command, environment
 
+from longwriter_core.text.printable import escape_unprintable
 from longwriter_eval.cli.main import main
 from longwriter_eval.leaderboard import entries as entries_module
 from longwriter_eval.leaderboard.ranking import Rank, rankings, ranks
@@ -23,7 +24,6 @@ from longwriter_eval.leaderboard.site import REPORTED, build
 from longwriter_eval.report import write_report as report
 from longwriter_eval.runs import Run, load_run
 from longwriter_eval.submission.archive import LARGEST_FILE, read
-from longwriter_eval.submission.public import escaped
 
 ROOT = Path(__file__).parents[2]
 EVIL = "<script>document.title='owned'</script>"
@@ -198,8 +198,12 @@ def test_a_file_name_that_is_no_text_is_shown_by_its_escapes(
     assert built.verified == 1
     assert [each["file"] for each in built.invalid] == [r"\udcff.zip"]
     assert r"\udcff.zip" in (site / "index.html").read_text(encoding="utf-8")
-    assert escaped(r"\udcff.zip") != escaped("\udcff.zip") != escaped("\udcfe.zip")
-    assert escaped("a\nb.zip") == r"a\nb.zip"
+    assert (
+        escape_unprintable(r"\udcff.zip")
+        != escape_unprintable("\udcff.zip")
+        != escape_unprintable("\udcfe.zip")
+    )
+    assert escape_unprintable("a\nb.zip") == r"a\nb.zip"
 
 
 def test_a_file_name_gives_no_command_to_the_log_of_a_workflow(

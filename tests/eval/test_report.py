@@ -1,4 +1,4 @@
-"""What a report says of runs, what it keeps to itself, and the files that it writes."""
+"""What a report says about runs, what it hides, and the files that it writes."""
 
 import re
 import shutil
@@ -13,24 +13,19 @@ from support.scored import Answer, Log, answers, words
 from longwriter_core.text.length import count_words
 from longwriter_eval.cli.main import main
 from longwriter_eval.pages import PALETTE, json_for_script, label
-from longwriter_eval.report import figures, write_report
-from longwriter_eval.report import metadata as facts
-from longwriter_eval.report.texts import word_marks
+from longwriter_eval.report import figures, metadata, write_report
+from longwriter_eval.report.responses import word_marks
 from longwriter_eval.runs import Run
 from longwriter_eval.stats.inference import Interval
 
 LOG = Log(answers(4, lambda n: Answer(words(100 + n), (n + 1, n + 2))))
 
 
-def _facts(of_run: facts.Facts) -> dict[str, str]:
-    return dict(of_run)
+def _scored(run: Run) -> metadata.ScoredRun:
+    return metadata.score_runs([run])[0]
 
 
-def _scored(run: Run) -> facts.ScoredRun:
-    return facts.score_runs([run])[0]
-
-
-def test_the_command_writes_page_and_figures_and_says_so(
+def test_the_command_writes_the_page_and_figures_and_lists_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = LOG.write(tmp_path / "mine")
@@ -48,7 +43,7 @@ def test_the_command_writes_page_and_figures_and_says_so(
         assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_same_runs_give_the_same_bytes(tmp_path: Path) -> None:
+def test_the_output_is_deterministic(tmp_path: Path) -> None:
     run = LOG.load(tmp_path / "mine")
     for name in ("a", "b"):
         write_report([run], tmp_path / f"{name}.html", figure_files=tmp_path / name)
@@ -59,7 +54,7 @@ def test_the_same_runs_give_the_same_bytes(tmp_path: Path) -> None:
         assert a.read_bytes() == b.read_bytes()
 
 
-def test_a_report_needs_no_folder_of_its_run(tmp_path: Path) -> None:
+def test_a_report_does_not_need_the_run_folder(tmp_path: Path) -> None:
     run = LOG.load(tmp_path / "mine")
     shutil.rmtree(tmp_path / "mine")
     assert write_report([run], tmp_path / "page.html") == [tmp_path / "page.html"]
@@ -73,9 +68,9 @@ def test_a_report_needs_no_folder_of_its_run(tmp_path: Path) -> None:
         (["mine", "-o", "page.pdf"], "must name an .html file"),
         (["mine", "-o", "mine"], "must name an .html file"),
     ],
-    ids=["no such run", "not a page", "a folder"],
+    ids=["no-such-run", "not-html", "a-folder"],
 )
-def test_bad_input_is_one_line(
+def test_bad_input_is_a_one_line_error(
     arguments: list[str],
     message: str,
     tmp_path: Path,
@@ -89,7 +84,7 @@ def test_bad_input_is_one_line(
     assert message in line
 
 
-def test_no_key_password_or_local_path_is_in_the_page(tmp_path: Path) -> None:
+def test_the_page_contains_no_key_password_or_local_path(tmp_path: Path) -> None:
     run = LOG.load(tmp_path / "canary-folder")
     run.results["model_name"] = "/home/canary-home/models/tiny"
     run.results["config"]["model_args"] = {
@@ -134,7 +129,7 @@ def _mixed(text: str) -> st.SearchStrategy[str]:
 
 @settings(deadline=None)
 @given(_mixed("a |tea. |don't |字|字a|1|é |\n|🦊 |x"))
-def test_before_the_mark_of_500_words_are_500_words(text: str) -> None:
+def test_word_marks_follow_every_500_words(text: str) -> None:
     marks = word_marks(text)
     assert [number for number, _ in marks] == [
         500 * n for n in range(1, (max(1, count_words(text)) - 1) // 500 + 1)
@@ -143,13 +138,13 @@ def test_before_the_mark_of_500_words_are_500_words(text: str) -> None:
 
 
 @given(st.text())
-def test_no_text_ends_the_script_that_holds_it(text: str) -> None:
-    found = json_for_script({text: [text]})
-    assert not re.search(r"[<>&\u2028\u2029]", found)
-    assert found.isascii()
+def test_no_text_can_end_the_script_element_that_holds_it(text: str) -> None:
+    script = json_for_script({text: [text]})
+    assert not re.search(r"[<>&\u2028\u2029]", script)
+    assert script.isascii()
 
 
-def test_a_name_is_one_short_line_that_hides_nothing() -> None:
+def test_labels_are_one_short_line_without_hidden_characters() -> None:
     assert label("a\u202eb\x00c\nd\u2028e") == "a�b�c�d�e"
     assert len(label("x" * 10_000)) <= 120
 
@@ -167,7 +162,7 @@ def _contrast(one: str, other: str) -> float:
 
 
 @pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
-def test_text_and_marks_stand_out_in_both_themes(theme: int) -> None:
+def test_text_and_marks_have_enough_contrast_in_both_themes(theme: int) -> None:
     colours = {name: values[theme] for name, values in PALETTE.items()}
     for background in ("page", "panel"):
         for text in ("ink", "muted", "accent", "warning"):
@@ -178,7 +173,7 @@ def test_text_and_marks_stand_out_in_both_themes(theme: int) -> None:
     assert _contrast(colours["ink"], colours["highlight"]) >= 7
 
 
-def test_runs_go_by_their_models_and_where_these_are_the_same_by_their_judges(
+def test_runs_are_named_by_model_and_if_ambiguous_by_judge_or_number(
     tmp_path: Path,
 ) -> None:
     a, b = LOG.load(tmp_path / "1" / "glm"), LOG.load(tmp_path / "2" / "llama")
@@ -186,7 +181,7 @@ def test_runs_go_by_their_models_and_where_these_are_the_same_by_their_judges(
     other = LOG.change(judge="other-judge").load(tmp_path / "4" / "glm")
 
     def names(*runs: Run) -> list[str]:
-        return [scored.name for scored in facts.score_runs(runs)]
+        return [scored.name for scored in metadata.score_runs(runs)]
 
     assert names(a, b) == ["glm", "llama"]
     assert names(a, other) == ["glm, judge gpt-judge", "glm, judge other-judge"]
@@ -200,26 +195,24 @@ def test_runs_go_by_their_models_and_where_these_are_the_same_by_their_judges(
         ({"judge_prompt": "q" * 64}, "judge prompt: pppppppppppp vs. qqqqqqqqqqqq"),
         ({"data": "e" * 64}, "data: dddddddddddd vs. eeeeeeeeeeee"),
     ],
-    ids=["judge", "judge's prompt", "data"],
+    ids=["judge", "judge-prompt", "data"],
 )
-def test_runs_that_do_not_compare_are_said_not_to(
-    change: dict[str, str], said: str, tmp_path: Path
-) -> None:
+def test_incomparable_runs_get_a_warning(change: dict[str, str], said: str, tmp_path: Path) -> None:
     runs = [LOG.load(tmp_path / "a"), LOG.change(**change).load(tmp_path / "b")]
-    (warning,) = facts.warnings(facts.score_runs(runs))
+    (warning,) = metadata.warnings(metadata.score_runs(runs))
     assert "a and b are not comparable" in warning
     assert said in warning
 
 
-def test_equal_runs_and_a_whole_one_need_no_warning(tmp_path: Path) -> None:
+def test_comparable_complete_runs_get_no_warning(tmp_path: Path) -> None:
     runs = [LOG.load(tmp_path / "a"), LOG.load(tmp_path / "b")]
-    assert facts.warnings(facts.score_runs(runs)) == []
+    assert metadata.warnings(metadata.score_runs(runs)) == []
 
 
-def test_a_limited_run_is_said_to_be(tmp_path: Path) -> None:
+def test_a_run_with_a_limit_gets_a_warning(tmp_path: Path) -> None:
     run = LOG.load(tmp_path / "a")
     run.results["config"]["limit"] = 5.0
-    (warning,) = facts.warnings([_scored(run)])
+    (warning,) = metadata.warnings([_scored(run)])
     assert "--limit 5," in warning
 
 
@@ -229,20 +222,20 @@ def test_judging_counts_tokens_cost_and_spread(tmp_path: Path) -> None:
         for verdict in sample.row["doc"]["judgement"]["verdicts"]:
             verdict |= {"prompt_tokens": 1_000_000, "completion_tokens": 100_000, "asks": 2}
             verdict["model"] = "gpt-4o-2024-05-13"  # 5 and 15 dollars a million
-    found = _facts(facts.judging(_scored(run)))
-    assert found["Prompt tokens"].startswith("4,000,000, besides 4 replies")
-    assert found["Cost at list prices"].startswith("$26.00, besides 4 replies")
-    assert found["Answered as"] == "gpt-4o-2024-05-13 (4)"
-    spread = next(value for name, value in found.items() if name.startswith("Spread"))
-    assert spread == "35.4 (largest 35.4)"  # of 0 and 50
+    judging = dict(metadata.judging(_scored(run)))
+    assert judging["Prompt tokens"] == "4,000,000, excluding 4 unusable replies"
+    assert judging["Cost at list prices"] == "$26.00, excluding 4 unusable replies"
+    assert judging["Model that answered"] == "gpt-4o-2024-05-13 (4)"
+    spread = next(value for name, value in judging.items() if "standard deviation" in name)
+    assert spread == "35.4 (largest 35.4)"  # the standard deviation of 0 and 50
 
 
-def test_a_judge_without_a_known_price_costs_nothing_made_up(tmp_path: Path) -> None:
+def test_the_cost_of_a_judge_without_a_known_price_is_unknown(tmp_path: Path) -> None:
     run = LOG.load(tmp_path / "a")
-    assert _facts(facts.judging(_scored(run)))["Cost at list prices"] == "no price known"
+    assert dict(metadata.judging(_scored(run)))["Cost at list prices"] == "unknown"
 
 
-def test_another_judge_of_the_same_responses_is_heard(
+def test_older_results_by_another_judge_are_included_in_the_agreement(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "run"
@@ -256,13 +249,54 @@ def test_another_judge_of_the_same_responses_is_heard(
 
 
 @pytest.mark.parametrize("name", ["m", "zai-org/glm-4-9b-chat-hf", "a-very-long-name-" * 7])
-def test_the_legend_of_several_runs_lies_within_the_figure(name: str) -> None:
+def test_the_legend_of_several_runs_fits_into_the_figure(name: str) -> None:
     runs = [f"{number}-{name}" for number in range(3)]
     rows = [("all prompts", [Interval(50.0, 40.0, 60.0, 9)] * 3)]
-    drawn = figures.intervals("buckets", "Scores", "", [("score", rows)], runs)
+    drawn = figures.dot_plot("buckets", "Scores", "", [("score", rows)], runs)
     (legend,) = drawn.canvas.legends
     drawn.png()
     box = legend.get_window_extent()
     assert box.x0 >= 0
     assert box.x1 <= drawn.canvas.bbox.x1
     assert box.y1 <= drawn.canvas.bbox.y1
+
+
+def _ruler(text: str = "") -> Log:
+    def answer(number: int) -> Answer:
+        return Answer(text if number else "", None, required=(1000, 5000)[number % 2])
+
+    return Log(answers(4, answer, "longwrite_ruler"), task="longwrite_ruler_01000")
+
+
+def test_runs_that_share_no_benchmark_can_be_reported_together(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    without = LOG.write(tmp_path / "without")
+    with_ruler = LOG.write(tmp_path / "with", _ruler(words(900)))
+    only_ruler = _ruler(words(700)).write(tmp_path / "only")
+    runs = [str(without), str(with_ruler), str(only_ruler)]
+    for number, selected in enumerate((runs[:2], runs[1::-1], runs[::2], runs)):
+        page = tmp_path / f"{number}.html"
+        assert main(["report", *selected, "-o", str(page)]) == 0, capsys.readouterr().err
+        svg = (tmp_path / f"{number}_figures" / "ruler.svg").read_text(encoding="utf-8")
+        for name in selected:
+            assert Path(name).name in svg  # every run is in the legend, drawn or not
+
+
+def test_empty_responses_are_drawn_as_crosses_below_all_others(tmp_path: Path) -> None:
+    lengths = (0, 3, 300)
+    run = Log(answers(3, lambda n: Answer(words(lengths[n]) if n else "", None))).load(tmp_path)
+    (figure, *_) = figures.draw_figures([_scored(run)])
+    (axes,) = figure.canvas.axes
+    marks = {str(mark.get_label()): mark.get_offsets() for mark in axes.collections}
+    ((_, bottom),) = marks.pop("empty")
+    assert bottom == axes.get_ylim()[0]
+    heights = sorted(float(y) for offsets in marks.values() for _, y in offsets)
+    assert heights == [3, 300]  # short responses are drawn where they belong
+    assert bottom < heights[0]
+
+
+def test_a_ruler_run_of_only_empty_responses_is_drawn(tmp_path: Path) -> None:
+    run = _ruler().load(tmp_path)
+    names = [figure.name for figure in figures.draw_figures([_scored(run)])]
+    assert names == ["ruler", "diagnostics"]

@@ -1,4 +1,4 @@
-"""The report in a browser: complete, quiet, usable, and inert whatever a model wrote."""
+"""The report in a browser: complete, usable, without requests, and safe with hostile text."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -19,13 +19,13 @@ from longwriter_eval.scoring import Score, score_samples
 __all__ = ["chromium"]
 
 SCRIPT = "</script><script>window.pwned=1</script><img src=x onerror='window.pwned=1'>"
-# what ends lines and strings, turns text around, or is not there at all
+# characters that end lines or strings, reverse the text direction, or are invisible
 ODD = "\u2028\u2029\x00\u202e\u2066\ufeff'\"`${window.pwned=1}{{7*7}}<!--]]>&lt;"
 HOSTILE = SCRIPT + ODD
 
 
 def _varied(number: int) -> Answer:
-    """Short and long, all types and languages, good and bad; the ninth has emoji."""
+    """Varied lengths, types, languages and grades; the ninth response has emoji."""
     required = (100, 900, 2500, 6000)[number % 4]
     text = words(required * (number % 5 + 1) // 3)
     if number == 8:
@@ -73,6 +73,11 @@ def _runs(folder: Path) -> dict[str, list[Run]]:
     return {
         "judged": [judged],
         "two runs": [judged, Log(fewer).load(folder / "llama", _ruler())],
+        "three runs": [
+            judged,
+            Log(fewer).load(folder / "llama-without-ruler"),
+            Log(unjudged).load(folder / "unjudged"),
+        ],
         "missing verdicts": [Log(unread).load(folder / "unread")],
         "without a judge": [Log(unjudged).load(folder / "unjudged")],
         "ruler only": [_ruler().load(folder / "ruler")],
@@ -83,6 +88,7 @@ def _runs(folder: Path) -> dict[str, list[Run]]:
 PAGES = (
     "judged",
     "two runs",
+    "three runs",
     "missing verdicts",
     "without a judge",
     "ruler only",
@@ -158,7 +164,7 @@ def _response(page: Opened, number: int = 0) -> str:
     ("width", "theme"), [(PHONE, "dark"), (DESK, "light")], ids=["phone", "desk"]
 )
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_opens_from_disk_quietly_and_fits(
+def test_a_page_opens_without_errors_or_requests_and_fits_the_screen(
     name: str, width: int, theme: str, chromium: Browser, pages: dict[str, Path]
 ) -> None:
     with opened(chromium, pages[name], width, theme) as page:
@@ -170,7 +176,7 @@ def test_a_page_opens_from_disk_quietly_and_fits(
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_every_figure_can_be_heard(name: str, chromium: Browser, pages: dict[str, Path]) -> None:
+def test_every_figure_is_accessible(name: str, chromium: Browser, pages: dict[str, Path]) -> None:
     with opened(chromium, pages[name]) as page:
         figures = page.evaluate(
             """() => [...document.querySelectorAll("figure")].map((figure) => {
@@ -187,7 +193,7 @@ def test_every_figure_can_be_heard(name: str, chromium: Browser, pages: dict[str
             assert len(title) > 10
             assert len(description) > 40
             assert rows > 0
-        ids = page.evaluate("[...document.querySelectorAll('[id]')].map((each) => each.id)")
+        ids = page.evaluate("[...document.querySelectorAll('[id]')].map((element) => element.id)")
         assert len(ids) == len(set(ids))
 
 
@@ -212,7 +218,7 @@ def _score_of(score: Score) -> float:
     ],
     ids=lambda value: " and ".join(value.values()) if isinstance(value, dict) else "",
 )
-def test_a_filter_keeps_what_it_says(
+def test_a_filter_keeps_the_matching_prompts(
     choices: dict[str, str], keeps: Callable[[Score], bool], judged: Opened, scores: list[Score]
 ) -> None:
     expected = {score.sample.id for score in scores if keeps(score)}
@@ -221,7 +227,7 @@ def test_a_filter_keeps_what_it_says(
     assert judged.text("#count") == f"{len(expected)} of {len(scores)} prompts"
 
 
-def test_all_prompts_are_listed_until_a_filter_is_set(judged: Opened, scores: list[Score]) -> None:
+def test_all_prompts_are_listed_without_a_filter(judged: Opened, scores: list[Score]) -> None:
     assert _choose(judged) == [score.sample.id for score in scores]
     assert judged.text("#count") == f"{len(scores)} prompts"
 
@@ -238,7 +244,7 @@ def test_all_prompts_are_listed_until_a_filter_is_set(judged: Opened, scores: li
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_the_list_is_in_the_order_that_was_asked_for(
+def test_the_list_has_the_selected_order(
     order: str,
     key: Callable[[Score], float | None],
     judged: Opened,
@@ -249,10 +255,12 @@ def test_the_list_is_in_the_order_that_was_asked_for(
         found = [key(by_id[id]) for id in _choose(judged, order=order, direction=str(direction))]
         known = [value for value in found if value is not None]
         assert known == sorted(known, reverse=direction < 0)
-        assert found == known + [None] * (len(scores) - len(known))  # without a value: last
+        assert found == known + [None] * (
+            len(scores) - len(known)
+        )  # prompts without a value come last
 
 
-def test_a_response_is_shown_as_it_was_scored(judged: Opened, scores: list[Score]) -> None:
+def test_the_reader_shows_the_scored_response(judged: Opened, scores: list[Score]) -> None:
     score = next(s for s in scores if s.sample.id == "longwrite_demo/008")
     _open(judged, score.sample.id)
     assert _response(judged) == score.text
@@ -265,7 +273,9 @@ def test_a_response_is_shown_as_it_was_scored(judged: Opened, scores: list[Score
         assert judged.page.locator(".raw").nth(number).text_content() == verdict.raw
 
 
-def test_repeated_passages_are_marked_behind_emoji_too(judged: Opened, scores: list[Score]) -> None:
+def test_repeated_passages_are_marked_correctly_after_emoji(
+    judged: Opened, scores: list[Score]
+) -> None:
     score = next(s for s in scores if s.sample.id == "longwrite_demo/008")
     expected = [score.text[start:end] for start, end in repeated_passages(score.text)]
     assert expected
@@ -281,7 +291,7 @@ def test_repeated_passages_are_marked_behind_emoji_too(judged: Opened, scores: l
     assert marked == expected
 
 
-def test_every_500th_word_has_its_number(judged: Opened, scores: list[Score]) -> None:
+def test_words_are_numbered_every_500(judged: Opened, scores: list[Score]) -> None:
     score = next(s for s in scores if s.sample.id == "longwrite_demo/008")
     _open(judged, score.sample.id)
     before = judged.evaluate(
@@ -298,7 +308,7 @@ def test_every_500th_word_has_its_number(judged: Opened, scores: list[Score]) ->
     assert [count_words(text) for _, text in before] == [500, 1000, 1500]
 
 
-def test_a_dot_opens_its_response(judged: Opened) -> None:
+def test_clicking_a_dot_opens_its_response(judged: Opened) -> None:
     dot = judged.page.locator("#figure-length svg a").first
     place = str(dot.get_attribute("xlink:href"))
     dot.click()
@@ -307,7 +317,7 @@ def test_a_dot_opens_its_response(judged: Opened) -> None:
     assert judged.page.locator(f"#list a[href='{place}']").get_attribute("aria-current") == "true"
 
 
-def test_the_keyboard_goes_through_the_list(judged: Opened) -> None:
+def test_the_list_works_with_the_keyboard(judged: Opened) -> None:
     judged.page.focus("#list a >> nth=0")
     for key in ("ArrowDown", "ArrowDown", "ArrowUp", "Enter"):
         judged.page.keyboard.press(key)
@@ -321,7 +331,7 @@ def test_the_keyboard_goes_through_the_list(judged: Opened) -> None:
     )
 
 
-def test_on_a_phone_a_response_takes_the_place_of_the_list_and_back(
+def test_on_a_phone_an_open_response_replaces_the_list(
     chromium: Browser, pages: dict[str, Path]
 ) -> None:
     with opened(chromium, pages["judged"], PHONE, place="#p3") as page:
@@ -347,11 +357,11 @@ def test_the_theme_follows_the_system_until_the_button_is_pressed(
         before = page.evaluate(ink)
         page.page.click("#theme")
         assert (_brightness(page) > 200) == (theme != "light")
-        assert page.evaluate(ink) != before  # the figures turn over with the page
+        assert page.evaluate(ink) != before  # the figures change with the page
 
 
 @pytest.mark.parametrize("width", [PHONE, DESK], ids=["phone", "desk"])
-def test_two_runs_stand_side_by_side(
+def test_two_runs_are_shown_side_by_side(
     width: int, chromium: Browser, pages: dict[str, Path], runs: dict[str, list[Run]]
 ) -> None:
     id = "longwrite_demo/006"
@@ -368,14 +378,14 @@ def test_two_runs_stand_side_by_side(
         assert is_beside == (width == DESK)
 
 
-def test_a_prompt_that_one_run_lacks_says_so(chromium: Browser, pages: dict[str, Path]) -> None:
+def test_a_prompt_missing_from_one_run_says_so(chromium: Browser, pages: dict[str, Path]) -> None:
     with opened(chromium, pages["two runs"]) as page:
-        assert "do not have the same prompts: 14 are in all" in page.text(".warnings")
+        assert "have different prompts; 14 are in all runs" in page.text(".warnings")
         _open(page, "longwrite_demo/000")
         assert "no response to this prompt" in page.text(".answer >> nth=1")
 
 
-def test_missing_verdicts_are_said_and_not_scored(
+def test_missing_verdicts_are_reported_and_not_scored(
     chromium: Browser, pages: dict[str, Path]
 ) -> None:
     with opened(chromium, pages["missing verdicts"]) as page:
@@ -389,7 +399,9 @@ def test_missing_verdicts_are_said_and_not_scored(
         assert "Verdictrefused" in page.text(".numbers")
 
 
-def test_a_run_without_a_judge_has_lengths_alone(chromium: Browser, pages: dict[str, Path]) -> None:
+def test_a_run_without_a_judge_has_only_length_scores(
+    chromium: Browser, pages: dict[str, Path]
+) -> None:
     with opened(chromium, pages["without a judge"]) as page:
         assert "Sl" in page.text(".scores thead")
         assert "Sq" not in page.text(".scores thead")
@@ -404,15 +416,17 @@ def test_the_ruler_marks_the_longest_output(chromium: Browser, pages: dict[str, 
         assert "ruler: 3,050 words" in page.text("#figure-ruler desc")
 
 
-def test_hostile_text_stays_text(
+def test_hostile_text_is_displayed_as_text(
     chromium: Browser, pages: dict[str, Path], runs: dict[str, list[Run]]
 ) -> None:
     with opened(chromium, pages["hostile"]) as page:
         _open(page, "longwrite_demo/002")
         for details in page.page.locator("details").all():
-            details.evaluate("each => { each.open = true; }")
+            details.evaluate("element => { element.open = true; }")
         for control in page.page.locator("select:enabled").all():
-            options = control.evaluate("each => [...each.options].map((option) => option.value)")
+            options = control.evaluate(
+                "select => [...select.options].map((option) => option.value)"
+            )
             control.select_option(options[-1])
             control.select_option(options[0])
         (score, *_) = [
@@ -422,7 +436,7 @@ def test_hostile_text_stays_text(
         assert SCRIPT in _response(page)
         assert page.text(".prompt").startswith(SCRIPT)
         assert SCRIPT in page.text(".raw")
-        assert page.text("h1").startswith(SCRIPT)
+        assert "<img src=x onerror='window.pwned=1'>" in page.text("h1")
         assert "49" not in page.text("h1")
         assert page.evaluate("typeof window.pwned") == "undefined"
         assert page.evaluate("document.querySelectorAll('img, iframe, link, object').length") == 0
@@ -430,7 +444,7 @@ def test_hostile_text_stays_text(
             "[...document.scripts].filter((s) => !s.type).map((s) => s.parentNode.tagName)"
         )
         assert executable == ["BODY"]
-        # in names, which stand among our own words, nothing turns the text around
+        # names, which appear among our own words, cannot reverse the text direction
         assert "\u202e" not in page.text("h1") + page.text("#settings")
         assert (page.complaints, page.requests) == ([], [])
 
@@ -445,7 +459,7 @@ ATTACKS = {
 
 
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
-def test_even_markup_that_got_in_could_not_run_or_load(
+def test_injected_markup_cannot_run_or_load_anything(
     attack: str, chromium: Browser, pages: dict[str, Path]
 ) -> None:
     with opened(chromium, pages["judged"]) as page:
