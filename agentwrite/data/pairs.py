@@ -9,13 +9,13 @@ from typing import Any
 from agentwrite.errors import WriteError
 from agentwrite.thresholds import PairOptions
 from agentwrite.writing.asking import Answer, Asking
-from agentwrite.writing.clean import without_thinking
 from agentwrite.writing.context import estimate_tokens
 from agentwrite.writing.state import Instruction
 from longwriter_core.files import sha256
 from longwriter_core.llm import ContextOverflowError, Rejected, Usage
 from longwriter_core.text.length import count_words, length_score
 from longwriter_core.text.special_tokens import strip_special_tokens
+from longwriter_core.text.thinking import without_thinking
 from longwriter_eval.judge.judge import Item
 from longwriter_eval.judge.judgement import Judgement
 

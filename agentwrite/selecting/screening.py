@@ -6,13 +6,12 @@ from functools import cache
 from importlib.resources import files
 
 from agentwrite.writing.asking import Answer, Asking
-from agentwrite.writing.clean import without_thinking
 from longwriter_core.llm import Rejected
+from longwriter_core.text.thinking import without_thinking
 
 TEMPERATURE = 0.5  # asked again, a reply that cannot be read has to come out otherwise
 MAX_TOKENS = 1024
 
-_UNENDED = re.compile(r"\A\s*<think>.*", re.DOTALL)
 # The longest come first: 不是 is no 是. A form repeated ("yes or no") is no answer.
 _WORD = r"(不需要|不是|不用|需要|是|否|yes|no)(?![a-z])(?!\W{0,3}or\b)(?!\W{0,2}(?:否|不是))"
 _ANSWER = re.compile(
@@ -61,7 +60,7 @@ def read_decision(reply: str) -> Decision | Rejected:
     """The decision in a reply: after "Answer:" (the last one counts), else where a line begins
     with yes or no; English or Chinese, in JSON or bold, after thinking or without.
     """
-    text = _UNENDED.sub("", without_thinking(reply)).strip()
+    text = without_thinking(reply)
     said = [found.group(1) for found in _ANSWER.finditer(text)][-1:]
     said = said or [found.group(1) for found in _WHOLE_LINE.finditer(text)]
     if len({word.lower() in _YES for word in said}) != 1:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from longwriter_core.text.required_length import CHINESE_NUMBER, NUMBER_WORD
 from longwriter_core.text.special_tokens import strip_special_tokens
+from longwriter_core.text.thinking import without_thinking
 
 _N = rf"(?:\d{{1,4}}|{CHINESE_NUMBER}{{1,4}}|{NUMBER_WORD})"
 
@@ -102,16 +103,6 @@ def clean(raw: str, before: str = "") -> Cleaned:
         apply("word_count", _without_word_count(text))
         if text == seen:
             return Cleaned(text, counts)
-
-
-def without_thinking(text: str) -> str:
-    """`text` without the thinking that some servers put before it, ended by </think>.
-
-    The tag that begins it is often part of the server's prompt, and not of the reply.
-    """
-    thinking, end, rest = text.partition("</think>")
-    is_first = "<think>" not in thinking or thinking.lstrip().startswith("<think>")
-    return rest.lstrip() if end and is_first else text
 
 
 def _at_end(rule: re.Pattern[str], text: str) -> str:

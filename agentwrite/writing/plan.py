@@ -12,6 +12,7 @@ from typing import Literal
 
 from longwriter_core.llm import Rejected
 from longwriter_core.text.required_length import CHINESE_NUMBER, NUMBER_WORD, narrow, number
+from longwriter_core.text.thinking import without_thinking
 
 Level = Literal["Paragraph", "Chapter"]
 
@@ -158,8 +159,7 @@ _EDGES = " \t\r\n\u3000-–—－:：|,，;；[]【】"
 
 def _read_steps(reply: str, level: Level) -> list[tuple[str, int | None]]:
     """(main point, target) of every step, in order."""
-    planned = reply.rpartition("</think>")[2]
-    raw = [line for line in planned.splitlines() if "```" not in line]
+    raw = [line for line in without_thinking(reply).splitlines() if "```" not in line]
     lines = [_MARKUP.sub("", line).strip() for line in raw]
     heads = [_header(narrow(line)) for line in lines]
     kinds = {kind for kind, _ in heads}

@@ -32,6 +32,7 @@ from longwriter_core.llm.errors import (
 )
 from longwriter_core.redact import NOT_A_URL, public_url, remove_secret
 from longwriter_core.text.special_tokens import encodable
+from longwriter_core.text.thinking import split_message
 
 _log = logging.getLogger(__name__)
 
@@ -218,7 +219,7 @@ class Endpoint:
             completion = json.loads(answer)
             choice, usage = completion["choices"][0], completion.get("usage") or {}
             message = choice["message"]
-            text, refusal = _text_of(message.get("content")), message.get("refusal")
+            (_, text), refusal = split_message(message), message.get("refusal")
             return Reply(
                 text=self._without_secret(text),
                 model=self._without_secret(str(completion.get("model") or "")),
@@ -292,13 +293,6 @@ def _proxy(target: URL) -> str | None:
             "http://host:port (SOCKS is not supported)"
         )
     return proxy
-
-
-def _text_of(content: str | list[Any] | None) -> str:
-    """A message's content as text; some servers send it in parts, the thinking apart."""
-    if isinstance(content, list):
-        return "".join(part["text"] for part in content if part["type"] == "text")
-    return content or ""
 
 
 def _count(tokens: object) -> int | None:

@@ -1,0 +1,127 @@
+"""The thinking that reasoning models put before their answer, in all formats in use. Pure.
+
+<think>…</think>         DeepSeek, Qwen, GLM
+<thinking>…</thinking>   prompted models
+[THINK]…[/THINK]         Magistral
+◁think▷…◁/think▷         Kimi
+<|channel|>analysis<|message|>…<|end|><|start|>assistant<|channel|>final<|message|>…   gpt-oss
+
+Many chat templates put the first tag into the prompt, so that a reply has only the closing one.
+A reply that was cut while thinking has no closing tag, and no answer. Most servers separate the
+thinking themselves: then it is in a field of the message (`split_message`).
+
+Thinking comes first, so tags later in a text are a text about tags, and stay.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+_TAGS = (
+    ("<think>", "</think>"),
+    ("<thinking>", "</thinking>"),
+    ("[THINK]", "[/THINK]"),
+    ("◁think▷", "◁/think▷"),
+)
+_ANY_TAG = "|".join(re.escape(tag) for pair in _TAGS for tag in pair)
+_TAG_AT_LINE_START = re.compile(rf"^[ \t]*(?:{_ANY_TAG}|<\|channel\|>)", re.MULTILINE)
+
+_CHANNEL = re.compile(r"\s*(?:<\|start\|>assistant)?<\|channel\|>(\w+)[^<]{0,80}<\|message\|>")
+_FINAL = re.compile(r"<\|start\|>assistant<\|channel\|>final[^<]{0,80}<\|message\|>")
+_END_OF_MESSAGE = re.compile(r"<\|(?:end|return|call)\|>")
+# gpt-oss decoded without its special tokens
+_PLAIN_CHANNELS = re.compile(r"\s*analysis(?=\S)(.*?)assistantfinal(.*)", re.DOTALL)
+
+
+def split_thinking(text: str) -> tuple[str, str]:
+    """The thinking at the start of a reply, and the answer after it; "" for what is missing.
+
+    A text without thinking is returned unchanged as the answer.
+    """
+    if channels := _split_channels(text):
+        return channels
+    thoughts = []
+    answer = text
+    while found := _first_thought(answer, is_first=not thoughts):
+        thought, answer = found
+        thoughts.append(thought.strip())
+    return "\n\n".join(thoughts), answer
+
+
+def without_thinking(text: str) -> str:
+    """The answer in a reply; "" if the reply ends before its thinking does."""
+    return split_thinking(text)[1]
+
+
+def has_leftover_thinking(text: str) -> bool:
+    """Whether a line of an answer begins with a tag of thinking, which `split_thinking` has left.
+
+    That is how broken replies look, with thinking between paragraphs. Prose that mentions a tag
+    within a sentence does not count.
+    """
+    return bool(_TAG_AT_LINE_START.search(text))
+
+
+def split_message(message: Mapping[str, Any]) -> tuple[str, str]:
+    """The thinking and the content of a chat message, as servers send them apart.
+
+    Reads `reasoning_content` (DeepSeek, vLLM, SGLang), `reasoning` (OpenRouter, vLLM) and typed
+    parts of `content` (Mistral). Tags within the content stay: see `split_thinking`. Raises
+    LookupError, TypeError or AttributeError for a malformed message.
+    """
+    thinking = next(
+        (
+            message[name]
+            for name in ("reasoning_content", "reasoning")
+            if isinstance(message.get(name), str)
+        ),
+        "",
+    )
+    content = message.get("content") or ""
+    if isinstance(content, str):
+        return thinking, content
+    answer = "".join(part["text"] for part in content if part["type"] == "text")
+    return thinking or "".join(map(_thinking_of, content)), answer
+
+
+def _thinking_of(part: Mapping[str, Any]) -> str:
+    """The thinking in a typed part of a message's content."""
+    if part["type"] not in ("thinking", "reasoning"):
+        return ""
+    inner = part.get(part["type"]) or part.get("text") or ""
+    return inner if isinstance(inner, str) else "".join(each.get("text", "") for each in inner)
+
+
+def _first_thought(text: str, is_first: bool) -> tuple[str, str] | None:
+    """The thought that `text` begins with and the rest; None if it begins with none."""
+    start = text.lstrip()
+    for opening, closing in _TAGS:
+        if start.startswith(opening):
+            thought, _, rest = start.removeprefix(opening).partition(closing)
+            return thought, rest.lstrip()
+        # The opening tag may be in the prompt. Then the closing tag begins or ends a line; within
+        # a line it is a text about tags.
+        thought, end, rest = text.partition(closing)
+        if is_first and end and opening not in thought:
+            begins_line = not thought.rpartition("\n")[2].strip()
+            ends_line = not rest.partition("\n")[0].strip()
+            if begins_line or ends_line:
+                return thought, rest.lstrip()
+    return None
+
+
+def _split_channels(text: str) -> tuple[str, str] | None:
+    """The same for gpt-oss; None for a text without its channels."""
+    if plain := _PLAIN_CHANNELS.fullmatch(text):
+        return plain[1].strip(), plain[2].lstrip()
+    first, final = _CHANNEL.match(text), _FINAL.search(text)
+    if not first and not final:
+        return None
+    if first and first[1] == "final":
+        thinking, answer = "", text[first.end() :]
+    elif final:  # the first header may be in the prompt
+        thinking, answer = text[first.end() if first else 0 : final.start()], text[final.end() :]
+    else:
+        return text[first.end() if first else 0 :].strip(), ""
+    thinking = _CHANNEL.sub("\n\n", _END_OF_MESSAGE.sub("", thinking))
+    return thinking.strip(), _END_OF_MESSAGE.split(answer)[0].strip()
