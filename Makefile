@@ -50,6 +50,7 @@ bench: $(NEWEST)/.installed
 	$(NEWEST)/bin/python scripts/bench_select.py
 	$(NEWEST)/bin/python scripts/bench_report.py
 	$(NEWEST)/bin/python scripts/bench_submission.py
+	$(NEWEST)/bin/python scripts/bench_text.py
 	$(TRAIN)/bin/python scripts/bench_packing.py
 
 .venv/demo/.installed: $(INSTALLED)

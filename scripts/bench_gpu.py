@@ -6,7 +6,7 @@ Prints a Markdown table: tokens per second, peak memory, and model FLOPs utilisa
 matrix product rate measured in the same run, for axolotl's average and for LossPlugin's. Needs one
 GPU of 140 GB or more, and `pip install ".[train]"`; downloads nothing. A micro-batch is one pack of
 32,768 tokens in four sequences, with gradient checkpointing, bfloat16 weights and gradients, and
-Liger's fused cross-entropy as in `recipes/*/sft_1gpu.yaml`; the optimizer's step is not in it.
+Liger's fused cross-entropy as in `recipes/*/sft_1gpu.yaml`. The optimizer's step is not measured.
 """
 
 import argparse
@@ -17,6 +17,8 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from bench_table import table
 
 PACK, SEQUENCES = 32_768, 4
 # The published shapes: github.com/meta-llama/llama-models and huggingface.co/zai-org/glm-4-9b-hf.
@@ -36,7 +38,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 
 def matmul_rate() -> float:
-    """The bfloat16 matrix products' FLOP per second on this GPU, the best of ten."""
+    """FLOP per second of bfloat16 matrix products on this GPU, the best of ten."""
     import torch
 
     size = 8_192
@@ -46,7 +48,7 @@ def matmul_rate() -> float:
 
 
 def training_flops(model: Any, shape: dict[str, Any]) -> float:
-    """FLOPs of a forward and a backward pass over a pack; what checkpointing repeats is not in it.
+    """FLOPs of a forward and a backward pass over a pack; without what checkpointing repeats.
 
     6 per weight and token, and 12 per layer, width and pair of tokens that attention sees, halved
     because it is causal. The embedding is looked up, not multiplied.
@@ -136,23 +138,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--model", choices=SHAPES, help="only this one")
     parser.add_argument("--steps", type=int, default=5, help="packs to time, after one to warm up")
-    parser.add_argument("--output", type=Path, help="write the table to this file as well")
+    parser.add_argument("--output", type=Path, help="also write the table to this file")
     args = parser.parse_args()
     import torch
 
     if not torch.cuda.is_available():
-        print("bench_gpu.py: no GPU that torch can use; it needs one of 140 GB", file=sys.stderr)
+        print("bench_gpu.py: torch finds no GPU; this needs one of 140 GB", file=sys.stderr)
         return 2
     warnings.simplefilter("ignore")
     torch.manual_seed(0)
     rate = matmul_rate()
     head = ["model", "loss", "attention", "tokens/s", "peak memory", "MFU"]
-    rows: list[Sequence[str]] = [head, ["---"] * 3 + ["--:"] * 3]
+    rows: list[Sequence[str]] = []
     for kind in [args.model] if args.model else SHAPES:
         rows += measure(kind, args.steps, rate)
         torch.cuda.empty_cache()
     text = f"{torch.cuda.get_device_name()}, matrix products {rate / 1e12:,.0f} TFLOP/s\n\n"
-    text += "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    text += table(head, rows, numbers_from=3)
     print(text)
     if args.output:
         args.output.write_text(text)

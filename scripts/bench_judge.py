@@ -2,10 +2,10 @@
 
     python scripts/bench_judge.py [--output FILE.md]
 
-Prints a Markdown table with a goal beside each number; exits with 1 if a goal is missed. The runs
-are real `lm_eval` runs of longbench_write, in a temporary folder and with an empty cache, against
-local stand-ins for writer and judge. Upstream's files must be there: `longwriter assets --fetch`,
-or LONGWRITER_ASSETS. Takes three to five minutes on two cores; needs Linux.
+Prints a Markdown table with a goal beside each number, and exits with 1 if a goal is missed. The
+runs are real `lm_eval` runs of longbench_write, in a temporary folder and with an empty cache,
+against mock servers for writer and judge. Needs the upstream files (`longwriter assets --fetch`, or
+LONGWRITER_ASSETS) and Linux. Takes three to five minutes on two cores.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from bench_table import Row, machine, print_table
 from longwriter_core import benchmarks
 from longwriter_core.errors import InputError
 from longwriter_core.llm import run_async
-from longwriter_core.mock_server.server import JUDGE, WRITER, Faults, MockServer
+from longwriter_core.mock_server import JUDGE, WRITER, Faults, MockServer
 from longwriter_eval.judge.judge import Item, Judge
 from longwriter_eval.judge.judgement import Judgement
 from longwriter_eval.judge.prompt import JudgePrompt
@@ -37,7 +37,7 @@ from longwriter_eval.judge.settings import JudgeSettings
 from longwriter_eval.runs import Sample, load_run
 
 RESPONSES, DELAY, CONCURRENCY = 120, 2.0, 32  # seconds for a verdict; calls in flight
-# A page of HTML is not among them: it speaks of a wrong URL, and is not asked for again.
+# Without pages of HTML: they mean that the URL is wrong, so such a call is not retried.
 FAULTS = Faults(0.2, ("429", "500", "reset", "empty", "refusal", "broken_json"))
 LONG_RESPONSES, LONG_WORDS = 1_000, 20_000
 
@@ -62,7 +62,7 @@ class Evaluation:
         )  # fmt: skip
 
     def python(self, *arguments: str) -> str:
-        """What this Python prints for `arguments`; ends the benchmark where it fails."""
+        """The output of this Python with `arguments`; ends the benchmark if it fails."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith("LONGWRITER_")}
         environment |= {
             "LONGWRITER_ASSETS": str(benchmarks.location("judge.txt").parent.resolve()),
@@ -83,22 +83,30 @@ class Evaluation:
         return {sample.id: (sample.response, sample.row["quality_score"]) for sample in samples}
 
 
-def measure_speed(calm: Evaluation, log: Path) -> Iterator[Row]:
-    """The judging phase of a run, and the same calls arranged as upstream's script does."""
-    calm.evaluate()
-    stats = calm.judge.stats()
+def measure_speed(undisturbed: Evaluation, log: Path) -> Iterator[Row]:
+    """The judging phase of a run, and the same calls in the arrangement of upstream's script."""
+    undisturbed.evaluate()
+    stats = undisturbed.judge.stats()
     _check, start, *_ = (json.loads(line)["time"] for line in log.read_text().splitlines())
-    # Until the last verdict is on disk; and, from outside, until lm_eval has written its results.
-    ends = [(calm.folder / calm.cache / "calls", "*.json"), (calm.folder / "run", "results_*")]
+    # Until the last verdict is on disk; and until lm_eval has written its results.
+    ends = [
+        (undisturbed.folder / undisturbed.cache / "calls", "*.json"),
+        (undisturbed.folder / "run", "results_*"),
+    ]
     phase, outside = (max(p.stat().st_mtime for p in at.rglob(name)) - start for at, name in ends)
     what = f"judging phase of `lm_eval`: {RESPONSES} responses, {DELAY:.0f} s a call"
     goal = f"< 11 s (ideal: {-(-RESPONSES // CONCURRENCY) * DELAY:.0f} s)"
     yield what, goal, f"{phase:.2f} s; results written after {outside:.2f} s", phase < 11
     goal, measured = f"{RESPONSES + 1}; ≤ {CONCURRENCY}", f"{stats.finished}; {stats.max_in_flight}"
     met = stats.finished == RESPONSES + 1 and stats.max_in_flight <= CONCURRENCY
-    yield "its calls, with the check; most in flight", goal, measured, met
-    seconds = time_eight_workers(load_run(calm.folder / "run").samples, calm.judge)
-    yield "the same, arranged as upstream: 8 workers, one call each", "", f"{seconds:.2f} s", None
+    yield "its calls, including the preflight request; most in flight", goal, measured, met
+    seconds = time_eight_workers(load_run(undisturbed.folder / "run").samples, undisturbed.judge)
+    yield (
+        "the same in upstream's arrangement: 8 workers, one call each",
+        "",
+        f"{seconds:.2f} s",
+        None,
+    )
 
 
 def time_eight_workers(samples: list[Sample], judge: MockServer) -> float:
@@ -116,27 +124,38 @@ def time_eight_workers(samples: list[Sample], judge: MockServer) -> float:
     return time.perf_counter() - start
 
 
-def measure_reruns(calm: Evaluation) -> Iterator[Row]:
-    """What is paid again when a finished run is scored, or made, once more."""
-    first, before = calm.scores(), calm.judge.stats().finished
-    command = [str(Path(sys.executable).with_name("longwriter")), "score", str(calm.folder / "run")]
-    for cache in (calm.cache, "empty cache"):
-        replace(calm, cache=cache).python(*command)
-    scored, scores = calm.judge.stats().finished - before, calm.scores()
-    what = "judge calls of `longwriter score` on it, with its cache and with none; scores that move"
+def measure_reruns(undisturbed: Evaluation) -> Iterator[Row]:
+    """The calls that are paid again when a finished run is scored or repeated."""
+    first, before = undisturbed.scores(), undisturbed.judge.stats().finished
+    command = [
+        str(Path(sys.executable).with_name("longwriter")),
+        "score",
+        str(undisturbed.folder / "run"),
+    ]
+    for cache in (undisturbed.cache, "empty cache"):
+        replace(undisturbed, cache=cache).python(*command)
+    scored, scores = undisturbed.judge.stats().finished - before, undisturbed.scores()
+    what = (
+        "judge calls of `longwriter score` on it, with its cache and with none; scores that change"
+    )
     moved = sum(scores[name] != first[name] for name in first)
     yield what, "0; 0", f"{scored}; {moved}", scored == moved == 0
-    calm.evaluate()
-    calls = calm.judge.stats().finished - before - scored
-    yield "judge calls of the same `lm_eval` command", "1, the check", f"{calls}", calls == 1
+    undisturbed.evaluate()
+    calls = undisturbed.judge.stats().finished - before - scored
+    yield (
+        "judge calls of the same `lm_eval` command",
+        "1, the preflight request",
+        f"{calls}",
+        calls == 1,
+    )
 
 
-def measure_faults(folder: Path, calm: Evaluation) -> Row:
-    """A run whose judge often fails against one whose judge does not; scores go by the prompt."""
+def measure_faults(folder: Path, undisturbed: Evaluation) -> Row:
+    """A run whose judge often fails, compared with one whose judge never does."""
     with MockServer(delay=0.2, faults=FAULTS) as judge:
-        disturbed = Evaluation(folder, calm.writer, judge)
+        disturbed = Evaluation(folder, undisturbed.writer, judge)
         disturbed.evaluate()
-    expected, found, failed = calm.scores(), disturbed.scores(), judge.stats().faults
+    expected, found, failed = undisturbed.scores(), disturbed.scores(), judge.stats().faults
     judged = sum(not math.isnan(quality) for _, quality in found.values())
     differ = sum(found[name] != expected[name] for name in expected)
     what = f"{FAULTS.share:.0%} of the calls fail: responses judged; scores that differ"
@@ -146,7 +165,7 @@ def measure_faults(folder: Path, calm: Evaluation) -> Row:
 
 
 def measure_import() -> Row:
-    """What the import adds to a bare interpreter, best of five."""
+    """The time that the import adds to a bare interpreter, best of five."""
 
     def best(code: str) -> float:
         command = [sys.executable, "-c", code]
@@ -157,7 +176,7 @@ def measure_import() -> Row:
 
 
 def judge_long_responses(source: str) -> str:
-    """Judge very long responses in this process; what its memory came to."""
+    """Judge very long responses in this process; returns its memory use in words."""
     numbers = range(LONG_RESPONSES)  # a word that differs from response to response, repeated
     drawn = (Item(f"{n}", "Write.", f"{n:05} " * LONG_WORDS) for n in numbers)
     items = drawn if source == "generator" else list(drawn)
@@ -178,10 +197,10 @@ def measure(folder: Path) -> Iterator[Row]:
     log = folder / "judge.jsonl"
     with MockServer() as writer:
         with MockServer(delay=DELAY, log=log) as judge:
-            calm = Evaluation(folder / "calm", writer, judge)
-            yield from measure_speed(calm, log)
-            yield from measure_reruns(calm)
-        yield measure_faults(folder / "disturbed", calm)
+            undisturbed = Evaluation(folder / "undisturbed", writer, judge)
+            yield from measure_speed(undisturbed, log)
+            yield from measure_reruns(undisturbed)
+        yield measure_faults(folder / "disturbed", undisturbed)
     yield measure_import()
     for source in ("generator", "list"):
         with MockServer() as judge:

@@ -2,11 +2,12 @@
 
     python scripts/bench_packing.py [--output FILE.md] [--sequences N] [--no-training]
 
-Prints two Markdown tables; exits with 1 if LossPlugin's packs are under 98% full or lose a token.
-The lengths are drawn, not read: one text of LongWriter-6k's kind, 2,000 to 32,000 words, to 30 of a
-general SFT set's. The packers are axolotl's own, LossPlugin's, and upstream's order: one pack open
-at a time, closed by the first sequence that does not fit (train/sort_and_group.py). Training is of
-a tiny random Llama on this machine's CPU, on the same lengths divided by 16, in packs of 2,048.
+Prints two Markdown tables, and exits with 1 if LossPlugin's packs are under 98% full or lose a
+sequence. The lengths are random: for each text like those of LongWriter-6k, of 2,000 to 32,000
+words, there are 30 like those of a general SFT set. The packers are axolotl's own, LossPlugin's,
+and upstream's, which keeps one pack open at a time and closes it at the first sequence that does
+not fit (train/sort_and_group.py). The second table trains a tiny random Llama on this machine's
+CPU, with the same lengths divided by 16 and packs of 2,048.
 Needs `pip install ".[train]"`; takes about three minutes on two cores.
 """
 
@@ -18,6 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from bench_table import table
 
 CAPACITY = 32_768  # tokens
 GOAL = 0.98
@@ -42,8 +44,7 @@ def longwriter_lengths(sequences: int) -> np.ndarray:
 def one_open_pack(lengths: np.ndarray, ranks: int) -> tuple[list[int], int]:
     """Upstream's packing: the tokens in each pack that it keeps, and how many sequences it drops.
 
-    The pack that is open at the end is never closed, and what does not fill a round of all ranks is
-    cut off.
+    The last pack stays open and is dropped, as are packs that do not fill a round of all ranks.
     """
     packs, sizes, used, count = [], [], 0, 0
     for length in lengths:
@@ -73,14 +74,14 @@ def efficiency(lengths: np.ndarray, ranks: int) -> Table:
 
     start = time.perf_counter()
     kept, lost = one_open_pack(lengths, ranks)
-    add("upstream's order", sum(kept), len(kept), lost, time.perf_counter() - start)
+    add("upstream", sum(kept), len(kept), lost, time.perf_counter() - start)
 
     start = time.perf_counter()
     theirs = MultipackBatchSampler(
         RandomSampler(range(len(lengths))), batch_size=1, batch_max_len=CAPACITY, lengths=lengths,
         group_size=100_000, bin_size=200, drop_last=True, num_processes=1,
     )  # fmt: skip
-    count = len(theirs) // ranks * ranks  # accelerate gives each rank as many
+    count = len(theirs) // ranks * ranks  # accelerate gives each rank the same number
     used = [index for batch in list(theirs)[:count] for pack in batch for index in pack]
     seconds = time.perf_counter() - start
     add("axolotl", int(lengths[used].sum()), count, len(lengths) - len(set(used)), seconds)
@@ -159,16 +160,10 @@ def training(lengths: np.ndarray) -> Table:
     ]
 
 
-def table(head: Sequence[str], rows: Table) -> str:
-    """A Markdown table; all columns but the first are numbers."""
-    rule = ["---", *["--:"] * (len(head) - 1)]
-    return "".join(f"| {' | '.join(row)} |\n" for row in (head, rule, *rows))
-
-
 def main() -> int:
     """Print the tables; 1 if a goal is missed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--output", type=Path, help="write the tables to this file as well")
+    parser.add_argument("--output", type=Path, help="also write the tables to this file")
     parser.add_argument("--sequences", type=int, default=186_000)
     parser.add_argument("--ranks", type=int, default=8, help="GPUs that the packs are for")
     parser.add_argument("--no-training", action="store_true")

@@ -2,9 +2,10 @@
 
     python scripts/bench_submission.py [--submissions 200] [--output FILE.md]
 
-Prints a Markdown table with a goal beside each number; exits with 1 if a goal is missed. Responses
-are random words to LongBench-Write's prompts, verdicts are dice. Needs upstream's files
-(`longwriter assets --fetch`, or LONGWRITER_ASSETS) and Linux. 200 submissions take a while.
+Prints a Markdown table with a goal beside each number, and exits with 1 if a goal is missed.
+Responses to LongBench-Write's prompts are random sentences, and verdicts are random. Needs the
+upstream files (`longwriter assets --fetch`, or LONGWRITER_ASSETS) and Linux. 200 submissions take
+several minutes.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from pathlib import Path
 from bench_table import Row, machine, print_table
 
 from longwriter_core import benchmarks
+from longwriter_core.mock_server.prose import prose
 from longwriter_eval import __version__
 from longwriter_eval.judge.judgement import Judgement, Verdict
 from longwriter_eval.judge.prompt import JudgePrompt
@@ -38,27 +40,13 @@ GOAL = 10.0  # seconds to verify it
 TASK, JUDGE = "longbench_write_0000_0500", "bench-judge"
 
 
-def words(number: int, language: str, dice: random.Random) -> str:
-    """So many random words, in paragraphs; Chinese ones are characters."""
-    if language == "zh":
-        sentences = ["".join(chr(dice.randrange(0x4E00, 0x9000)) for _ in range(20))]
-        sentences = [
-            "".join(dice.choices(sentences[0] + "的一是在不了有和人这中大为上个国我以要他", k=20))
-            for _ in range(number // 20)
-        ]
-        return "。\n\n".join(sentences) + "。"
-    vocabulary = ["".join(dice.choices("abcdefghilmnoprstuvw", k=2 + n % 9)) for n in range(4000)]
-    lines = (" ".join(dice.choices(vocabulary, k=100)) for _ in range(number // 100))
-    return ".\n\n".join(lines) + "."
-
-
-def made(model: str, length: Callable[[int], int], seed: int) -> Run:
+def make_run(model: str, length: Callable[[int], int], seed: int) -> Run:
     """A run with `length(required)` words to each prompt."""
     dice = random.Random(seed)
     prompt = JudgePrompt.load("official").sha256
     samples = []
     for row in benchmarks.read_prompts("longbench_write"):
-        response = words(length(row["length"]), row["language"], dice)
+        response = prose(length(row["length"]), dice.randrange(2**32), row["language"])
         mean = 3 + seed % 7 / 4
         grades = [min(5, max(1, round(dice.gauss(mean, 1)))) for _ in DIMENSIONS]
         raw = json.dumps({"Analysis": "…", **dict(zip(DIMENSIONS.values(), grades, strict=True))})
@@ -75,7 +63,7 @@ def made(model: str, length: Callable[[int], int], seed: int) -> Run:
     own = {
         "version": __version__,
         "data_sha256": benchmarks.data_sha256("longbench_write"),
-        "judge": JudgeSettings(model=JUDGE).record(),
+        "judge": JudgeSettings.resolve({"judge_model": JUDGE}, {}).record(),
         "judge_prompt_sha256": prompt,
     }
     config = {"metadata": {"version": 1.0, "longwriter": own}, "generation_kwargs": {"until": []}}
@@ -84,7 +72,7 @@ def made(model: str, length: Callable[[int], int], seed: int) -> Run:
 
 
 def timed(*command: str) -> tuple[float, str]:
-    """Seconds that a `longwriter` command takes, and what it printed. Raises where it fails."""
+    """Seconds that a `longwriter` command takes, and its output. Raises if the command fails."""
     start = time.perf_counter()
     code = "import sys; from longwriter_eval.cli import main; sys.exit(main())"
     ended = subprocess.run(
@@ -93,9 +81,9 @@ def timed(*command: str) -> tuple[float, str]:
     return time.perf_counter() - start, ended.stdout
 
 
-def one(folder: Path) -> list[Row]:
+def measure_one(folder: Path) -> list[Row]:
     """Packing and verifying one long submission."""
-    run = made("bench/model", lambda _: LONG, 1)
+    run = make_run("bench/model", lambda _: LONG, 1)
     start = time.perf_counter()
     data = pack(make(run, Stated()))
     packing = time.perf_counter() - start
@@ -107,7 +95,7 @@ def one(folder: Path) -> list[Row]:
     return [
         (f"make a submission of {what}", "", f"{packing:.1f} s, {len(data) / 1e6:.1f} MB", None),
         (
-            "`longwriter verify` on it, from start to exit; its memory at most",
+            "`longwriter verify` on it, from start to exit; its peak memory",
             f"< {GOAL:.0f} s",
             f"{seconds:.1f} s; {peak} MiB",
             seconds < GOAL,
@@ -115,12 +103,12 @@ def one(folder: Path) -> list[Row]:
     ]
 
 
-def many(folder: Path, number: int) -> list[Row]:
-    """A leaderboard of so many submissions, each of nearly the required length."""
+def measure_many(folder: Path, number: int) -> list[Row]:
+    """A leaderboard of so many submissions; each response has nearly the required length."""
     submissions, site = folder / "submissions", folder / "site"
     submissions.mkdir()
     for seed in range(number):
-        run = made(f"bench/model-{seed:03d}", lambda required: required * 9 // 10, seed)
+        run = make_run(f"bench/model-{seed:03d}", lambda required: required * 9 // 10, seed)
         (submissions / f"{seed:03d}.zip").write_bytes(pack(make(run, Stated())))
         print(f"\rmaking submissions: {seed + 1} of {number}", end="", file=sys.stderr)
     print(file=sys.stderr)
@@ -145,14 +133,14 @@ def many(folder: Path, number: int) -> list[Row]:
 
 
 def main() -> int:
-    """Measure, print, and say whether every goal was met."""
+    """Measure, print and write; returns the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--submissions", type=int, default=200)
-    parser.add_argument("--output", type=Path, help="write the table here, too")
+    parser.add_argument("--output", type=Path, help="also write the table to this file")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="bench-submission-"))
     try:
-        rows = itertools.chain(one(folder), many(folder, options.submissions))
+        rows = itertools.chain(measure_one(folder), measure_many(folder, options.submissions))
         return print_table(rows, machine(), options.output)
     finally:
         shutil.rmtree(folder)

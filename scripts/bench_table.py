@@ -1,8 +1,8 @@
-"""The table that the benchmarks print: a goal beside each number, and whether it was met."""
+"""The Markdown tables that the benchmarks print."""
 
 import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,16 @@ Row = tuple[Any, Any, Any, bool | None]
 
 
 def machine(*more: str) -> str:
-    """What the numbers were measured on."""
+    """The machine and the versions that the numbers were measured with."""
     cores = f"{os.cpu_count()} cores"
     return ", ".join((platform.machine(), cores, f"Python {platform.python_version()}", *more))
 
 
 def print_table(rows: Iterable[Row], where: str, output: Path | None = None) -> int:
-    """Print each row as it comes, also to `output`; 1 if a goal is missed, else 0."""
+    """Print each row as soon as it is measured, and write all of them to `output`.
+
+    Returns 1 if a goal is missed, else 0.
+    """
     lines = [where, "", "| what | goal | measured | met |", "|---|---|---|---|"]
     print(*lines, sep="\n")
     is_missed = False
@@ -29,3 +32,9 @@ def print_table(rows: Iterable[Row], where: str, output: Path | None = None) -> 
     if output:
         output.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return int(is_missed)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers_from: int = 1) -> str:
+    """A Markdown table; the columns from `numbers_from` on are aligned as numbers."""
+    rule = ["---" if column < numbers_from else "--:" for column in range(len(head))]
+    return "".join(f"| {' | '.join(row)} |\n" for row in (head, rule, *rows))

@@ -15,9 +15,9 @@ from agentwrite.batch import run_dir as run_folder
 from agentwrite.batch.run import Tally, estimate, run
 from agentwrite.batch.run_dir import RunFolder
 from agentwrite.settings import Settings
+from longwriter_core import mock_server
 from longwriter_core.errors import InputError
 from longwriter_core.files import sha256
-from longwriter_core.mock_server import server as standin
 from longwriter_core.text.length import count_words
 
 
@@ -280,4 +280,4 @@ def test_ids_come_from_the_instruction_where_there_are_none(tmp_path: Path) -> N
         write_all(path, tmp_path / "out", server)
     rows = {row["id"]: row for row in rows_of(tmp_path / "out" / "texts.jsonl")}
     assert rows[sha256("写2000字")[:16]]["required"] == 2000
-    assert standin.WRITER == WRITER
+    assert mock_server.WRITER == WRITER

@@ -1,7 +1,6 @@
 """The judge's prompt is upstream's to the byte, and no text breaks out of its place in it."""
 
 import re
-import time
 from pathlib import Path
 
 import pytest
@@ -106,10 +105,9 @@ def test_no_text_adds_a_tag(shared_prompt: JudgePrompt, text: str) -> None:
     assert len(ours.findall(rendered)) == len(own)
 
 
-def test_a_long_run_of_blanks_after_a_bracket_does_not_stall(prompt: JudgePrompt) -> None:
-    start = time.monotonic()
-    prompt.render("Write.", ("<" + " " * 100_000) * 2)
-    assert time.monotonic() - start < 2
+def test_a_long_run_of_blanks_after_a_bracket_is_kept(prompt: JudgePrompt) -> None:
+    response = ("<" + " " * 100_000) * 2 + "x"  # scripts/bench_text.py measures the time
+    assert response in prompt.render("Write.", response)[0]
 
 
 def test_a_prompt_file_of_ones_own(tmp_path: Path) -> None:
