@@ -80,6 +80,9 @@ def run_command(app: typer.Typer, program: str, arguments: Sequence[str] | None)
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message(), file=sys.stderr)
+        return 2
     except click.ClickException as error:
         if isinstance(error, click.UsageError) and error.ctx:
             print(error.ctx.get_usage(), file=sys.stderr)

@@ -2,14 +2,13 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from longwriter_core.command import new_app, run_command
+from longwriter_core.command import new_app
 
-app = new_app("List, show, copy and check the axolotl recipes for LongWriter-8B, LongWriter-9B and "
-              "their DPO.")  # fmt: skip
+app = new_app("List, show, copy and check the training recipes.")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="a recipe, such as glm4-9b/sft")]
 
@@ -77,14 +76,3 @@ def tiny(
             print(f"wrote {make(destination / name)}")
         except ImportError as error:
             raise InputError(f'{error}: pip install "longwriter[train]"') from error
-
-
-def add(commands: Any) -> None:
-    """Add the command to an argparse parser. It goes once `longwriter` is a typer command."""
-    import argparse
-
-    command = commands.add_parser("recipes", help="training recipes", add_help=False)
-    command.add_argument("arguments", nargs=argparse.REMAINDER)
-    command.set_defaults(
-        run=lambda options: run_command(app, "longwriter recipes", options.arguments)
-    )

@@ -94,15 +94,15 @@ def command(
         base_urls=base_url,
         concurrency=concurrency,
     )
-    given = {
-        "judge_model": judge_model,
-        "judge_base_url": judge_base_url,
-        "judge_prompt": judge_prompt,
-        "judge_repeats": judge_repeats,
-        "judge_concurrency": judge_concurrency,
-    }
     judge = JudgeSettings.resolve(
-        {name: value for name, value in given.items() if value}, os.environ
+        judge_options.overrides(
+            model=judge_model,
+            base_url=judge_base_url,
+            prompt=judge_prompt,
+            repeats=judge_repeats,
+            concurrency=judge_concurrency,
+        ),
+        os.environ,
     )
     workers = options.cluster(engine, ray_address)
     common: dict[str, Any] = {

@@ -1,15 +1,16 @@
 """`longwriter compare`: two runs over the same prompts."""
 
-import argparse
 import json
 import math
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from longwriter_core.errors import InputError
-from longwriter_eval.cli.judge_options import add_judge_options, judge_overrides
+from longwriter_eval.cli import judge_options
 
 if TYPE_CHECKING:
     from longwriter_eval.pairwise.comparison import Comparison
@@ -17,48 +18,49 @@ if TYPE_CHECKING:
     from longwriter_eval.stats.inference import Interval
 
 
-def add(commands: Any) -> None:
-    """Add the command to argparse's subparsers."""
-    command = commands.add_parser(
-        "compare",
-        help="compare two runs over the same prompts",
-        description="Say in what two runs differ, prompt by prompt: mean differences (B - A) with "
-        "95%% intervals, and paired permutation tests, corrected for being many. A run is "
-        "lm_eval's --output_path, or one results file.",
-    )
-    command.add_argument("a", metavar="A", type=Path, help="a run")
-    command.add_argument("b", metavar="B", type=Path, help="another")
-    command.add_argument(
-        "--anyway", action="store_true", help="also where data, task or judge differ"
-    )
-    command.add_argument("--json", action="store_true", help="print JSON")
-    command.add_argument(
-        "--judge",
-        action="store_true",
-        help="ask a judge which response is better, for every prompt and in both orders",
-    )
-    add_judge_options(command, ("model", "base_url", "concurrency"))
-    command.set_defaults(run=_compare)
+def command(
+    ctx: typer.Context,
+    a: Annotated[Path, typer.Argument(metavar="A", help="a run")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="another run")],
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="compare even if data, task or judge differ")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    judge: Annotated[
+        bool,
+        typer.Option(
+            "--judge",
+            help="ask a judge which response is better, for every prompt and in both orders",
+        ),
+    ] = False,
+    judge_model: judge_options.Model = None,
+    judge_base_url: judge_options.BaseUrl = None,
+    judge_concurrency: judge_options.Concurrency = None,
+) -> int:
+    """Compare two runs over the same prompts.
 
-
-def _compare(options: argparse.Namespace) -> int:
+    Prints the mean differences (B - A) with 95% intervals, and the p-values of paired permutation
+    tests, corrected for multiple comparisons. A run is lm_eval's --output_path or one results file.
+    """
     from longwriter_eval.pairwise.comparison import compare
     from longwriter_eval.pairwise.pair_judge import prefer
     from longwriter_eval.pairwise.preference import PreferenceSummary
     from longwriter_eval.runs import load_run
 
-    overrides = judge_overrides(options)
-    if overrides and not options.judge:
+    overrides = judge_options.overrides(
+        model=judge_model, base_url=judge_base_url, concurrency=judge_concurrency
+    )
+    if overrides and not judge:
         raise InputError(f"{', '.join(overrides)}: only with --judge")
-    comparison = compare(load_run(options.a), load_run(options.b), anyway=options.anyway)
-    preferences = prefer(comparison, overrides) if options.judge else None
+    comparison = compare(load_run(a), load_run(b), anyway=anyway)
+    preferences = prefer(comparison, overrides) if judge else None
     summary = PreferenceSummary.of(preferences) if preferences is not None else None
-    if options.json:
+    if as_json:
         print(json.dumps(_as_json(comparison, preferences, summary), indent=2, allow_nan=False))
     else:
         preferred = _preferred(summary, len(comparison.pairs)) if summary else []
         print("\n".join([*_table(comparison), *preferred]))
-    return _missing(options, comparison, summary)
+    return _report_missing((a, b), comparison, summary, ctx.obj)
 
 
 def _table(comparison: "Comparison") -> list[str]:
@@ -122,25 +124,28 @@ def _preferred(summary: "PreferenceSummary", prompts: int) -> list[str]:
     return lines
 
 
-def _missing(
-    options: argparse.Namespace, comparison: "Comparison", summary: "PreferenceSummary | None"
+def _report_missing(
+    paths: tuple[Path, Path],
+    comparison: "Comparison",
+    summary: "PreferenceSummary | None",
+    resume_line: str,
 ) -> int:
-    """Say which verdicts are missing and how to get them; the exit code."""
+    """Print which verdicts are missing and how to get them; returns the exit code."""
     code = 0
-    for path, missing in zip((options.a, options.b), comparison.unjudged, strict=True):
+    for path, missing in zip(paths, comparison.unjudged, strict=True):
         if missing:
             code = 1
             print(
-                f"{missing} of {len(comparison.pairs)} prompts have no verdict in {path}; to ask "
-                f"again: {shlex.join(['longwriter', 'score', str(path)])}",
+                f"{missing} of {len(comparison.pairs)} prompts have no verdict in {path}; to "
+                f"retry: {shlex.join(['longwriter', 'score', str(path)])}",
                 file=sys.stderr,
             )
     if summary and summary.missing:
         code = 1
         reasons = ", ".join(f"{reason} {n}" for reason, n in sorted(summary.missing.items()))
         print(
-            f"{sum(summary.missing.values())} choices are missing ({reasons}); to ask again: "
-            f"{options.again}",
+            f"{sum(summary.missing.values())} choices are missing ({reasons}); to retry: "
+            f"{resume_line}",
             file=sys.stderr,
         )
     return code

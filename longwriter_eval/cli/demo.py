@@ -1,27 +1,37 @@
 """`longwriter demo`: the real lm_eval on 12 prompts."""
 
-import argparse
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+import typer
 
 
-def add(commands: Any) -> None:
-    """Add the command to argparse's subparsers."""
-    command = commands.add_parser(
-        "demo",
-        help="run the real lm_eval on 12 prompts and write a report",
-        description="Run lm_eval on longwrite_demo. Without --base-url a local stand-in plays "
-        "writer and judge, and the scores mean nothing.",
-    )
-    command.add_argument("--base-url", help="OpenAI-compatible endpoint of the writer (…/v1)")
-    command.add_argument("--model", help="the writer's name at that endpoint")
-    command.add_argument(
-        "--output", type=Path, default=Path("runs/demo"), help="default: runs/demo"
-    )
-    command.set_defaults(run=_demo)
+def command(
+    base_url: Annotated[
+        str | None,
+        typer.Option(
+            envvar="BASE_URL", metavar="URL", help="OpenAI-compatible endpoint of the writer (…/v1)"
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(envvar="MODEL", metavar="NAME", help="name of the writer at its endpoint"),
+    ] = None,
+    output: Annotated[
+        Path, typer.Option(metavar="DIR", help="folder for the results and the report")
+    ] = Path("runs/demo"),
+) -> int:
+    """Run lm_eval on 12 prompts and write an HTML report.
 
-
-def _demo(options: argparse.Namespace) -> int:
+    Without --base-url and --model, a local mock server writes and judges, and the scores mean
+    nothing.
+    """
     from longwriter_eval import demo
+    from longwriter_eval.cli import report
 
-    return demo.run(options.base_url, options.model, options.output)
+    if code := demo.run(base_url, model, output):
+        return code
+    report.command([output], output / "report.html")
+    if not base_url:
+        print(demo.MOCK_SCORES)
+    return 0

@@ -1,44 +1,25 @@
-"""The judge's settings as options, shared by the commands that ask one."""
+"""The judge's settings as command-line options. Their help is that of JudgeSettings' fields."""
 
-import argparse
-from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-_OPTIONS = {
-    "model": "the judge's name at its endpoint",
-    "base_url": "OpenAI-compatible endpoint of the judge (…/v1)",
-    "prompt": "official, longwriter, or a file with $INST$ and $RESPONSE$",
-    "repeats": "verdicts per response, averaged",
-    "concurrency": "calls in flight",
-}
+from longwriter_eval.judge.settings import JudgeSettings
 
 
-def add_judge_options(
-    command: argparse.ArgumentParser, names: Iterable[str] = tuple(_OPTIONS)
-) -> None:
-    """Add --judge-NAME for each of `names`."""
-    for name in names:
-        option = f"--judge-{name}".replace("_", "-")
-        command.add_argument(option, metavar=name.upper(), help=_OPTIONS[name])
+def _option(field: str, metavar: str) -> Any:
+    name = f"--judge-{field}".replace("_", "-")
+    return typer.Option(name, metavar=metavar, help=JudgeSettings.model_fields[field].description)
 
 
-def judge_overrides(options: argparse.Namespace) -> dict[str, str]:
-    """The judge settings that were given, by their metadata names (judge_model, …)."""
-    given = {f"judge_{name}": getattr(options, f"judge_{name}", None) for name in _OPTIONS}
-    return {name: value for name, value in given.items() if value}
+# Values are checked by JudgeSettings.resolve, which reports every problem at once.
+Model = Annotated[str | None, _option("model", "NAME")]
+BaseUrl = Annotated[str | None, _option("base_url", "URL")]
+Prompt = Annotated[str | None, _option("prompt", "PROMPT")]
+Repeats = Annotated[str | None, _option("repeats", "N")]
+Concurrency = Annotated[str | None, _option("concurrency", "N")]
 
 
-# The same options for typed commands.
-Model = Annotated[str | None, typer.Option("--judge-model", help=_OPTIONS["model"])]
-BaseUrl = Annotated[
-    str | None, typer.Option("--judge-base-url", metavar="URL", help=_OPTIONS["base_url"])
-]
-Prompt = Annotated[str | None, typer.Option("--judge-prompt", help=_OPTIONS["prompt"])]
-Repeats = Annotated[
-    str | None, typer.Option("--judge-repeats", metavar="N", help=_OPTIONS["repeats"])
-]
-Concurrency = Annotated[
-    str | None, typer.Option("--judge-concurrency", metavar="N", help=_OPTIONS["concurrency"])
-]
+def overrides(**settings: str | None) -> dict[str, str]:
+    """The settings that were given, by their metadata names (judge_model, …)."""
+    return {f"judge_{name}": value for name, value in settings.items() if value}

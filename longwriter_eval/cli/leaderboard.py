@@ -1,40 +1,33 @@
 """`longwriter leaderboard`: verified submissions as a static site."""
 
-import argparse
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+import typer
 
 
-def add(commands: Any) -> None:
-    """Add the command to argparse's subparsers."""
-    command = commands.add_parser(
-        "leaderboard",
-        help="verify a folder of submissions and rank them on a static page",
-        description="Verify every *.zip below DIR and write a page, leaderboard.json and a report "
-        "per submission. What was verified before is not verified again. Exit code 1: some are "
-        "invalid; the page lists them with their reasons.",
-    )
-    command.add_argument("folder", metavar="DIR", type=Path, help="the submissions")
-    command.add_argument("-o", "--output", type=Path, default=Path("site"), help="default: site")
-    command.set_defaults(run=_leaderboard)
+def command(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="folder with submissions")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="DIR", help="folder for the site")
+    ] = Path("site"),
+) -> int:
+    """Verify submissions and rank them on a static page.
 
-
-def _leaderboard(options: argparse.Namespace) -> int:
+    Verifies every *.zip below DIR and writes a page, leaderboard.json and a report for each
+    submission. Submissions verified by an earlier run are not verified again. Exit code 1 means
+    that some submissions are invalid; the page lists them with the reasons.
+    """
     from longwriter_eval.leaderboard.site import build
 
-    built = build(options.folder, options.output)
+    built = build(folder, output)
     for entry in built.invalid:
-        print(_line(f"not accepted: {entry['file']}: {entry['reasons'][0]}"), file=sys.stderr)
-        if len(entry["reasons"]) > 1:
-            path = shlex.quote(str(options.folder / entry["file"]))
-            print(
-                _line(
-                    f"  and {len(entry['reasons']) - 1} more reasons; all: longwriter verify {path}"
-                ),
-                file=sys.stderr,
-            )
+        _warn(f"not accepted: {entry['file']}: {entry['reasons'][0]}")
+        if more := len(entry["reasons"]) - 1:
+            path = shlex.quote(str(folder / entry["file"]))
+            _warn(f"  and {more} more reasons; to list all: longwriter verify {path}")
     print(
         f"wrote {built.page} and {built.data.name}; submissions verified: {built.verified}, "
         f"not accepted: {len(built.invalid)}; rankings: {built.rankings}"
@@ -42,9 +35,9 @@ def _leaderboard(options: argparse.Namespace) -> int:
     return 1 if built.invalid else 0
 
 
-def _line(text: str) -> str:
-    """`text`, of others' words, as a line that GitHub's log does not take for a command."""
+def _warn(text: str) -> None:
+    """Print `text`, which others wrote, as a line that GitHub's log does not run as a command."""
     from longwriter_core.text.printable import printable
 
-    # ::error:: is one at the start of a line, which is ours; ##[error] is one anywhere
-    return printable(text).replace("##[", "## [")
+    # ::error:: is a command at the start of a line, which is ours; ##[error] is one anywhere.
+    print(printable(text).replace("##[", "## ["), file=sys.stderr)

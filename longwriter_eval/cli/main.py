@@ -1,19 +1,21 @@
 """The `longwriter` command."""
 
-import argparse
 from collections.abc import Sequence
 
-from longwriter_core.command import run_parser
+from longwriter_core.command import add_plugins, add_version_option, new_app, run_command
 from longwriter_eval.cli import assets, compare, demo, leaderboard, report, score, submit, verify
-from longwriter_train import cli as recipes
+
+app = new_app("Measure very long writing with language models.")
+add_version_option(app)
+for _name, _module in {
+    "assets": assets, "demo": demo, "score": score, "report": report, "compare": compare,
+    "submit": submit, "verify": verify, "leaderboard": leaderboard,
+}.items():  # fmt: skip
+    app.command(_name)(_module.command)
+# Other packages add subcommands, such as `recipes`, through this group of entry points.
+add_plugins(app, "longwriter.commands")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code: 0 done, 1 something is missing, 2 bad input."""
-    parser = argparse.ArgumentParser(
-        prog="longwriter", description="Measure very long writing with language models."
-    )
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (assets, demo, score, report, compare, submit, verify, leaderboard, recipes):
-        command.add(commands)
-    return run_parser(parser, arguments)
+    return run_command(app, "longwriter", arguments)

@@ -1,45 +1,40 @@
-"""`longwriter report`: a page of what runs wrote and how they were scored."""
+"""`longwriter report`: one HTML page about runs."""
 
-import argparse
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+import typer
 
 
-def add(commands: Any) -> None:
-    """Add the command to argparse's subparsers."""
-    command = commands.add_parser(
-        "report",
-        help="write a page of scores, figures and every response of one or more runs",
-        description="Write one HTML page that stands alone, and its figures as SVG and PNG, from "
-        "the newest results below each RUN_DIR. Several runs stand side by side.",
-    )
-    command.add_argument(
-        "run_dirs", metavar="RUN_DIR", nargs="+", type=Path, help="lm_eval's --output_path"
-    )
-    command.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        metavar="FILE",
-        help="default: report.html in the first RUN_DIR",
-    )
-    command.add_argument(
-        "--no-figure-files", action="store_true", help="leave the figures to the page alone"
-    )
-    command.set_defaults(run=_report)
+def command(
+    run_dirs: Annotated[
+        list[Path], typer.Argument(metavar="RUN_DIR...", help="lm_eval's --output_path")
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output", metavar="FILE", help="default: report.html in the first RUN_DIR"
+        ),
+    ] = None,
+    no_figure_files: Annotated[
+        bool, typer.Option("--no-figure-files", help="write no SVG and PNG files of the figures")
+    ] = False,
+) -> int:
+    """Write a page of scores, figures and responses.
 
-
-def _report(options: argparse.Namespace) -> int:
+    Writes one self-contained HTML page, and its figures as SVG and PNG files, from the newest
+    results below each RUN_DIR. Several runs are shown side by side.
+    """
     from longwriter_core.errors import InputError
     from longwriter_eval.report import write_report
     from longwriter_eval.runs import load_runs
 
-    path: Path = options.output or options.run_dirs[0] / "report.html"
+    path = output or run_dirs[0] / "report.html"
     if path.is_dir() or path.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"--output {path} must name an .html file")
-    folder = None if options.no_figure_files else path.with_name(f"{path.stem}_figures")
+    folder = None if no_figure_files else path.with_name(f"{path.stem}_figures")
     newest, before = [], []
-    for run_dir in options.run_dirs:
+    for run_dir in run_dirs:
         run, *older = load_runs(run_dir)
         print(f"read {run.path}, {len(run.samples):,} samples")
         newest.append(run)

@@ -1,75 +1,79 @@
 """`longwriter submit`: a run as one file that others can verify."""
 
-import argparse
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+import typer
 
 
-def add(commands: Any) -> None:
-    """Add the command to argparse's subparsers."""
-    command = commands.add_parser(
-        "submit",
-        help="pack a run into one file that others can verify",
-        description="Pack the newest lm_eval run below RUN_DIR: responses, verdicts, scores, and "
-        "how they came about. Keys, private hosts and local paths stay out. What the run does not "
-        "know of its model, the options state; it is marked as stated.",
-    )
-    command.add_argument("run_dir", metavar="RUN_DIR", type=Path, help="lm_eval's --output_path")
-    command.add_argument(
-        "-o", "--output", type=Path, default=Path("submission.zip"), help="default: submission.zip"
-    )
-    command.add_argument(
-        "--model", metavar="ID", help="the model, such as zai-org/glm-4-9b-chat-hf"
-    )
-    command.add_argument("--revision", help="its commit, tag or date")
-    command.add_argument("--dtype", help="what it ran in, such as bfloat16")
-    command.add_argument(
-        "--backend-version", metavar="VERSION", help="what served it, such as 'vllm 0.11.0'"
-    )
-    command.add_argument(
-        "--chat-template", metavar="FILE", type=Path, help="its template; only the hash goes in"
-    )
-    command.add_argument("--context-length", metavar="TOKENS", type=int, help="prompt and answer")
-    command.add_argument("--submitter", metavar="NAME", help="who submits; published as given")
-    command.set_defaults(run=_submit)
+def command(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="lm_eval's --output_path")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FILE", help="the submission")
+    ] = Path("submission.zip"),
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="the model, for example zai-org/glm-4-9b-chat-hf"),
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="commit, tag or date of the model")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="type of the weights when served, for example bfloat16")
+    ] = None,
+    backend_version: Annotated[
+        str | None,
+        typer.Option(metavar="VERSION", help="what served the model, for example 'vllm 0.11.0'"),
+    ] = None,
+    chat_template: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="the model's chat template; only its hash is submitted"),
+    ] = None,
+    context_length: Annotated[
+        int | None, typer.Option(metavar="TOKENS", help="context length, prompt and answer")
+    ] = None,
+    submitter: Annotated[
+        str | None, typer.Option(metavar="NAME", help="your name; published as given")
+    ] = None,
+) -> int:
+    """Pack a run into one file that others can verify.
 
-
-def _submit(options: argparse.Namespace) -> int:
+    Packs the newest lm_eval run below RUN_DIR: responses, verdicts, scores, and how they were
+    made. Keys, private hosts and local paths are left out. The options state what the run does not
+    record about its model; such values are marked as stated.
+    """
     from longwriter_core.files import sha256, write_atomically
     from longwriter_eval.runs import load_run
     from longwriter_eval.submission.build import make
     from longwriter_eval.submission.contents import pack
     from longwriter_eval.submission.model import Stated
 
-    template = options.chat_template
     stated = Stated(
-        model=options.model,
-        revision=options.revision,
-        dtype=options.dtype,
-        backend_version=options.backend_version,
-        chat_template_sha256=sha256(template.read_bytes()) if template else None,
-        context_length=options.context_length,
-        submitter=options.submitter,
+        model=model,
+        revision=revision,
+        dtype=dtype,
+        backend_version=backend_version,
+        chat_template_sha256=sha256(chat_template.read_bytes()) if chat_template else None,
+        context_length=context_length,
+        submitter=submitter,
     )
-    made = make(load_run(options.run_dir), stated)
+    made = make(load_run(run_dir), stated)
     data = pack(made)
-    write_atomically(options.output, data)
+    write_atomically(output, data)
     manifest = made.manifest
-    model, backend = manifest["model"], manifest["backend"]
+    about, backend = manifest["model"], manifest["backend"]
     unknown = [
         f"--{name.removesuffix('-sha256')}"
         for name in ("revision", "dtype", "chat-template-sha256", "context-length")
-        if model[name.replace("-", "_")] is None
+        if about[name.replace("-", "_")] is None
     ]
     unknown += [] if backend["version"] else ["--backend-version"]
     if unknown:
-        print(f"the run does not know, and you may state: {', '.join(unknown)}")
+        print(f"the run does not record these, and you may state them: {', '.join(unknown)}")
     if withheld := [*backend["withheld"], *manifest["generation"]["withheld"]]:
-        print(f"left out, as they may hold secrets or paths: {', '.join(withheld)}")
+        print(f"left out because they may hold secrets or paths: {', '.join(withheld)}")
     print(
-        f"wrote {options.output} ({len(data) / 1e6:.1f} MB, SHA-256 {sha256(data)}): "
-        f"{model['id']['value']}, {len(made.samples)} responses, judged by "
+        f"wrote {output} ({len(data) / 1e6:.1f} MB, SHA-256 {sha256(data)}): "
+        f"{about['id']['value']}, {len(made.samples)} responses, judged by "
         f"{manifest['judge']['returned']}"
     )
-    print(f"check it: longwriter verify {options.output}")
+    print(f"to check it: longwriter verify {output}")
     return 0

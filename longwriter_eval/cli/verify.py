@@ -1,82 +1,90 @@
 """`longwriter verify`: a submission recomputed from its own evidence."""
 
-import argparse
 import json
 import secrets
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from longwriter_eval.cli.judge_options import add_judge_options, judge_overrides
+import typer
 
-_SHOWN = 20  # problems; --json has all
+from longwriter_core.errors import InputError
+from longwriter_eval.cli import judge_options
 
-
-def add(commands: Any) -> None:
-    """Add the command to argparse's subparsers."""
-    command = commands.add_parser(
-        "verify",
-        help="recompute a submission from its responses and verdicts",
-        description="Recompute every count, hash, verdict and score of a submission, and name "
-        "each difference. Exit code 0: all is as claimed; 1: it is not; 2: not a submission.",
-    )
-    command.add_argument("submission", metavar="ZIP", type=Path, help="from `longwriter submit`")
-    command.add_argument("--json", action="store_true", help="print all that was found, as JSON")
-    command.add_argument(
-        "--rejudge",
-        metavar="N",
-        type=int,
-        help="ask the judge again about N random responses, and test the claimed scores against it",
-    )
-    command.add_argument("--seed", type=int, help="draws the same N again; default: a new one")
-    add_judge_options(command, ("base_url", "concurrency"))
-    command.set_defaults(run=_verify)
+_MAX_SHOWN = 20  # problems; --json prints all
 
 
-def _verify(options: argparse.Namespace) -> int:
-    from longwriter_core.errors import InputError
+def command(
+    ctx: typer.Context,
+    submission: Annotated[
+        Path, typer.Argument(metavar="ZIP", help="a file from `longwriter submit`")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="print all findings as JSON")] = False,
+    rejudge: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="let the judge judge N random responses again, and test the claimed scores "
+            "against the new ones",
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="draws the same N responses again; default: random")
+    ] = None,
+    judge_base_url: judge_options.BaseUrl = None,
+    judge_concurrency: judge_options.Concurrency = None,
+) -> int:
+    """Recompute a submission from its responses and verdicts.
 
+    Recomputes every count, hash, verdict and score of a submission, and names each difference.
+    Exit code 0: everything is as claimed; 1: it is not; 2: not a submission.
+    """
+    overrides = judge_options.overrides(base_url=judge_base_url, concurrency=judge_concurrency)
     try:
-        return _verify_readable(options)
+        report, verification = _verify(submission)
+        if not as_json:
+            _show(submission, report, verification.problems)
+        code = 0 if report["status"] == "verified" else 1
+        if rejudge is not None and code == 0:
+            code, report["rejudged"] = _rejudge(
+                verification, rejudge, seed, overrides, ctx.obj, as_json=as_json
+            )
     except InputError as error:
-        if options.json:
+        if as_json:
             print(json.dumps({"status": "refused", "reason": str(error)}, indent=2))
         raise
+    if as_json:
+        print(json.dumps(report, indent=2, ensure_ascii=False))
+    return code
 
 
-def _verify_readable(options: argparse.Namespace) -> int:
+def _verify(path: Path) -> tuple[dict[str, Any], Any]:
+    """What `--json` prints, and the verification."""
     from longwriter_eval.submission.archive import read
     from longwriter_eval.submission.claims import table_claims
     from longwriter_eval.submission.verification import verify
 
-    verification = verify(read(options.submission))
-    problems = verification.problems
-    report: dict[str, Any] = {
-        "status": "differs" if problems else "verified",
+    verification = verify(read(path))
+    manifest = verification.submission.manifest
+    report = {
+        "status": "differs" if verification.problems else "verified",
         "sha256": verification.submission.sha256,
-        "model": verification.submission.manifest["model"]["id"],
-        "judge": verification.submission.manifest["judge"],
+        "model": manifest["model"]["id"],
+        "judge": manifest["judge"],
         "violations": list(verification.violations),
         "differences": [vars(difference) for difference in verification.differences],
         "scores": table_claims(verification.rows),
     }
-    if not options.json:
-        _show(options.submission, report, problems)
-    code = 1 if problems else 0
-    if options.rejudge is not None and not problems:
-        code, report["rejudged"] = _rejudge(options, verification)
-    if options.json:
-        print(json.dumps(report, indent=2, ensure_ascii=False))
-    return code
+    return report, verification
 
 
 def _show(path: Path, report: dict[str, Any], problems: list[str]) -> None:
     if problems:
         print(f"{path}: NOT verified, {len(problems)} problems:")
-        for problem in problems[:_SHOWN]:
+        for problem in problems[:_MAX_SHOWN]:
             print(f"  {problem}")
-        if len(problems) > _SHOWN:
-            print(f"  … and {len(problems) - _SHOWN} more: --json lists all")
+        if len(problems) > _MAX_SHOWN:
+            print(f"  … and {len(problems) - _MAX_SHOWN} more; to list all: --json")
         return
     judge, everything = report["judge"], report["scores"][0]
     print(f"{path}: verified, SHA-256 {report['sha256']}")
@@ -86,21 +94,32 @@ def _show(path: Path, report: dict[str, Any], problems: list[str]) -> None:
         value = everything["metrics"][metric]
         print(f"{name:<6} {value['mean']:.1f} [{value['low']:.1f}, {value['high']:.1f}]")
     print(
-        "every score follows from the responses and verdicts in the file; whether the judge said "
-        "so, --rejudge tests"
+        "every score follows from the responses and verdicts in the file; to test whether the "
+        "judge gave these verdicts: --rejudge"
     )
 
 
-def _rejudge(options: argparse.Namespace, verification: Any) -> tuple[int, dict[str, Any]]:
+def _rejudge(
+    verification: Any,
+    number: int,
+    seed: int | None,
+    overrides: dict[str, str],
+    command_line: str,
+    *,
+    as_json: bool,
+) -> tuple[int, dict[str, Any]]:
     from longwriter_eval.stats.thresholds import REJUDGE_ALPHA
     from longwriter_eval.submission.rejudging import rejudge
 
-    seed = secrets.randbelow(1 << 32) if options.seed is None else options.seed
-    again = options.again if options.seed is not None else f"{options.again} --seed {seed}"
-    print(f"drawing {options.rejudge} responses by seed {seed}; to go on: {again}", file=sys.stderr)
-    found = rejudge(verification, options.rejudge, seed, judge_overrides(options))
+    if seed is None:
+        seed = secrets.randbelow(1 << 32)
+        command_line += f" --seed {seed}"
+    print(
+        f"drawing {number} responses with seed {seed}; to resume: {command_line}", file=sys.stderr
+    )
+    found = rejudge(verification, number, seed, overrides)
     mean = found.difference
-    if not options.json:
+    if not as_json:
         print(
             f"judged again: {found.pairs} responses; claimed S_q less the new: {mean.mean:+.1f} "
             f"[{mean.low:+.1f}, {mean.high:+.1f}], p = {found.p_value:.3g}: "
@@ -114,8 +133,7 @@ def _rejudge(options: argparse.Namespace, verification: Any) -> tuple[int, dict[
         )
     if found.missing:
         print(
-            f"{found.missing.total()} of {options.rejudge} have no new verdict; to ask again: "
-            f"{again}",
+            f"{found.missing.total()} of {number} have no new verdict; to retry: {command_line}",
             file=sys.stderr,
         )
     report = {

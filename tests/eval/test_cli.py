@@ -135,15 +135,27 @@ def test_demo_takes_endpoint_and_model_together(
     assert "go together" in one_line(capsys.readouterr().err)
 
 
+def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("longwriter 0.")
+
+
+def test_without_a_command_the_help_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    printed = capsys.readouterr().err
+    assert "recipes" in printed  # a subcommand from another package
+    assert "error" not in printed
+
+
 def test_the_demo_needs_nothing_and_says_that_its_scores_mean_nothing(tmp_path: Path) -> None:
     ended = run("longwriter", "demo", "--output", str(tmp_path / "demo"), LONGWRITER_ASSETS="")
     assert ended.code == 0, ended.out
     assert ended.out.count("scores mean nothing") == 1
-    report = tmp_path / "demo" / "report.md"
+    report = tmp_path / "demo" / "report.html"
     assert f"wrote {report}" in ended.out
-    text = report.read_text(encoding="utf-8")
-    assert "these scores mean nothing" in text
-    assert text.count("| judged |") == 12
+    page = report.read_text(encoding="utf-8")
+    for text in (WRITER, JUDGE, "12 of 12 (100.0%)", "longwrite_demo/011"):
+        assert text in page
     assert len(load_run(tmp_path / "demo").samples) == 12
 
 
@@ -157,7 +169,8 @@ def test_the_demo_uses_the_models_that_it_is_given(tmp_path: Path) -> None:
         )  # fmt: skip
         assert ended.code == 0, ended.out
         assert server.stats().calls == {"mock-writer": 12, "my-judge": 13}
-    assert "mean nothing" not in (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "mean nothing" not in ended.out
+    assert "my-judge" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")

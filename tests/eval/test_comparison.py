@@ -163,7 +163,7 @@ def test_prompts_judged_in_one_run_only_count_for_length_but_not_for_quality(
     assert main(["compare", str(a), str(b)]) == 1
     printed = capsys.readouterr()
     assert "38 pairs" in printed.out
-    assert f"1 of 40 prompts have no verdict in {a}; to ask again: longwriter score {a}" in (
+    assert f"1 of 40 prompts have no verdict in {a}; to retry: longwriter score {a}" in (
         printed.err
     )
 

@@ -204,7 +204,7 @@ def test_missing_verdicts_are_reported_with_the_command_that_retries_them(
     assert shown == "Preference over 0 of 12 prompts: A 0, B 0, ties 0."
     printed = output.err.splitlines()[-1]
     command = f"longwriter compare {' '.join(folders)} {' '.join(options)}"
-    assert printed == f"24 choices are missing (refused 24); to ask again: {command}"
+    assert printed == f"24 choices are missing (refused 24); to retry: {command}"
 
 
 def test_a_response_cannot_close_its_section_or_inject_another(tmp_path: Path) -> None:

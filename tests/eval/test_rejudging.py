@@ -59,7 +59,7 @@ def test_an_honest_submission_is_consistent_and_is_not_paid_for_twice(
     assert ": consistent" in printed.out
     asked = judge.requests
     assert asked == 13  # and the check
-    again = printed.err.split("to go on: longwriter ")[1].splitlines()[0].split()
+    again = printed.err.split("to resume: longwriter ")[1].splitlines()[0].split()
     assert main(again) == 0
     assert judge.requests == asked
 
@@ -91,7 +91,7 @@ def test_missing_verdicts_are_counted_and_asked_for_again(
         assert main(["verify", str(path), *options, "--judge-concurrency", "1"]) == 1
     printed = capsys.readouterr()
     assert "judged again: 10 responses" in printed.out
-    assert "2 of 12 have no new verdict; to ask again: longwriter verify" in printed.err
+    assert "2 of 12 have no new verdict; to retry: longwriter verify" in printed.err
 
 
 def test_another_judge_in_its_place_is_no_test(tmp_path: Path) -> None:
