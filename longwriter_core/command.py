@@ -96,25 +96,6 @@ def run_command(app: typer.Typer, program: str, arguments: Sequence[str] | None)
         return 130
 
 
-def run_parser(parser: Any, arguments: Sequence[str] | None) -> int:
-    """Run an argparse command. It goes once every command is a typed function."""
-    given = sys.argv[1:] if arguments is None else list(arguments)
-    options = parser.parse_args(given)
-    options.again = resume_line(parser.prog, given)
-    try:
-        code: int = options.run(options)
-        return code
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except (InputError, OSError) as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"\n{parser.prog}: stopped; to go on: {options.again}", file=sys.stderr)
-        return 130
-
-
 def resume_line(program: str, arguments: Sequence[str]) -> str:
     """The command line that resumes the work, without passwords. A command reads it from
     `click.get_current_context().obj`."""

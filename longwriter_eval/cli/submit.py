@@ -67,7 +67,7 @@ def command(
     ]
     unknown += [] if backend["version"] else ["--backend-version"]
     if unknown:
-        print(f"the run does not record these, and you may state them: {', '.join(unknown)}")
+        print(f"not recorded by the run; you may state: {', '.join(unknown)}")
     if withheld := [*backend["withheld"], *manifest["generation"]["withheld"]]:
         print(f"left out because they may hold secrets or paths: {', '.join(withheld)}")
     print(
@@ -75,5 +75,5 @@ def command(
         f"{about['id']['value']}, {len(made.samples)} responses, judged by "
         f"{manifest['judge']['returned']}"
     )
-    print(f"to check it: longwriter verify {output}")
+    print(f"check it: longwriter verify {output}")
     return 0

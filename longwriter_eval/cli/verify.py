@@ -84,7 +84,7 @@ def _show(path: Path, report: dict[str, Any], problems: list[str]) -> None:
         for problem in problems[:_MAX_SHOWN]:
             print(f"  {problem}")
         if len(problems) > _MAX_SHOWN:
-            print(f"  … and {len(problems) - _MAX_SHOWN} more; to list all: --json")
+            print(f"  … and {len(problems) - _MAX_SHOWN} more: --json lists all")
         return
     judge, everything = report["judge"], report["scores"][0]
     print(f"{path}: verified, SHA-256 {report['sha256']}")
