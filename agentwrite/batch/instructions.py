@@ -5,7 +5,7 @@ from itertools import islice
 from pathlib import Path
 
 from agentwrite.writing.state import Instruction
-from agentwrite.writing.writer import MOST_WORDS
+from agentwrite.writing.writer import MAX_TEXT_WORDS
 from longwriter_core.errors import InputError
 from longwriter_core.files import sha256
 from longwriter_core.jsonl import Line, scan_jsonl
@@ -64,8 +64,10 @@ def _read(line: Line, default_length: int | None) -> Instruction:
     if not instruction.strip():
         raise ValueError("the instruction is empty")
     length = row.get("length", row.get("required"))
-    if length is not None and not (type(length) is int and 1 <= length <= MOST_WORDS):
-        raise ValueError(f"length must be a whole number from 1 to {MOST_WORDS}, not {length!r}")
+    if length is not None and not (type(length) is int and 1 <= length <= MAX_TEXT_WORDS):
+        raise ValueError(
+            f"length must be a whole number from 1 to {MAX_TEXT_WORDS}, not {length!r}"
+        )
     id = row.get("id", sha256(instruction)[:16])
     if not isinstance(id, str | int) or isinstance(id, bool) or id == "":
         raise ValueError(f"id must be text or a whole number, not {id!r}")

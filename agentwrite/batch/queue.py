@@ -1,4 +1,8 @@
-"""Many instructions, whatever is made of them: bounded in calls and memory, no failure is lost."""
+"""Work through many instructions, with a bounded number of calls and rows in memory.
+
+`run` and `dpo` share this queue: what they do with an instruction is a `Workload`, which runs in
+this process or, through `agentwrite.batch.ray`, in the workers of a cluster.
+"""
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -12,41 +16,15 @@ from agentwrite.writing.state import Instruction
 from longwriter_core.llm import Store, Usage, for_each
 
 
-class Made(Protocol):
-    """What was made of an instruction: a text, say."""
+class Result(Protocol):
+    """What an instruction gives: a text, or judged answers."""
 
     def record(self) -> Mapping[str, Any]:
         """Its row in the run folder."""
 
 
-_Made = TypeVar("_Made", bound=Made)
-_Made_co = TypeVar("_Made_co", bound=Made, covariant=True)
-
-
-@dataclass
-class Work(Generic[_Made]):
-    """What a run has done so far."""
-
-    instructions: int
-    skipped: int  # finished by an earlier run
-    finished: int = 0
-    failed: int = 0
-    reasons: Counter[str] = field(default_factory=Counter)  # of failures
-    stopped: str = ""  # why the rest was not tried, as with a wrong key
-    usage: Usage = field(default_factory=Usage)  # calls of this run; what was stored is not among
-
-    @property
-    def missing(self) -> int:
-        """Instructions of which nothing was made."""
-        return self.instructions - self.skipped - self.finished
-
-    def add(self, _made: _Made) -> None:
-        """Count what was made."""
-        self.finished += 1
-
-
-class Calls(Protocol):
-    """What makes the calls: a chat, or a cluster of workers that each have one."""
+class Pool(Protocol):
+    """What makes the calls: a ChatPool, or the workers of a cluster, which have one each."""
 
     usage: Usage
 
@@ -58,71 +36,100 @@ class Calls(Protocol):
         """Make no further call."""
 
 
-Make = Callable[[Instruction, int], Awaitable[_Made]]
-# Called for each part of what is being made: its words, and its share of the whole.
-Note = Callable[[int, float], None]
+R = TypeVar("R", bound=Result)
+R_co = TypeVar("R_co", bound=Result, covariant=True)
+
+# Called with the words of each finished section and its share of the whole text.
+OnSection = Callable[[int, float], None]
+# Handles an instruction, which comes with its number in the queue. Raises WriteError.
+Handler = Callable[[Instruction, int, OnSection], Awaitable[R]]
 
 
-def no_note(_words: int, _share: float) -> None:
-    """Nobody is told."""
-
-
-class Opening(Protocol[_Made_co]):
-    """What can open a maker: here, or in a worker on another machine, so it can be pickled."""
+class Workload(Protocol[R_co]):
+    """What to do with every instruction. It is pickled to be sent to another machine."""
 
     def open(
-        self, store: Store, concurrency: int, note: Note = no_note
-    ) -> AbstractAsyncContextManager[tuple[Calls, Make[_Made_co]]]:
-        """Calls, and the function that makes something of an instruction and its number."""
+        self, store: Store, concurrency: int
+    ) -> AbstractAsyncContextManager[tuple[Pool, Handler[R_co]]]:
+        """A pool that makes at most `concurrency` calls at a time, and the handler that uses it."""
+
+
+@dataclass
+class RunProgress(Generic[R]):
+    """What a run has done so far."""
+
+    instructions: int
+    skipped: int  # finished by an earlier run
+    finished: int = 0
+    failed: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)  # of failures
+    stopped: str = ""  # why the rest was not tried, for example a wrong key
+    usage: Usage = field(default_factory=Usage)  # calls of this run, without stored ones
+
+    @property
+    def missing(self) -> int:
+        """Instructions without a result."""
+        return self.instructions - self.skipped - self.finished
+
+    def add(self, _result: R) -> None:
+        """Count a result."""
+        self.finished += 1
+
+    def add_section(self, words: int, share: float) -> None:
+        """Count a section of a text that is being written."""
 
 
 async def run_queue(
-    todo: Iterator[Instruction],
+    instructions: Iterator[Instruction],
     folder: RunFolder,
-    chat: Calls,
-    make: Make[_Made],
-    work: Work[_Made],
-    progress: Callable[[], None],
+    pool: Pool,
+    handle: Handler[R],
+    progress: RunProgress[R],
+    on_progress: Callable[[], None],
     concurrency: int,
 ) -> None:
-    """`make` something of every instruction, and put it, or the reason why not, in the folder.
+    """Handle every instruction; put its result, or the reason of its failure, into the folder.
 
-    `make` gets the instruction and its number, and raises WriteError. Instructions are drawn only
-    as others end, and no longer once `chat` is in vain or the disk is full.
+    The next instruction is read when another one ends, and none after the pool has given up or the
+    disk is full.
     """
 
     def numbered() -> Iterator[tuple[int, Instruction]]:
-        for turn, instruction in enumerate(todo):
-            if chat.is_fatal:
+        for number, instruction in enumerate(instructions):
+            if pool.is_fatal:
                 return
-            yield turn, instruction
+            yield number, instruction
 
-    async def work_on(item: tuple[int, Instruction]) -> None:
-        turn, instruction = item
+    def on_section(words: int, share: float) -> None:
+        progress.add_section(words, share)
+        on_progress()
+
+    async def work(item: tuple[int, Instruction]) -> None:
+        number, instruction = item
         try:
-            made = await make(instruction, turn)
+            result = await handle(instruction, number, on_section)
         except WriteError as error:
-            if error.is_fatal:  # says nothing about this instruction
-                work.stopped = work.stopped or error.detail
+            if error.is_fatal:  # the reason is not this instruction
+                progress.stopped = progress.stopped or error.detail
                 return
-            with stopping_where_full():
+            with stopping_if_disk_full():
                 folder.add_failure(instruction, error)
-                work.failed += 1
-                work.reasons[error.reason] += 1
+                progress.failed += 1
+                progress.reasons[error.reason] += 1
         else:
-            with stopping_where_full():
-                folder.add(made.record())
-                work.add(made)
-        progress()
+            with stopping_if_disk_full():
+                folder.add(result.record())
+                progress.add(result)
+        on_progress()
 
     @contextmanager
-    def stopping_where_full() -> Iterator[None]:
+    def stopping_if_disk_full() -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            work.stopped = f"cannot write to {folder.path} ({error.strerror})"
-            chat.give_up(work.stopped)
+            progress.stopped = f"cannot write to {folder.path} ({error.strerror})"
+            pool.give_up(progress.stopped)
 
-    work.usage = chat.usage
-    progress()
-    await for_each(numbered(), work_on, concurrency)
+    progress.usage = pool.usage
+    on_progress()
+    await for_each(numbered(), work, concurrency)

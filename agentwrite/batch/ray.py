@@ -1,60 +1,50 @@
-"""A Ray cluster that shares the work: its workers write, and this process alone keeps.
+"""Spread a workload over a Ray cluster (https://docs.ray.io, an optional dependency).
 
-Every worker has the chat and the writer of a run in one process, but no disk: what it makes, and
-each finished call before the next is made, goes through Ray to the process that began the run, and
-into its folder. So nodes need no common file system, a worker that is lost costs the calls that it
-had in flight, and the folder is that of any other run.
+Two kinds of actors do the work:
 
-    ours                                   a worker
-    take([("make", n, …), …])         →    writes
-                                      ←    give(): ("keep", m, key, reply), ("note", …), …
-    take([("answer", m, None), …])    →    goes on
-                                      ←    give(): ("made", n, text)
+- One store actor, on the machine of the process that began the run, has the run folder's calls.
+- Worker actors, one per CPU, have their own chat pool and handle instructions. They have no disk:
+  before a call's result is used, it is saved through the store actor.
 
-Ray (https://docs.ray.io, an optional dependency) starts the workers, carries the messages, and
-says when a worker is lost.
+So the machines need no common file system, a lost worker costs only the calls that it had in
+flight, and the run folder is the same as without Ray. This process writes the rows.
 """
 
 import asyncio
 import logging
 import os
 import socket
-import traceback
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
-from agentwrite.batch.queue import Calls, Made, Make, Note, Opening, no_note
+from agentwrite.batch.queue import Handler, OnSection, Pool, R, Workload
 from agentwrite.errors import WriteError
 from agentwrite.writing.state import Instruction
 from longwriter_core.errors import InputError
 from longwriter_core.llm import Reply, Store, Usage
 
 _log = logging.getLogger(__name__)
-_Made = TypeVar("_Made", bound=Made)
 
-# Workers in a row that are lost before any has finished a call: what kills them is the work.
-_MOST_LOST = 3
-_REACH = 10.0  # seconds until a cluster that does not answer counts as none
-
-Message = tuple[Any, ...]  # the first says what it is, the second answers to what
+# After so many lost workers without a finished call in between, the work itself is the cause.
+_MAX_LOST = 3
+_CONNECT_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """A Ray cluster: the one at `address`, else at RAY_ADDRESS, else of this machine."""
+    """The Ray cluster at `address`, else at RAY_ADDRESS, else a new one on this machine."""
 
     address: str | None = None
 
-    def spread(self, opening: Opening[_Made]) -> "Spread[_Made]":
-        """`opening`, in every worker of the cluster."""
-        return Spread(self, opening)
+    def spread(self, workload: Workload[R]) -> "SpreadWorkload[R]":
+        """The workload, run by the workers of this cluster."""
+        return SpreadWorkload(self, workload)
 
     def connect(self) -> Any:
-        """Ray, connected. Raises InputError where there is no Ray, or no cluster."""
+        """The ray module, connected. Raises InputError if Ray or the cluster is missing."""
         try:
             import ray
         except ImportError as error:
@@ -63,244 +53,228 @@ class Cluster:
             ) from error
         if not ray.is_initialized():
             try:
-                self._reach()
+                self._check_address()
                 ray.init(self.address, logging_level=logging.ERROR, log_to_driver=False)
             except (OSError, OverflowError, ValueError, RuntimeError) as error:
                 where = self.address or os.environ.get("RAY_ADDRESS") or "this machine"
                 raise InputError(f"no Ray cluster at {where}: {error}") from error
         return ray
 
-    def _reach(self) -> None:
-        """Raise OSError where nobody listens at the address: Ray would try for minutes."""
+    def _check_address(self) -> None:
+        """Raise OSError if nothing listens at the address, since Ray would try for minutes."""
         address = self.address or os.environ.get("RAY_ADDRESS", "")
+        if address.startswith("ray://"):
+            raise ValueError(
+                "a ray:// client is outside the cluster, and the run folder must be on a node of "
+                "it: start the run on a node, with HOST:PORT"
+            )
         host, _, port = address.rpartition(":")
         if host and port.isdecimal() and "://" not in host:
-            socket.create_connection((host.strip("[]"), int(port)), _REACH).close()
+            socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
 
 
 @dataclass(frozen=True)
-class Spread(Generic[_Made]):
-    """An opening, in every worker of a cluster."""
+class SpreadWorkload(Generic[R]):
+    """A workload that the workers of a cluster share."""
 
     cluster: Cluster
-    opening: Opening[_Made]
+    workload: Workload[R]
 
     @asynccontextmanager
-    async def open(
-        self, store: Store, concurrency: int, note: Note = no_note
-    ) -> AsyncIterator[tuple[Calls, Make[_Made]]]:
-        """Workers, one for each CPU of the cluster; together, `concurrency` calls in flight."""
+    async def open(self, store: Store, concurrency: int) -> AsyncIterator[tuple[Pool, Handler[R]]]:
+        """One worker for each CPU of the cluster, with `concurrency` calls in flight in all."""
         ray = self.cluster.connect()
         number = max(1, min(int(ray.cluster_resources().get("CPU", 1)), concurrency))
-        # more and more as others end: 7 calls on 3 workers are 3, 2 and 2
-        shares = [(concurrency + more) // number for more in range(number)]
-        workers = _Workers(ray, self.opening, store, note)
-        serving = [asyncio.create_task(workers.serve(share)) for share in shares]
+        # As even as possible: 7 calls for 3 workers are 2, 2 and 3.
+        shares = [(concurrency + worker) // number for worker in range(number)]
+        workers = _Workers(ray, self.workload, store, shares)
         try:
-            yield workers, workers.make
+            yield workers, workers.handle
         finally:
-            for task in serving:
-                task.cancel()
-            await asyncio.gather(*serving, return_exceptions=True)
+            workers.close()
 
 
-@dataclass
-class _Job(Generic[_Made]):
-    """An instruction that is being worked on somewhere, or waits for it."""
+@dataclass(eq=False)
+class _Slot:
+    """A place for a worker, which is replaced when it is lost."""
 
-    instruction: Instruction
-    turn: int
-    made: "asyncio.Future[_Made]"
+    share: int  # of the calls in flight
+    worker: Any  # actor handle
 
 
-class _Workers(Generic[_Made]):
-    """Our side."""
+class _Workers(Generic[R]):
+    """The actors, as the process that began the run sees them."""
 
-    def __init__(self, ray: Any, opening: Opening[_Made], store: Store, note: Note) -> None:
-        self._ray, self._opening, self._store, self._note = ray, opening, store, note
+    def __init__(self, ray: Any, workload: Workload[R], store: Store, shares: list[int]) -> None:
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        self._ray, self._workload, self._advice = ray, workload, store.advice
         self.usage = Usage()
-        self._waiting: asyncio.Queue[_Job[_Made]] = asyncio.Queue()
-        self._vain = ""
-        self._lost = 0  # workers in a row
+        self._usage_of: dict[Any, Usage] = {}  # by worker
+        self._fatal = ""
+        self._lost = self._saved = 0  # lost workers in a row, and calls saved before the last one
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self._store = (
+            ray.remote(_StoreActor)
+            .options(
+                num_cpus=0,
+                max_concurrency=8,
+                max_restarts=-1,
+                max_task_retries=-1,  # saving a call again does no harm
+                scheduling_strategy=here,
+            )
+            .remote(store.folder.absolute())
+        )
+        self._slots = [_Slot(share, self._start(share)) for share in shares]
+        self._free: asyncio.Queue[_Slot] = asyncio.Queue()
+        for slot in self._slots:
+            for _ in range(slot.share):
+                self._free.put_nowait(slot)
 
     @property
     def is_fatal(self) -> bool:
         """Whether no further call will be made."""
-        return bool(self._vain)
+        return bool(self._fatal)
 
     def give_up(self, why: str) -> None:
-        """Begin nothing more; workers end what they have begun."""
-        if not self._vain:
-            _log.error("nothing more is begun: %s", why)
-        self._vain = why
-        while not self._waiting.empty():
-            self._fail(self._waiting.get_nowait())
+        """Begin nothing more; workers finish what they have begun."""
+        if not self._fatal:
+            _log.error("no further instruction is begun: %s", why)
+        self._fatal = self._fatal or why
 
-    async def make(self, instruction: Instruction, turn: int) -> _Made:
-        """What a worker makes of an instruction. Raises WriteError."""
-        job = _Job[_Made](instruction, turn, asyncio.get_running_loop().create_future())
-        if self._vain:
-            self._fail(job)
-        else:
-            self._waiting.put_nowait(job)
-        return await job.made
-
-    async def serve(self, share: int) -> None:
-        """Keep a worker busy with `share` instructions; another takes the place of a lost one."""
-        actor = self._ray.remote(_Worker)
-        while not self._vain:
-            begun: dict[int, _Job[_Made]] = {}
-            worker = actor.options(num_cpus=1, max_concurrency=1000).remote(
-                self._opening, self._store.folder, self._store.advice, share
-            )
-            try:
-                async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(self._give_work(worker, begun, share))
-                    tasks.create_task(self._take_results(worker, begun))
-            except* self._ray.exceptions.RayError as errors:
-                self._is_lost(begun, errors.exceptions[0])
-            except* Exception as errors:
-                # raised again where the work is waited for, which else had no end
-                self.give_up(f"{errors.exceptions[0]}")
-                for job in begun.values():
-                    if not job.made.done():
-                        job.made.set_exception(errors.exceptions[0])
-            finally:
-                self._ray.kill(worker)
-
-    async def _give_work(self, worker: Any, begun: dict[int, _Job[_Made]], share: int) -> None:
-        await worker.open.remote()
-        free = asyncio.Semaphore(share)
-        for number in count():
-            await free.acquire()
-            job = begun[number] = await self._waiting.get()
-            job.made.add_done_callback(lambda _made: free.release())
-            await worker.take.remote([("make", number, job.instruction, job.turn)])
-
-    async def _take_results(self, worker: Any, begun: dict[int, _Job[_Made]]) -> None:
+    async def handle(self, instruction: Instruction, number: int, on_section: OnSection) -> R:
+        """The result of an instruction. A lost worker's instruction goes to another one."""
         while True:
-            messages: list[Message] = await worker.give.remote()
-            answers = await asyncio.gather(*(self._handle(begun, *each) for each in messages))
-            if found := [answer for answer in answers if answer]:
-                await worker.take.remote(found)
+            slot = await self._free.get()
+            worker = slot.worker
+            try:
+                if self._fatal:
+                    raise WriteError("not_asked", self._fatal, "cluster", is_fatal=True)
+                return await self._handle_at(worker, instruction, number, on_section)
+            except self._ray.exceptions.RayTaskError:
+                raise  # an error in our code, with the worker's traceback
+            except self._ray.exceptions.RayError as error:
+                await self._replace(slot, worker, error)
+            finally:
+                self._free.put_nowait(slot)
 
-    async def _handle(
-        self, begun: dict[int, _Job[_Made]], what: str, number: int, *rest: Any
-    ) -> Message | None:
-        """Do what a message says; what is to be answered, if anything."""
-        match what:
-            case "note":
-                self._note(*rest)
-            case "fetch":
-                return "answer", number, await self._store.fetch(*rest)
-            case "keep":
-                key, reply, is_ours = rest
-                self._lost = 0
-                if is_ours:
-                    self.usage.add(reply)
-                try:
-                    await self._store.save(key, reply)
-                except OSError as error:
-                    return "answer", number, error
-                return "answer", number, None
-            case "made":
-                (made,) = rest
-                job = begun.pop(number)
-                if isinstance(made, WriteError) and made.is_fatal:
-                    self.give_up(made.detail)
-                if isinstance(made, Exception):
-                    job.made.set_exception(made)
-                else:
-                    job.made.set_result(made)
-        return None
+    async def _handle_at(
+        self, worker: Any, instruction: Instruction, number: int, on_section: OnSection
+    ) -> R:
+        events = worker.handle.options(num_returns="streaming").remote(instruction, number)
+        async for reference in events:
+            event, usage = await reference
+            self._count(worker, usage)
+            if isinstance(event, _Section):
+                on_section(event.words, event.share)
+            elif isinstance(event, WriteError):
+                if event.is_fatal:
+                    self.give_up(event.detail)
+                raise event
+            else:
+                result: R = event
+        return result
 
-    def _is_lost(self, begun: dict[int, _Job[_Made]], error: BaseException) -> None:
-        self._lost += 1
-        why = str(error).strip().splitlines()[-1].strip()[-200:]  # of a traceback, the cause
-        _log.warning("a worker was lost; what it had begun goes on at another: %s", why)
-        for job in begun.values():
-            self._waiting.put_nowait(job)
-        if self._vain or self._lost >= _MOST_LOST:
-            self.give_up(self._vain or f"{self._lost} workers in a row were lost: {why}")
+    def _count(self, worker: Any, usage: Usage) -> None:
+        self._usage_of[worker] = usage
+        for name in vars(usage):
+            setattr(self.usage, name, sum(getattr(each, name) for each in self._usage_of.values()))
 
-    def _fail(self, job: _Job[_Made]) -> None:
-        if not job.made.done():
-            job.made.set_exception(WriteError("not_asked", self._vain, "cluster", is_fatal=True))
+    def _start(self, share: int) -> Any:
+        actor = self._ray.remote(_Worker).options(num_cpus=1, max_concurrency=1000)
+        return actor.remote(self._workload, self._store, self._advice, share)
+
+    async def _replace(self, slot: _Slot, lost: Any, error: Exception) -> None:
+        if slot.worker is not lost or self._fatal:
+            return  # another instruction of this worker has replaced it
+        self._ray.kill(lost)
+        slot.worker = self._start(slot.share)
+        why = str(error).strip().splitlines()[-1].strip()[-200:]  # the cause ends the traceback
+        _log.warning("a worker was lost; its texts continue on another: %s", why)
+        saved = await self._store.count.remote()
+        self._lost = 1 if saved > self._saved else self._lost + 1
+        self._saved = saved
+        if self._lost >= _MAX_LOST:
+            self.give_up(f"{self._lost} workers in a row were lost: {why}")
+
+    def close(self) -> None:
+        """End all actors."""
+        for slot in self._slots:
+            self._ray.kill(slot.worker)
+        self._ray.kill(self._store)
+
+
+class _StoreActor:
+    """The store of finished calls. It runs on the machine that has the run folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._store, self._saved = Store(folder), 0
+
+    def get(self, *keys: str) -> Reply | None:
+        """The reply under the first of `keys` that has one."""
+        return self._store.get(*keys)
+
+    def save(self, key: str, reply: Reply) -> None:
+        """Write a reply; it is on disk when this returns. Raises OSError."""
+        self._store.put(key, reply)
+        self._saved += 1
+
+    def count(self) -> int:
+        """The number of calls saved so far."""
+        return self._saved
+
+
+class _RemoteStore(Store):
+    """The store actor, with the interface that a chat pool uses."""
+
+    def __init__(self, actor: Any, advice: str) -> None:
+        super().__init__(Path("calls of the run folder"))  # for messages only
+        self._actor, self.advice = actor, advice
+
+    async def fetch(self, *keys: str) -> Reply | None:
+        reply: Reply | None = await self._actor.get.remote(*keys)
+        return reply
+
+    async def save(self, key: str, reply: Reply) -> None:
+        from ray.exceptions import RayTaskError
+
+        try:
+            await self._actor.save.remote(key, reply)
+        except RayTaskError as error:
+            raise error.cause from None  # an OSError, as when the disk is full
+
+
+@dataclass(frozen=True)
+class _Section:
+    words: int
+    share: float  # of the whole text
 
 
 class _Worker:
-    """The worker's side: a Ray actor."""
+    """Handles instructions, several at a time."""
 
-    def __init__(self, opening: Opening[Any], folder: Path, advice: str, share: int) -> None:
-        self._opened = opening.open(_FarStore(folder, advice, self), share, self._note)
-        self._outbox: asyncio.Queue[Message] = asyncio.Queue()
-        self._asked: dict[int, asyncio.Future[Any]] = {}
-        self._numbers = count()
-        self._making: set[asyncio.Task[None]] = set()
-        self._counted = 0  # calls of ours that are told of
+    def __init__(self, workload: Workload[Any], store: Any, advice: str, concurrency: int) -> None:
+        self._context = workload.open(_RemoteStore(store, advice), concurrency)
+        self._opening: asyncio.Task[tuple[Pool, Handler[Any]]] | None = None
 
-    async def open(self) -> None:
-        """Be ready to make things."""
-        self._calls, self._make = await self._opened.__aenter__()
+    async def handle(
+        self, instruction: Instruction, number: int
+    ) -> AsyncIterator[tuple[Any, Usage]]:
+        """Each finished section, then the result or its WriteError; with the usage so far."""
+        if not self._opening:
+            self._opening = asyncio.ensure_future(self._context.__aenter__())
+        pool, handle = await self._opening
+        sections: asyncio.Queue[_Section | None] = asyncio.Queue()
 
-    async def give(self) -> list[Message]:
-        """What is there to say, once there is something."""
-        messages = [await self._outbox.get()]
-        while not self._outbox.empty():
-            messages.append(self._outbox.get_nowait())
-        return messages
+        def on_section(words: int, share: float) -> None:
+            sections.put_nowait(_Section(words, share))
 
-    async def take(self, messages: list[Message]) -> None:
-        """Work to begin, and answers to what was asked."""
-        for what, number, *rest in messages:
-            if what == "make":
-                task = asyncio.create_task(self._work(number, *rest))
-                self._making.add(task)
-                task.add_done_callback(self._making.discard)
-            elif isinstance(rest[0], Exception):
-                self._asked.pop(number).set_exception(rest[0])
-            else:
-                self._asked.pop(number).set_result(rest[0])
-
-    def fetch(self, *keys: str) -> Awaitable[Reply | None]:
-        """What the other side has under the first of `keys`."""
-        return self._ask("fetch", *keys)
-
-    def keep(self, key: str, reply: Reply) -> Awaitable[None]:
-        """Hand `reply` over; done once it is on disk. Raises OSError."""
-        # a judge's calls go into the same store, and are no usage of ours
-        is_ours, self._counted = self._calls.usage.calls > self._counted, self._calls.usage.calls
-        return self._ask("keep", key, reply, is_ours)
-
-    def _ask(self, what: str, *rest: Any) -> Awaitable[Any]:
-        """The answer of the other side."""
-        number = next(self._numbers)
-        answer = self._asked[number] = asyncio.get_running_loop().create_future()
-        self._outbox.put_nowait((what, number, *rest))
-        return answer
-
-    def _note(self, words: int, share: float) -> None:
-        self._outbox.put_nowait(("note", 0, words, share))
-
-    async def _work(self, number: int, instruction: Instruction, turn: int) -> None:
+        task = asyncio.ensure_future(handle(instruction, number, on_section))
+        task.add_done_callback(lambda _task: sections.put_nowait(None))
+        while section := await sections.get():
+            yield section, pool.usage
         try:
-            made = await self._make(instruction, turn)
-        except WriteError as error:
-            made = error
-        except Exception as error:  # a slip of ours: told there with its place, as it would be here
-            made = RuntimeError("".join(traceback.format_exception(error)))
-        self._outbox.put_nowait(("made", number, made))
-
-
-class _FarStore(Store):
-    """The store of the process that began the run, as a worker sees it."""
-
-    def __init__(self, folder: Path, advice: str, worker: _Worker) -> None:
-        super().__init__(folder)
-        self.advice, self._worker = advice, worker
-
-    async def fetch(self, *keys: str) -> Reply | None:
-        return await self._worker.fetch(*keys)
-
-    async def save(self, key: str, reply: Reply) -> None:
-        await self._worker.keep(key, reply)
+            result = await task
+        except WriteError as error:  # if it were raised, the usage would be lost
+            result = error
+        yield result, pool.usage

@@ -1,4 +1,4 @@
-"""Many texts: bounded in calls and memory, resumable, every failure with its reason."""
+"""Many texts: resumable, bounded in calls and memory; every failure has its reason."""
 
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agentwrite.batch.instructions import check_instructions, read_instructions
-from agentwrite.batch.queue import Calls, Make, Note, Work, no_note, run_queue
+from agentwrite.batch.queue import Handler, OnSection, Pool, RunProgress, run_queue
 from agentwrite.batch.ray import Cluster
 from agentwrite.batch.run_dir import RunFolder
 from agentwrite.settings import Settings
-from agentwrite.writing.plan import ONE_PLAN, Plan
+from agentwrite.writing.plan import MAX_PLAN_WORDS, Plan
 from agentwrite.writing.prompts import Prompts
 from agentwrite.writing.state import Instruction, Section, Text
 from agentwrite.writing.writer import Writer
@@ -20,58 +20,71 @@ from longwriter_core.llm import Store, run_async
 
 
 @dataclass
-class Tally(Work[Text]):
+class WritingProgress(RunProgress[Text]):
     """What a run has done so far. Words are those of this run's sections."""
 
     sections: int = 0
     words: int = 0
-    planned: int = 0  # texts whose length the plan decided, since nothing named one
-    folded: int = 0  # texts whose beginning the last steps saw only as a summary
-    written: float = 0.0  # texts, counting those that are begun by their share of the plan
+    without_length: int = 0  # texts without a required length; the plan decided
+    folded: int = 0  # texts whose last steps saw the beginning only as a summary
+    written: float = 0.0  # texts, counting unfinished ones by their share of the plan
     cleaned: Counter[str] = field(default_factory=Counter)  # by rule
-    rejected: Counter[str] = field(default_factory=Counter)  # replies asked for again, by reason
+    rejected: Counter[str] = field(default_factory=Counter)  # retried replies, by reason
 
     def add(self, text: Text) -> None:
         """Count a finished text."""
         super().add(text)
-        self.planned += text.instruction.required is None
+        self.without_length += text.instruction.required is None
         self.folded += text.folded > 0
         self.cleaned += text.cleaned
         self.rejected += text.rejected
 
+    def add_section(self, words: int, share: float) -> None:
+        """Count a finished section."""
+        self.sections += 1
+        self.words += words
+        self.written += share
+
 
 def run(
-    path: Path,
-    output: Path,
+    path: str | Path,
+    output: str | Path,
     settings: Settings,
     *,
     limit: int | None = None,
     default_length: int | None = None,
     cluster: Cluster | None = None,
-    progress: Callable[[Tally], None] = lambda _tally: None,
-) -> Tally:
-    """Write a text for every instruction in `path` that has none in `output` yet.
+    progress: Callable[[WritingProgress], None] = lambda _progress: None,
+) -> WritingProgress:
+    """Write a text for every instruction in `path` that has none in the run folder `output` yet.
 
-    A `cluster` spreads the work over its machines. `progress` is called after every section and
-    every text. Raises InputError for input, folder, cluster or endpoint that cannot be used.
+    path            a JSONL file with `instruction` (or `prompt`), and optionally `id` and `length`
+    output          the run folder; the texts are in its texts.jsonl
+    limit           read only the first instructions
+    default_length  words, for instructions that name no length
+    cluster         a Ray cluster to spread the work over
+    progress        called after every section and every text
+
+    Raises InputError for input, a folder, a cluster or an endpoint that cannot be used.
     """
+    path = Path(path)
     wanted = check_instructions(path, limit)
-    with RunFolder(output, _in_common(settings)) as folder:
+    with RunFolder(Path(output), _shared_settings(settings)) as folder:
         folder.check_finished(wanted)
-        tally = Tally(len(wanted), sum(id in folder.finished for id in wanted))
-        todo = (
+        counts = WritingProgress(len(wanted), sum(id in folder.finished for id in wanted))
+        left = (
             instruction
             for instruction in read_instructions(path, limit, default_length)
             if instruction.id not in folder.finished
         )
-        run_async(_write_all(todo, folder, settings, cluster, tally, progress))
+        run_async(_write_all(left, folder, settings, cluster, counts, lambda: progress(counts)))
         folder.compact_failures()
-    return tally
+    return counts
 
 
 @dataclass(frozen=True, repr=False)  # a repr would show the key
 class Writing:
-    """All that writing takes along to a worker."""
+    """The workload of `run`: plan and write a text."""
 
     settings: Settings
     prompts: Prompts
@@ -79,47 +92,42 @@ class Writing:
 
     @asynccontextmanager
     async def open(
-        self, store: Store, concurrency: int, note: Note = no_note
-    ) -> AsyncIterator[tuple[Calls, Make[Text]]]:
-        """The chat, and the function that writes a text; `note` gets each section."""
-
-        def on_section(section: Section, plan: Plan) -> None:
-            note(section.words, 1 / len(plan.steps))
-
+        self, store: Store, concurrency: int
+    ) -> AsyncIterator[tuple[Pool, Handler[Text]]]:
+        """The chat pool, and the function that writes a text."""
         async with self.settings.chat(store, self.key) as chat:
-            # no scope: the folder is the run's own, and a server may come back at another address
             settings = self.settings.model_copy(update={"concurrency": concurrency})
             writer = Writer(chat, settings, prompts=self.prompts)
-            yield chat, lambda instruction, turn: writer.write(instruction, on_section, turn)
+
+            async def write(instruction: Instruction, number: int, on_section: OnSection) -> Text:
+                def progress(section: Section, plan: Plan) -> None:
+                    on_section(section.words, 1 / len(plan.steps))
+
+                return await writer.write(instruction, progress, number)
+
+            yield chat, write
 
 
 async def _write_all(
-    todo: Iterator[Instruction],
+    instructions: Iterator[Instruction],
     folder: RunFolder,
     settings: Settings,
     cluster: Cluster | None,
-    tally: Tally,
-    progress: Callable[[Tally], None],
+    counts: WritingProgress,
+    on_progress: Callable[[], None],
 ) -> None:
     writing = Writing(settings, Prompts.load(settings.prompts), settings.api_key())
-
-    def note(words: int, share: float) -> None:
-        tally.sections += 1
-        tally.written += share
-        tally.words += words
-        progress(tally)
-
-    opening = cluster.spread(writing) if cluster else writing
-    async with opening.open(folder.store, settings.concurrency, note) as (calls, make):
+    workload = cluster.spread(writing) if cluster else writing
+    async with workload.open(folder.store, settings.concurrency) as (pool, write):
         await run_queue(
-            todo, folder, calls, make, tally, lambda: progress(tally), settings.concurrency
+            instructions, folder, pool, write, counts, on_progress, settings.concurrency
         )
-    if tally.stopped and not tally.sections:
-        raise InputError(f"{settings.model} at {settings.where}: {tally.stopped}")
+    if counts.stopped and not counts.sections:
+        raise InputError(f"{settings.model} at {settings.where}: {counts.stopped}")
 
 
-def _in_common(settings: Settings) -> dict[str, object]:
-    """What all texts of a folder share; another model, say, belongs in another folder."""
+def _shared_settings(settings: Settings) -> dict[str, object]:
+    """What all texts of a folder share; another model, for example, needs another folder."""
     prompts = Prompts.load(settings.prompts)
     return {
         "model": settings.model,
@@ -134,7 +142,7 @@ def _in_common(settings: Settings) -> dict[str, object]:
 
 @dataclass
 class Estimate:
-    """What writing would call, roughly: sections of 500 words, English tokens, no reply in vain."""
+    """What writing would call, roughly: sections of 500 words, English tokens, no retries."""
 
     texts: int = 0
     without_length: int = 0
@@ -146,7 +154,7 @@ class Estimate:
         """Count one text; one without a length counts as 5,000 words."""
         words = instruction.required or 5_000
         steps = max(1, round(words / 500))
-        chapters = round(words / 5_000) if words > ONE_PLAN else 0
+        chapters = round(words / 5_000) if words > MAX_PLAN_WORDS else 0
         plan = 50 * steps  # tokens: a line for each step
         asked = len(instruction.instruction) // 3
         text = words * 4 // 3
@@ -168,10 +176,10 @@ def estimate(
 ) -> Estimate:
     """What `run` would call; no call is made and nothing is written. Raises InputError."""
     wanted = check_instructions(path, limit)
-    folder = RunFolder(output, _in_common(settings)).look()
+    folder = RunFolder(output, _shared_settings(settings)).look()
     folder.check_finished(wanted)
-    found = Estimate()
+    expected = Estimate()
     for instruction in read_instructions(path, limit, default_length):
         if instruction.id not in folder.finished:
-            found.add(instruction, parallel=settings.parallel)
-    return found
+            expected.add(instruction, parallel=settings.parallel)
+    return expected

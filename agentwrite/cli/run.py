@@ -12,7 +12,7 @@ from agentwrite.cli.progress import ProgressLine
 from agentwrite.settings import Settings
 
 if TYPE_CHECKING:
-    from agentwrite.batch.run import Tally
+    from agentwrite.batch.run import WritingProgress
 
 
 def command(
@@ -53,41 +53,41 @@ def command(
         return 0
     with ProgressLine("Writing", "text", model) as line:
 
-        def progress(tally: "Tally") -> None:
+        def progress(counts: "WritingProgress") -> None:
             line.show(
-                tally.skipped + tally.written + tally.failed, tally.instructions, tally.usage,
-                sections=tally.sections, words=tally.words, failed=tally.failed,
+                counts.skipped + counts.written + counts.failed, counts.instructions, counts.usage,
+                sections=counts.sections, words=counts.words, failed=counts.failed,
             )  # fmt: skip
 
-        tally = run(
+        counts = run(
             instructions, output, settings,
             limit=limit, default_length=length, cluster=workers, progress=progress,
         )  # fmt: skip
-    return _report(tally, output, model, ctx.obj)
+    return _report(counts, output, model, ctx.obj)
 
 
-def _report(tally: "Tally", output: Path, model: str, resume: str) -> int:
+def _report(counts: "WritingProgress", output: Path, model: str, resume: str) -> int:
     """Print the summary; returns the exit code."""
-    earlier = f" ({tally.skipped:,} from earlier runs)" if tally.skipped else ""
+    earlier = f" ({counts.skipped:,} from earlier runs)" if counts.skipped else ""
     print(
-        f"wrote {output / 'texts.jsonl'}: {tally.skipped + tally.finished:,} of "
-        f"{tally.instructions:,} texts{earlier}, {tally.words:,} words in {tally.sections:,} "
-        f"sections; {tally.usage.calls:,} calls, {tokens(model, tally.usage)}",
+        f"wrote {output / 'texts.jsonl'}: {counts.skipped + counts.finished:,} of "
+        f"{counts.instructions:,} texts{earlier}, {counts.words:,} words in {counts.sections:,} "
+        f"sections; {counts.usage.calls:,} calls, {tokens(model, counts.usage)}",
         file=sys.stderr,
     )
-    print_counts("removed by cleaning", tally.cleaned)
-    print_counts("retried", tally.rejected)
-    if tally.planned:
-        print(f"{tally.planned:,} name no length: the plan decided", file=sys.stderr)
-    if tally.folded:
-        print(f"{tally.folded:,} outgrew the context and used a summary", file=sys.stderr)
-    if not tally.missing:
+    print_counts("removed by cleaning", counts.cleaned)
+    print_counts("retried", counts.rejected)
+    if counts.without_length:
+        print(f"{counts.without_length:,} name no length: the plan decided", file=sys.stderr)
+    if counts.folded:
+        print(f"{counts.folded:,} outgrew the context and used a summary", file=sys.stderr)
+    if not counts.missing:
         return 0
-    if tally.stopped:
-        print(f"stopped: {tally.stopped}", file=sys.stderr)
-    print_counts(f"failed, see {output / 'failed.jsonl'}", tally.reasons)
+    if counts.stopped:
+        print(f"stopped: {counts.stopped}", file=sys.stderr)
+    print_counts(f"failed, see {output / 'failed.jsonl'}", counts.reasons)
     print(
-        f"{tally.missing:,} of {tally.instructions:,} have no text; to resume: {resume}",
+        f"{counts.missing:,} of {counts.instructions:,} have no text; to resume: {resume}",
         file=sys.stderr,
     )
     return 1

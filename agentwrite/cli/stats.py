@@ -55,7 +55,7 @@ def _page(found: "Stats") -> str:
             lines.append(_distribution(label, numbers, form, found.rows))
     for name, label in (
         ("languages", "languages"), ("types", "types"), ("sources", "sources"),
-        ("models", "models"), ("cleaned", "cleaned away"), ("rejected", "asked again"),
+        ("models", "models"), ("cleaned", "cleaned away"), ("rejected", "retried"),
     ):  # fmt: skip
         if counts := found.counts.get(name):
             lines.append(_line(label, ", ".join(f"{each} {n:,}" for each, n in counts.items())))

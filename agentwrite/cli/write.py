@@ -41,7 +41,7 @@ def command(
     from agentwrite.errors import WriteError
     from agentwrite.writing.prompts import Prompts
     from agentwrite.writing.state import Instruction
-    from agentwrite.writing.writer import MOST_WORDS, write_text
+    from agentwrite.writing.writer import MAX_TEXT_WORDS, write_text
     from longwriter_core.files import write_atomically
     from longwriter_core.text.required_length import required_length
 
@@ -56,8 +56,8 @@ def command(
         context=context,
     )
     required = length or required_length(instruction)
-    if (required or 0) > MOST_WORDS:
-        raise InputError(f"{required:,} words are asked for, and {MOST_WORDS:,} are the most")
+    if (required or 0) > MAX_TEXT_WORDS:
+        raise InputError(f"{required:,} words are asked for, and {MAX_TEXT_WORDS:,} are the most")
     if not required:
         print("No length is named: the plan decides. --length WORDS sets one.", file=sys.stderr)
     if dry_run:

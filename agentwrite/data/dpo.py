@@ -16,12 +16,12 @@ margin or general set, costs nothing.
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from agentwrite.batch.instructions import check_instructions, read_instructions
-from agentwrite.batch.queue import Calls, Make, Note, Work, no_note, run_queue
+from agentwrite.batch.queue import Handler, OnSection, Pool, RunProgress, run_queue
 from agentwrite.batch.ray import Cluster
 from agentwrite.batch.run_dir import RunFolder, rows_by_id
 from agentwrite.data.card import write_card
@@ -54,7 +54,7 @@ _VERDICT_TOKENS = 300  # of a judge's reply, estimated
 
 
 @dataclass
-class SamplingProgress(Work[JudgedAnswers]):
+class SamplingProgress(RunProgress[JudgedAnswers]):
     """What a run has done so far; answers and words are those of the prompts that it finished.
 
     `usage` counts the writer's calls and `judging` the judge's. The judge's calls about a prompt
@@ -128,7 +128,7 @@ def dpo(
     for input, a folder, a cluster or an endpoint that cannot be used.
     """
     prompts, output, pairs = Path(prompts), Path(output), pairs or PairOptions()
-    settings = replace(settings, temperature=temperature, max_tokens=max_tokens)
+    settings = settings.model_copy(update={"temperature": temperature, "max_tokens": max_tokens})
     check_files(output, [prompts], general)
     wanted, lengths, overlaps = _check_prompts(prompts, limit, default_length, check_benchmarks)
     path = beside(output, ".run")
@@ -149,10 +149,10 @@ def dpo(
             async def sample_all() -> None:
                 await judging.check()
                 work = Sampling(settings, settings.api_key(), judging, samples)
-                opening = cluster.spread(work) if cluster else work
-                async with opening.open(folder.store, settings.concurrency) as (calls, make):
+                workload = cluster.spread(work) if cluster else work
+                async with workload.open(folder.store, settings.concurrency) as (pool, sample):
                     await run_queue(
-                        todo, folder, calls, make, sampling, lambda: progress(sampling),
+                        todo, folder, pool, sample, sampling, lambda: progress(sampling),
                         settings.concurrency,
                     )  # fmt: skip
 
@@ -184,8 +184,8 @@ class Sampling:
 
     @asynccontextmanager
     async def open(
-        self, store: Store, concurrency: int, _note: Note = no_note
-    ) -> AsyncIterator[tuple[Calls, Make[JudgedAnswers]]]:
+        self, store: Store, concurrency: int
+    ) -> AsyncIterator[tuple[Pool, Handler[JudgedAnswers]]]:
         """The writer's chat, and the function that samples and judges."""
         settings, judge = self.settings, self.judge.with_store(store)
         usage = Usage()
@@ -206,7 +206,13 @@ class Sampling:
                 judge_concurrency=max(1, share),
                 judging=usage,
             )
-            yield chat, sampler.sample
+
+            async def sample(
+                instruction: Instruction, number: int, _on_section: OnSection
+            ) -> JudgedAnswers:
+                return await sampler.sample(instruction, number)
+
+            yield chat, sample
 
 
 def _check_prompts(
@@ -359,7 +365,7 @@ def estimate(
 ) -> DpoEstimate:
     """What `dpo` would call. Makes no call and writes nothing. Raises InputError."""
     prompts, output = Path(prompts), Path(output)
-    settings = replace(settings, temperature=temperature, max_tokens=max_tokens)
+    settings = settings.model_copy(update={"temperature": temperature, "max_tokens": max_tokens})
     check_files(output, [prompts], general)
     wanted, _, overlaps = _check_prompts(prompts, limit, default_length, check_benchmarks)
     judging = Judge(judge, "no key is needed to count")

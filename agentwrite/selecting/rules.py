@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from agentwrite.selecting.candidates import Candidate
-from agentwrite.writing.writer import MOST_WORDS
+from agentwrite.writing.writer import MAX_TEXT_WORDS
 from longwriter_core.overlap import PromptIndex, normalise, shingles_of
 from longwriter_core.text.language import Language, main_language
 from longwriter_core.text.length import count_words
@@ -128,7 +128,7 @@ class Rules:
         if len(text) > _MOST_CHARACTERS:
             return TurnedAway("too_long", f"{len(text)} characters")
         required = required_length(text)
-        if required is not None and not MIN_WORDS <= required <= MOST_WORDS:
+        if required is not None and not MIN_WORDS <= required <= MAX_TEXT_WORDS:
             return TurnedAway("required_length", f"{required} words")
         for rule, pattern in (
             ("jailbreak", _JAILBREAK),

@@ -16,10 +16,13 @@ from longwriter_core.text.thinking import without_thinking
 
 Level = Literal["Paragraph", "Chapter"]
 
-MOST_STEPS = 50  # upstream drops longer plans: they are mostly loops
-ONE_PLAN = 25_000  # words that one plan holds: 50 paragraphs of the usual length
-_MOST_WORDS: dict[Level, int] = {"Paragraph": 2_000, "Chapter": ONE_PLAN}  # 4,096 tokens hold 2,000
-_USUAL_WORDS: dict[Level, int] = {"Paragraph": 500, "Chapter": 5_000}
+MAX_STEPS = 50  # upstream drops longer plans: they are mostly loops
+MAX_PLAN_WORDS = 25_000  # words that one plan holds: 50 paragraphs of the usual length
+_MAX_STEP_WORDS: dict[Level, int] = {
+    "Paragraph": 2_000,
+    "Chapter": MAX_PLAN_WORDS,
+}  # 4,096 tokens hold 2,000
+_DEFAULT_STEP_WORDS: dict[Level, int] = {"Paragraph": 500, "Chapter": 5_000}
 _TOLERANCE = 0.1  # by how much a plan may miss the required length before it is scaled
 
 
@@ -90,13 +93,13 @@ def read_plan(
     steps = [step for step in _read_steps(reply, level) if step[0] or step[1]]
     if not steps:
         return Rejected("no_plan", f"no steps in {_short(reply)}")
-    if len(steps) > MOST_STEPS:
-        return Rejected("too_many_steps", f"{len(steps)} steps, at most {MOST_STEPS}")
+    if len(steps) > MAX_STEPS:
+        return Rejected("too_many_steps", f"{len(steps)} steps, at most {MAX_STEPS}")
     for place, (point, _) in enumerate(steps, 1):
         if not point or "describe the main point" in point.lower():
             return Rejected("no_main_point", f"step {place} of {len(steps)}")
     known = [words for _, words in steps if words]
-    usual = sum(known) / len(known) if known else _USUAL_WORDS[level]
+    usual = sum(known) / len(known) if known else _DEFAULT_STEP_WORDS[level]
     targets = [words or usual for _, words in steps]
     total = sum(targets)
     scaled = required is not None and abs(total - required) > _TOLERANCE * required
@@ -104,7 +107,7 @@ def read_plan(
     words = [max(1, round(target * ratio)) for target in targets]
     if required and scaled:  # rounding goes to the longest step
         words[words.index(max(words))] += max(required - sum(words), 1 - max(words))
-    if max(words) > _MOST_WORDS[level]:
+    if max(words) > _MAX_STEP_WORDS[level]:
         return Rejected("steps_too_long", f"{max(words)} words in one of {len(steps)} steps")
     return Plan(
         tuple(

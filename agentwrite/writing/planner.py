@@ -2,7 +2,7 @@
 
 from agentwrite.errors import WriteError
 from agentwrite.writing.asking import Answer, Asking, all_at_once
-from agentwrite.writing.plan import ONE_PLAN, Level, Plan, Step, joined, read_plan
+from agentwrite.writing.plan import MAX_PLAN_WORDS, Level, Plan, Step, joined, read_plan
 from agentwrite.writing.prompts import Prompts
 from agentwrite.writing.state import Instruction
 from longwriter_core.llm import ContextOverflowError
@@ -38,7 +38,7 @@ class Planner:
             return answer.value
 
         required = instruction.required
-        if (required or 0) <= ONE_PLAN:
+        if (required or 0) <= MAX_PLAN_WORDS:
             return await ask("plan", "Paragraph", required, "plan")
         chapters = await ask("chapters", "Chapter", required, "plan of chapters")
         plans: dict[int, Plan] = {}

@@ -28,7 +28,7 @@ from longwriter_core.text.required_length import required_length
 
 _T = TypeVar("_T")
 
-MOST_WORDS = 1_000_000  # 50 chapters of what one plan holds
+MAX_TEXT_WORDS = 1_000_000  # 50 chapters of what one plan holds
 _LOOP = 0.5  # share of a section's words in passages that it repeats, from which on it is a loop
 _AFTER_OVERFLOW = 0.8  # of the prompt that was too long: what the next one may have at most
 
@@ -97,8 +97,8 @@ class Writer:
         self, instruction: Instruction, progress: Progress | None = None, turn: int = 0
     ) -> Text:
         """Plan and write; each finished section goes to `progress`. Raises WriteError."""
-        if (instruction.required or 0) > MOST_WORDS:
-            raise WriteError("too_long", f"more than {MOST_WORDS} words are asked for", "plan")
+        if (instruction.required or 0) > MAX_TEXT_WORDS:
+            raise WriteError("too_long", f"more than {MAX_TEXT_WORDS} words are asked for", "plan")
         job = _Job(instruction, turn, progress or (lambda _section, _plan: None))
         plan = await self._planner.plan(instruction, turn, job.planning)
         so_far = TextSoFar(plan)

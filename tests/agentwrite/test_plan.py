@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentwrite.writing.plan import MOST_STEPS, Plan, Step, joined, read_plan
+from agentwrite.writing.plan import MAX_STEPS, Plan, Step, joined, read_plan
 from longwriter_core.llm import Rejected
 from longwriter_core.text.required_length import number, required_length
 
@@ -311,7 +311,7 @@ def test_without_any_target_the_required_length_is_shared() -> None:
 
 
 @given(
-    st.lists(st.none() | st.integers(1, 3000), min_size=1, max_size=MOST_STEPS),
+    st.lists(st.none() | st.integers(1, 3000), min_size=1, max_size=MAX_STEPS),
     st.integers(1, 40_000),
 )
 def test_the_targets_of_every_plan_add_up(words: list[int | None], required: int) -> None:

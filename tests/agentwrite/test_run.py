@@ -12,7 +12,7 @@ from support.model import PLAN, WRITER, Model, is_plan, step_of
 from support.runs import command, environment
 
 from agentwrite.batch import run_dir as run_folder
-from agentwrite.batch.run import Tally, estimate, run
+from agentwrite.batch.run import WritingProgress, estimate, run
 from agentwrite.batch.run_dir import RunFolder
 from agentwrite.settings import Settings
 from longwriter_core import mock_server
@@ -35,7 +35,7 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def write_all(path: Path, output: Path, server: Model, **settings: Any) -> Tally:
+def write_all(path: Path, output: Path, server: Model, **settings: Any) -> WritingProgress:
     chosen = Settings.resolve(model=WRITER, base_urls=(server.base_url,), **settings)
     return run(path, output, chosen)
 
