@@ -10,7 +10,7 @@ from typing import get_args
 from agentwrite.selecting.candidates import Candidate
 from agentwrite.writing.writer import MAX_TEXT_WORDS
 from longwriter_core.overlap import PromptIndex, normalise, shingles_of
-from longwriter_core.text.language import Language, main_language
+from longwriter_core.text.language import Language, is_written_in, main_language
 from longwriter_core.text.length import count_words
 from longwriter_core.text.required_length import required_length
 
@@ -25,22 +25,6 @@ _DECLARED: dict[str, Language] = {
     **dict.fromkeys(("english", "en", "eng"), "en"),
     **dict.fromkeys(("chinese", "zh", "zho", "chi", "cmn", "mandarin", "中文"), "zh"),
 }
-_KANA = re.compile(r"[\u3040-\u30ff]")
-_WORD = re.compile(r"[^\W\d_]+")
-# Words that hardly a sentence does without, and those of the languages that look like English.
-_ENGLISH = re.compile(
-    r"\b(?:a|about|an|and|are|as|at|be|by|can|could|do|for|from|give|has|have|how|i|if|in|into|is|it"
-    r"|make|me|my|need|of|on|or|please|should|story|that|the|their|this|to|want|was|what|which|with"
-    r"|words?|write|would|you|your)\b",
-    re.IGNORECASE,
-)
-_FOREIGN = re.compile(
-    r"\b(?:auf|con|da|das|de|del|della|der|des|di|die|dla|du|e|ein|eine|el|en|est|et|het|ich|il|ist"
-    r"|jak|je|la|las|le|les|los|mit|na|nicht|och|para|per|por|pour|que|se|som|sur|una?|und|van|von"
-    r"|y|z|zu|è|à|bir|bu|untuk|yang|dan)\b",
-    re.IGNORECASE,
-)
-
 _JAILBREAK = re.compile(
     r"\bdo anything now\b|\bjailbr(?:eak|oken)|\b(?:developer|god) mode (?:enabled|on)\b"
     r"|\b(?:ignore|disregard|forget)\b.{0,20}\b(?:previous|prior|above|earlier|before)\b.{0,20}"
@@ -167,22 +151,17 @@ class Rules:
 
 
 def language_of(candidate: Candidate) -> Language | None:
-    """The language of an instruction: by script, and by what the data set says, if anything.
+    """The language of an instruction: what it is written in, and what the data set declares.
 
-    None for any other than ours, and where the two disagree.
+    None for other languages than English and Chinese, and if the two disagree.
     """
     text = candidate.instruction
-    written = main_language(text)
+    language = main_language(text)
     if candidate.declared is not None:
         names = re.split(r"[\W_]+", candidate.declared.lower())  # "zh_CN", "Simplified Chinese"
         declared = next(filter(None, map(_DECLARED.get, names)), None)
-        return written if declared == written else None
-    if written == "zh":
-        return None if _KANA.search(text) else "zh"
-    words = _WORD.findall(text)
-    latin = sum(word.isascii() for word in words)
-    is_english = len(_ENGLISH.findall(text)) > len(_FOREIGN.findall(text))
-    return "en" if is_english and latin >= 0.9 * len(words) else None
+        return language if declared == language else None
+    return language if is_written_in(text, language) else None
 
 
 def hash_of(kind: bytes, data: bytes) -> int:

@@ -7,7 +7,7 @@ an odd style.
 import re
 from dataclasses import asdict, dataclass
 
-from longwriter_core.text.language import Language, main_language
+from longwriter_core.text.language import Language, is_written_in, main_language
 from longwriter_core.text.length import count_words
 
 # Opening words that refuse. Only short responses count: a story may open with "I'm sorry".
@@ -113,11 +113,8 @@ def is_to_be_continued(text: str) -> bool:
 
 
 def is_wrong_language(prompt: str, response: str) -> bool:
-    """Whether most of the response is in another language than the prompt asks for."""
-    units: list[str] = _UNIT.findall(response)
-    chinese = sum("\u4e00" <= unit <= "\u9fff" for unit in units)
-    english = sum(unit.isascii() for unit in units)
-    return 2 * (chinese if wanted_language(prompt) == "zh" else english) < len(units)
+    """Whether the response is in another language than the prompt asks for."""
+    return not is_written_in(response, wanted_language(prompt))
 
 
 def wanted_language(prompt: str) -> Language:

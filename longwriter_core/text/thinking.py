@@ -40,7 +40,7 @@ def split_thinking(text: str) -> tuple[str, str]:
     """
     if channels := _split_channels(text):
         return channels
-    thoughts = []
+    thoughts: list[str] = []
     answer = text
     while found := _first_thought(answer, is_first=not thoughts):
         thought, answer = found

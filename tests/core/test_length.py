@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longwriter_core.text.language import main_language
 from longwriter_core.text.length import bucket, count_words, length_score
 
 LENGTHS = st.integers(1, 30_000)  # words
@@ -109,17 +108,3 @@ def test_length_score_refuses_impossible_lengths(required: int, words: int) -> N
 )
 def test_bucket_at_its_edges(required: int, name: str) -> None:
     assert bucket(required) == name
-
-
-@pytest.mark.parametrize(
-    ("text", "language"),
-    [
-        pytest.param("", "en", id="empty"),
-        pytest.param("1234", "en", id="no-words"),
-        pytest.param("A tale of 长城.", "en", id="English-naming-Chinese"),
-        pytest.param("介绍 Transformer 模型", "zh", id="Chinese-naming-English"),
-        pytest.param("你好 hello world", "en", id="as-many-of-each"),
-    ],
-)
-def test_main_language_is_that_of_most_words(text: str, language: str) -> None:
-    assert main_language(text) == language
