@@ -3,8 +3,8 @@
 Importing this package loads neither openai nor aiohttp: the first call does.
 """
 
-from longwriter_core.llm.ask import Outcome, Rejected, ask_until_valid, read_reply
-from longwriter_core.llm.client import Endpoint, Reply, new_session
+from longwriter_core.llm.ask import Outcome, Rejected, Structured, ask_until_valid, read_reply
+from longwriter_core.llm.client import Endpoint, Reply
 from longwriter_core.llm.concurrency import for_each, run_async
 from longwriter_core.llm.errors import (
     CallError,
@@ -29,11 +29,11 @@ __all__ = [
     "Reply",
     "SkippedError",
     "Store",
+    "Structured",
     "Usage",
     "ask_until_valid",
     "call_key",
     "for_each",
-    "new_session",
     "read_reply",
     "run_async",
 ]

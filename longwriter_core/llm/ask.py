@@ -10,7 +10,8 @@ import contextlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from functools import cache
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from longwriter_core.llm.client import Reply
 from longwriter_core.llm.errors import CallError
@@ -19,10 +20,14 @@ from longwriter_core.llm.store import CallId
 from longwriter_core.text.diagnostics import is_refusal
 from longwriter_core.text.length import count_words
 
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
 T = TypeVar("T")
 
 MAX_TRIES = 5  # requests per value and run, beyond the replies in the store
 
+_FENCE = re.compile(r"\A\s*```(?:json)?\s*\n|\n\s*```\s*\Z")  # around JSON, as chat models like it
 _ERROR = re.compile(
     r"\A\W*(?:max tries|(?:internal |api |server |unknown |fatal )?error\b[:：\s]"
     r"|internal server error|rate limit|request (?:timed out|failed)"
@@ -40,6 +45,26 @@ class Rejected:
 
     reason: str
     detail: str = ""
+
+
+@dataclass(frozen=True)
+class Structured(Generic[T]):
+    """Structured output: the pydantic model of a reply in JSON, and what `read` makes of it.
+
+    The model should forbid extra fields. An endpoint that refuses a `response_format`, or ignores
+    it, is read as text: the prompt must ask for the text format.
+    """
+
+    model: "type[BaseModel]"
+    read: Callable[[Any], T | Rejected]
+
+    def parse(self, text: str) -> T | Rejected | None:
+        """What the JSON in `text` is read as; None where `text` is no JSON of this model."""
+        try:
+            parsed = self.model.model_validate_json(_FENCE.sub("", text).strip())
+        except ValueError:  # pydantic's ValidationError is one
+            return None
+        return self.read(parsed)
 
 
 @dataclass(frozen=True)
@@ -83,6 +108,7 @@ async def ask_until_valid(
     slots: asyncio.Semaphore | None = None,
     may_be_cut: bool = False,
     has_format: bool = False,
+    structured: Structured[T] | None = None,
 ) -> Outcome[T]:
     """Send `request` until `read` accepts a reply; at most `max_tries` requests in this run.
 
@@ -91,6 +117,7 @@ async def ask_until_valid(
     `slots` bounds the requests in flight. A reply that ended at its token limit is rejected,
     unless it `may_be_cut`. `has_format` says that replies have a format which no refusal or error
     message can have, such as JSON: then a refusal is looked for only where `read` fails.
+    With `structured`, the endpoint is asked for JSON, and `read` takes what comes as text.
     Raises nothing: an error is in the outcome.
     """
     reply: Reply | None = None
@@ -107,9 +134,8 @@ async def ask_until_valid(
             tries += 1
             try:
                 async with slots or contextlib.nullcontext():
-                    reply = await pool.ask(
-                        keys[0], _with_seed(request, attempts), affinity=affinity
-                    )
+                    sent = _completed(request, attempts, structured)
+                    reply = await pool.ask(keys[0], sent, affinity=affinity)
             except CallError as error:
                 return Outcome(
                     None, error.reason, str(error), reply, key, error, attempts, tuple(rejected),
@@ -118,7 +144,9 @@ async def ask_until_valid(
         key = keys[0]
         prompt_tokens += reply.prompt_tokens or 0
         completion_tokens += reply.completion_tokens or 0
-        value = read_reply(reply, read, may_be_cut=may_be_cut, has_format=has_format)
+        value = read_reply(
+            reply, read, may_be_cut=may_be_cut, has_format=has_format, structured=structured
+        )
         if not isinstance(value, Rejected):
             return Outcome(
                 value, None, "", reply, key, None, attempts, tuple(rejected),
@@ -138,11 +166,14 @@ def read_reply(
     *,
     may_be_cut: bool = False,
     has_format: bool = False,
+    structured: Structured[T] | None = None,
 ) -> T | Rejected:
     """What `read` makes of a reply, or why the reply cannot be used. See `ask_until_valid`."""
     # First of all: a model that thinks until its limit returns an empty text, and the limit is why.
     if reply.is_cut and not (may_be_cut and reply.text.strip()):
         return Rejected("cut", f"at {reply.completion_tokens or 'max_tokens'} tokens")
+    if structured and (parsed := structured.parse(reply.text)) is not None:
+        return parsed
     if not has_format:
         return _fault(reply) or read(reply.text)
     value = read(reply.text)
@@ -177,7 +208,25 @@ def _opening(text: str) -> str:
     return " ".join(text.split())[:100]
 
 
-def _with_seed(request: Mapping[str, Any], attempt: int) -> Mapping[str, Any]:
-    if "seed" not in request:
-        return request
-    return {**request, "seed": request["seed"] + attempt - 1}
+def _completed(
+    request: Mapping[str, Any], attempt: int, structured: Structured[Any] | None
+) -> Mapping[str, Any]:
+    """The request with the attempt's own seed, and the schema of structured output."""
+    completed = dict(request)
+    if "seed" in completed:
+        completed["seed"] += attempt - 1
+    if structured:
+        completed["response_format"] = _response_format(structured.model)
+    return completed
+
+
+@cache
+def _response_format(model: "type[BaseModel]") -> Mapping[str, Any]:
+    import openai
+
+    # the library's public way to the strict subset of JSON Schema that OpenAI takes
+    schema = openai.pydantic_function_tool(model)["function"]["parameters"]
+    return {
+        "type": "json_schema",
+        "json_schema": {"name": model.__name__, "strict": True, "schema": schema},
+    }

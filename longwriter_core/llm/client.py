@@ -1,27 +1,26 @@
-"""One OpenAI-compatible endpoint over HTTP: a call, its retries, and what its failures mean.
+"""One OpenAI-compatible endpoint: a call by the openai library, its retries, its typed errors.
 
-aiohttp, not the openai library: with hundreds of calls in flight that one takes seven times the
-processor time for each, and its import alone takes a second.
+The library sends the requests, over aiohttp. Its own retries are off: the ones here know the rate
+limiter, gateways that answer with an error page, and when a retry is useless.
 """
 
 import asyncio
 import base64
 import contextlib
+import importlib
 import itertools
 import json
 import logging
-import os
+import math
 import random
+import re
 import time
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Any
-from urllib.parse import unquote, urlsplit, urlunsplit
-
-import aiohttp
-from yarl import URL
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 from longwriter_core.errors import InputError
 from longwriter_core.llm.errors import (
@@ -30,23 +29,28 @@ from longwriter_core.llm.errors import (
     EndpointError,
     RefusedError,
 )
+from longwriter_core.llm.limiter import RateLimiter
 from longwriter_core.redact import NOT_A_URL, public_url, remove_secret
 from longwriter_core.text.special_tokens import encodable
 from longwriter_core.text.thinking import split_message
 
+if TYPE_CHECKING:  # importing openai takes a second, so the first call does it
+    import aiohttp
+    import openai
+
 _log = logging.getLogger(__name__)
 
 _OPENAI = "https://api.openai.com/v1"
+_PATH = "/chat/completions"
 # Seconds for a reply of up to so many tokens: from a slow server it takes minutes. Longer replies
 # have longer.
 _TIMEOUT, _TIMEOUT_TOKENS = 600.0, 4_096
 _CONNECT_TIMEOUT = 30.0  # seconds until a host that does not answer at all counts as down
-# uvicorn, and so vLLM, hangs up after 5 idle seconds: a call sent just then would be lost.
+# uvicorn, and so vLLM, closes a connection after 5 idle seconds: a call sent just then would fail.
 _KEEP_ALIVE = 4.0  # seconds
-_LONGEST_WAIT = 120.0  # seconds that a Retry-After is obeyed; a longer one is taken for a slip
 _HEADER = 65_536  # bytes of a header's line: some gateways send more than aiohttp's 8 KiB
 _FILES = 4_096  # open files: a connection for each call in flight, and the store
-_TROUBLE = 4  # tries of one call that fail before the user is told, after about 4 seconds
+_TROUBLE = 4  # failed tries of one call before the user is told, after about 4 seconds
 
 # As OpenAI, vLLM, llama.cpp, Anthropic and their gateways word it.
 _OVERFLOW_SIGNS = (
@@ -57,9 +61,10 @@ _OVERFLOW_SIGNS = (
     "prompt is too long",
     "too many tokens",
 )
-# Of a reply that the server broke off: OpenRouter's word, and vLLM's.
-_BROKEN_OFF = ("error", "abort")
 _FILTER_SIGNS = ("content_filter", "content_policy", "content management policy", "moderation")
+# Finish reasons of a reply that the server broke off: OpenRouter's word, and vLLM's.
+_BROKEN_OFF = ("error", "abort")
+_SCHEMA_SIGNS = (b"response_format", b"json_schema", b"guided", b"grammar")
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,7 @@ class Reply:
     completion_tokens: int | None
     retries: int = 0
     stored: bool = False  # read back from the store: no call was made
+    reasoning: str | None = None  # of a model that thinks, where the endpoint returns it apart
 
     @property
     def is_cut(self) -> bool:
@@ -83,17 +89,18 @@ class Reply:
 
 @dataclass(frozen=True)
 class _Failure:
-    """A try that gave no reply, whether another may, and when the endpoint says to try it."""
+    """A try that gave no reply, and whether another may."""
 
     error: CallError
     may_pass: bool
-    wait: float | None = None  # seconds
+    wait: float = 0.0  # seconds, as Retry-After says
+    is_rate_limit: bool = False
 
 
 class Endpoint:
     """One base URL, None for OpenAI's own.
 
-    A user and password in the URL are sent in the place of the key. Proxies are those that the
+    A user and password in the URL are sent instead of the key. Proxies are those that the
     environment names. Raises InputError for a URL, a key or a proxy that cannot be used.
     """
 
@@ -106,120 +113,181 @@ class Endpoint:
             raise InputError(f"the key for {self.url} has a line break, or the like, in it")
         parts = urlsplit(base_url)
         user, _, host = parts.netloc.rpartition("@")
-        path = f"{parts.path.rstrip('/')}/chat/completions"
-        self._target = URL(urlunsplit((parts.scheme, host, path, parts.query, "")))
-        # as it was given, as it is sent, and as a server may repeat it
-        queries = {parts.query, self._target.raw_query_string, self._target.query_string}
-        self._queries = sorted(filter(None, queries), key=len, reverse=True)
-        self._secret = unquote(user.partition(":")[2]) if user else api_key
-        self._headers = {
-            "Authorization": f"Basic {_basic(user)}" if user else f"Bearer {api_key}",
-            "Content-Type": "application/json",
-            "User-Agent": "longwriter",
-        }
-        if base_url == _OPENAI and (organization := os.environ.get("OPENAI_ORG_ID")):
-            self._headers["OpenAI-Organization"] = organization
-        if base_url == _OPENAI and (project := os.environ.get("OPENAI_PROJECT_ID")):
-            self._headers["OpenAI-Project"] = project
-        self._proxy = _proxy(self._target)
+        self._base_url = urlunsplit((parts.scheme, host, parts.path, "", ""))
+        self._query = dict(parse_qsl(parts.query, keep_blank_values=True))
+        self._key = api_key
+        self._login = unquote(user)
+        self._secret = self._login.partition(":")[2] if user else api_key
+        self._proxy = _proxy(self._base_url)
         self._retries = retries
+        self.limiter = RateLimiter(self.url)
+        self._client: openai.AsyncOpenAI | None = None
+        self._response_type: Any = None
         self._limit = "max_tokens"  # what the endpoint calls it
+        self._takes_schema = True  # until it refuses a response_format
         self._has_answered = self._is_in_trouble = False
 
-    async def ask(self, session: aiohttp.ClientSession, request: Mapping[str, Any]) -> Reply:
+    async def close(self) -> None:
+        """Close the connections, in the event loop that made the calls."""
+        if self._client:
+            await self._client.close()
+            self._client = None
+
+    async def ask(self, request: Mapping[str, Any], max_wait: float = math.inf) -> Reply:
         """Make one chat completion call. Raises CallError.
 
-        Rate limits, 5xx, time-outs, dropped connections, and answers that are no completion, such
-        as a gateway's error page, are tried again: after 0.5, 1, 2, 4, 8, 8 … seconds, or as long
-        as Retry-After says if that is longer, and up to a quarter more, so that calls which fail
-        together do not come back together. Ten retries ride out about a minute of a server that
-        is down.
+        Rate limits, 5xx, timeouts, dropped connections, and answers that are no completion, such
+        as a gateway's error page, are retried: after 0.5, 1, 2, 4, 8, 8 … seconds and up to a
+        quarter more, so that calls which fail together do not come back together. Ten retries
+        survive about a minute of a server that is down. A Retry-After pauses all calls to the
+        endpoint for as long as it says; a pause of more than `max_wait` seconds ends the call.
         """
-        limit = request.get("max_tokens")
-        tokens = max(limit if isinstance(limit, int) else 0, _TIMEOUT_TOKENS)
-        timeout = aiohttp.ClientTimeout(
-            None, _CONNECT_TIMEOUT, sock_read=_TIMEOUT * tokens / _TIMEOUT_TOKENS
-        )
         for retries in itertools.count():
-            outcome = await self._try(session, self._renamed(request), timeout, retries)
+            if self.limiter.pause_left > max_wait:
+                raise CallError(f"{self.url} asks to wait for {self.limiter.pause_left:.0f} s")
+            sent_at = await self.limiter.acquire()
+            try:
+                outcome = await self._try(self._adapted(request), retries)
+            finally:
+                self.limiter.release()
             if isinstance(outcome, Reply):
+                self.limiter.succeeded()
                 self._has_answered, self._is_in_trouble = True, False
                 return outcome
+            if outcome.is_rate_limit:
+                self.limiter.refused(sent_at)
             if retries >= self._retries or not outcome.may_pass:
                 raise outcome.error
-            if retries + 1 == _TROUBLE and not self._is_in_trouble:  # once, not for every call
+            if outcome.wait:
+                self.limiter.pause(outcome.wait)
+            elif retries + 1 == _TROUBLE and not self._is_in_trouble:  # once, not for every call
                 self._is_in_trouble = True
                 _log.warning("%s: %s; trying again", self.url, outcome.error)
-            wait = max(min(0.5 * 2**retries, 8), outcome.wait or 0)
-            await asyncio.sleep(wait * random.uniform(1, 1.25))
+            await asyncio.sleep(min(0.5 * 2**retries, 8) * random.uniform(1, 1.25))
         raise AssertionError  # count() has no end
 
-    def _renamed(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The request, with its limit of tokens as the endpoint calls it."""
-        if self._limit == "max_tokens" or "max_tokens" not in request:
-            return request
-        rest = {name: value for name, value in request.items() if name != "max_tokens"}
-        return {**rest, self._limit: request["max_tokens"]}
+    def _adapted(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """The request as this endpoint takes it."""
+        adapted = dict(request)
+        if "max_tokens" in adapted:
+            adapted[self._limit] = adapted.pop("max_tokens")
+        if not self._takes_schema:
+            adapted.pop("response_format", None)
+        return adapted
 
-    async def _try(
-        self,
-        session: aiohttp.ClientSession,
-        request: Mapping[str, Any],
-        timeout: aiohttp.ClientTimeout,
-        retries: int,
-    ) -> Reply | _Failure:
-        # half a surrogate pair cannot be sent; "?" takes its place
-        body = json.dumps(request, ensure_ascii=False).encode("utf-8", "replace")
+    async def _try(self, request: dict[str, Any], retries: int) -> Reply | _Failure:
+        import aiohttp
+        import openai
+
+        limit = request.get(self._limit)
+        seconds = _TIMEOUT * max(limit if isinstance(limit, int) else 0, _TIMEOUT_TOKENS)
+        seconds /= _TIMEOUT_TOKENS
         try:
-            async with session.post(
-                self._target,
-                data=body,
-                headers=self._headers,
-                proxy=self._proxy,
-                timeout=timeout,
-            ) as response:
-                answer, status, headers = await response.read(), response.status, response.headers
-        except ValueError as error:  # a certificate or a host's name that no retry makes good
-            return _Failure(EndpointError(self._scrubbed(f"{error}")), may_pass=False)
-        except (aiohttp.ClientError, OSError) as error:
-            # some errors show the URL, that of a proxy with its password: only what they say
-            what = error.message if isinstance(error, aiohttp.ClientResponseError) else f"{error}"
-            return _Failure(
-                CallError(self._scrubbed(f"Connection error: {what or type(error).__name__}")),
-                may_pass=True,
-            )
-        if status < 400:
-            reply = self._reply(answer, retries)
-            if reply and reply.finish_reason not in _BROKEN_OFF:
-                return reply
-            if reply:
-                why = f"{self.url} broke off its reply (finish_reason {reply.finish_reason})"
-                return _Failure(CallError(why), may_pass=True)
-            said = _error_of(answer)[1]
-            message = (
-                f"{self.url} answered with {headers.get('content-type', 'no content type')} "
-                "instead of a chat completion: "
-                f"{said or 'is the base URL right (most end in /v1)?'}"
-            )
-            return _Failure(CallError(self._scrubbed(message)), may_pass=True)
+            # one limit for the whole call: a server that sends a byte now and then has no more
+            async with asyncio.timeout(seconds):
+                answer = await self._send(request)
+        except openai.APIStatusError as error:
+            response = error.response
+            return self._failed(request, response.status_code, response.content, response.headers)
+        except TimeoutError:
+            why = f"Timeout: {self.url} sent no complete reply within {seconds:g} seconds"
+            return _Failure(CallError(why), may_pass=True)
+        except (openai.OpenAIError, aiohttp.ClientError, OSError, ValueError) as error:
+            return self._disconnected(error)
+        reply = self._read(answer.content, retries)
+        if reply and reply.finish_reason not in _BROKEN_OFF:
+            return reply
+        if reply:
+            why = f"{self.url} broke off its reply (finish_reason {reply.finish_reason})"
+            return _Failure(CallError(why), may_pass=True)
+        said = _error_of(answer.content)[1]
+        message = (
+            f"{self.url} answered with {answer.headers.get('content-type', 'no content type')} "
+            "instead of a chat completion: "
+            f"{said or 'is the base URL right (most end in /v1)?'}"
+        )
+        return _Failure(CallError(self._scrubbed(message)), may_pass=True)
+
+    async def _send(self, request: dict[str, Any]) -> Any:
+        """The endpoint's answer, not parsed. Raises what openai and aiohttp raise."""
+        if not self._client:
+            self._client = self._open()
+        try:
+            return await self._client.post(_PATH, cast_to=self._response_type, body=request)
+        except UnicodeEncodeError:  # half a surrogate pair cannot be sent; "?" takes its place
+            sendable = json.dumps(request, ensure_ascii=False).encode("utf-8", "replace")
+            body = json.loads(sendable)
+            return await self._client.post(_PATH, cast_to=self._response_type, body=body)
+
+    def _open(self) -> "openai.AsyncOpenAI":
+        import openai
+
+        for name in ("httpx", "httpx2"):  # they log every call with its URL, query included
+            if logging.getLogger(name).level == logging.NOTSET:
+                logging.getLogger(name).setLevel(logging.WARNING)
+        http: Any = openai.DefaultAioHttpClient(trust_env=False)  # proxies are the session's
+        http._transport.client = new_session(self._proxy)
+        # The library's HTTP package is httpx or, since its release 3, httpx2. Its response as it
+        # came: reading each one into the library's own types takes time and finds nothing new.
+        self._response_type = importlib.import_module(type(http.headers).__module__).Response
+        headers: dict[str, Any] = {"User-Agent": "longwriter"}
+        if self._login:
+            login = base64.b64encode(self._login.encode()).decode()
+            headers["Authorization"] = f"Basic {login}"
+        if self._base_url != _OPENAI:  # the library would send them to any server
+            headers |= {"OpenAI-Organization": openai.Omit(), "OpenAI-Project": openai.Omit()}
+        return openai.AsyncOpenAI(
+            base_url=self._base_url,
+            api_key=self._key or "no-key-needed",
+            default_headers=headers,
+            default_query=self._query,
+            timeout=openai.Timeout(None, connect=_CONNECT_TIMEOUT),
+            max_retries=0,
+            http_client=http,
+        )
+
+    def _disconnected(self, error: BaseException) -> _Failure:
+        """The failure for a request that got no answer."""
+        import aiohttp
+
+        cause: BaseException | None = error
+        while cause and not isinstance(cause, aiohttp.ClientError | OSError | ValueError):
+            cause = cause.__cause__
+        cause = cause or error
+        # some errors show the URL, that of a proxy with its password: only what they say
+        what = cause.message if isinstance(cause, aiohttp.ClientResponseError) else f"{cause}"
+        if isinstance(cause, ValueError):  # a certificate, or a host name: no retry helps
+            return _Failure(EndpointError(self._scrubbed(what)), may_pass=False)
+        what = self._scrubbed(f"Connection error: {what or type(cause).__name__}")
+        return _Failure(CallError(what), may_pass=True)
+
+    def _failed(
+        self, request: dict[str, Any], status: int, answer: bytes, headers: Mapping[str, str]
+    ) -> _Failure:
+        """The failure for an answer of status 400 or more."""
+        error = _translated(status, answer, self._scrubbed)
         # models that think have another name for it, and take no other
         if status == 400 and "max_tokens" in request and b"max_completion_tokens" in answer:
             self._limit = "max_completion_tokens"
-            return _Failure(_translated(status, answer, self._scrubbed), may_pass=True)
-        failure = _translated(status, answer, self._scrubbed)
-        if status == 403 and self._has_answered and isinstance(failure, EndpointError):
+            return _Failure(error, may_pass=True)
+        names_schema = any(sign in answer for sign in _SCHEMA_SIGNS)
+        if status in (400, 422) and "response_format" in request and names_schema:
+            self._takes_schema = False
+            _log.info("%s takes no response_format: replies are read as text", self.url)
+            return _Failure(error, may_pass=True)
+        if status == 403 and self._has_answered and isinstance(error, EndpointError):
             # not the key, then, but something in between that dislikes this one prompt
-            failure = CallError(str(failure))
-        may_pass = type(failure) is CallError and (status in (408, 409, 429) or status >= 500)
-        return _Failure(failure, may_pass, _retry_after(headers))
+            error = CallError(str(error))
+        may_pass = type(error) is CallError and (status in (408, 409, 429) or status >= 500)
+        return _Failure(error, may_pass, _retry_after(headers) or 0.0, status == 429)
 
-    def _reply(self, answer: bytes, retries: int) -> Reply | None:
+    def _read(self, answer: bytes, retries: int) -> Reply | None:
         """The reply in an answer, or None where it is no chat completion."""
         try:
             completion = json.loads(answer)
             choice, usage = completion["choices"][0], completion.get("usage") or {}
             message = choice["message"]
-            (_, text), refusal = split_message(message), message.get("refusal")
+            (reasoning, text), refusal = split_message(message), message.get("refusal")
             return Reply(
                 text=self._without_secret(text),
                 model=self._without_secret(str(completion.get("model") or "")),
@@ -228,6 +296,7 @@ class Endpoint:
                 prompt_tokens=_count(usage.get("prompt_tokens")),
                 completion_tokens=_count(usage.get("completion_tokens")),
                 retries=retries,
+                reasoning=self._without_secret(reasoning) or None,
             )
         except (ValueError, RecursionError, AttributeError, LookupError, TypeError):
             return None
@@ -238,22 +307,25 @@ class Endpoint:
 
     def _scrubbed(self, message: str) -> str:
         """An error's message on one line that a terminal can show, without what may be secret."""
-        for query in self._queries:
-            message = message.replace(f"?{query}", "")
+        message = re.sub(r"(/chat/completions)\?[^\s'\"]*", r"\1", message)
         start = self._without_secret(message)[:10_000]
-        shown = "".join(each if each.isprintable() else " " for each in start)
+        shown = "".join(char if char.isprintable() else " " for char in start)
         return " ".join(shown.split())[:500]
 
 
-def new_session() -> aiohttp.ClientSession:
-    """Connections for any number of calls to any endpoints; close it in the same event loop."""
+def new_session(proxy: str | None) -> "aiohttp.ClientSession":
+    """Connections for any number of calls to one endpoint."""
+    import aiohttp
+
     _allow_files()
+    # its certificates are those of the system, which a company may have added to
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE)
     return aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
         max_line_size=_HEADER,
         max_field_size=_HEADER,
+        proxy=proxy,
     )
 
 
@@ -268,18 +340,14 @@ def _allow_files() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _basic(user_and_password: str) -> str:
-    return base64.b64encode(unquote(user_and_password).encode()).decode()
-
-
-def _proxy(target: URL) -> str | None:
+def _proxy(base_url: str) -> str | None:
     """What HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY say of a URL.
 
-    Asked once: aiohttp itself would ask, in another thread, at every call. Raises InputError for
-    what is no HTTP proxy.
+    Raises InputError for what is no HTTP proxy.
     """
-    host = target.host or ""
-    if any(map(urllib.request.proxy_bypass, (host, f"{host}:{target.port}"))):
+    target = urlsplit(base_url)
+    host, port = target.hostname or "", target.port or (443 if target.scheme == "https" else 80)
+    if any(map(urllib.request.proxy_bypass, (host, f"{host}:{port}"))):
         return None
     proxies = urllib.request.getproxies()
     name = target.scheme if proxies.get(target.scheme) else "all"
@@ -309,7 +377,7 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
             seconds = parsedate_to_datetime(value).timestamp() - time.time()
         except (ValueError, TypeError, OverflowError):
             return None
-    return seconds if 0 <= seconds <= _LONGEST_WAIT else None
+    return seconds if 0 <= seconds < math.inf else None
 
 
 def _error_of(answer: bytes) -> tuple[object, str]:
@@ -337,5 +405,5 @@ def _translated(status: int, answer: bytes, scrubbed: Callable[[str], str]) -> C
         if any(sign in signs for sign in _FILTER_SIGNS):
             return RefusedError(message)
     # bad key, no credit, forbidden, unknown model or path, not an API
-    vain = status in (401, 402, 403, 404, 405)
-    return EndpointError(message) if vain else CallError(message)
+    is_fatal = status in (401, 402, 403, 404, 405)
+    return EndpointError(message) if is_fatal else CallError(message)

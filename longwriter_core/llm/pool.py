@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from longwriter_core.llm.client import Endpoint, Reply, new_session
+from longwriter_core.llm.client import Endpoint, Reply
 from longwriter_core.llm.errors import (
     CallError,
     ContextOverflowError,
@@ -46,6 +47,10 @@ class _Member:
     fatal: str | None = None  # why no further call to it is worth making
     cooldown_until: float = 0.0  # on the monotonic clock
 
+    def ready_in(self) -> float:
+        """Seconds until the endpoint should be asked before others; 0 if it can be asked now."""
+        return max(0.0, self.cooldown_until - time.monotonic(), self.endpoint.limiter.pause_left)
+
 
 class ChatPool:
     """OpenAI-compatible endpoints, with a store in front: `async with ChatPool(...) as pool`.
@@ -71,11 +76,11 @@ class ChatPool:
         self._members = [_Member(Endpoint(url, api_key, retries)) for url in urls or [None]]
 
     async def __aenter__(self) -> Self:
-        self._session = new_session()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        await self._session.close()
+        for member in self._members:
+            await member.endpoint.close()
 
     @property
     def is_fatal(self) -> bool:
@@ -136,14 +141,16 @@ class ChatPool:
 
     async def _ask_in_order(self, request: Mapping[str, Any], affinity: int) -> Reply:
         """The reply of the first endpoint that gives one; those that just failed come last."""
-        first, now = affinity % len(self._members), time.monotonic()
+        first = affinity % len(self._members)
         in_order = [*self._members[first:], *self._members[:first]]
         failure: CallError | None = None
-        for member in sorted(in_order, key=lambda member: member.cooldown_until > now):
+        for member in sorted(in_order, key=_Member.ready_in):
             if member.fatal:
                 continue
+            others = (other for other in self._members if other is not member)
+            has_other = any(not other.fatal and not other.ready_in() for other in others)
             try:
-                return await member.endpoint.ask(self._session, request)
+                return await member.endpoint.ask(request, _COOLDOWN if has_other else math.inf)
             except (ContextOverflowError, RefusedError):
                 raise  # any other would say the same
             except EndpointError as error:

@@ -20,6 +20,9 @@ from longwriter_core.llm.client import Reply
 _log = logging.getLogger(__name__)
 
 
+_FIELDS = tuple(Reply.__dataclass_fields__)
+
+
 def call_key(**parts: Any) -> str:
     """The store's key for what was asked: a SHA-256 over its parts."""
     return sha256(json.dumps(parts, sort_keys=True, ensure_ascii=True))
@@ -77,7 +80,8 @@ class Store:
             path = self._path(key)
             try:
                 fields = json.loads(path.read_bytes())
-                reply = Reply(**{name: fields[name] for name in Reply.__dataclass_fields__})
+                # release 0.1.0 wrote fewer fields
+                reply = Reply(**{name: fields[name] for name in _FIELDS if name in fields})
                 if not isinstance(reply.text, str) or not isinstance(reply.refusal, str | None):
                     raise TypeError("not a reply")
                 return reply
