@@ -15,6 +15,7 @@ from support.endpoint import KEY, Endpoint, ask, ask_all, completion, refusal, r
 from longwriter_core.errors import InputError
 from longwriter_core.llm import (
     CallError,
+    CallId,
     ChatPool,
     ContextOverflowError,
     EndpointError,
@@ -285,3 +286,80 @@ def test_what_every_endpoint_would_say_is_asked_once() -> None:
         (outcome,) = share([one.base_url, two.base_url], 1)
     assert isinstance(outcome, ContextOverflowError)
     assert two.requests == 0
+
+
+# The same call twice
+
+
+def test_the_same_call_in_flight_twice_is_made_once() -> None:
+    async def run(url: str) -> tuple[list[Reply], int]:
+        async with ChatPool(Store(), base_url=url, api_key=KEY) as pool:
+            key = call_key(request=request())
+            replies = await asyncio.gather(*(pool.ask(key, request()) for _ in range(5)))
+            return replies, pool.usage.calls
+
+    with Endpoint(delay=0.1) as server:
+        replies, calls = run_async(run(server.base_url))
+    assert server.requests == calls == 1
+    assert len({reply.text for reply in replies}) == 1
+
+
+def test_an_error_goes_to_everyone_who_waits_for_the_call() -> None:
+    async def run(url: str) -> list[Reply | BaseException]:
+        async with ChatPool(Store(), base_url=url, api_key=KEY, retries=0) as pool:
+            calls = (pool.ask("key", request()) for _ in range(3))
+            return await asyncio.gather(*calls, return_exceptions=True)
+
+    with Endpoint(answers=[refusal(400, None, "no such field")]) as server:
+        outcomes = run_async(run(server.base_url))
+    assert all(isinstance(outcome, CallError) for outcome in outcomes)
+    assert server.requests == 1
+
+
+def test_a_call_is_made_again_where_the_one_who_made_it_is_cancelled() -> None:
+    async def run(url: str) -> Reply:
+        async with ChatPool(Store(), base_url=url, api_key=KEY) as pool:
+            first = asyncio.create_task(pool.ask("key", request()))
+            second = asyncio.create_task(pool.ask("key", request()))
+            while not server.requests:
+                await asyncio.sleep(0.01)
+            first.cancel()
+            return await second
+
+    with Endpoint(delay=0.2) as server:
+        assert run_async(run(server.base_url)).text
+
+
+# Release 0.1.0
+
+
+def test_a_reply_stored_by_release_0_1_0_is_read() -> None:
+    fields = "text model finish_reason refusal prompt_tokens completion_tokens retries stored"
+    old = {name: vars(REPLY)[name] for name in fields.split()}
+    key = call_key(prompt="p")
+    Store().put(key, REPLY)
+    (file,) = stored()
+    file.write_text(json.dumps(old))
+    assert Store().get(key) == Reply("Good. 好。\ud800", "m", "stop", None, 10, 2, retries=1)
+
+
+def test_a_call_is_found_under_its_key_or_under_that_of_release_0_1_0() -> None:
+    call = CallId({"judge": "m"}, legacy={"base_url": "http://host:1/v1"})
+    assert call.keys(2) == (
+        call_key(judge="m", ask=2),
+        call_key(judge="m", base_url="http://host:1/v1", ask=2),
+    )
+    Store().put(call.keys(1)[1], REPLY)
+    Store().put(call.keys(2)[0], REPLY)
+    assert len(list(Store().replies(call))) == 2
+
+
+# Rate limits of several endpoints
+
+
+def test_a_long_pause_of_one_endpoint_sends_its_calls_to_the_others() -> None:
+    slow_down = MockReply(status=429, headers={"Retry-After": "3600"})
+    with Endpoint(on_request=lambda _: slow_down) as limited, Endpoint() as free:
+        outcomes = share([limited.base_url, free.base_url], 4, retries=3)
+    assert all(isinstance(outcome, Reply) for outcome in outcomes)
+    assert (limited.requests, free.requests) == (1, 4)

@@ -1,0 +1,135 @@
+"""The rate limiter: 429s lower the concurrency, successes raise it, Retry-After pauses all calls."""
+
+import asyncio
+import math
+import time
+
+import pytest
+from support.endpoint import KEY, request
+
+from longwriter_core.llm import ChatPool, Store, call_key, for_each, run_async
+from longwriter_core.llm.limiter import RateLimiter
+from longwriter_core.mock_server import MockReply, MockRequest, MockServer
+
+
+def in_flight(limiter: RateLimiter, number: int) -> list[float]:
+    """The times at which so many calls were sent."""
+
+    async def run() -> list[float]:
+        return [await limiter.acquire() for _ in range(number)]
+
+    return run_async(run())
+
+
+def test_without_a_429_nothing_is_limited() -> None:
+    limiter = RateLimiter("server")
+    in_flight(limiter, 1000)
+    limiter.succeeded()
+    assert limiter.limit == math.inf
+
+
+def test_every_429_takes_a_slot_down_to_half_of_the_calls_in_flight() -> None:
+    limiter = RateLimiter("server")
+    sent = in_flight(limiter, 100)
+    for sent_at in sent[:30]:
+        limiter.refused(sent_at)
+    assert limiter.limit == 70
+    for sent_at in sent[30:]:
+        limiter.refused(sent_at)
+    assert limiter.limit == 50
+
+
+def test_the_limit_never_falls_below_one() -> None:
+    limiter = RateLimiter("server")
+    for _ in range(10):
+        (sent_at,) = in_flight(limiter, 1)
+        limiter.refused(sent_at)
+        limiter.release()
+    assert limiter.limit == 1
+
+
+def test_successes_raise_the_limit_again() -> None:
+    limiter = RateLimiter("server")
+    for sent_at in in_flight(limiter, 100):
+        limiter.refused(sent_at)
+    for _ in range(500):
+        limiter.succeeded()
+    assert 75 < limiter.limit < 100
+
+
+def test_a_waiting_call_starts_when_a_slot_is_free_and_passes_it_on_when_cancelled() -> None:
+    async def run() -> int:
+        limiter = RateLimiter("server")
+        limiter.limit = 1
+        await limiter.acquire()
+        waiting = [asyncio.create_task(limiter.acquire()) for _ in range(3)]
+        await asyncio.sleep(0)
+        limiter.release()
+        waiting[0].cancel()  # it was woken, but has not yet run
+        await asyncio.sleep(0.01)
+        return sum(task.done() and not task.cancelled() for task in waiting)
+
+    assert run_async(run()) == 1
+
+
+def test_retry_after_pauses_all_calls_with_one_line_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    limiter = RateLimiter("http://host/v1")
+    for _ in range(50):
+        limiter.pause(5400)
+    assert caplog.text.count("http://host/v1 asks to wait for 90 minutes") == 1
+    assert len(caplog.records) == 1
+    assert limiter.pause_left == pytest.approx(5400, abs=5)
+
+
+def test_a_pause_ends_for_all_calls_when_retry_after_says_so() -> None:
+    refusals = 1
+
+    def on_request(_: MockRequest) -> MockReply | None:
+        nonlocal refusals
+        refusals -= 1
+        return MockReply(status=429, headers={"Retry-After": "1"}) if refusals >= 0 else None
+
+    async def run(url: str) -> list[float]:
+        ends: list[float] = []
+        async with ChatPool(Store(), base_url=url, api_key=KEY) as pool:
+
+            async def work(number: int) -> None:
+                asked = request(f"{number}")
+                await pool.ask(call_key(request=asked), asked)
+                ends.append(time.monotonic())
+
+            await work(0)
+            await for_each(range(1, 5), work, 4)
+        return ends
+
+    with MockServer(on_request=on_request) as server:
+        start = time.monotonic()
+        ends = run_async(run(server.base_url))
+    assert len(ends) == 5
+    assert ends[0] - start >= 1
+
+
+def test_more_calls_than_the_endpoint_allows_all_succeed_with_few_429s() -> None:
+    in_flight = refused = 0
+
+    async def run(url: str) -> int:
+        async with ChatPool(Store(), base_url=url, api_key=KEY) as pool:
+
+            async def work(number: int) -> None:
+                asked = request(f"{number}")
+                await pool.ask(call_key(request=asked), asked)
+
+            await for_each(range(80), work, 40)
+            return pool.usage.calls
+
+    def on_request(_: MockRequest) -> MockReply | None:
+        nonlocal in_flight, refused
+        in_flight = server.stats().in_flight
+        refused += in_flight > 10
+        return MockReply(status=429) if in_flight > 10 else None
+
+    with MockServer(on_request=on_request, delay=0.05) as server:
+        assert run_async(run(server.base_url)) == 80
+    assert 0 < refused < 160
