@@ -179,6 +179,8 @@ class Endpoint:
         import aiohttp
         import openai
 
+        if not self._client:
+            self._client = self._open()
         limit = request.get(self._limit)
         seconds = _TIMEOUT * max(limit if isinstance(limit, int) else 0, _TIMEOUT_TOKENS)
         seconds /= _TIMEOUT_TOKENS
@@ -210,8 +212,7 @@ class Endpoint:
 
     async def _send(self, request: dict[str, Any]) -> Any:
         """The endpoint's answer, not parsed. Raises what openai and aiohttp raise."""
-        if not self._client:
-            self._client = self._open()
+        assert self._client
         try:
             return await self._client.post(_PATH, cast_to=self._response_type, body=request)
         except UnicodeEncodeError:  # half a surrogate pair cannot be sent; "?" takes its place

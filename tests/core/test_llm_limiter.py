@@ -1,4 +1,4 @@
-"""The rate limiter: 429s lower the concurrency, successes raise it, Retry-After pauses all calls."""
+"""The rate limiter: 429s lower the concurrency, successes raise it, Retry-After pauses calls."""
 
 import asyncio
 import math

@@ -27,7 +27,7 @@ from longwriter_core.llm import (
     run_async,
 )
 from longwriter_core.llm import client as endpoint_module
-from longwriter_core.mock_server.server import JUDGE, Faults
+from longwriter_core.mock_server import JUDGE, Faults, MockReply
 
 REPLY = Reply("Good. 好。\ud800", "m", "stop", None, 10, 2, retries=1)
 
@@ -91,7 +91,7 @@ def test_a_store_is_checked_before_it_is_needed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["429", "500", "reset", "html", "hang"])
 def test_a_passing_fault_is_retried(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint_module, "_TIMEOUT", 0.3)
+    monkeypatch.setattr(endpoint_module, "_TIMEOUT", 1.0)
     with Endpoint(faults=Faults(0.5, (kind,))) as server:  # every second call
         first, second = run_async(ask_all(server.base_url, request("1"), request("2")))
     assert isinstance(first, Reply)
