@@ -326,9 +326,9 @@ def test_hundreds_of_calls_are_in_flight_at_once_and_leave_nothing_open(tmp_path
             await for_each(range(300), work, 300)
             assert chat.usage.calls == 300
 
-    with MockServer(delay=4) as server:  # warnings, as of an open connection, are errors
+    with MockServer(delay=5) as server:  # warnings, as of an open connection, are errors
         run_async(run(server.base_url))
-    assert server.stats().max_in_flight == 300
+    assert server.stats().max_in_flight > 256  # more than there may be open files at first
 
 
 def test_token_counts_that_are_none_do_not_spoil_a_reply() -> None:
