@@ -1,12 +1,17 @@
-"""What `axolotl train` needs to train as LongWriter's paper says.
+"""What `axolotl train` needs to train as in LongWriter's paper.
 
-`LossPlugin` is one line in a recipe:
+A recipe names these:
 
     plugins:
-      - longwriter_train.LossPlugin
-    loss_average: token  # or sequence, or upstream
+      - longwriter_train.checks.ChecksPlugin   # checks recipe and data before training
+      - longwriter_train.LossPlugin            # averages a step's loss over its global batch
+    loss_average: token                        # or sequence, or upstream
+    trainer_cls: longwriter_train.dpo.ChunkedDPOTrainer   # DPO on responses of 32k tokens
+    datasets:
+      - type: longwriter_train.chat            # SFT rows
+      - type: longwriter_train.preference      # DPO rows
 
-Importing this package loads neither torch nor axolotl.
+Importing this package imports neither torch nor axolotl.
 """
 
 from typing import Any
@@ -15,7 +20,7 @@ __all__ = ["LossPlugin", "preference"]
 
 
 def __getattr__(name: str) -> Any:
-    """`LossPlugin`, imported when axolotl asks for it."""
+    """`LossPlugin`, which is imported when axolotl asks for it."""
     if name != "LossPlugin":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from longwriter_train.loss.plugin import LossPlugin
@@ -23,11 +28,11 @@ def __getattr__(name: str) -> Any:
     return LossPlugin
 
 
-def preference(cfg: Any, **named: Any) -> Any:
-    """`type: longwriter_train.preference`: axolotl looks for it at the top of a package.
+def preference(cfg: Any, **options: Any) -> Any:
+    """`type: longwriter_train.preference`. See `longwriter_train.chat.preference`.
 
-    See `longwriter_train.chat.preference`.
+    axolotl looks for DPO strategies at the top of a package, so it stands here.
     """
     from longwriter_train import chat
 
-    return chat.preference(cfg, **named)
+    return chat.preference(cfg, **options)

@@ -1,29 +1,32 @@
-"""DPO on answers of 32k tokens: the logits of a pair are never held.
+"""DPO on responses of 32k tokens, without ever holding the logits of a pair.
 
 TRL's trainer holds them several times: a pair of 32,768 tokens each, a vocabulary of 151,552 and
-two bytes are 20 GB, again for their log-softmax, and again for the gradient. (Liger's fused DPO
-loss takes pairs, not tokens, one after the other, and with one pair per GPU saves nothing.) Here
-`lm_head` gives each token's log-probability instead of its logits, `CHUNK` tokens at a time, and
-computes the logits again in the backward pass.
+two bytes per logit are 20 GB, once more for their log-softmax, and once more for the gradient.
+(Liger's fused DPO loss splits a batch by pairs, not by tokens, so with one pair per GPU it saves
+nothing.) Here `lm_head` returns each token's log-probability instead of its logits, computed
+`CHUNK` tokens at a time, and computes the logits again in the backward pass.
 
-It happens inside the module's own forward, so that FSDP and ZeRO-3 gather its weight as always.
-A recipe says `trainer_cls: longwriter_train.dpo.ChunkedDPOTrainer`.
+This happens inside the module's own forward pass, so FSDP and ZeRO-3 gather its weight as usual.
+A recipe says `trainer_cls: longwriter_train.dpo.ChunkedDPOTrainer`. That class needs axolotl and is
+created on first use; everything else here needs torch and transformers alone.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from functools import cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from axolotl.core.trainers.dpo.trainer import AxolotlDPOTrainer
-from trl.models.utils import disable_gradient_checkpointing
-from trl.trainer.utils import use_adapter
+from transformers import Trainer
+
+from longwriter_core.errors import InputError
+from longwriter_train.loss.trainer import non_finite_weights
 
 CHUNK = 2048  # tokens; 1.2 GB of float32 logits at a vocabulary of 151,552
 
-# What this trainer does not compute, and the values that leave it off.
-_MUST_BE = {
+# Settings that this trainer does not compute, and the values that leave them off.
+REQUIRED_SETTINGS = {
     "loss_type": ["sigmoid"],
     "f_divergence_type": "reverse_kl",
     "label_smoothing": 0.0,
@@ -32,13 +35,15 @@ _MUST_BE = {
     "use_liger_kernel": False,
     "sync_ref_model": False,
 }
+# Settings of a model whose forward pass changes the logits after lm_head.
+LOGIT_TRANSFORMS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 
 
 class TokenLogProbs(torch.autograd.Function):  # type: ignore[misc]
-    """The log-probabilities of given tokens under a linear head, without its logits in memory.
+    """The log-probabilities of given tokens under a linear head, without holding all logits.
 
-    `hidden` (tokens × width), `weight` (vocabulary × width), `tokens` (tokens) give float32
-    (tokens). Softmax and the gradient of the weight are computed in float32.
+    `hidden` (tokens × width), `weight` (vocabulary × width) and `tokens` (tokens) give float32
+    (tokens). The softmax and the gradient of the weight are computed in float32.
     """
 
     @staticmethod
@@ -49,8 +54,8 @@ class TokenLogProbs(torch.autograd.Function):  # type: ignore[misc]
         ctx.save_for_backward(hidden, weight, tokens)
         return torch.cat(
             [
-                F.log_softmax((part @ weight.t()).float(), dim=-1).gather(-1, wanted[:, None])[:, 0]
-                for part, wanted in _chunks(hidden, tokens)
+                F.log_softmax((states @ weight.t()).float(), dim=-1).gather(-1, ids[:, None])[:, 0]
+                for states, ids in _chunks(hidden, tokens)
             ]
         )
 
@@ -58,71 +63,122 @@ class TokenLogProbs(torch.autograd.Function):  # type: ignore[misc]
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None, None]:
         """d log p(token) / d logits is onehot − softmax."""
         hidden, weight, tokens = ctx.saved_tensors
-        of_hidden = torch.empty_like(hidden)
-        learned = ctx.needs_input_grad[1]  # not so under LoRA
-        of_weight = torch.zeros_like(weight, dtype=torch.float32) if learned else None
-        done = 0
-        for part, wanted in _chunks(hidden, tokens):
-            here = slice(done, done := done + len(part))
-            of_logits = F.softmax((part @ weight.t()).float(), dim=-1).neg_()
-            of_logits.scatter_add_(-1, wanted[:, None], torch.ones_like(of_logits[:, :1]))
-            of_logits *= grad[here, None]
-            of_hidden[here] = of_logits.to(weight.dtype) @ weight
-            if of_weight is not None:
-                of_weight += (of_logits.to(weight.dtype).t() @ part).float()
-        return of_hidden, None if of_weight is None else of_weight.to(weight.dtype), None
+        hidden_gradient = torch.empty_like(hidden)
+        is_trained = ctx.needs_input_grad[1]  # under LoRA the head is frozen
+        weight_gradient = torch.zeros_like(weight, dtype=torch.float32) if is_trained else None
+        start = 0
+        for states, ids in _chunks(hidden, tokens):
+            part = slice(start, start := start + len(states))
+            logits_gradient = F.softmax((states @ weight.t()).float(), dim=-1).neg_()
+            logits_gradient.scatter_add_(-1, ids[:, None], torch.ones_like(logits_gradient[:, :1]))
+            logits_gradient *= grad[part, None]
+            logits_gradient = logits_gradient.to(weight.dtype)
+            hidden_gradient[part] = logits_gradient @ weight
+            if weight_gradient is not None:
+                weight_gradient += (logits_gradient.t() @ states).float()
+        if weight_gradient is not None:
+            weight_gradient = weight_gradient.to(weight.dtype)
+        return hidden_gradient, weight_gradient, None
 
 
 def _chunks(*tensors: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
     return zip(*(tensor.split(CHUNK) for tensor in tensors), strict=True)
 
 
-@contextmanager
-def giving_log_probs(head: Any, tokens: torch.Tensor, wanted: torch.Tensor) -> Iterator[None]:
-    """While open, `head(hidden)` returns log-probabilities (batch × length) instead of logits.
+def head_layers(model: Any) -> list[Any]:
+    """The linear layers that may compute this model's logits, whichever adapter is active.
 
-    At each position, that of the next of `tokens` (batch × length) where `wanted` is set there,
+    Usually there is one. With `lora_modules_to_save: [lm_head]` PEFT keeps the original layer
+    beside a trained copy for each adapter.
+    """
+    head = model.get_output_embeddings()
+    if hasattr(head, "original_module") and hasattr(head, "modules_to_save"):
+        return [head.original_module, *head.modules_to_save.values()]
+    return [head]
+
+
+def check_head(model: Any) -> None:
+    """Raise InputError where the model's logits are not hidden states times its head's weight."""
+    for layer in head_layers(model):
+        if type(layer) is not torch.nn.Linear or layer.bias is not None:
+            kind = f"{type(layer).__module__}.{type(layer).__qualname__}"
+            raise InputError(
+                f"ChunkedDPOTrainer needs an lm_head that is a linear layer without bias, not a "
+                f"{kind}: remove lm_head from lora_target_modules (lora_modules_to_save may have "
+                "it), and do not quantize it"
+            )
+    for name in LOGIT_TRANSFORMS:
+        if (value := getattr(model.config, name, None)) not in (None, 1):
+            raise InputError(
+                f"ChunkedDPOTrainer does not compute {name}: {value} of this model's config: "
+                "remove trainer_cls to use TRL's own trainer"
+            )
+
+
+@contextmanager
+def log_probs_instead_of_logits(
+    heads: Sequence[Any], tokens: torch.Tensor, is_answer: torch.Tensor
+) -> Iterator[None]:
+    """Inside, `heads` return log-probabilities (batch × length) instead of logits.
+
+    At each position, that of the next of `tokens` (batch × length) if `is_answer` is set for it,
     and 0 elsewhere.
     """
     following = tokens.roll(-1, dims=1)
-    mask = wanted.roll(-1, dims=1).bool()
+    mask = is_answer.roll(-1, dims=1).bool()
     mask[:, -1] = False
 
-    def forward(hidden: torch.Tensor) -> torch.Tensor:
-        weight = head.weight
-        chosen = TokenLogProbs.apply(hidden[mask].to(weight.dtype), weight, following[mask])
-        return torch.zeros(mask.shape, device=hidden.device).masked_scatter(mask, chosen)
+    def forward_of(head: Any) -> Any:
+        def forward(hidden: torch.Tensor) -> torch.Tensor:
+            weight = head.weight
+            log_probs = TokenLogProbs.apply(hidden[mask].to(weight.dtype), weight, following[mask])
+            return torch.zeros(mask.shape, device=hidden.device).masked_scatter(mask, log_probs)
 
-    head.forward = forward  # on the instance: the class, and every other head, stay as they are
-    try:
+        return forward
+
+    with ExitStack() as restore:
+        for head in heads:
+            head.forward = forward_of(head)  # on the instance, so its class stays as it is
+            restore.callback(delattr, head, "forward")
         yield
-    finally:
-        del head.forward
 
 
-class ChunkedDPOTrainer(AxolotlDPOTrainer):  # type: ignore[misc]
-    """axolotl's DPO trainer with TRL's sigmoid loss, for pairs of any length.
+def answer_log_probs(model: Any, inputs: dict[str, Any], heads: Sequence[Any]) -> torch.Tensor:
+    """log p of each answer given its prompt, (rows): the sum over the answer's tokens."""
+    with log_probs_instead_of_logits(heads, inputs["input_ids"], inputs["completion_mask"]):
+        outputs = model(
+            input_ids=inputs["input_ids"],
+            attention_mask=inputs["attention_mask"],
+            use_cache=False,
+        )
+    return outputs.logits.sum(dim=1)
+
+
+class ChunkedDPO(Trainer):  # type: ignore[misc]
+    """The part of `ChunkedDPOTrainer` that stands before axolotl's DPO trainer.
 
     The tokens are those of `longwriter_train.chat`: prompt and answers are tokenized apart, and
-    nothing is added to them. Raises ValueError for settings that it does not compute.
+    nothing is added to them. Raises InputError for settings and models that it does not compute.
     """
 
     def __init__(self, *positional: Any, args: Any, **named: Any) -> None:
         wrong = [
             f"{name}: {getattr(args, name)} (must be {value})"
-            for name, value in _MUST_BE.items()
+            for name, value in REQUIRED_SETTINGS.items()
             if getattr(args, name) != value
         ]
         if wrong:
-            raise ValueError(f"{type(self).__name__} does not compute " + ", ".join(wrong))
+            raise InputError("ChunkedDPOTrainer does not compute " + ", ".join(wrong))
         super().__init__(*positional, args=args, **named)
-        if self.model.get_output_embeddings().bias is not None:
-            raise ValueError(f"{type(self).__name__} needs a model whose lm_head has no bias")
+        for model in (self.model, self.ref_model):
+            if model is not None:
+                check_head(model)
+        self._loss_is_verified = False
 
     def _prepare_dataset(
         self, dataset: Any, processing_class: Any, args: Any, dataset_name: str
     ) -> Any:
-        """The rows' texts as token ids. Raises ValueError where one would have to be cut."""
+        """The rows' texts as token ids. Raises InputError for a pair that would have to be cut."""
 
         def tokenize(row: dict[str, str]) -> dict[str, list[int]]:
             ids: dict[str, list[int]] = {
@@ -131,7 +187,7 @@ class ChunkedDPOTrainer(AxolotlDPOTrainer):  # type: ignore[misc]
             }
             longest = max(len(ids["chosen_ids"]), len(ids["rejected_ids"])) + len(ids["prompt_ids"])
             if args.max_length is not None and longest > args.max_length:
-                raise ValueError(f"a pair of {longest} tokens exceeds sequence_len")
+                raise InputError(f"a pair of {longest} tokens exceeds sequence_len")
             return ids
 
         return dataset.map(
@@ -142,36 +198,33 @@ class ChunkedDPOTrainer(AxolotlDPOTrainer):  # type: ignore[misc]
         )
 
     def _answer_log_probs(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
-        """log p of each answer given its prompt (2 × pairs): the chosen ones, then the rejected."""
-        head = self.accelerator.unwrap_model(model).get_output_embeddings()
-        with giving_log_probs(head, inputs["input_ids"], inputs["completion_mask"]):
-            outputs = model(
-                input_ids=inputs["input_ids"],
-                attention_mask=inputs["attention_mask"],
-                use_cache=False,
-            )
-        return outputs.logits.sum(dim=1)
+        """log p of each answer (2 × pairs): of the chosen ones, then of the rejected ones."""
+        heads = head_layers(self.accelerator.unwrap_model(model))
+        return answer_log_probs(model, inputs, heads)
 
     def compute_ref_log_probs(
         self, model: Any, inputs: dict[str, Any]
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The same under the reference: a model of its own, or this one without its adapter."""
-        adapted = self.accelerator.unwrap_model(model)
-        without = (
-            use_adapter(adapted, adapter_name="ref" if "ref" in adapted.peft_config else None)
-            if self.ref_model is None and hasattr(adapted, "peft_config")
+        """The same under the reference: its own model, or this one without its adapter."""
+        from trl.models.utils import disable_gradient_checkpointing
+        from trl.trainer.utils import use_adapter
+
+        policy = self.accelerator.unwrap_model(model)
+        reference = (
+            use_adapter(policy, adapter_name="ref" if "ref" in policy.peft_config else None)
+            if self.ref_model is None and hasattr(policy, "peft_config")
             else nullcontext()
         )
-        checkpointing = disable_gradient_checkpointing(
+        no_checkpointing = disable_gradient_checkpointing(
             self.model, self.args.gradient_checkpointing_kwargs
         )
-        with torch.no_grad(), checkpointing, without:
+        with torch.no_grad(), no_checkpointing, reference:
             chosen, rejected = self._answer_log_probs(model, inputs).chunk(2)
         return chosen, rejected
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
         if return_outputs:
-            raise ValueError(f"{type(self).__name__} has no logits to return")
+            raise ValueError("ChunkedDPOTrainer has no logits to return")
         chosen, rejected = self._answer_log_probs(model, inputs).chunk(2)
         if self.precompute_ref_logps:
             references = inputs["ref_chosen_logps"], inputs["ref_rejected_logps"]
@@ -180,6 +233,15 @@ class ChunkedDPOTrainer(AxolotlDPOTrainer):  # type: ignore[misc]
         chosen_reward = self.beta * (chosen - references[0])
         rejected_reward = self.beta * (rejected - references[1])
         margin = chosen_reward - rejected_reward
+        (weight,) = self.loss_weights
+        loss = weight * -F.logsigmoid(margin).mean()
+        if not self._loss_is_verified:
+            if not torch.isfinite(loss):
+                raise InputError(
+                    f"ChunkedDPOTrainer: the loss of the first pair is {loss.item():g}"
+                    f"{non_finite_weights(model)}; look at base_model and attn_implementation"
+                )
+            self._loss_is_verified = True
         logged = {
             "logps/chosen": chosen,
             "logps/rejected": rejected,
@@ -191,7 +253,7 @@ class ChunkedDPOTrainer(AxolotlDPOTrainer):  # type: ignore[misc]
         metrics = self._metrics["train" if self.model.training else "eval"]
         for name, values in logged.items():
             metrics[name].append(self.accelerator.gather(values.detach()).mean().item())
-        return -F.logsigmoid(margin).mean()
+        return loss
 
     def prediction_step(
         self, model: Any, inputs: Any, *_: Any, **__: Any
@@ -199,3 +261,22 @@ class ChunkedDPOTrainer(AxolotlDPOTrainer):  # type: ignore[misc]
         """The loss of an evaluation batch; there are no logits."""
         with torch.no_grad(), self.compute_loss_context_manager():
             return self.compute_loss(model, self._prepare_inputs(inputs)), None, None
+
+
+@cache
+def _trainer_class() -> type[Any]:
+    from axolotl.core.trainers.dpo.trainer import AxolotlDPOTrainer
+
+    documentation = "axolotl's DPO trainer with TRL's sigmoid loss, for pairs of any length."
+    return type(
+        "ChunkedDPOTrainer",
+        (ChunkedDPO, AxolotlDPOTrainer),
+        {"__doc__": documentation, "__module__": __name__},
+    )
+
+
+def __getattr__(name: str) -> Any:
+    """`ChunkedDPOTrainer`, for which axolotl is imported."""
+    if name != "ChunkedDPOTrainer":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return _trainer_class()

@@ -63,7 +63,7 @@ def efficiency(lengths: np.ndarray, ranks: int) -> Table:
     from axolotl.utils.samplers import MultipackBatchSampler
     from torch.utils.data import RandomSampler
 
-    from longwriter_train.loss.packing import LosslessPackSampler
+    from longwriter_train.loss.trainer import LosslessPackSampler
 
     torch.manual_seed(SEED)
     rows: Table = []
@@ -87,7 +87,9 @@ def efficiency(lengths: np.ndarray, ranks: int) -> Table:
     add("axolotl", int(lengths[used].sum()), count, len(lengths) - len(set(used)), seconds)
 
     start = time.perf_counter()
-    ours = LosslessPackSampler(lengths, CAPACITY, 1, ranks, SEED, most=200, group=100_000)
+    ours = LosslessPackSampler(
+        lengths, CAPACITY, 1, ranks, SEED, max_sequences=200, group_size=100_000
+    )
     used = [index for batch in ours for pack in batch for index in pack]
     seconds = time.perf_counter() - start
     add("LossPlugin", int(lengths[used].sum()), len(ours), len(lengths) - len(set(used)), seconds)
@@ -99,7 +101,7 @@ def training(lengths: np.ndarray) -> Table:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from longwriter_train.loss.packing import LosslessPackSampler
+    from longwriter_train.loss.trainer import LosslessPackSampler
 
     capacity, drawn = CAPACITY // SHRINK, np.random.default_rng(SEED)
     lengths = np.maximum(lengths[:TRAINED] // SHRINK, 2)
@@ -145,7 +147,9 @@ def training(lengths: np.ndarray) -> Table:
 
     packs = [
         batch[0]
-        for batch in LosslessPackSampler(lengths, capacity, 1, 1, SEED, most=200, group=100_000)
+        for batch in LosslessPackSampler(
+            lengths, capacity, 1, 1, SEED, max_sequences=200, group_size=100_000
+        )
     ]
     order = drawn.permutation(len(lengths))
     eights = [order[at : at + 8].tolist() for at in range(0, len(order), 8)]

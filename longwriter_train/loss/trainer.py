@@ -1,84 +1,155 @@
-"""axolotl's trainer with a step's loss averaged over the global batch.
+"""A trainer whose step's loss is averaged over the global batch, and a sampler that packs all data.
 
-transformers can do this itself: it counts the labels of all micro-batches and ranks, hands the
-count to the model as `num_items_in_batch`, and multiplies by the ranks, whose gradients are
-averaged. axolotl 0.19.0 turns both halves off, for Llama and GLM in `AxolotlTrainer.__init__` and
-for all in `TrainerBuilderBase._set_base_training_args`. Here they are on again, with a count of our
-own for each average, and the first micro-batch proves that the model divides by it.
+transformers can average over the global batch itself: it counts the labels of all micro-batches
+and ranks, passes the count to the model as `num_items_in_batch`, and multiplies by the number of
+ranks, over which gradients are averaged. axolotl 0.19.0 switches both halves off, for Llama and GLM
+in `AxolotlTrainer.__init__` and for all models in `TrainerBuilderBase._set_base_training_args`.
+Here they are switched on again, with a count for each kind of average, and the first micro-batch
+verifies that the model divides by it.
 """
 
-from functools import wraps
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
-from axolotl.core.trainers.base import AxolotlTrainer
-from axolotl.utils.samplers import get_dataset_lengths
 from torch import Tensor, nn
-from transformers.modeling_outputs import CausalLMOutputWithPast
+from torch.utils.data import BatchSampler, SequentialSampler
+from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput
 
 from longwriter_core.errors import InputError
 from longwriter_train.loss.averages import IGNORED, Average, divisors, share_of_total, targets
-from longwriter_train.loss.cross_entropy import weighted_cross_entropy
-from longwriter_train.loss.packing import LosslessPackSampler
 
-# A forward pass run twice on the same micro-batch; bfloat16 kernels may differ in the last bits.
+# Between two forward passes over the same micro-batch; bfloat16 kernels may differ in the last
+# bits.
 TOLERANCE = 1e-2
 
 
-class LossTrainer(AxolotlTrainer):  # type: ignore[misc]
-    """An `AxolotlTrainer` whose loss is the average that `loss_average` names.
+class LosslessPackSampler(BatchSampler):  # type: ignore[misc]
+    """Batches of packs of the indices of `lengths`, in which every index occurs.
 
-    `get_trainer_cls` makes a subclass with `average` set.
+    axolotl 0.19.0 packs first-fit, four times over, and trains as many packs as the smallest of the
+    four results has. On several ranks it also drops the packs of an incomplete last round, the same
+    ones in every epoch, and rounds `max_steps` down besides. The released LongWriter code loses the
+    pack that is open at the end of its data, and those that do not fill a round of all GPUs.
+
+    Here the packs are made once, with the same first-fit, in one random order that all epochs and
+    ranks share, so that a run resumed from a checkpoint finds the same packs. To fill the last
+    round, packs of the shortest sequence alone are appended; the trainer masks their labels.
+
+    `capacity` is a pack's size in tokens, `rows` the number of packs in a batch. The number of
+    batches is a multiple of `ranks`, which take them in turn. With `seed` None the sequences keep
+    their order as far as packing allows. A pack has at most `max_sequences` sequences; `group_size`
+    sequences are packed at a time.
     """
+
+    def __init__(
+        self,
+        lengths: np.ndarray,
+        capacity: int,
+        rows: int,
+        ranks: int,
+        seed: int | None,
+        *,
+        max_sequences: int,
+        group_size: int,
+    ) -> None:
+        from axolotl.utils.samplers.multipack import pack_parallel
+
+        super().__init__(SequentialSampler(lengths), batch_size=rows, drop_last=False)
+        lengths = np.asarray(lengths, dtype=np.int32)
+        rng = np.random.default_rng(seed)
+        order = np.arange(len(lengths)) if seed is None else rng.permutation(len(lengths))
+        bins = pack_parallel(
+            lengths[order],
+            bin_capacity=capacity,
+            group_size=group_size,
+            bin_size=max_sequences,
+            num_processes=1,
+        )
+        packs = [[int(order[position]) for position in bin] for bin in bins]
+        if seed is not None:  # first-fit puts the emptiest packs last
+            packs = [packs[position] for position in rng.permutation(len(packs))]
+        self.efficiency = float(lengths.sum() / (len(packs) * capacity))  # tokens / slots
+        self.packs = len(packs)  # without the filler packs
+        packs += [[int(lengths.argmin())]] * (-len(packs) % (rows * ranks))
+        self._batches = [packs[start : start + rows] for start in range(0, len(packs), rows)]
+
+    def __iter__(self) -> Iterator[list[list[int]]]:
+        """A list of packs for each batch, a list of indices for each pack."""
+        return iter(self._batches)
+
+    def __len__(self) -> int:
+        """The number of batches, over all ranks."""
+        return len(self._batches)
+
+
+class GlobalAverageTrainer(Trainer):  # type: ignore[misc]
+    """A trainer whose loss is the average that `average` names, over each step's global batch."""
 
     average: Average = "token"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.model_accepts_loss_kwargs = True
-        self._proven = False
-        self._evaluated: list[tuple[Tensor, Tensor]] = []
-        self._evaluated_packs: int | None = None  # where they are packed
+        self._divisor_is_verified = False
+        self._packs: int | None = None  # of an epoch, where LosslessPackSampler packs them
+        self._eval_packs: int | None = None
+        self._eval_sums: list[tuple[Tensor, Tensor]] = []
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        """Packs that leave no sequence out, where axolotl would pack."""
-        args = self.args
+        """A `LosslessPackSampler`, unless packs keep the order of the data."""
+        args, self._packs = self.args, None
         if not args.sample_packing or args.sample_packing_sequentially:
             return super()._get_train_sampler(train_dataset)
-        return self._whole_packs(
+        sampler = self._pack_sampler(
             self.train_dataset if train_dataset is None else train_dataset,
             None if args.curriculum_sampling else args.seed,
         )
+        self._packs = sampler.packs
+        return sampler
 
     def _get_eval_sampler(self, eval_dataset: Any = None) -> Any:
-        """The same, where axolotl would leave out what does not fill a round of all ranks."""
-        args, self._evaluated_packs = self.args, None
+        """The same for evaluation, where axolotl would drop an incomplete last round."""
+        args, self._eval_packs = self.args, None
         if (
             eval_dataset is None
             or not (args.sample_packing and args.eval_sample_packing)
             or args.sample_packing_sequentially
         ):
             return super()._get_eval_sampler(eval_dataset)
-        sampler = self._whole_packs(eval_dataset, None)
-        self._evaluated_packs = sampler.packs
+        sampler = self._pack_sampler(eval_dataset, None)
+        self._eval_packs = sampler.packs
         return sampler
 
-    def _whole_packs(self, dataset: Any, seed: int | None) -> LosslessPackSampler:
+    def _pack_sampler(self, dataset: Any, seed: int | None) -> LosslessPackSampler:
+        from axolotl.utils.samplers import get_dataset_lengths
+
         args, size = self.args, self._train_batch_size
-        real = args.multipack_real_batches
+        real_batches = args.multipack_real_batches
         return LosslessPackSampler(
             get_dataset_lengths(dataset),
-            capacity=args.max_seq_length * (1 if real else size),
-            rows=size if real else 1,
+            capacity=args.max_seq_length * (1 if real_batches else size),
+            rows=size if real_batches else 1,
             ranks=args.world_size,
             seed=seed,
-            most=args.sample_packing_bin_size,
-            group=args.sample_packing_group_size,
+            max_sequences=args.sample_packing_bin_size,
+            group_size=args.sample_packing_group_size,
         )
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor:
         """The average's total over these micro-batches on all ranks."""
+        if (
+            self._packs is not None
+            and batch_samples
+            and self.accelerator.gradient_state.end_of_dataloader
+        ):
+            # Only the last round has filler packs, and the last micro-batch of each rank is of it.
+            rows, ranks = batch_samples[-1]["labels"].shape[0], self.args.world_size
+            last_round = (self._packs - 1) // (rows * ranks) * ranks
+            self._mask_filler(batch_samples[-1], self._packs, last_round)
         for batch in batch_samples:
             batch["labels"] = targets(batch)
         total = torch.zeros((), dtype=torch.long, device=device)
@@ -89,6 +160,15 @@ class LossTrainer(AxolotlTrainer):  # type: ignore[misc]
             total = total // parallelism.non_data_parallel_size
         return total
 
+    def _mask_filler(self, batch: dict[str, Any], packs: int, round_start: int) -> None:
+        """Remove the labels of a micro-batch's filler packs.
+
+        `round_start` is the number of batches that all ranks together took before this round.
+        """
+        number = round_start + self.accelerator.process_index
+        real = max(0, packs - number * batch["labels"].shape[0])
+        batch["labels"][real:] = IGNORED
+
     def compute_loss(
         self,
         model: nn.Module,
@@ -96,29 +176,28 @@ class LossTrainer(AxolotlTrainer):  # type: ignore[misc]
         return_outputs: bool = False,
         num_items_in_batch: Tensor | None = None,
     ) -> Any:
-        """One micro-batch's part of the step's loss, times the ranks that gradients are averaged
-        over.
+        """One micro-batch's part of the step's loss, times the number of ranks.
+
+        The gradients are averaged over the ranks, which divides by that number again.
         """
-        self._check(model, inputs, num_items_in_batch)
+        self._check_batch(model, inputs, num_items_in_batch)
         assert num_items_in_batch is not None
         divisor, factor = divisors(self.average, inputs, num_items_in_batch)
-        if model.training and not self._proven:
+        if model.training and not self._divisor_is_verified:
             self._verify_divisor(model, inputs, divisor)
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch=divisor)
         loss = loss * factor
         if not model.training:
-            self._evaluated.append((loss.detach() * num_items_in_batch, num_items_in_batch))
+            self._eval_sums.append((loss.detach() * num_items_in_batch, num_items_in_batch))
         return (loss, outputs) if return_outputs else loss
 
     def prediction_step(
         self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any
     ) -> Any:
-        """As the trainer's, without the rows that only fill the last round of several ranks."""
+        """As in the base class, without the rows that only fill the last round of the ranks."""
         state, accelerator = self.accelerator.gradient_state, self.accelerator
-        if self._evaluated_packs is not None:  # ranks take turns, a batch each
-            batch = len(self._evaluated) * self.args.world_size + accelerator.process_index
-            real = max(0, self._evaluated_packs - batch * inputs["labels"].shape[0])
-            inputs["labels"][real:] = IGNORED
+        if self._eval_packs is not None:
+            self._mask_filler(inputs, self._eval_packs, len(self._eval_sums) * self.args.world_size)
         elif state.end_of_dataloader and accelerator.even_batches and state.remainder > 0:
             rows = inputs["labels"].shape[0]
             real = max(0, state.remainder - accelerator.process_index * rows)
@@ -126,74 +205,82 @@ class LossTrainer(AxolotlTrainer):  # type: ignore[misc]
         return super().prediction_step(model, inputs, *args, **kwargs)
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
-        """As the trainer's, with the average taken over the whole set, not over batches' means."""
-        self._evaluated = []
+        """As in the base class, but the average is over the whole set, not of batch means."""
+        self._eval_sums = []
         output = super().evaluation_loop(*args, **kwargs)
         prefix = kwargs.get("metric_key_prefix", "eval")
-        if self._evaluated and output.metrics is not None:
+        if self._eval_sums and output.metrics is not None:
             sums, totals = (
-                torch.stack(column).sum() for column in zip(*self._evaluated, strict=True)
+                torch.stack(column).sum() for column in zip(*self._eval_sums, strict=True)
             )
             mean = self.accelerator.gather(sums.double()).mean() / totals.clamp(min=1)
             output.metrics[f"{prefix}_loss"] = mean.item()
-        self._evaluated = []
+        self._eval_sums = []
         return output
 
-    def _check(self, model: nn.Module, inputs: dict[str, Any], total: Tensor | None) -> None:
+    def _check_batch(self, model: nn.Module, inputs: dict[str, Any], total: Tensor | None) -> None:
         if total is None or "labels" not in inputs:
-            raise InputError(
-                "LossPlugin: a batch came without labels, or without the batch's total"
-            )
+            raise InputError("LossPlugin: a batch has no labels, or the batch's total is missing")
         packed = self.args.sample_packing if model.training else self.args.eval_sample_packing
         positions = inputs.get("position_ids")
         if packed and (positions is None or positions.ndim != 2):
             raise InputError(
-                "LossPlugin: a pack came without its position_ids, so its sequences cannot be told "
-                "apart; leave remove_unused_columns alone, or set sample_packing: false"
+                "LossPlugin: a pack has no position_ids, so its sequences cannot be told apart; "
+                "do not set remove_unused_columns, or set sample_packing: false"
             )
 
     def _verify_divisor(self, model: nn.Module, inputs: dict[str, Any], divisor: Tensor) -> None:
-        """Run the first micro-batch twice, to see that the model divides by what it is given."""
-        peeks = [self._peek(model, inputs, divisor * n) for n in (1, 2)]
-        # over all ranks, because each must come to the same end: with ZeRO-3 a pass takes them all
-        once, half = self.accelerator.gather(torch.stack(peeks)[None]).sum(dim=0)
+        """Run the first micro-batch twice, to verify that the model divides by what it is given."""
+        losses = [self._loss_without_gradient(model, inputs, divisor * n) for n in (1, 2)]
+        # Summed over all ranks, because each rank must come to the same result: under ZeRO-3 a
+        # forward pass needs all of them.
+        once, half = self.accelerator.gather(torch.stack(losses)[None]).sum(dim=0)
+        if not torch.isfinite(once):
+            raise InputError(
+                f"LossPlugin: the loss of the first micro-batch is {once:g}"
+                f"{non_finite_weights(model)}; look at base_model and attn_implementation"
+            )
         if once == 0:
-            return  # no label in this micro-batch: it proves nothing, the next one may
+            return  # no label in this micro-batch: it verifies nothing, the next one may
         if not torch.allclose(once, 2 * half, rtol=TOLERANCE):
             kind = type(self.accelerator.unwrap_model(model)).__name__
             raise InputError(
-                f"LossPlugin: {kind} does not divide its loss by num_items_in_batch ({once:g}, and "
-                f"{half:g} with twice as many): a patch of its forward pass, such as another fused "
-                f"cross-entropy, is in the way; turn it off"
+                f"LossPlugin: {kind} does not divide its loss by num_items_in_batch (the loss is "
+                f"{once:g}, and {half:g} with twice the number): its forward pass is patched, for "
+                "example by another fused cross-entropy; switch that off"
             )
-        self._proven = True
+        self._divisor_is_verified = True
 
-    def _peek(self, model: nn.Module, inputs: dict[str, Any], divisor: Tensor) -> Tensor:
+    def _loss_without_gradient(
+        self, model: nn.Module, inputs: dict[str, Any], divisor: Tensor
+    ) -> Tensor:
         devices = [self.args.device] if self.args.device.type == "cuda" else []
-        with torch.no_grad(), torch.random.fork_rng(devices=devices):
+        with (
+            torch.no_grad(),
+            torch.random.fork_rng(devices=devices),
+            warnings.catch_warnings(),
+        ):
+            # Reentrant gradient checkpointing says so; here no gradient is wanted.
+            warnings.filterwarnings("ignore", "None of the inputs have requires_grad")
             loss: Tensor = model(**inputs, num_items_in_batch=divisor)["loss"]
         return loss
 
 
-def weigh_each_token(model: Any) -> None:
-    """Give a causal model a forward pass that takes a divisor for each token, and no logits.
+def non_finite_weights(model: nn.Module) -> str:
+    """Which weights on this rank hold NaN or infinity, as the rest of a sentence."""
+    names = [
+        f"{name} holds {'NaN' if torch.isnan(weights).any() else 'infinity'}"
+        for name, weights in model.named_parameters()
+        if not torch.isfinite(weights).all()
+    ]
+    if not names:
+        return ", though all weights are finite"
+    more = f" and so do {len(names) - 1} more weights" if len(names) > 1 else ""
+    return f", because {names[0]}{more}"
 
-    For models whose own is base model, linear head, `loss_function`, and nothing between; the
-    caller checks that (`plain_head`). Without labels it is the model's own.
-    """
-    own = model.forward
 
-    @wraps(own)  # the trainer reads the signature, to know the columns that the model takes
-    def forward(
-        *args: Any,
-        labels: Tensor | None = None,
-        num_items_in_batch: Tensor | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        if labels is None or num_items_in_batch is None:
-            return own(*args, labels=labels, **kwargs)
-        hidden = model.model(*args, **kwargs).last_hidden_state
-        loss = weighted_cross_entropy(hidden, model.lm_head.weight, labels, num_items_in_batch)
-        return CausalLMOutputWithPast(loss=loss)
+def trainer_class(average: Average) -> type[Any]:
+    """axolotl's SFT trainer with that average. Imports axolotl."""
+    from axolotl.core.trainers.base import AxolotlTrainer
 
-    model.forward = forward
+    return type("LossTrainer", (GlobalAverageTrainer, AxolotlTrainer), {"average": average})

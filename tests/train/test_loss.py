@@ -95,12 +95,18 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "llama-sequence-checkpointed": {**ours, **checkpointed, "loss_average": "sequence"},
         "llama-epoch": {**ours, **epoch},
         "llama-epoch-none": {**plain, **epoch},
+        # Three packs in micro-batches of two: one pack of the last is a filler.
+        "llama-filler": {
+            **ours, "datasets": [three], "micro_batch_size": 2, "multipack_real_batches": True,
+            "curriculum_sampling": True, "shuffle_merged_datasets": False,
+        },
         "glm-none": {**plain, **glm},
         "glm-token": {**ours, **glm},
         "glm-sequence": {**ours, **glm, "loss_average": "sequence"},
         "glm-upstream": {**ours, **glm, "loss_average": "upstream"},
         "dpo": dpo,
         "refused-model": {**ours, "DEAF": LLAMA_FORWARD},
+        "refused-nan": {**ours, "base_model": str(_with_nan(folder))},
         "refused-trainer": {**ours, "DEAF": "transformers.trainer:Trainer.training_step"},
         "refused-dpo": {**dpo, **PLUGIN},
         "refused-context-parallel": {**ours, "context_parallel_size": 2},
@@ -119,6 +125,18 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # Triton's interpreter runs Liger's kernels on a CPU.
     (folder / "printed.txt").write_text(train(folder, recipes, TRITON_INTERPRET="1"))
     return folder
+
+
+def _with_nan(folder: Path) -> Path:
+    """A tiny Llama, one of whose weights is NaN."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    path = make_tiny_llama(folder / "nan")
+    weights = load_file(path / "model.safetensors")
+    weights["model.layers.1.mlp.up_proj.weight"][3, 5] = torch.nan
+    save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
+    return path
 
 
 def off(runs: Path, run: str, average: str) -> float:
@@ -186,6 +204,14 @@ def test_an_epoch_trains_every_sequence_where_axolotl_leaves_the_last_window_out
 ) -> None:
     assert log(runs / "llama-epoch", "tokens/trainable")[-1] == 201 + 6 + 90
     assert log(runs / "llama-epoch-none", "tokens/trainable")[-1] == 201 + 6
+
+
+def test_filler_packs_carry_no_loss(runs: Path) -> None:
+    rows = [row for pack in THREE_PACKS for row in pack]
+    weights = weights_by_hand("token", THREE_PACKS)
+    loss, gradient = step_by_hand(runs / "llama", zip(rows, weights, strict=True))
+    assert log(runs / "llama-filler") == pytest.approx([loss], rel=EXACT)
+    assert distance(update(runs / "llama", runs / "llama-filler"), gradient) < EXACT
 
 
 def test_no_token_of_a_pack_sees_another_sequence(runs: Path) -> None:
@@ -263,11 +289,13 @@ def test_dpo_is_the_log_sigmoid_of_the_difference_in_log_ratios(runs: Path) -> N
     ("run", "words"),
     [
         ("refused-model", "LlamaForCausalLM does not divide its loss"),
+        ("refused-nan", "the loss of the first micro-batch is nan, because "),
+        ("refused-nan", "model.layers.1.mlp.up_proj.weight holds NaN"),
         ("refused-trainer", "transformers.trainer:Trainer.training_step has changed"),
-        ("refused-dpo", "rl: dpo has a loss of its own"),
+        ("refused-dpo", "rl: dpo has its own loss"),
         ("refused-context-parallel", "context_parallel_size: 2 splits a pack over ranks"),
         ("refused-setting", "loss_average"),
-        ("refused-sequence-liger", "loss_average: sequence brings a fused cross-entropy"),
+        ("refused-sequence-liger", "loss_average: sequence has its own fused cross-entropy"),
     ],
 )
 def test_what_cannot_be_right_is_refused_before_the_first_step(
@@ -279,4 +307,5 @@ def test_what_cannot_be_right_is_refused_before_the_first_step(
 
 def test_the_log_says_which_average_is_on(runs: Path) -> None:
     printed = (runs / "printed.txt").read_text()
+    assert "None of the inputs have requires_grad" not in printed
     assert "LossPlugin: loss_average: upstream, over the global batch of each step" in printed

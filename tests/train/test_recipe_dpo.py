@@ -1,4 +1,4 @@
-"""DPO without a pair's logits computes what TRL computes with them."""
+"""DPO without holding a pair's logits computes exactly what TRL computes with them."""
 
 import math
 from pathlib import Path
@@ -8,6 +8,7 @@ import pytest
 import torch
 from support.tiny_models import make_tiny_llama
 
+from longwriter_core.errors import InputError
 from longwriter_train import dpo
 
 pytestmark = pytest.mark.axolotl
@@ -46,56 +47,70 @@ PAIRS = [
 ]
 
 
-@pytest.fixture(scope="module", params=["full", "lora"])
-def trainers(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Any]:
-    """TRL's trainer as axolotl uses it, and ours, on the same model, reference and pairs.
+# The adapter's settings, and DPO's; without an adapter there is a reference model of its own.
+CASES: dict[str, tuple[dict[str, Any] | None, dict[str, Any]]] = {
+    "full fine-tuning": (None, {}),
+    "weighted loss": (None, {"loss_type": ["sigmoid"], "loss_weights": [0.3]}),
+    "LoRA": ({}, {}),
+    "LoRA that saves lm_head": ({"modules_to_save": ["lm_head"]}, {}),
+}
 
-    With LoRA the reference is the model without its adapter.
-    """
+
+def make_trainer(kind: Any, path: Path, adapter: dict[str, Any] | None, **settings: Any) -> Any:
+    """A DPO trainer of a tiny Llama at `path`, with PAIRS as its data."""
     from axolotl.core.trainers.dpo.args import AxolotlDPOConfig
-    from axolotl.core.trainers.dpo.trainer import AxolotlDPOTrainer
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    lora = None
+    if adapter is not None:
+        lora = LoraConfig(**{"r": 4, "target_modules": "all-linear", **adapter})
+    torch.manual_seed(0)  # an adapter starts from random weights
+    return kind(
+        AutoModelForCausalLM.from_pretrained(path),
+        AutoModelForCausalLM.from_pretrained(path) if lora is None else None,
+        args=AxolotlDPOConfig(
+            output_dir=str(path / "out"),
+            beta=0.3,
+            max_length=64,
+            report_to=[],
+            per_device_train_batch_size=2,
+            use_cpu=True,
+            bf16=False,
+            gradient_checkpointing=False,
+            remove_unused_columns=False,
+            dataloader_pin_memory=False,
+            **settings,
+        ),
+        train_dataset=Dataset.from_list(PAIRS),
+        processing_class=AutoTokenizer.from_pretrained(path),
+        peft_config=lora,
+    )
+
+
+@pytest.fixture(scope="module", params=CASES)
+def trainers(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
+    """TRL's trainer as axolotl uses it, and ours, on the same model, reference and pairs."""
+    from axolotl.core.trainers.dpo.trainer import AxolotlDPOTrainer
+
     path = make_tiny_llama(tmp_path_factory.mktemp("model"))
-    lora = request.param == "lora"
-    made = {}
+    adapter, settings = CASES[request.param]
+    trainers = {}
     for kind in (AxolotlDPOTrainer, dpo.ChunkedDPOTrainer):
-        torch.manual_seed(0)  # an adapter begins at random
-        model = AutoModelForCausalLM.from_pretrained(path)
-        reference = None if lora else AutoModelForCausalLM.from_pretrained(path)
-        trainer = kind(
-            model,
-            reference,
-            args=AxolotlDPOConfig(
-                output_dir=str(path / "out"),
-                beta=0.3,
-                max_length=64,
-                report_to=[],
-                per_device_train_batch_size=2,
-                use_cpu=True,
-                bf16=False,
-                gradient_checkpointing=False,
-                remove_unused_columns=False,
-                dataloader_pin_memory=False,
-            ),
-            train_dataset=Dataset.from_list(PAIRS),
-            processing_class=AutoTokenizer.from_pretrained(path),
-            peft_config=LoraConfig(r=4, target_modules="all-linear") if lora else None,
-        )
+        trainer = make_trainer(kind, path, adapter, **settings)
         trained = [each for each in trainer.model.parameters() if each.requires_grad]
-        with torch.no_grad():  # an untrained policy equals its reference, and hides mistakes
+        with torch.no_grad():  # an untrained policy equals its reference, which hides mistakes
             for number, weights in enumerate(trained):
                 torch.manual_seed(number)
                 weights += 0.05 * torch.randn_like(weights)
-        made[kind.__name__] = trainer
-    return made
+        trainers[kind.__name__] = trainer
+    return trainers
 
 
-def test_loss_gradient_and_metrics_are_trls(trainers: dict[str, Any]) -> None:
+def test_loss_gradient_and_metrics_equal_trls(trainers: dict[str, Any]) -> None:
     theirs, ours = trainers.values()
     batch = ours.data_collator(list(ours.train_dataset))
     losses, gradients, metrics = [], [], []
@@ -114,7 +129,7 @@ def test_loss_gradient_and_metrics_are_trls(trainers: dict[str, Any]) -> None:
         assert value == pytest.approx(metrics[0][name], rel=1e-4), name
 
 
-def test_the_heads_own_forward_is_back_afterwards(trainers: dict[str, Any]) -> None:
+def test_the_model_returns_logits_again_afterwards(trainers: dict[str, Any]) -> None:
     model = trainers["ChunkedDPOTrainer"].model
     logits = model(torch.tensor([[1, 2, 3]])).logits
     assert logits.shape == (1, 3, model.config.vocab_size)
@@ -124,5 +139,30 @@ def test_a_loss_that_is_not_computed_is_refused(tmp_path: Path) -> None:
     from axolotl.core.trainers.dpo.args import AxolotlDPOConfig
 
     args = AxolotlDPOConfig(output_dir=str(tmp_path), loss_type=["hinge"], use_cpu=True, bf16=False)
-    with pytest.raises(ValueError, match=r"loss_type: \['hinge'\] \(must be \['sigmoid'\]\)"):
+    with pytest.raises(InputError, match=r"loss_type: \['hinge'\] \(must be \['sigmoid'\]\)"):
         dpo.ChunkedDPOTrainer(args=args)
+
+
+def test_lora_on_the_head_is_refused(tmp_path: Path) -> None:
+    path = make_tiny_llama(tmp_path)
+    adapter = {"target_modules": ["q_proj", "lm_head"]}
+    with pytest.raises(InputError, match=r"not a peft\.\S+Linear: remove lm_head from lora_target"):
+        make_trainer(dpo.ChunkedDPOTrainer, path, adapter)
+
+
+def test_a_model_that_transforms_its_logits_is_refused(tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(make_tiny_llama(tmp_path))
+    model.config.final_logit_softcapping = 30.0
+    with pytest.raises(InputError, match=r"does not compute final_logit_softcapping: 30\.0"):
+        dpo.check_head(model)
+
+
+def test_nan_weights_are_named(tmp_path: Path) -> None:
+    trainer = make_trainer(dpo.ChunkedDPOTrainer, make_tiny_llama(tmp_path), None)
+    with torch.no_grad():
+        trainer.model.model.norm.weight[0] = torch.nan
+    batch = trainer.data_collator(list(trainer.train_dataset))
+    with pytest.raises(InputError, match=r"is nan, because \S*model\.norm\.weight holds NaN"):
+        trainer.compute_loss(trainer.model, dict(batch))

@@ -7,6 +7,7 @@ import pytest
 from datasets import Dataset
 from support.tiny_models import make_tiny_glm, make_tiny_llama
 
+from longwriter_core.errors import InputError
 from longwriter_train import chat, recipes
 
 pytestmark = pytest.mark.axolotl
@@ -126,7 +127,7 @@ def test_a_pair_too_long_is_an_error(tokenizer: Any) -> None:
     rows = Dataset.from_list([{"prompt": "a" * 40, "chosen": "b" * 40, "rejected": "c"}])
     prepare: Any = ChunkedDPOTrainer._prepare_dataset
     arguments = SimpleNamespace(max_length=10, dataset_num_proc=None)
-    with pytest.raises(ValueError, match="exceeds sequence_len"):
+    with pytest.raises(InputError, match="exceeds sequence_len"):
         prepare(None, rows, tokenizer, arguments, "train")
 
 

@@ -1,5 +1,6 @@
 """Every recipe is whole: axolotl knows its keys and accepts it, and its header tells the truth."""
 
+import importlib
 import json
 import re
 import shlex
@@ -200,6 +201,22 @@ def test_the_marks_say_what_is_the_papers() -> None:
         assert bool(keys) == (not name.startswith("tiny/")), name
         assert "learning_rate" not in keys or stage in ("sft", "sft_offload", "sft_1gpu")
         assert stage.startswith("sft") or set(keys) <= {"max_steps"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "longwriter_train.chat.load",  # axolotl calls the `load` of a module that it is given
+        "longwriter_train.preference",
+        "longwriter_train.LossPlugin",
+        "longwriter_train.checks.ChecksPlugin",
+        "longwriter_train.checks.ChecksArgs",
+        "longwriter_train.dpo.ChunkedDPOTrainer",
+    ],
+)
+def test_every_name_that_stands_in_copied_recipes_exists(name: str) -> None:
+    module, _, attribute = name.rpartition(".")
+    assert callable(getattr(importlib.import_module(module), attribute))
 
 
 README = (recipes.folder() / "README.md").read_text(encoding="utf-8")
