@@ -55,9 +55,9 @@ def check(
 ) -> None:
     """Check a recipe's settings and data. Needs axolotl, but no GPU."""
     os.environ.setdefault("AXOLOTL_LOG_LEVEL", "ERROR")  # its log is long for a correct recipe too
-    from longwriter_train import recipes
+    from longwriter_train.checks.recipe import report
 
-    print(recipes.report(file))
+    print(report(file))
 
 
 @app.command()

@@ -1,10 +1,9 @@
-"""The recipes that come with this package: find, show, copy and check them.
+"""The recipes that come with this package: find, show and copy them.
 
-Finding and copying needs neither torch nor axolotl.
+`longwriter_train.checks.recipe` checks them.
 """
 
 import re
-from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -13,17 +12,15 @@ import yaml
 
 from longwriter_core.errors import InputError
 
-PREFIX = "recipes/"  # how recipes name their own files, from the folder that axolotl is started in
+PREFIX = "recipes/"  # of the paths in recipes, which are relative to the working directory
 _FILE = re.compile(rf"\b{PREFIX}[\w./-]+\.(?:jinja|jsonl?|yaml)")
-# The GPUs that recipes are written for, for axolotl's own checks on a machine that has none.
-_GPUS = {"bf16": True, "fp8": True, "tf32": True, "compute_capability": "sm_90"}
 
 
 def folder() -> Path:
-    """Where the recipes are: inside the installed package, or beside it in a checkout."""
-    here = Path(__file__).parent
-    installed = here / "recipes"
-    return installed if installed.is_dir() else here.parent / "recipes"
+    """The folder of the recipes: in the installed package, or beside it in a checkout."""
+    package = Path(__file__).parent
+    installed = package / "recipes"
+    return installed if installed.is_dir() else package.parent / "recipes"
 
 
 def names() -> list[str]:
@@ -34,8 +31,8 @@ def names() -> list[str]:
 
 
 def read(name: str) -> str:
-    """The text of a recipe. Raises InputError where there is none of that name."""
-    plain = name.removeprefix(PREFIX).removesuffix(".yaml")
+    """The text of a recipe. Raises InputError for an unknown name."""
+    plain = _plain(name)
     if plain not in names():
         near = get_close_matches(plain, names(), 1) or ["longwriter recipes ls"]
         raise InputError(f"there is no recipe {name}: did you mean {near[0]}?")
@@ -44,31 +41,49 @@ def read(name: str) -> str:
 
 def title(name: str) -> str:
     """What a recipe does: the first line of its header."""
-    return read(name).partition("\n")[0].removeprefix("#").strip()
+    return title_of(read(name))
+
+
+def title_of(text: str) -> str:
+    """The first line of a recipe's header."""
+    return text.partition("\n")[0].removeprefix("#").strip()
+
+
+def for_directory(name: str) -> tuple[str, str]:
+    """The recipe as the one that `axolotl train recipes/` trains: its file name, and its text.
+
+    `axolotl train DIRECTORY` trains the only YAML file at the top of the directory. Where there are
+    several it asks which one, on every rank; it does not look into subdirectories.
+    """
+    plain = _plain(name)
+    file = "dpo.yml" if "dpo" in plain.rpartition("/")[2] else "sft.yml"
+    path = f"{PREFIX}{plain}.yaml"
+    text = read(name).replace(f"axolotl train {path}\n", f"axolotl train {PREFIX}\n", 1)
+    return file, text.replace(path, f"{PREFIX}{file}")
 
 
 def copy(name: str, destination: Path) -> list[Path]:
-    """Copy a recipe, and the files that it names, below `destination`; returns what is there now.
+    """Copy a recipe, and the files that it names, to `destination`; returns the copies.
 
     Paths inside the copies begin with `destination` instead of recipes/, so that they work from the
-    folder of the call. Raises InputError rather than write over a file that differs, and where
-    `destination` is no folder.
+    current directory. Where no YAML file is at the top of `destination` yet, the recipe is also
+    written there, for `axolotl train DESTINATION`. Raises InputError where a copy would overwrite a
+    file that differs, and where `destination` is not a folder.
     """
     if destination.exists() and not destination.is_dir():
         raise InputError(f"{destination} is a file: name a folder to copy to")
     text = read(name)
     settings = "\n".join(line.partition("  #")[0] for line in text.splitlines() if line[:1] != "#")
-    plain = name.removeprefix(PREFIX).removesuffix(".yaml")
-    texts = {f"{plain}.yaml": text}
-    for inside in [
-        "README.md",
-        "LOSS.md",
-        *(name.removeprefix(PREFIX) for name in _FILE.findall(settings)),
-    ]:
+    texts = {f"{_plain(name)}.yaml": text}
+    for inside in ("README.md", "LOSS.md", *_FILE.findall(settings)):
+        inside = inside.removeprefix(PREFIX)
         texts[inside] = (folder() / inside).read_text(encoding="utf-8")
+    if not [*destination.glob("*.yml"), *destination.glob("*.yaml")]:
+        file, of_directory = for_directory(name)
+        texts[file] = of_directory
     copies = {
         destination / inside: text.replace(PREFIX, f"{destination.as_posix()}/")
-        if inside.endswith(".yaml")
+        if inside.endswith((".yaml", ".yml"))
         else text
         for inside, text in texts.items()
     }
@@ -79,6 +94,10 @@ def copy(name: str, destination: Path) -> list[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     return list(copies)
+
+
+def _plain(name: str) -> str:
+    return name.removeprefix(PREFIX).removesuffix(".yaml")
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -92,83 +111,3 @@ def load(path: Path) -> dict[str, Any]:
     if not isinstance(recipe, dict):
         raise InputError(f"{path} is not a recipe: it has no settings")
     return recipe
-
-
-def refusals(path: Path) -> Iterator[str]:
-    """Why axolotl could not train this recipe as it stands: unknown keys, files, its own checks.
-
-    Raises InputError where it is no recipe at all, or axolotl is not installed.
-    """
-    recipe = load(path)
-    try:
-        from axolotl.integrations.base import PluginManager
-        from axolotl.utils.config import prepare_plugins, validate_config
-        from axolotl.utils.dict import DictDefault
-        from pydantic import ValidationError
-
-        from longwriter_train.checks.keys import unknown_keys, unread_keys
-    except ImportError as error:
-        raise InputError(f'{error}: pip install "longwriter[train]"') from error
-    try:
-        unknown = unknown_keys(recipe)
-    except InputError as error:
-        yield str(error)
-        return
-    for key in unknown:
-        yield f"axolotl does not know {key}"
-    for key, ending in {"chat_template_jinja": ".jinja", "deepspeed": ".json"}.items():
-        value = recipe.get(key)  # a template, or settings, may also stand in the recipe itself
-        if isinstance(value, str) and value.endswith(ending) and not Path(value).is_file():
-            yield f"{key}: {value} does not exist, seen from here"
-    datasets = recipe.get("datasets") or []
-    if not isinstance(datasets, list) or not all(isinstance(each, dict) for each in datasets):
-        yield "datasets is not a list of entries with `path` and `type`"
-        return
-    for key in unread_keys(recipe):
-        if key not in unknown:
-            yield f"longwriter_train does not read {key}: remove it"
-    for number, entry in enumerate(datasets, 1):
-        if not entry.get("path"):
-            yield f"datasets: entry {number} has no `path`"
-    if not unknown:
-        import torch
-
-        version = {"torch_version": torch.__version__.partition("+")[0]}
-        gpus = {**_GPUS, "n_gpu": 8 if recipe.get("deepspeed") else 1}
-        settings = DictDefault(recipe)
-        PluginManager.get_instance().plugins.clear()  # of a recipe checked before
-        prepare_plugins(settings)
-        try:
-            validate_config(settings, capabilities=gpus, env_capabilities=version)
-        except ValidationError as error:
-            for each in error.errors():
-                place = ".".join(map(str, each["loc"]))
-                why = " ".join(each["msg"].removeprefix("Value error, ").split())
-                yield f"{place}: {why}" if place else why
-        except ValueError as error:
-            yield " ".join(str(error).split())
-
-
-def report(path: Path) -> str:
-    """What `longwriter recipes check` prints: the verdict, then what was checked.
-
-    Raises InputError where the recipe or its data cannot be trained.
-    """
-    from longwriter_train.checks.data import check, is_file, require_file
-
-    if problems := list(refusals(path)):
-        raise InputError(f"{path} cannot be trained: " + "; ".join(problems))
-    recipe = load(path)
-    lines = [f"{path} is ready to train: axolotl accepts every key and value"]
-    for entry in recipe.get("datasets") or []:
-        if is_file(entry):
-            lines.append(f"{entry['path']}: {require_file(entry, recipe)} rows, all valid")
-            continue
-        (data,) = check({**recipe, "datasets": [entry]})
-        lines.append(f"{data.path}: {data.rows} rows, {len(data.wrong)} of them will be skipped")
-        lines += [f"  {place} {why}" for place, why in data.wrong]
-    if recipe.get("benchmark_check") is False:
-        lines.append(
-            "not checked, because of benchmark_check: false: benchmark prompts in the data"
-        )
-    return "\n".join(lines)

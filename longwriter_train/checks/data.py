@@ -1,4 +1,7 @@
-"""What is wrong with training data, said before a model is loaded. Reading needs axolotl."""
+"""What is wrong with training data, reported before a model is loaded.
+
+Reading data sets that are not JSONL files needs axolotl.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,13 +14,13 @@ from longwriter_core.errors import InputError
 from longwriter_core.jsonl import scan_jsonl
 from longwriter_core.overlap import PromptIndex, benchmark_prompts
 
-_SHOWN = 5  # problems in one message
-_LINES = (".jsonl", ".json")
+MAX_SHOWN = 5  # problems in one message
+JSONL_SUFFIXES = (".jsonl", ".json")
 
 
 @dataclass(frozen=True)
 class Checked:
-    """One data set of a recipe, read whole."""
+    """The result of checking one data set of a recipe."""
 
     path: str
     rows: int
@@ -25,17 +28,17 @@ class Checked:
 
 
 def is_file(entry: Mapping[str, Any]) -> bool:
-    """Whether a recipe's data set is a JSONL file of the user, which they can correct."""
+    """Whether a recipe's data set is a JSONL file, which its user can correct."""
     path = str(entry["path"])
-    return Path(path).suffix in _LINES and "://" not in path
+    return Path(path).suffix in JSONL_SUFFIXES and "://" not in path
 
 
 def check(recipe: Mapping[str, Any]) -> Iterator[Checked]:
-    """Every data set of a recipe, read whole, in order; nothing is raised for a wrong row.
+    """Check every row of every data set of a recipe; a wrong row raises nothing.
 
-    A row is wrong where it cannot be trained on, or where its prompt holds a prompt of
+    A row is wrong if it cannot be trained on, or if its prompt holds a prompt of
     LongBench-Write or LongWrite-Ruler (unless the recipe says `benchmark_check: false`). Raises
-    InputError for a file or data set that cannot be read, and where the benchmarks' files are
+    InputError for a file or data set that cannot be read, and if the benchmarks' files are
     missing.
     """
     for entry in recipe.get("datasets") or []:
@@ -60,17 +63,17 @@ def check(recipe: Mapping[str, Any]) -> Iterator[Checked]:
 
 
 def require_file(entry: Mapping[str, Any], recipe: Mapping[str, Any]) -> int:
-    """The number of rows of a JSONL file whose rows are all right.
+    """The number of rows of a JSONL file whose rows are all valid.
 
-    Raises InputError that names the first wrong lines, and how many more there are.
+    Raises InputError that names the first wrong lines and the number of the others.
     """
     (checked,) = check({**recipe, "datasets": [entry]})
     if not checked.rows:
         raise InputError(f"{checked.path} has no rows: correct the recipe's `path`")
     if checked.wrong:
-        more = len(checked.wrong) - _SHOWN
+        more = len(checked.wrong) - MAX_SHOWN
         raise InputError(
-            "; ".join(f"{checked.path}, {place} {why}" for place, why in checked.wrong[:_SHOWN])
+            "; ".join(f"{checked.path}, {place} {why}" for place, why in checked.wrong[:MAX_SHOWN])
             + (f"; and {more} more" if more > 0 else "")
             + ": remove or correct them"
         )
@@ -90,7 +93,7 @@ def inspected(entry: Mapping[str, Any], recipe: Mapping[str, Any]) -> tuple[Any,
 
 
 def inspector(recipe: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], dict[str, str]]:
-    """A function that says under `wrong` what is wrong with a row of the recipe's data, or ""."""
+    """A function that returns as `wrong` what is wrong with a row of the recipe's data, or ""."""
     index = PromptIndex(benchmark_prompts() if recipe.get("benchmark_check") is not False else {})
     return partial(_inspect, dpo=recipe.get("rl") == "dpo", index=index)
 
@@ -101,14 +104,14 @@ def _inspect(row: Mapping[str, Any], dpo: bool, index: PromptIndex) -> dict[str,
     except UnusableRowError as error:
         return {"wrong": str(error)}
     for message in messages:
-        if message["role"] != "assistant" and (found := index.find(message["content"], None)):
-            same = "holds" if found.kind == "exact" else f"is {found.similarity:.0%} like"
-            return {"wrong": f"{same} the evaluation prompt {found.prompt_id}"}
+        if message["role"] != "assistant" and (match := index.find(message["content"], None)):
+            same = "holds" if match.kind == "exact" else f"is {match.similarity:.0%} like"
+            return {"wrong": f"{same} the evaluation prompt {match.prompt_id}"}
     return {"wrong": ""}
 
 
 def _load(entry: Mapping[str, Any]) -> Any:
-    """A data set as axolotl itself loads it."""
+    """A data set as axolotl loads it."""
     from axolotl.utils.data.shared import load_dataset_with_config
     from axolotl.utils.dict import DictDefault
 
@@ -117,6 +120,6 @@ def _load(entry: Mapping[str, Any]) -> Any:
     except Exception as error:
         raise InputError(
             f"cannot load the training data {entry['path']} ({str(error).splitlines()[0]}): it is "
-            "neither a file or folder here nor a data set that the hub gives to you"
+            "neither a local file or folder nor a data set on the hub that you have access to"
         ) from error
     return dataset["train"] if isinstance(dataset, Mapping) else dataset

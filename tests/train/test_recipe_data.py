@@ -180,7 +180,7 @@ def test_training_ends_with_one_line_where_a_file_is_wrong(
     assert line.startswith("longwriter: error: ")
 
 
-def test_wrong_rows_of_a_data_set_that_is_not_a_file_are_left_out(
+def test_wrong_rows_of_a_data_set_that_is_not_a_file_are_skipped(
     plugin: Any, tmp_path: Path
 ) -> None:
     from datasets import Dataset, load_dataset
@@ -195,8 +195,8 @@ def test_wrong_rows_of_a_data_set_that_is_not_a_file_are_left_out(
     assert used.type == entry["type"]
     kept = load_dataset("parquet", data_files=used.path, split=used.split)
     assert [row["messages"][-1]["content"] for row in kept] == ["The sea is calm.", "No."]
-    (left_out,) = (tmp_path / "prepared/checked").glob("*.left_out.jsonl")
-    (named,) = map(json.loads, left_out.read_text(encoding="utf-8").splitlines())
+    (skipped,) = (tmp_path / "prepared/checked").glob("*.skipped.jsonl")
+    (named,) = map(json.loads, skipped.read_text(encoding="utf-8").splitlines())
     assert (named["row"], named["wrong"]) == (2, "has an empty answer")
     (tmp_path / "set" / "train.parquet").unlink()
     again = settings(tmp_path, dict(entry))

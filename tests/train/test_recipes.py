@@ -14,6 +14,7 @@ import yaml
 from longwriter_core.errors import InputError
 from longwriter_eval.cli.main import main
 from longwriter_train import recipes
+from longwriter_train.checks.recipe import problems
 
 pytestmark = pytest.mark.axolotl
 
@@ -62,7 +63,8 @@ def test_there_are_recipes() -> None:
     assert stages("glm4-9b/") == stages("llama3.1-8b/")
     assert stages("tiny/") == {"glm_dpo", "glm_sft", "llama_dpo", "llama_sft"}
     assert {each for pair in MAY_DIFFER for each in pair} == stages("glm4-9b/")
-    assert len(list(recipes.folder().rglob("*.y*ml"))) == len(NAMES)
+    assert len(list(recipes.folder().rglob("*.yaml"))) == len(NAMES)
+    assert [path.name for path in recipes.folder().rglob("*.yml")] == ["sft.yml"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -71,7 +73,7 @@ def test_axolotl_knows_every_key_and_accepts_the_recipe(
 ) -> None:
 
     monkeypatch.chdir(ROOT)
-    assert list(recipes.refusals(recipes.folder() / f"{name}.yaml")) == []
+    assert list(problems(recipes.folder() / f"{name}.yaml")) == []
 
 
 def test_a_recipe_with_mistakes_is_refused_with_all_of_them(
@@ -85,7 +87,7 @@ def test_a_recipe_with_mistakes_is_refused_with_all_of_them(
         "fsdp_config": {"ofload_params": True},
     }
     (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(wrong), encoding="utf-8")
-    found = " ".join(recipes.refusals(tmp_path / "wrong.yaml"))
+    found = " ".join(problems(tmp_path / "wrong.yaml"))
     assert "learning_rat (did you mean learning_rate?)" in found
     assert "fsdp_config.ofload_params (did you mean offload_params?)" in found
     assert "recipes/deepspeed/zero3.json does not exist" in found
@@ -96,7 +98,7 @@ def test_a_setting_that_axolotl_refuses_is_said(tmp_path: Path) -> None:
 
     wrong = {**RECIPES["tiny/llama_dpo"], "sample_packing": True}
     (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(wrong), encoding="utf-8")
-    (said,) = recipes.refusals(tmp_path / "wrong.yaml")
+    (said,) = problems(tmp_path / "wrong.yaml")
     assert "does not work with RLHF" in said
     assert "pydantic" not in said
 
@@ -105,7 +107,7 @@ def test_a_value_of_the_wrong_kind_is_named_with_its_key(tmp_path: Path) -> None
 
     wrong = {**RECIPES["tiny/llama_sft"], "num_epochs": "many"}
     (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(wrong), encoding="utf-8")
-    (said,) = recipes.refusals(tmp_path / "wrong.yaml")
+    (said,) = problems(tmp_path / "wrong.yaml")
     assert said.startswith("num_epochs: Input should be")
 
 
@@ -288,6 +290,26 @@ def test_ls_show_and_cp(
     for key in ("chat_template_jinja", "deepspeed"):
         assert copied[key].startswith("mine/")
         assert Path(copied[key]).is_file()
+
+
+def test_the_recipe_of_the_directory_is_llamas_sft() -> None:
+    file, text = recipes.for_directory("llama3.1-8b/sft")
+    assert (recipes.folder() / file).read_text(encoding="utf-8") == text
+    assert recipes.load(recipes.folder() / file) == RECIPES["llama3.1-8b/sft"]
+    assert "# Launch: axolotl train recipes/\n" in text
+
+
+def test_cp_makes_the_first_recipe_the_one_of_the_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from axolotl.cli.config import choose_config
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("glm4-9b/dpo", "glm4-9b/dpo", "glm4-9b/sft", "llama3.1-8b/sft"):
+        recipes.copy(name, Path("mine"))
+    assert choose_config(Path("mine")) == "mine/dpo.yml"
+    assert recipes.load(Path("mine/dpo.yml")) == recipes.load(Path("mine/glm4-9b/dpo.yaml"))
+    assert "# Launch: axolotl train mine/\n" in Path("mine/dpo.yml").read_text(encoding="utf-8")
 
 
 def test_a_file_of_the_users_is_never_written_over(

@@ -1,0 +1,161 @@
+"""The axolotl plugin that checks recipe and data before a model is loaded."""
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+from axolotl.common.const import DEFAULT_DATASET_PREPARED_PATH
+from axolotl.integrations.base import BasePlugin
+from axolotl.utils.logging import get_logger
+from filelock import FileLock
+from pydantic import BaseModel, Field
+
+from longwriter_core.errors import InputError
+from longwriter_core.jsonl import write_jsonl
+from longwriter_train.checks.data import inspected, is_file, require_file
+from longwriter_train.checks.recipe import unknown_keys, unread_keys
+from longwriter_train.recipes import title_of
+
+LOG = get_logger("axolotl.longwriter_train")  # axolotl shows INFO only of names below its own
+
+
+class ChecksArgs(BaseModel):
+    """ChecksPlugin's keys in a recipe."""
+
+    benchmark_check: bool | None = Field(
+        default=True,
+        json_schema_extra={
+            "description": "Refuse training prompts that hold a prompt of LongBench-Write or "
+            "LongWrite-Ruler. Needs upstream's files: longwriter assets --fetch."
+        },
+    )
+
+
+class ChecksPlugin(BasePlugin):  # type: ignore[misc]
+    """Ends the command with one line and exit code 2 if the recipe or its data is wrong."""
+
+    def get_input_args(self) -> str:
+        """The class that adds `benchmark_check` to axolotl's schema."""
+        return "longwriter_train.checks.ChecksArgs"
+
+    def register(self, cfg: Mapping[str, Any]) -> None:
+        """Say what hardware the recipe is for, and refuse keys that axolotl would drop."""
+        _connect_cpu_ranks()
+        path = cfg.get("axolotl_config_path")
+        text = Path(path).read_text(encoding="utf-8") if path else ""
+        recipe = yaml.safe_load(text) or {}
+        if os.environ.get("RANK", "0") == "0":
+            LOG.info(f"{path}: {title_of(text) if text.startswith('#') else 'no header'}")
+            LOG.info(f"this machine: {hardware()}")
+        try:
+            unknown = unknown_keys(recipe)
+        except InputError as error:
+            _refuse(f"{path}: {error}")
+        if unknown:
+            _refuse(f"{path}: axolotl does not know {', '.join(unknown)}")
+        if unread := unread_keys(recipe):
+            _refuse(f"{path}: longwriter_train does not read {', '.join(unread)}: remove it")
+
+    def load_datasets(self, cfg: Any, preprocess: bool = False) -> None:  # noqa: ARG002
+        """Check the data. Wrong rows of a data set that is not a JSONL file are skipped."""
+        prepared = Path(cfg.dataset_prepared_path or DEFAULT_DATASET_PREPARED_PATH)
+        try:
+            for entry in cfg.datasets:
+                if is_file(entry):
+                    if os.environ.get("RANK", "0") == "0":
+                        LOG.info(f"checked {require_file(entry, cfg)} rows of {entry.path}")
+                else:
+                    _use_valid_rows(entry, cfg, prepared / "checked")
+        except InputError as error:
+            _refuse(str(error))
+        cfg.dataset_prepared_path = str(prepared / _digest(_contents(cfg)))
+        if cfg.device == "cpu" and cfg.world_size > 1:
+            cfg.device_map = {"": "cpu"}  # axolotl would name a GPU for each rank
+
+    def post_model_load(self, cfg: Any, model: Any) -> None:
+        """Give a merged model its end tokens, as the trainer does for a model that it trains."""
+        if cfg.merge_lora:
+            from axolotl.loaders import load_tokenizer
+            from transformers.trainer_utils import align_special_tokens
+
+            align_special_tokens(model, load_tokenizer(cfg))
+
+
+def hardware() -> str:
+    """The devices that this process can use, such as `8 × NVIDIA H100 80GB HBM3, 79 GiB`."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return "no GPU"
+    properties = torch.cuda.get_device_properties(0)
+    memory = f"{properties.total_memory / 2**30:.0f} GiB"
+    return f"{torch.cuda.device_count()} × {properties.name}, {memory}"
+
+
+def _connect_cpu_ranks() -> None:
+    """Let several processes without a GPU train one model, to try out a launch command.
+
+    axolotl and accelerate would let each process train a model of its own, without a word.
+    """
+    import torch
+    from accelerate import PartialState
+
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.accelerator.is_available():
+        os.environ["ACCELERATE_USE_CPU"] = "true"
+        PartialState(cpu=True)
+
+
+def _use_valid_rows(entry: Any, cfg: Any, folder: Path) -> None:
+    """Point a recipe's data set to a copy of its valid rows. The first process makes the copy."""
+    settings = {**entry, "rl": cfg.rl, "benchmark_check": cfg.benchmark_check}
+    copy = (
+        folder / f"{_digest([json.dumps(settings, sort_keys=True, default=str).encode()])}.parquet"
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(copy.with_suffix(".lock")):
+        if not copy.exists():
+            dataset, wrong = inspected(entry, cfg)
+            skipped = [
+                {"row": row, "wrong": why, **dataset[row - 1]}
+                for row, why in enumerate(wrong, 1)
+                if why
+            ]
+            if len(skipped) == len(wrong):
+                first = f": row 1 {wrong[0]}" if wrong else ""
+                raise InputError(f"{entry['path']} has no row to train on{first}")
+            write_jsonl(copy.with_suffix(".skipped.jsonl"), skipped, default=str)
+            valid = dataset.select([row for row, why in enumerate(wrong) if not why])
+            valid.to_parquet(partial := copy.with_suffix(".partial"))
+            partial.rename(copy)
+            LOG.info(
+                f"checked {len(wrong)} rows of {entry['path']}, skipped {len(skipped)}: "
+                f"{copy.with_suffix('.skipped.jsonl')}"
+            )
+    entry.update(
+        path=str(copy), split="train", name=None, data_files=None, revision=None, ds_type=None
+    )
+
+
+def _digest(contents: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
+    for content in contents:
+        digest.update(content)
+    return digest.hexdigest()[:12]
+
+
+def _contents(cfg: Any) -> Iterator[bytes]:
+    """The contents of the recipe's local files: its template and its data."""
+    for name in [cfg.chat_template_jinja, *(entry["path"] for entry in cfg.datasets)]:
+        # the recipe may also hold the template itself, which is not a path then
+        if name and "\n" not in name and (path := Path(name)).is_file():
+            yield path.read_bytes()
+
+
+def _refuse(message: str) -> NoReturn:
+    print(f"longwriter: error: {message}", file=sys.stderr, flush=True)
+    raise SystemExit(2)
