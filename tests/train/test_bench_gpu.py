@@ -1,0 +1,64 @@
+"""scripts/bench_gpu.py, rehearsed on a CPU as on a GPU machine without axolotl or a network."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("liger_kernel", reason="needs the train extra")
+
+pytestmark = pytest.mark.axolotl
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "bench_gpu.py"
+# Runs the script where axolotl, trl, peft and deepspeed cannot be imported.
+WITHOUT_AXOLOTL = """
+import importlib.util, runpy, sys
+
+ABSENT = {"axolotl", "trl", "peft", "deepspeed", "flash_attn"}
+find_spec = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *more: None if name in ABSENT else find_spec(name, *more)
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ABSENT:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Absent())
+module = runpy.run_path(sys.argv[1])
+module["SHAPES"]["glm"].update(eval(sys.argv[2]))
+if sys.argv[2] != "{}":
+    module["TINY"].pop("num_key_value_heads")
+sys.argv = ["bench_gpu.py", "--rehearse", "--steps", "1", *sys.argv[3:]]
+sys.exit(module["main"]())
+"""
+
+
+def _rehearse(*arguments: str, glm: str = "{}") -> tuple[int, list[str]]:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", WITHOUT_AXOLOTL, str(SCRIPT), glm, *arguments],
+        capture_output=True, text=True, check=False, timeout=250,
+    )  # fmt: skip
+    assert "TFLOP/s" in done.stdout, done.stderr[-3000:]
+    return done.returncode, [line for line in done.stdout.splitlines() if line.startswith("| ")]
+
+
+def test_each_model_is_measured_with_both_losses(tmp_path: Path) -> None:
+    code, (_, _, *rows) = _rehearse("--output", str(tmp_path / "table.md"))
+    assert code == 0, rows
+    cells = [row.strip("| ").split(" | ") for row in rows]
+    assert [row[:3] for row in cells] == [
+        [model, loss, "sdpa"]
+        for model in ("llama", "glm")
+        for loss in ("axolotl's average", "LossPlugin, token")
+    ]
+    assert all(float(row[3].replace(",", "")) > 0 for row in cells)
+    written = (tmp_path / "table.md").read_text(encoding="utf-8")
+    assert [line for line in written.splitlines() if line in rows] == rows
+
+
+def test_the_failure_of_one_model_is_a_row_and_the_other_is_measured() -> None:
+    code, (_, _, *rows) = _rehearse(glm='{"num_key_value_heads": 3}')
+    assert code == 1
+    assert [row.split(" | ")[0] for row in rows] == ["| llama", "| llama", "| glm"]
+    assert rows[-1].startswith("| glm | failed: ")
