@@ -1,4 +1,4 @@
-"""The contract of the stand-in server that the demo, the other tests and the benchmarks rely on."""
+"""The mock server, on which the demo, the other tests and the benchmarks rely."""
 
 import asyncio
 import hashlib
@@ -7,28 +7,35 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+import jsonschema
 import openai
 import pytest
 from aiohttp import ClientSession, TCPConnector
 
 import longwriter_core
 from agentwrite.selecting.screening import Decision, question, read_decision
-from longwriter_core.mock_server.__main__ import main
-from longwriter_core.mock_server.answers import required_length
-from longwriter_core.mock_server.server import (
+from longwriter_core.mock_server import (
     FAULT_CYCLE,
     FAULT_KINDS,
     JUDGE,
     WRITER,
     Faults,
+    MockReply,
     MockServer,
 )
+from longwriter_core.mock_server.__main__ import main
+from longwriter_core.mock_server.answers import required_length
+from longwriter_core.mock_server.prose import prose, random_words
+from longwriter_core.text.diagnostics import diagnose
 from longwriter_core.text.length import count_words
 
 SCORES = [
@@ -49,11 +56,12 @@ def server() -> Iterator[MockServer]:
 
 
 def http(url: str, body: object = None, key: str = "") -> tuple[int, Any]:
-    """Status and JSON of a plain request: a POST if there is a body."""
+    """Status and JSON, or text, of a plain request: a POST if there is a body."""
     data = None if body is None else json.dumps(body).encode()
     try:
         with urlopen(Request(url, data, {"Authorization": f"Bearer {key}"}), timeout=10) as reply:
-            return reply.status, json.load(reply)
+            is_json = reply.headers.get_content_type() == "application/json"
+            return reply.status, json.load(reply) if is_json else reply.read().decode()
     except HTTPError as error:
         with error:
             return error.code, json.load(error)
@@ -61,10 +69,17 @@ def http(url: str, body: object = None, key: str = "") -> tuple[int, Any]:
 
 def complete(server: MockServer, prompt: str, model: str = WRITER, **settings: object) -> Any:
     """The chat completion, by plain HTTP: building an OpenAI client takes a tenth of a second."""
-    body = {"model": model, "messages": [{"role": "user", "content": prompt}], **settings}
-    status, completion = http(f"{server.base_url}/chat/completions", body)
+    status, completion = post(server, prompt, model, **settings)
     assert status == 200, completion
     return completion
+
+
+def post(
+    server: MockServer, prompt: str, model: str = WRITER, **settings: object
+) -> tuple[int, Any]:
+    """Status and body of a chat call, which need not succeed."""
+    body = {"model": model, "messages": [{"role": "user", "content": prompt}], **settings}
+    return http(f"{server.base_url}/chat/completions", body)
 
 
 def text(server: MockServer, prompt: str, model: str = WRITER, **settings: object) -> str:
@@ -153,7 +168,7 @@ def test_the_openai_client_reads_a_completion(server: MockServer) -> None:
     assert usage.total_tokens == usage.prompt_tokens + usage.completion_tokens > 100
 
 
-# The writer, asked as AgentWrite asks
+# The writer's answers to AgentWrite's prompts
 
 
 PLAN_FORM = "Paragraph 1 - Main Point: [detail] - Word Count: [e.g. 400 words]"
@@ -189,7 +204,7 @@ def test_a_step_is_written_at_its_length_and_in_its_language(server: MockServer)
         assert prose.endswith(full_stop)
 
 
-def test_whether_a_text_is_long_is_answered_either_way(server: MockServer) -> None:
+def test_a_yes_or_no_question_gets_both_answers(server: MockServer) -> None:
     found = [read_decision(text(server, question(f"Write on tea {n}."))) for n in range(12)]
     decisions = [decision for decision in found if isinstance(decision, Decision)]
     assert len(decisions) == 12
@@ -219,7 +234,7 @@ def test_a_verdict_depends_on_the_prompt_and_on_the_judge(server: MockServer) ->
     assert verdicts == [text(server, *call) for call in calls]
 
 
-# Refused requests
+# Requests that are refused
 
 
 @pytest.mark.parametrize(
@@ -234,7 +249,7 @@ def test_a_verdict_depends_on_the_prompt_and_on_the_judge(server: MockServer) ->
     ],
     ids=["stream", "n", "max_tokens", "messages", "content", "model"],
 )
-def test_what_cannot_be_served_is_an_openai_error(
+def test_a_malformed_request_gets_an_openai_error(
     server: MockServer, change: dict[str, object], status: int, code: str
 ) -> None:
     body = {"model": WRITER, "messages": [{"role": "user", "content": "Hi"}], **change}
@@ -266,7 +281,7 @@ def test_with_a_key_every_request_needs_it() -> None:
 # Load and counting
 
 
-def test_hundreds_of_calls_wait_at_the_same_time() -> None:
+def test_hundreds_of_calls_are_in_flight_at_the_same_time() -> None:
     async def call_all(url: str, count: int) -> None:
         body = {"model": JUDGE, "messages": [{"role": "user", "content": "Hello."}]}
 
@@ -327,7 +342,9 @@ def test_impossible_faults_are_refused(settings: tuple[Any, ...]) -> None:
         ("hang", openai.APITimeoutError),
     ],
 )
-def test_a_call_fails_as_the_client_knows_it(kind: str, error: type[openai.APIError]) -> None:
+def test_a_fault_raises_the_error_that_the_client_has_for_it(
+    kind: str, error: type[openai.APIError]
+) -> None:
     with MockServer(faults=Faults(1.0, (kind,))) as server:
         with pytest.raises(error) as caught:
             ask(server, timeout=0.3)
@@ -367,7 +384,7 @@ def test_only_judge_calls_fail_and_a_retry_gets_through() -> None:
     assert (stats.calls, stats.faults) == ({WRITER: 1, JUDGE: 3}, {"500": 1})
 
 
-def test_a_client_that_hangs_up_is_no_longer_in_flight() -> None:
+def test_a_call_whose_client_disconnects_is_no_longer_in_flight() -> None:
     with MockServer(faults=Faults(1.0, ("hang",))) as server:
         with pytest.raises(openai.APITimeoutError):
             ask(server, timeout=0.2)
@@ -376,6 +393,306 @@ def test_a_client_that_hangs_up_is_no_longer_in_flight() -> None:
             time.sleep(0.01)
     stats = server.stats()
     assert (stats.in_flight, stats.finished) == (0, 0)
+
+
+# Answers chosen by the hook
+
+
+def test_the_hook_chooses_texts_errors_bodies_and_faults() -> None:
+    replies: dict[str, MockReply | str | int | None] = {
+        "text": "Chosen.",
+        "reply": MockReply("Chosen.", "content_filter", {"refusal": "No."}),
+        "status": 503,
+        "body": MockReply(body={"object": "nothing"}, headers={"Retry-After": "7"}),
+        "null": MockReply(body=None),
+        "fault": MockReply(fault="html"),
+        "model": None,
+    }
+    with MockServer(on_request=lambda request: replies[request.prompt]) as server:
+        assert text(server, "text") == "Chosen."
+        choice = complete(server, "reply")["choices"][0]
+        assert choice["finish_reason"] == "content_filter"
+        assert choice["message"] == {"role": "assistant", "content": "Chosen.", "refusal": "No."}
+        assert post(server, "status")[0] == 503
+        assert complete(server, "body") == {"object": "nothing"}
+        assert complete(server, "null") is None
+        assert post(server, "fault") == (200, "<html>Please sign in.</html>")
+        assert count_words(text(server, "model")) > 100
+    assert server.prompts == list(replies)
+    assert server.stats().calls == {WRITER: 7}
+
+
+def test_the_hook_sees_other_requests_but_none_that_is_refused() -> None:
+    seen: list[str] = []
+    with MockServer(on_request=lambda request: seen.append(request.path), api_key="k") as server:
+        assert http(f"{server.base_url}/models?x=1", key="k")[0] == 200
+        assert http(f"{server.base_url}/models", key="wrong")[0] == 401
+        assert http(f"{server.base_url}/chat/completions", {"model": WRITER}, key="k")[0] == 400
+    assert seen == ["/v1/models?x=1"]
+    assert [request.path for request in server.history] == [
+        "/v1/models?x=1", "/v1/models", "/v1/chat/completions"
+    ]  # fmt: skip
+    assert server.prompts == []
+
+
+def test_a_text_of_the_hook_is_cut_by_the_limit_on_tokens() -> None:
+    with MockServer(on_request=lambda _: "One two three.") as server:
+        choice = complete(server, "Hi", max_tokens=2)["choices"][0]
+    assert (choice["message"]["content"], choice["finish_reason"]) == ("One two", "length")
+
+
+def test_usage_can_be_left_out() -> None:
+    with MockServer(usage=False) as server:
+        assert "usage" not in complete(server, "Hi")
+
+
+def test_jitter_changes_the_order_of_answers() -> None:
+    def finish(number: int) -> int:
+        text(server, f"Write 10 words, {number}.")
+        finished.append(number)
+        return number
+
+    finished: list[int] = []
+    with MockServer(jitter=0.3) as server, ThreadPoolExecutor(12) as pool:
+        assert list(pool.map(finish, range(12))) == list(range(12))
+    assert finished != sorted(finished)
+
+
+# What today's APIs refuse and offer
+
+
+@pytest.mark.parametrize(
+    ("settings", "param"),
+    [
+        ({"temperature": 0.5}, "temperature"),
+        ({"temperature": 0}, "temperature"),
+        ({"max_tokens": 100}, "max_tokens"),
+        ({"temperature": 1, "max_completion_tokens": 9_000}, None),
+        ({}, None),
+    ],
+    ids=["temperature", "temperature-0", "max_tokens", "what-it-takes", "nothing"],
+)
+def test_a_thinking_model_names_the_parameter_that_it_refuses(
+    settings: dict[str, Any], param: str | None
+) -> None:
+    with MockServer(reasoning_tokens=50) as server:
+        status, reply = post(server, "Hi", **settings)
+    if param:
+        assert (status, reply["error"]["param"]) == (400, param)
+        assert f"'{param}'" in reply["error"]["message"]
+    else:
+        assert status == 200
+
+
+@pytest.mark.parametrize(
+    ("limit", "reasoning", "words", "reason"),
+    [(40, 40, 0, "length"), (50, 50, 0, "length"), (60, 50, 10, "length"), (5_000, 50, 50, "stop")],
+)
+def test_a_thinking_model_spends_tokens_before_it_answers(
+    limit: int, reasoning: int, words: int, reason: str
+) -> None:
+    fifty = " ".join(["word"] * 50) + "."
+    with MockServer(reasoning_tokens=50, on_request=lambda _: fifty) as server:
+        completion = complete(server, "Hi", max_completion_tokens=limit)
+    choice, usage = completion["choices"][0], completion["usage"]
+    assert count_words(choice["message"]["content"]) == words
+    assert choice["finish_reason"] == reason
+    assert choice["message"]["reasoning"] == choice["message"]["reasoning_content"]
+    assert count_words(choice["message"]["reasoning"]) == reasoning
+    assert usage["completion_tokens_details"] == {"reasoning_tokens": reasoning}
+    assert usage["completion_tokens"] == reasoning + words
+
+
+def test_an_account_with_a_limit_says_when_to_come_back() -> None:
+    with MockServer(calls_per_minute=2) as server:
+        assert [post(server, "Hi")[0] for _ in range(3)] == [200, 200, 429]
+        with openai.OpenAI(base_url=server.base_url, api_key="any", max_retries=0) as client:
+            with pytest.raises(openai.RateLimitError) as caught:
+                client.chat.completions.create(model=WRITER, messages=[])
+            assert 0 < int(caught.value.response.headers["Retry-After"]) <= 60
+    assert server.stats().calls == {WRITER: 2}
+
+
+def test_models_have_a_shutdown_date_and_are_gone_after_it() -> None:
+    models = {"old": "2020-01-01", "current": "2999-12-31", "open": None}
+    with MockServer(models=models) as server:
+        _, listed = http(f"{server.base_url}/models")
+        statuses = {model: post(server, "Hi", model)[0] for model in models}
+    assert {row["id"]: row["shutdown_date"] for row in listed["data"]} == models
+    assert statuses == {"old": 404, "current": 200, "open": 200}
+
+
+def test_a_model_can_refuse_any_parameter_and_takes_seed_and_stop_otherwise() -> None:
+    with MockServer(refuses=("stop", "response_format")) as server:
+        assert post(server, "Hi", stop=[])[1]["error"]["param"] == "stop"
+        status, reply = post(server, "Hi", response_format={"type": "json_object"})
+        assert (status, reply["error"]["param"]) == (400, "response_format")
+    with MockServer() as server:
+        assert post(server, "Hi", stop=[], seed=1)[0] == 200
+
+
+SCORE = {"type": "integer", "minimum": 1, "maximum": 5}
+SCHEMAS: dict[str, dict[str, Any]] = {
+    "verdict": {
+        "type": "object",
+        "properties": {"analysis": {"type": "string"}, "clarity": SCORE, "accuracy": SCORE},
+        "required": ["analysis", "clarity", "accuracy"],
+        "additionalProperties": False,
+    },
+    "yes-no": {
+        "type": "object",
+        "properties": {"reason": {"type": "string"}, "answer": {"enum": ["yes", "no"]}},
+        "required": ["reason", "answer"],
+        "additionalProperties": False,
+    },
+    "plan": {
+        "type": "object",
+        "$defs": {
+            "Step": {
+                "type": "object",
+                "properties": {
+                    "number": {"type": "integer"},
+                    "main_point": {"type": "string"},
+                    "word_count": {"type": "integer", "minimum": 1},
+                    "note": {"anyOf": [{"type": "string", "maxLength": 9}, {"type": "null"}]},
+                },
+                "required": ["number", "main_point", "word_count"],
+            }
+        },
+        "properties": {
+            "steps": {"type": "array", "items": {"$ref": "#/$defs/Step"}, "maxItems": 50},
+            "is_long": {"type": "boolean"},
+        },
+        "required": ["steps", "is_long"],
+    },
+}
+
+
+@pytest.mark.parametrize("model", [WRITER, JUDGE])
+@pytest.mark.parametrize("schema", SCHEMAS.values(), ids=SCHEMAS)
+def test_an_answer_fits_the_json_schema_that_was_asked_for(
+    server: MockServer, schema: dict[str, Any], model: str
+) -> None:
+    wanted = {"type": "json_schema", "json_schema": {"name": "reply", "schema": schema}}
+    answers = [
+        json.loads(text(server, "Write 2000 words.", model, response_format=wanted, seed=seed))
+        for seed in range(8)
+    ]
+    for answer in answers:
+        jsonschema.validate(answer, schema)
+    assert len({json.dumps(answer) for answer in answers}) > 1
+
+
+def test_a_plan_by_json_schema_adds_up_to_the_required_length(server: MockServer) -> None:
+    wanted = {"type": "json_schema", "json_schema": {"name": "plan", "schema": SCHEMAS["plan"]}}
+    steps = json.loads(text(server, "Write 4,100 words.", response_format=wanted))["steps"]
+    assert [step["number"] for step in steps] == list(range(1, 11))
+    assert sum(step["word_count"] for step in steps) == 4_100
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    ["json", {"type": "xml"}, {"type": "json_schema"},
+     {"type": "json_schema", "json_schema": {"schema": {}}}],
+    ids=["no-object", "unknown-type", "no-schema", "no-name"],
+)  # fmt: skip
+def test_a_malformed_response_format_is_refused(server: MockServer, wanted: object) -> None:
+    assert post(server, "Hi", response_format=wanted)[0] == 400
+
+
+# Files and batches
+
+
+def test_a_batch_is_uploaded_listed_completed_and_read(tmp_path: Path) -> None:
+    lines = [
+        {
+            "custom_id": f"call-{number}", "method": "POST", "url": "/v1/chat/completions",
+            "body": {"model": model, "messages": [{"role": "user", "content": f"Judge {number}."}]},
+        }
+        for number, model in enumerate((JUDGE, JUDGE, "unknown"))
+    ]  # fmt: skip
+    requests = tmp_path / "requests.jsonl"
+    requests.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with (
+        MockServer(batch_seconds=0.3) as server,
+        openai.OpenAI(base_url=server.base_url, api_key="any", max_retries=0) as client,
+    ):
+        file = client.files.create(file=requests, purpose="batch")
+        assert client.files.content(file.id).content == requests.read_bytes()
+        batch = client.batches.create(
+            input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h",
+            metadata={"run": "a"},
+        )  # fmt: skip
+        assert (batch.status, batch.output_file_id) == ("in_progress", None)
+        assert [(b.id, b.metadata) for b in client.batches.list()] == [(batch.id, {"run": "a"})]
+        deadline = time.monotonic() + 10
+        while batch.status != "completed" and time.monotonic() < deadline:
+            time.sleep(0.05)
+            batch = client.batches.retrieve(batch.id)
+        assert batch.output_file_id
+        assert batch.error_file_id
+        assert batch.request_counts
+        assert batch.request_counts.model_dump() == {"total": 3, "completed": 2, "failed": 1}
+        outputs = [
+            json.loads(line)
+            for line in client.files.content(batch.output_file_id).text.splitlines()
+        ]
+        (error,) = client.files.content(batch.error_file_id).text.splitlines()
+        direct = [text(server, f"Judge {number}.", JUDGE) for number in range(2)]
+    bodies = {row["custom_id"]: row["response"]["body"] for row in outputs}
+    answers = [bodies[f"call-{number}"]["choices"][0]["message"]["content"] for number in range(2)]
+    assert answers == direct
+    assert json.loads(error)["custom_id"] == "call-2"
+    assert json.loads(error)["response"]["status_code"] == 404
+
+
+def test_batches_come_in_pages_newest_first_and_can_be_cancelled(tmp_path: Path) -> None:
+    requests = tmp_path / "requests.jsonl"
+    requests.write_text("")
+    with (
+        MockServer(batch_seconds=60) as server,
+        openai.OpenAI(base_url=server.base_url, api_key="any", max_retries=0) as client,
+    ):
+        file = client.files.create(file=requests, purpose="batch")
+        made = [
+            client.batches.create(
+                input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h"
+            ).id
+            for _ in range(5)
+        ]
+        assert [batch.id for batch in client.batches.list(limit=2)] == made[::-1]
+        assert client.batches.cancel(made[0]).status == "cancelled"
+        assert client.batches.retrieve(made[0]).status == "cancelled"
+        with pytest.raises(openai.BadRequestError):
+            client.batches.create(
+                input_file_id="none", endpoint="/v1/chat/completions", completion_window="24h"
+            )
+        with pytest.raises(openai.NotFoundError):
+            client.batches.retrieve("none")
+
+
+# Prose
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("words", [0, 1, 7, 300, 4_000])
+def test_prose_has_exactly_so_many_words_and_no_diagnostic_objects(
+    words: int, language: str
+) -> None:
+    made = prose(words, 1, language)
+    assert count_words(made) == words
+    assert made == prose(words, 1, language)
+    if words > 100:
+        assert made != prose(words, 2, language)
+        diagnostics = diagnose({"en": "Write.", "zh": "请写。"}[language], made)
+        assert not any(vars(diagnostics).values())
+
+
+def test_random_words_follow_zipfs_law() -> None:
+    words = list(islice(random_words(1), 20_000))
+    assert words == list(islice(random_words(1), 20_000))
+    counts = [count for _, count in Counter(words).most_common()]
+    assert 5 < counts[0] / counts[9] < 15  # by the law: 10
 
 
 # The command
