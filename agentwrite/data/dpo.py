@@ -36,9 +36,9 @@ from agentwrite.data.mix import (
     open_dataset,
 )
 from agentwrite.data.pairs import AnswerSampler, JudgedAnswers, ScoredAnswer, choose_pair
+from agentwrite.model import ChatModel
 from agentwrite.settings import Settings
 from agentwrite.thresholds import SAMPLES, SAMPLING_MAX_TOKENS, SAMPLING_TEMPERATURE, PairOptions
-from agentwrite.writing.asking import Asking
 from agentwrite.writing.context import estimate_tokens
 from agentwrite.writing.state import Instruction
 from longwriter_core.conversation import preference
@@ -190,7 +190,7 @@ class Sampling:
         settings, judge = self.settings, self.judge.with_store(store)
         usage = Usage()
         async with settings.chat(store, self.key) as chat, judge.asking(usage) as judge_one:
-            asking = Asking(
+            model = ChatModel(
                 chat,
                 settings.model,
                 concurrency=concurrency,
@@ -200,7 +200,7 @@ class Sampling:
             # this worker's share of the judge's calls is its share of the writer's
             share = judge.settings.concurrency * concurrency // settings.concurrency
             sampler = AnswerSampler(
-                asking,
+                model,
                 judge_one,
                 samples=self.samples,
                 judge_concurrency=max(1, share),

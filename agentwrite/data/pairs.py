@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agentwrite.errors import WriteError
+from agentwrite.model import Answer, ChatModel
 from agentwrite.thresholds import PairOptions
-from agentwrite.writing.asking import Answer, Asking
 from agentwrite.writing.context import estimate_tokens
 from agentwrite.writing.state import Instruction
 from longwriter_core.files import sha256
@@ -125,14 +125,14 @@ class AnswerSampler:
 
     def __init__(
         self,
-        asking: Asking,
+        model: ChatModel,
         judge_one: Callable[[Item], Awaitable[Judgement]],
         *,
         samples: int,
         judge_concurrency: int,
         judging: Usage,
     ) -> None:
-        self._asking, self._judge_one, self._samples = asking, judge_one, samples
+        self._model, self._judge_one, self._samples = model, judge_one, samples
         self._judging = judging  # of the judge's client, which all prompts share
         self._judge_slots = asyncio.Semaphore(judge_concurrency)
 
@@ -156,12 +156,12 @@ class AnswerSampler:
         text_id = f"{instruction.id} sample {number}"
         place = f"sample {number} of {self._samples}"
         try:
-            return await self._asking.until(
+            return await self._model.ask(
                 instruction.instruction,
                 lambda reply: strip_special_tokens(without_thinking(reply)) or Rejected("empty"),
                 place=place,
                 text_id=text_id,
-                turn=affinity,
+                affinity=affinity,
                 # its own seed, since some servers always start from the same one
                 seed=int(sha256(text_id)[:7], 16),
                 may_be_cut=True,
@@ -177,7 +177,7 @@ class AnswerSampler:
             last = next(each for each in reversed(judgement.verdicts) if not each.scores)
             if last.reason == "not_asked":  # the judge would refuse every further call
                 detail = f"the judge is unavailable: {last.detail}"
-                self._asking.chat.give_up(detail)
+                self._model.chat.give_up(detail)
                 raise WriteError("unjudged", detail, "verdict", is_fatal=True)
             raise WriteError("unjudged", f"{last.reason} {last.detail or ''}".strip(), "verdict")
         return judgement

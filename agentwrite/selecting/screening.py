@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-from agentwrite.writing.asking import Answer, Asking
+from agentwrite.model import Answer, ChatModel
 from longwriter_core.llm import Rejected
 from longwriter_core.text.thinking import without_thinking
 
@@ -36,13 +36,13 @@ class Decision:
 class Screener:
     """Asks one model about instructions."""
 
-    def __init__(self, asking: Asking) -> None:
-        self._asking = asking
+    def __init__(self, model: ChatModel) -> None:
+        self._model = model
 
-    async def ask(self, instruction: str, place: str, turn: int) -> Answer[Decision]:
+    async def ask(self, instruction: str, place: str, affinity: int) -> Answer[Decision]:
         """The model's decision. Raises WriteError, and ContextOverflowError."""
-        return await self._asking.until(
-            question(instruction), read_decision, place=place, text_id="select", turn=turn
+        return await self._model.ask(
+            question(instruction), read_decision, place=place, text_id="select", affinity=affinity
         )
 
 

@@ -19,12 +19,12 @@ from pathlib import Path
 
 from agentwrite.data.sources import Source, open_source
 from agentwrite.errors import WriteError
+from agentwrite.model import Answer, ChatModel
 from agentwrite.selecting.candidates import read_candidate
 from agentwrite.selecting.rules import LANGUAGES, Rules, TurnedAway, language_of
 from agentwrite.selecting.screening import MAX_TOKENS, TEMPERATURE, Decision, Screener, question
 from agentwrite.selecting.selection import SHOWN, Log, Row, Selection, writing
 from agentwrite.settings import Settings
-from agentwrite.writing.asking import Answer, Asking
 from agentwrite.writing.context import estimate_tokens
 from longwriter_core.errors import InputError
 from longwriter_core.llm import ChatPool, ContextOverflowError, Store, run_async
@@ -193,7 +193,7 @@ async def _log_next(waiting: _Waiting, log: Log) -> bool:
 
 def _screener(chat: ChatPool, settings: Settings) -> Screener:
     return Screener(
-        Asking(
+        ChatModel(
             chat,
             settings.model,
             concurrency=settings.concurrency,

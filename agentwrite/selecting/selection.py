@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from agentwrite.errors import WriteError
+from agentwrite.model import Answer
 from agentwrite.selecting.candidates import Candidate
 from agentwrite.selecting.rules import TurnedAway
 from agentwrite.selecting.screening import Decision
-from agentwrite.writing.asking import Answer
 from longwriter_core.errors import InputError
 from longwriter_core.files import sha256
 from longwriter_core.jsonl import jsonl_line

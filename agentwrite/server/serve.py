@@ -77,7 +77,7 @@ class Server:
         self.model = f"agentwrite/{settings.model}"
         self._key, self._log = key, log
         self._texts: dict[str, _Text] = {}
-        self._turn = 0
+        self._count = 0
         store = Store()
         store.check()
         self._chat: ChatPool = settings.chat(store)
@@ -177,11 +177,11 @@ class Server:
         key = call_key(serve=[id, instruction] if is_planned else passed)
         if key not in self._texts:
             text = self._texts[key] = _Text(key, Instruction(id, instruction, required))
-            self._turn += 1
+            self._count += 1
             work = (
-                self._plan_and_write(text, self._turn)
+                self._plan_and_write(text, self._count)
                 if is_planned
-                else self._pass_on(text, passed, self._turn)
+                else self._pass_on(text, passed, self._count)
             )
             text.task = asyncio.create_task(self._write(text, work))
         return self._texts[key]
@@ -202,26 +202,28 @@ class Server:
         if self._texts.get(text.key) is text:
             del self._texts[text.key]
 
-    async def _plan_and_write(self, text: _Text, turn: int) -> None:
+    async def _plan_and_write(self, text: _Text, affinity: int) -> None:
         def on_section(section: Section, _plan: Plan) -> None:
             text.add(f"\n\n{section.text}" if text.pieces else section.text)
 
         # parallel sections end in any order, and are cleaned once all are there
         parallel = self.settings.parallel
-        written = await self._writer.write(text.instruction, None if parallel else on_section, turn)
+        written = await self._writer.write(
+            text.instruction, None if parallel else on_section, affinity
+        )
         if parallel:
             text.add(written.text)
         text.usage = _usage(written.prompt_tokens, written.completion_tokens)
         asked_for = text.instruction.required
         self._log(f"{written.words:,} words of {asked_for:,}, {len(written.sections)} sections")
 
-    async def _pass_on(self, text: _Text, passed: dict[str, Any], turn: int) -> None:
+    async def _pass_on(self, text: _Text, passed: dict[str, Any], affinity: int) -> None:
         key = call_key(agentwrite_serve=self.settings.model, asked=passed)
         legacy_key = call_key(  # release 0.1.0 had the addresses of the endpoints in it
             agentwrite_serve=self.settings.model, at=self.settings.scope, asked=passed
         )
         reply = await self._chat.stored(key, legacy_key) or await self._chat.ask(
-            key, {**passed, "model": self.settings.model}, affinity=turn
+            key, {**passed, "model": self.settings.model}, affinity=affinity
         )
         text.usage = _usage(reply.prompt_tokens or 0, reply.completion_tokens or 0)
         text.finish_reason = reply.finish_reason or "stop"

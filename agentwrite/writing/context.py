@@ -1,10 +1,10 @@
-"""The text so far, as a prompt shows it: in full, or its oldest part in short. Pure."""
+"""The text so far, as a prompt shows it: in full, or with its oldest part summarised. Pure."""
 
 from dataclasses import dataclass, field
 
 from agentwrite.writing.plan import Plan
 
-# Rough, and on the safe side, since every model has its own: characters per token.
+# Characters per token: rough and on the safe side, since every model has its own tokenizer.
 _LATIN, _CHINESE = 4.0, 1.2
 
 
@@ -26,13 +26,13 @@ class TextSoFar:
 
     @property
     def text(self) -> str:
-        """Everything, as it is."""
+        """All sections in full."""
         return "\n\n".join(self.sections)
 
     def shown(self) -> str:
         """What the prompt for the next section shows.
 
-        The plan lines of what is folded are not shown again: the plan stands above in full.
+        The plan lines of folded sections are not repeated, because the prompt has the whole plan.
         """
         rest = "\n\n".join(self.sections[self.folded :])
         if not self.folded:
@@ -43,9 +43,9 @@ class TextSoFar:
         )
 
     def half(self) -> int:
-        """How many sections to have folded so that about half of what is shown in full is left.
+        """The number of folded sections that leaves about half of the text shown in full.
 
-        The last section always stays; `folded` itself where there is nothing more to fold.
+        The last section is never folded. The number is `folded` if no other section is left.
         """
         sizes = [estimate_tokens(section) for section in self.sections[self.folded :]]
         left, count = sum(sizes), 0
@@ -54,6 +54,6 @@ class TextSoFar:
             count += 1
         return self.folded + count
 
-    def beginning(self, until: int) -> str:
-        """What is to be summed up when the sections up to `until` are folded."""
-        return "\n\n".join(filter(None, (self.summary, *self.sections[self.folded : until])))
+    def beginning(self, end: int) -> str:
+        """The text to summarise in order to fold the sections up to number `end`."""
+        return "\n\n".join(filter(None, (self.summary, *self.sections[self.folded : end])))

@@ -1,23 +1,27 @@
-"""Asking for the plan of a text, in one level or two."""
+"""Plan a text, in one level or two."""
+
+from collections.abc import Awaitable, Callable, Sequence
 
 from agentwrite.errors import WriteError
-from agentwrite.writing.asking import Answer, Asking, all_at_once
+from agentwrite.model import Answer, ChatModel
 from agentwrite.writing.plan import MAX_PLAN_WORDS, Level, Plan, Step, joined, read_plan
 from agentwrite.writing.prompts import Prompts
 from agentwrite.writing.state import Instruction
-from longwriter_core.llm import ContextOverflowError
+from longwriter_core.llm import ContextOverflowError, for_each
 
 
 class Planner:
     """Plans texts with one model."""
 
-    def __init__(self, asking: Asking, prompts: Prompts) -> None:
-        self._asking, self._prompts = asking, prompts
+    def __init__(self, model: ChatModel, prompts: Prompts) -> None:
+        self._model, self._prompts = model, prompts
 
-    async def plan(self, instruction: Instruction, turn: int, answers: list[Answer[Plan]]) -> Plan:
-        """One plan, or where that cannot hold the text, a plan of chapters and one of each.
+    async def plan(
+        self, instruction: Instruction, affinity: int, answers: list[Answer[Plan]]
+    ) -> Plan:
+        """One plan, or for a text that is too long for it, a plan of chapters and one for each.
 
-        What was asked for it is added to `answers`. Raises WriteError.
+        Every answer of the model is added to `answers`. Raises WriteError.
         """
 
         async def ask(
@@ -28,9 +32,9 @@ class Planner:
                 name, inst=instruction.instruction, length=length, **texts
             )
             try:
-                answer = await self._asking.until(
+                answer = await self._model.ask(
                     prompt, lambda reply: read_plan(reply, required, level), place=place,
-                    text_id=instruction.id, turn=turn,
+                    text_id=instruction.id, affinity=affinity,
                 )  # fmt: skip
             except ContextOverflowError as error:
                 raise WriteError(error.reason, str(error), place) from error
@@ -51,3 +55,21 @@ class Planner:
 
         await all_at_once(chapters.steps, plan_chapter)
         return joined(chapters.steps, [plans[chapter.number] for chapter in chapters.steps])
+
+
+async def all_at_once(steps: Sequence[Step], work: Callable[[Step], Awaitable[None]]) -> None:
+    """Run `work` on all steps at the same time; at the end, raise the first WriteError.
+
+    Calls in flight are paid for. Cancelling them at the first failure would lose their replies.
+    """
+    failures: list[WriteError] = []
+
+    async def work_on(step: Step) -> None:
+        try:
+            await work(step)
+        except WriteError as error:
+            failures.append(error)
+
+    await for_each(steps, work_on, len(steps))
+    if failures:
+        raise failures[0]

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from agentwrite.errors import WriteError
+from agentwrite.model import Answer, ChatModel
 from agentwrite.settings import Settings
-from agentwrite.writing.asking import Answer, Asking, all_at_once
 from agentwrite.writing.clean import Cleaned, clean
 from agentwrite.writing.context import TextSoFar, estimate_tokens
 from agentwrite.writing.plan import Plan, Step
-from agentwrite.writing.planner import Planner
+from agentwrite.writing.planner import Planner, all_at_once
 from agentwrite.writing.prompts import Prompts
 from agentwrite.writing.state import Instruction, Section, Text
 from longwriter_core.llm import ChatPool, ContextOverflowError, Rejected, Store, run_async
@@ -29,8 +29,8 @@ from longwriter_core.text.required_length import required_length
 _T = TypeVar("_T")
 
 MAX_TEXT_WORDS = 1_000_000  # 50 chapters of what one plan holds
-_LOOP = 0.5  # share of a section's words in passages that it repeats, from which on it is a loop
-_AFTER_OVERFLOW = 0.8  # of the prompt that was too long: what the next one may have at most
+_LOOP = 0.5  # a section with a larger share of its words in repeated passages is a loop
+_AFTER_OVERFLOW = 0.8  # the next prompt may have this share of the one that was too long
 
 # Called with each finished section of a text, and the plan that it belongs to.
 Progress = Callable[[Section, Plan], None]
@@ -45,11 +45,16 @@ def write_text(
     progress: Progress | None = None,
     **settings: object,
 ) -> Text:
-    """Write one long text: of `length` words, else of the length that the instruction names.
+    """Write one long text.
 
-    The key is AGENTWRITE_API_KEY, else OPENAI_API_KEY; `settings` are further fields of Settings.
-    Called again after any end, it pays only for what is missing. Raises WriteError with a reason,
-    and InputError for settings that cannot be used.
+    length     required length in words; by default the one that the instruction names, and if it
+               names none, the plan decides
+    progress   called with each finished section, and the plan
+    settings   further fields of Settings
+
+    The key is AGENTWRITE_API_KEY, else OPENAI_API_KEY. Every finished call is stored: the same call
+    of this function after an interruption pays only for what is missing. Raises WriteError with a
+    reason, and InputError for invalid settings.
     """
     chosen = Settings.resolve(model=model, base_urls=base_url, **settings)
     asked = Instruction("", instruction, length or required_length(instruction))
@@ -68,22 +73,22 @@ class _Job:
     """A text while it is being written."""
 
     instruction: Instruction
-    turn: int
+    affinity: int
     progress: Progress
     planning: list[Answer[Plan]] = field(default_factory=list)
     summaries: list[Answer[str]] = field(default_factory=list)
-    most_tokens: int | None = None  # of a prompt, once one was too long
+    max_tokens: int | None = None  # limit of a prompt, once one was too long
 
 
 class Writer:
-    """Writes texts with one model. Texts may be written at the same time, and share its calls."""
+    """Writes texts with one model, several at a time if you like; they share its concurrency."""
 
     def __init__(
         self, chat: ChatPool, settings: Settings, *, prompts: Prompts | None = None, scope: str = ""
     ) -> None:
         self.settings = settings
         self.prompts = prompts or Prompts.load(settings.prompts)
-        self._asking = Asking(
+        self._model = ChatModel(
             chat,
             settings.model,
             concurrency=settings.concurrency,
@@ -91,16 +96,16 @@ class Writer:
             max_tokens=settings.max_tokens,
             scope=scope,
         )
-        self._planner = Planner(self._asking, self.prompts)
+        self._planner = Planner(self._model, self.prompts)
 
     async def write(
-        self, instruction: Instruction, progress: Progress | None = None, turn: int = 0
+        self, instruction: Instruction, progress: Progress | None = None, affinity: int = 0
     ) -> Text:
-        """Plan and write; each finished section goes to `progress`. Raises WriteError."""
+        """Plan and write a text; `progress` gets each finished section. Raises WriteError."""
         if (instruction.required or 0) > MAX_TEXT_WORDS:
             raise WriteError("too_long", f"more than {MAX_TEXT_WORDS} words are asked for", "plan")
-        job = _Job(instruction, turn, progress or (lambda _section, _plan: None))
-        plan = await self._planner.plan(instruction, turn, job.planning)
+        job = _Job(instruction, affinity, progress or (lambda _section, _plan: None))
+        plan = await self._planner.plan(instruction, affinity, job.planning)
         so_far = TextSoFar(plan)
         write = self._write_parallel if self.settings.parallel else self._write_serially
         sections = await write(job, so_far)
@@ -125,7 +130,7 @@ class Writer:
         )
 
     async def _write_serially(self, job: _Job, so_far: TextSoFar) -> list[Section]:
-        """Every step sees all text before it."""
+        """One step after the other, each seeing all text before it."""
         sections = []
         for step in so_far.plan.steps:
             section = await self._write_step(job, so_far, step)
@@ -135,7 +140,7 @@ class Writer:
         return sections
 
     async def _write_parallel(self, job: _Job, so_far: TextSoFar) -> list[Section]:
-        """All steps at once, each seeing the plan alone; seams are cleaned when all are there."""
+        """All steps at once, each seeing only the plan; seams are cleaned once all are written."""
         written: dict[int, Section] = {}
 
         async def write(step: Step) -> None:
@@ -176,10 +181,10 @@ class Writer:
             tokens = estimate_tokens(prompt)
             if self._fits(job, tokens):
                 try:
-                    answer = await self._until(job, prompt, read, place)
+                    answer = await self._ask(job, prompt, read, place)
                     break
                 except ContextOverflowError as error:
-                    job.most_tokens, why = int(tokens * _AFTER_OVERFLOW), str(error)
+                    job.max_tokens, why = int(tokens * _AFTER_OVERFLOW), str(error)
             else:
                 why = f"about {tokens} tokens"
             await self._fold(job, so_far, why, place)
@@ -200,33 +205,34 @@ class Writer:
         context = self.settings.context
         if context and tokens + self.settings.max_tokens > context:
             return False
-        return job.most_tokens is None or tokens <= job.most_tokens
+        return job.max_tokens is None or tokens <= job.max_tokens
 
     async def _fold(self, job: _Job, so_far: TextSoFar, why: str, place: str) -> None:
-        """Put a summary in the place of the older half of what is shown in full.
+        """Replace the older half of the sections that are shown in full with a summary.
 
-        Half, not just what is too much: the prefix then stays the same for many steps.
+        Folding half, and not just the excess, keeps the prefix the same for many steps, so that the
+        server can reuse its prefix cache.
         """
-        until = so_far.half()
-        while until > so_far.folded:
+        end = so_far.half()
+        while end > so_far.folded:
             prompt = self.prompts.render(
-                "summarise", inst=job.instruction.instruction, text=so_far.beginning(until)
+                "summarise", inst=job.instruction.instruction, text=so_far.beginning(end)
             )
             if self._fits(job, estimate_tokens(prompt)):
                 try:
-                    answer = await self._until(job, prompt, str.strip, f"summary before {place}")
+                    answer = await self._ask(job, prompt, str.strip, f"summary before {place}")
                 except ContextOverflowError as error:
                     why = str(error)
                 else:
                     job.summaries.append(answer)
-                    so_far.folded, so_far.summary = until, answer.value
+                    so_far.folded, so_far.summary = end, answer.value
                     return
-            until -= max(1, (until - so_far.folded) // 2)
+            end -= max(1, (end - so_far.folded) // 2)
         raise WriteError("context_overflow", why, place)
 
-    async def _until(
+    async def _ask(
         self, job: _Job, prompt: str, read: Callable[[str], _T | Rejected], place: str
     ) -> Answer[_T]:
-        return await self._asking.until(
-            prompt, read, place=place, text_id=job.instruction.id, turn=job.turn
+        return await self._model.ask(
+            prompt, read, place=place, text_id=job.instruction.id, affinity=job.affinity
         )

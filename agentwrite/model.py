@@ -1,12 +1,11 @@
-"""Asking a model until its reply can be used; every finished call is in the store."""
+"""One model with its sampling parameters: asked until its reply is valid, for text or decision."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from agentwrite.errors import WriteError
-from agentwrite.writing.plan import Step
 from longwriter_core.files import sha256
 from longwriter_core.llm import (
     CallId,
@@ -16,7 +15,6 @@ from longwriter_core.llm import (
     Rejected,
     SkippedError,
     ask_until_valid,
-    for_each,
 )
 
 _T = TypeVar("_T")
@@ -24,20 +22,20 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Answer(Generic[_T]):
-    """What a usable reply was read as. Tokens are those of all asks, by the endpoint's count."""
+    """The value of a valid reply. Tokens are those of all attempts, as the endpoint counts them."""
 
     value: _T
     model: str
     asks: int
-    rejected: tuple[str, ...]  # the reason of each ask but the last
+    rejected: tuple[str, ...]  # the reason of each attempt but the last
     prompt_tokens: int
     completion_tokens: int
-    tokens: int  # of the last ask alone, prompt and reply
+    tokens: int  # of the last attempt alone, prompt and reply
     cut: bool  # the reply ended at the token limit
 
 
-class Asking:
-    """Calls to one model, at most `concurrency` at a time, however many texts are being written.
+class ChatModel:
+    """One model behind a pool of endpoints, with at most `concurrency` calls in flight at a time.
 
     `scope` is what release 0.1.0 put into the keys of stored calls: the addresses of the endpoints.
     Replies that it stored are still found.
@@ -56,26 +54,27 @@ class Asking:
         self.chat = chat
         self.model, self.temperature, self.max_tokens = model, temperature, max_tokens
         self._scope = scope
-        self._free = asyncio.Semaphore(concurrency)
+        self._slots = asyncio.Semaphore(concurrency)
 
-    async def until(
+    async def ask(
         self,
         prompt: str,
         read: Callable[[str], _T | Rejected],
         *,
         place: str,
         text_id: str,
-        turn: int,
+        affinity: int,
         seed: int | None = None,
         may_be_cut: bool = False,
     ) -> Answer[_T]:
-        """Ask `prompt` until `read` makes something of the reply.
+        """Send `prompt` until `read` accepts the reply.
 
-        Replies in the store count first, the unusable among them too, so that a rerun goes on
-        where the last one ended. With `seed`, each ask has its own, counted from there. A reply
-        that ended at the token limit is unusable, unless it `may_be_cut`.
-        Raises ContextOverflowError where the prompt is too long, and WriteError for every other
-        end.
+        Stored replies come first, rejected ones too, so that a rerun resumes where the last run
+        ended. With `seed`, each attempt has its own, counted from there. Calls with the same
+        `affinity` go to the same endpoint, which can reuse its prefix cache. A reply that ended at
+        the token limit is rejected, unless it `may_be_cut`.
+
+        Raises ContextOverflowError if the prompt is too long, and WriteError for any other failure.
         """
         request: dict[str, Any] = {
             "model": self.model,
@@ -90,8 +89,8 @@ class Asking:
             request,
             read,
             self._call_id(prompt, text_id),
-            affinity=turn,
-            slots=self._free,
+            affinity=affinity,
+            slots=self._slots,
             may_be_cut=may_be_cut,
         )
         if outcome.value is not None and outcome.reply:
@@ -124,21 +123,3 @@ class Asking:
             "prompt": sha256(prompt),
         }
         return CallId(parts, {"scope": self._scope} if self._scope else {})
-
-
-async def all_at_once(steps: Sequence[Step], work: Callable[[Step], Awaitable[None]]) -> None:
-    """Run `work` on all steps. The first WriteError is raised when all have ended.
-
-    What is in flight is paid for: ending it at the first failure would lose it.
-    """
-    failures: list[WriteError] = []
-
-    async def work_on(step: Step) -> None:
-        try:
-            await work(step)
-        except WriteError as error:
-            failures.append(error)
-
-    await for_each(steps, work_on, len(steps))
-    if failures:
-        raise failures[0]
