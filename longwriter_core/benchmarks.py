@@ -1,4 +1,8 @@
-"""Upstream's benchmark files: pinned, checked by SHA-256, cached; never part of this package."""
+"""The benchmarks' prompts: upstream's files, and the demo prompts of this project.
+
+Upstream's files are pinned to a commit, checked by SHA-256 and cached. They are never part of this
+package.
+"""
 
 import http.client
 import json
@@ -16,6 +20,7 @@ from longwriter_core.text.language import main_language
 
 REPOSITORY = "THUDM/LongWriter"
 COMMIT = "3fcfdff43deceb49f7936c6bf25ad88d61df0bfa"
+DEMO = "longwrite_demo"  # the benchmark of this project's own prompts
 _TIMEOUT = 60  # seconds
 
 
@@ -71,7 +76,7 @@ ASSETS = {
 
 
 def location(name: str) -> Path:
-    """Where an asset is looked for: in LONGWRITER_ASSETS, else in the cache."""
+    """The path of an asset: in the folder LONGWRITER_ASSETS if that is set, else in the cache."""
     if folder := os.environ.get("LONGWRITER_ASSETS"):
         return Path(folder).expanduser() / name
     return cache_dir() / "assets" / COMMIT[:12] / name
@@ -80,7 +85,7 @@ def location(name: str) -> Path:
 def read(name: str) -> str:
     """The text of an asset, downloaded on first use.
 
-    Raises InputError where it is missing and cannot be had, or does not have the pinned SHA-256.
+    Raises InputError if it is missing and cannot be downloaded, or has another SHA-256.
     """
     path = location(name)
     if not path.is_file():
@@ -99,9 +104,9 @@ def read(name: str) -> str:
 
 
 def fetch(name: str) -> Path:
-    """Download an asset to its place and return that. Nothing unchecked is ever written there.
+    """Download an asset, check its SHA-256, write it to its path and return the path.
 
-    Raises InputError without a network, or where the download does not have the pinned SHA-256.
+    Raises InputError if there is no network, or if the download has another SHA-256.
     """
     asset, path = ASSETS[name], location(name)
     try:
@@ -112,7 +117,7 @@ def fetch(name: str) -> Path:
             error.close()
         raise InputError(
             f"cannot download {asset.url} ({getattr(error, 'reason', error)}): run `longwriter "
-            "assets --fetch` once where there is a network, or set LONGWRITER_ASSETS to a folder "
+            "assets --fetch` once with a network, or set LONGWRITER_ASSETS to a folder "
             f"that holds {name}"
         ) from error
     _check(asset, data, asset.url, "a proxy may have altered it")
@@ -127,7 +132,7 @@ def fetch(name: str) -> Path:
 
 
 def state(name: str) -> str:
-    """Whether an asset is "ok", "missing", or has a "wrong hash"."""
+    """The state of an asset: "ok", "missing" or "wrong hash"."""
     path = location(name)
     if not path.is_file():
         return "missing"
@@ -137,18 +142,13 @@ def state(name: str) -> str:
 def read_prompts(benchmark: str) -> list[dict[str, Any]]:
     """The rows of a benchmark, each with `id`, `prompt`, `type`, `length` and `language`.
 
-    `benchmark` is longbench_write, longwrite_ruler or longwrite_demo; `length` is the required
-    length in words, `language` "en" or "zh" (for LongBench-Write by upstream's own English file).
+    `benchmark` is longbench_write, longwrite_ruler or longwrite_demo. `length` is the required
+    length in words. `language` is "en" or "zh"; for LongBench-Write, "en" means that upstream's
+    English file has the prompt.
     """
-    if benchmark == "longwrite_demo":
-        text = (files("longwriter_core") / "demo_prompts.jsonl").read_text(encoding="utf-8")
-    else:
-        text = read(f"{benchmark}.jsonl")
-    rows = [json.loads(line) for line in text.splitlines()]
+    rows = _rows(_demo_file().decode() if benchmark == DEMO else read(f"{benchmark}.jsonl"))
     if benchmark == "longbench_write":
-        english = {
-            json.loads(line)["prompt"] for line in read("longbench_write_en.jsonl").splitlines()
-        }
+        english = {row["prompt"] for row in _rows(read("longbench_write_en.jsonl"))}
     else:
         english = {row["prompt"] for row in rows if main_language(row["prompt"]) == "en"}
     return [
@@ -163,15 +163,23 @@ def read_prompts(benchmark: str) -> list[dict[str, Any]]:
 
 def data_sha256(benchmark: str) -> str:
     """SHA-256 of the benchmark's file."""
-    if benchmark == "longwrite_demo":
-        return sha256((files("longwriter_core") / "demo_prompts.jsonl").read_bytes())
+    if benchmark == DEMO:
+        return sha256(_demo_file())
     return ASSETS[f"{benchmark}.jsonl"].sha256
 
 
+def _rows(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def _demo_file() -> bytes:
+    return (files("longwriter_core") / "demo_prompts.jsonl").read_bytes()
+
+
 def _check(asset: Asset, data: bytes, where: str, advice: str) -> None:
-    found = sha256(data)
-    if found != asset.sha256:
+    actual = sha256(data)
+    if actual != asset.sha256:
         raise InputError(
-            f"{where} is not upstream's {asset.name} (SHA-256 {found[:12]}…, expected "
+            f"{where} is not upstream's {asset.name} (SHA-256 {actual[:12]}…, expected "
             f"{asset.sha256[:12]}…, {len(data)} bytes): {advice}"
         )

@@ -1,9 +1,9 @@
-"""The one error that users meet: something that they gave us cannot be used."""
+"""The error for everything that a user has to correct."""
 
 
 class InputError(Exception):
     """An argument, setting, file or endpoint cannot be used.
 
-    The message says what is wrong, where, and what to do, in one line. Commands print it without
-    a traceback and leave with exit code 2.
+    The message says in one line what is wrong, where, and what to do. Commands print it without a
+    traceback and exit with code 2.
     """

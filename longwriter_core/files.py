@@ -10,7 +10,7 @@ from uuid import uuid4
 
 
 def cache_dir() -> Path:
-    """The user's cache folder for this package: LONGWRITER_CACHE, else below XDG_CACHE_HOME."""
+    """The user's cache folder for this project: LONGWRITER_CACHE, or a folder in XDG_CACHE_HOME."""
     if chosen := os.environ.get("LONGWRITER_CACHE"):
         return Path(chosen).expanduser()
     base = os.environ.get("XDG_CACHE_HOME")
@@ -18,16 +18,16 @@ def cache_dir() -> Path:
 
 
 def sha256(data: bytes | str) -> str:
-    """Hexadecimal SHA-256 of bytes, or of a text's UTF-8."""
-    # surrogatepass: a model may emit half a surrogate pair, and a hash must not fail on it
+    """Hexadecimal SHA-256 of bytes, or of a text in UTF-8."""
+    # surrogatepass: models emit lone surrogates, and a hash must not fail on them
     raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
     return hashlib.sha256(raw).hexdigest()
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Put `data` on disk under `path` whole or not at all, whatever kills the process.
+    """Write `data` to `path` and sync it to disk: completely or not at all, even if killed.
 
-    Raises OSError, as when the disk is full; then nothing is left behind.
+    Raises OSError, for example if the disk is full, and then leaves no file behind.
     """
     with open_atomically(path) as file:
         file.write(data)
@@ -35,7 +35,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 @contextmanager
 def open_atomically(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write, which stands under `path` once the block has ended without an error."""
+    """A file to write that appears at `path` when the block ends without an error."""
     temporary = path.with_name(f".writing-{uuid4().hex}")
     try:
         try:

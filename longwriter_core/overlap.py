@@ -1,14 +1,15 @@
-"""Benchmark prompts in other texts, such as training data: exact, embedded, or slightly edited.
+"""Finds benchmark prompts in other texts, such as training data: exact, embedded or edited.
 
     prompts = benchmark_prompts()
-    for found in find_overlaps(((f"line {n}", text) for n, text in enumerate(texts, 1)), prompts):
-        print(found.place, found.prompt_id, found.kind, found.similarity)
+    places = ((f"line {n}", text) for n, text in enumerate(texts, 1))
+    for overlap in find_overlaps(places, prompts):
+        print(overlap.place, overlap.prompt_id, overlap.kind, overlap.similarity)
 
-A prompt counts as found where enough of its shingles stand close together in the text, whatever
-stands around them: texts are much longer than prompts, so containment, not Jaccard similarity.
-Translations, traditional characters and free paraphrases are not found.
+A text contains a prompt if enough of the prompt's shingles occur close together in it, whatever
+surrounds them. That is containment and not Jaccard similarity, because texts are much longer than
+prompts. Translations, traditional characters and free paraphrases are not found.
 
-Everything but `benchmark_prompts` is pure.
+Everything except `benchmark_prompts` is pure.
 """
 
 import math
@@ -24,30 +25,30 @@ from longwriter_core.benchmarks import read_prompts
 _Place = TypeVar("_Place")
 
 BENCHMARKS = ("longbench_write", "longwrite_ruler")
-# Share of a prompt from which on a text holds it. A word or two may be edited; of the benchmarks'
-# own prompts, the two most alike share 0.69. In a prompt of seven words, one other word can be
-# another topic: losing a training sample costs less than training on the test.
+# A text contains a prompt if it contains this share of it. That allows for an edited word or two.
+# The two most similar prompts of the benchmarks share 0.69. In a prompt of seven words, one changed
+# word may mean another topic, but losing a training sample costs less than training on the test.
 NEAR = 0.7
 
 _HAN = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
 _NOT_TEXT = re.compile(r"[\W_]+")
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060-\u2064\ufe00-\ufe0f\ufeff]")
-_NEEDLESS_BLANK = re.compile(rf"(?<=[{_HAN}]) | (?=[{_HAN}])")
-# A length is what people change first: every number counts as the same number.
+_BLANK_AT_HAN = re.compile(rf"(?<=[{_HAN}]) | (?=[{_HAN}])")
+# People change the length first, so every number counts as the same number.
 _NUMBER = re.compile(
     r"\d+(?: \d{3})*(?:k\b|[千万])?|[〇零一二两三四五六七八九十百千万]+(?=余?多?个?[字词])"
 )
-# Overlapping: two characters from a Chinese one on, five from any other.
+# Overlapping: two characters starting at a Chinese one, five starting at any other.
 _SHINGLE = re.compile(rf"(?=([{_HAN}].|[^{_HAN}].{{4}}))", re.DOTALL)
-_SPREAD = 2  # a prompt with additions may take so many times its own length
+_SPREAD = 2  # a prompt with additions may be this many times as long as the prompt itself
 
 
 @dataclass(frozen=True)
 class Overlap(Generic[_Place]):
-    """A text, at `place`, that holds the prompt `prompt_id`.
+    """The text at `place` contains the prompt `prompt_id`.
 
-    "exact": all of it, but for case, punctuation and blanks. "near": the share `similarity`
-    (0..1) of it, in one passage, with every number counting as the same.
+    "exact": the whole prompt, apart from case, punctuation and blanks. "near": the share
+    `similarity` (0..1) of it in one passage, with all numbers counting as the same number.
     """
 
     place: _Place
@@ -57,7 +58,7 @@ class Overlap(Generic[_Place]):
 
 
 class PromptIndex:
-    """Prompts, prepared to be found in many texts."""
+    """Prompts, indexed for finding them in many texts."""
 
     def __init__(self, prompts: Mapping[str, str], threshold: float = NEAR) -> None:
         self._threshold = threshold
@@ -65,40 +66,40 @@ class PromptIndex:
         self._shingles = {
             id: frozenset(shingles_of(_loose(text))) for id, text in self._exact.items()
         }
-        # What many prompts share, such as "write an article of", says little. One prompt at
-        # several lengths is one prompt.
+        # Shingles that many prompts share, such as those of "write an article of", weigh little.
+        # The same prompt with several lengths counts once.
         distinct = set(self._shingles.values())
         holders = Counter(shingle for shingles in distinct for shingle in shingles)
         self._weight = {
             shingle: math.log(1 + len(distinct) / number) for shingle, number in holders.items()
         }
         self._total = {id: self._sum(shingles) for id, shingles in self._shingles.items()}
-        # Whatever holds a prompt holds one of its rarest shingles, as long as these weigh more
-        # than what may be missing: a text with none of them needs no closer look.
-        self._signs: defaultdict[str, list[str]] = defaultdict(list)
+        # A text that contains a prompt contains at least one of the prompt's rarest shingles, if
+        # those together weigh more than what may be missing. Other texts need no closer look.
+        self._rare: defaultdict[str, list[str]] = defaultdict(list)
         for id, shingles in self._shingles.items():
             missing = (1 - threshold) * self._total[id]
-            for shingle in sorted(shingles, key=lambda each: (holders[each], each)):
-                self._signs[shingle].append(id)
+            for shingle in sorted(shingles, key=lambda shingle: (holders[shingle], shingle)):
+                self._rare[shingle].append(id)
                 missing -= self._weight[shingle]
                 if missing < 0:
                     break
 
     def find(self, text: str, place: _Place) -> Overlap[_Place] | None:
-        """The prompt that `text` holds, the most similar of several; None where it holds none."""
+        """The prompt that `text` contains, the most similar of several, or None."""
         exact = normalise(text)
         shingles = shingles_of(_loose(exact))
         own = set(shingles)
-        candidates = {id for shingle in own & self._signs.keys() for id in self._signs[shingle]}
-        found: list[Overlap[_Place]] = []
+        candidates = {id for shingle in own & self._rare.keys() for id in self._rare[shingle]}
+        overlaps: list[Overlap[_Place]] = []
         for id in candidates:
             if self._exact[id] in exact:
-                found.append(Overlap(place, id, 1.0, "exact"))
+                overlaps.append(Overlap(place, id, 1.0, "exact"))
             elif self._sum(own & self._shingles[id]) >= self._threshold * self._total[id]:
                 similarity = self._closest(id, shingles) / self._total[id]
                 if similarity >= self._threshold:
-                    found.append(Overlap(place, id, min(1.0, similarity), "near"))
-        return max(found, key=_rank, default=None)
+                    overlaps.append(Overlap(place, id, min(1.0, similarity), "near"))
+        return max(overlaps, key=_rank, default=None)
 
     def _sum(self, shingles: Iterable[str]) -> float:
         return math.fsum(self._weight[shingle] for shingle in shingles)
@@ -115,9 +116,9 @@ class PromptIndex:
             weight += self._weight[shingle] * (not inside[shingle])
             inside[shingle] += 1
             while hits[first][0] < at - reach:
-                gone = hits[first][1]
-                inside[gone] -= 1
-                weight -= self._weight[gone] * (not inside[gone])
+                left = hits[first][1]
+                inside[left] -= 1
+                weight -= self._weight[left] * (not inside[left])
                 first += 1
             most = max(most, weight)
         return most
@@ -126,20 +127,20 @@ class PromptIndex:
 def find_overlaps(
     texts: Iterable[tuple[_Place, str]], prompts: Mapping[str, str], threshold: float = NEAR
 ) -> Iterator[Overlap[_Place]]:
-    """The texts that hold one of `prompts` (id -> prompt), in order, each with the most similar.
+    """The texts that contain one of `prompts` (id -> prompt), in order, with the most similar one.
 
-    `place` is whatever tells a text from another, such as a file and line.
+    `place` identifies a text, for example by file and line.
     """
     index = PromptIndex(prompts, threshold)
     for place, text in texts:
-        if found := index.find(text, place):
-            yield found
+        if overlap := index.find(text, place):
+            yield overlap
 
 
 def benchmark_prompts() -> dict[str, str]:
     """id -> prompt of LongBench-Write and LongWrite-Ruler.
 
-    Raises InputError where their files are missing and cannot be had.
+    Raises InputError if their files are missing and cannot be downloaded.
     """
     return {row["id"]: row["prompt"] for name in BENCHMARKS for row in read_prompts(name)}
 
@@ -148,7 +149,7 @@ def normalise(text: str) -> str:
     """Letters and digits of `text` in one case and width; blanks only between Latin words."""
     seen = unicodedata.normalize("NFKC", _INVISIBLE.sub("", text))
     plain = _NOT_TEXT.sub(" ", seen.casefold()).strip()
-    return _NEEDLESS_BLANK.sub("", plain)
+    return _BLANK_AT_HAN.sub("", plain)
 
 
 def _loose(normal: str) -> str:
@@ -156,9 +157,9 @@ def _loose(normal: str) -> str:
 
 
 def shingles_of(text: str) -> list[str]:
-    """The shingles of a normalised text: from every character on, five, or two Chinese ones.
+    """The overlapping shingles of a normalised text: five characters, or two Chinese ones.
 
-    Of a text that is too short for one, all of it.
+    A text that is too short for one is its own shingle.
     """
     return _SHINGLE.findall(text) or [text][: len(text)]
 

@@ -1,7 +1,7 @@
-"""What goes wrong in long text, measured without a judge. Pure.
+"""Faults of long texts, measured without a judge.
 
-Heuristics, not verdicts: each says what it looks at, so that a reader can tell a real fault from
-an odd style.
+These are heuristics: each documents what it looks at, so that a reader can tell a real fault from
+an unusual style.
 """
 
 import re
@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from longwriter_core.text.language import Language, is_written_in, main_language
 from longwriter_core.text.length import count_words
 
-# Opening words that refuse. Only short responses count: a story may open with "I'm sorry".
+# Refusing openings. They count only in short responses, since a story may open with "I'm sorry".
 _REFUSAL = re.compile(
     r"\b(i[’']?m (very |so |really )?sorry|i apologi[sz]e|unfortunately)\b.{0,60}"
     r"\b(can[’']?t|cannot|can not|unable|not able|won[’']?t)\b"
@@ -33,17 +33,17 @@ _TO_BE_CONTINUED = re.compile(
 )
 _TO_BE_CONTINUED_WINDOW = 200  # characters
 
-# What may follow the final punctuation: quotes, brackets, emphasis, code fences, blanks.
+# Characters that may follow the final punctuation: quotes, brackets, Markdown, blanks.
 _CLOSERS = "\"'”’»」』)]}）】》*_`~#-— \t\r\n\u3000"
 _PAUSES = (",", "，", "、", ";", "；", ":", "：")
-_VERSE = 4  # so many lines in a row without final punctuation are a style, not a fault
-_FINAL = re.compile(r"([.!?…。！？]|the end|完|终)$", re.IGNORECASE)
+_VERSE_LINES = 4  # this many lines in a row without final punctuation are a poem or a list
+_FINAL_PUNCTUATION = re.compile(r"([.!?…。！？]|the end|完|终)$", re.IGNORECASE)
 
-_UNIT = re.compile(r"[\u4e00-\u9fff]|[^\W\d_\u4e00-\u9fff]+")
-_ASCII_UNIT = re.compile(r"[a-zA-Z]+")  # the same where there is nothing else, in half the time
-# A window of ten words is the duplicate n-gram of arXiv 2112.11446 (Gopher), table A1; Chinese
-# takes about two characters a word.
-_WINDOW = {"en": 10, "zh": 20}
+_WORD = re.compile(r"[\u4e00-\u9fff]|[^\W\d_\u4e00-\u9fff]+")
+_ASCII_WORD = re.compile(r"[a-zA-Z]+")  # the same for ASCII text, twice as fast
+# Duplicate n-grams of ten words as in arXiv 2112.11446 (Gopher), table A1. A Chinese word has about
+# two characters.
+_REPEAT_WINDOW = {"en": 10, "zh": 20}
 
 _ASKS_FOR = {
     "en": re.compile(
@@ -55,7 +55,7 @@ _ASKS_FOR = {
 
 @dataclass(frozen=True)
 class Diagnostics:
-    """Faults of one response: 0 or 1 each, `repetition` a share from 0 to 1."""
+    """Faults of one response: each is 0 or 1, except `repetition`, a share from 0 to 1."""
 
     empty: float
     cut_off: float
@@ -70,14 +70,14 @@ class Diagnostics:
 
 
 METRICS = tuple(Diagnostics.__dataclass_fields__)
-FAULTS = tuple(name for name in METRICS if name != "repetition")  # 0 or 1 each
+FAULTS = tuple(name for name in METRICS if name != "repetition")  # those that are 0 or 1
 
 
 def diagnose(prompt: str, response: str, *, reached_limit: bool = False) -> Diagnostics:
     """Every diagnostic of `response` to `prompt`.
 
-    `reached_limit` says that the backend stopped at its token limit, which counts as cut off
-    whatever the last character is.
+    `reached_limit`: the backend stopped at its token limit, so the response is cut off, whatever
+    its last character is.
     """
     return Diagnostics(
         empty=float(not response.strip()),
@@ -90,25 +90,27 @@ def diagnose(prompt: str, response: str, *, reached_limit: bool = False) -> Diag
 
 
 def is_cut_off(text: str) -> bool:
-    """Whether a text that is not empty ends without final punctuation.
+    """Whether a non-empty text ends without final punctuation.
 
-    In a poem or a list that has none at its lines' ends, the last line needs none either.
+    The last line of a poem or list needs none if the lines before it have none.
     """
-    lines = [body for line in text.splitlines() if (body := line.rstrip(_CLOSERS))][-_VERSE:]
-    if not lines or _FINAL.search(lines[-1]):
+    lines = [body for line in text.splitlines() if (body := line.rstrip(_CLOSERS))][-_VERSE_LINES:]
+    if not lines or _FINAL_PUNCTUATION.search(lines[-1]):
         return False
-    is_verse = len(lines) == _VERSE and not any(_FINAL.search(line) for line in lines)
+    is_verse = len(lines) == _VERSE_LINES and not any(
+        _FINAL_PUNCTUATION.search(line) for line in lines
+    )
     return not is_verse or lines[-1].endswith(_PAUSES)
 
 
 def is_refusal(text: str) -> bool:
-    """Whether a short text opens by declining the request, in English or Chinese."""
+    """Whether a short text opens by refusing the request, in English or Chinese."""
     opening = text.strip()[:_REFUSAL_WINDOW]
     return bool(_REFUSAL.search(opening)) and count_words(text) < _REFUSAL_MAX_WORDS
 
 
 def is_to_be_continued(text: str) -> bool:
-    """Whether the last lines put the rest off instead of writing it."""
+    """Whether the text ends by announcing the rest instead of writing it."""
     return bool(_TO_BE_CONTINUED.search(text.rstrip()[-_TO_BE_CONTINUED_WINDOW:]))
 
 
@@ -118,46 +120,46 @@ def is_wrong_language(prompt: str, response: str) -> bool:
 
 
 def wanted_language(prompt: str) -> Language:
-    """The language that a prompt asks for by name, else the one it is written in."""
+    """The language that a prompt asks for by name, otherwise the one it is written in."""
     written_in = main_language(prompt)
     other: Language = "en" if written_in == "zh" else "zh"
     return other if _ASKS_FOR[other].search(prompt) else written_in
 
 
 def repetition(text: str) -> float:
-    """Share (0..1) of the words that lie in a run of ten words seen earlier in the text.
+    """Share (0..1) of the words that are in a run of ten words which occurred earlier in the text.
 
-    Twenty characters for Chinese. The first occurrence of a passage does not count.
+    For Chinese, in a run of twenty characters. The first occurrence of a passage does not count.
     """
-    units = _units(text)
-    return sum(end - start for start, end in _repeats(text, units)) / len(units) if units else 0.0
+    words = _words(text)
+    return sum(end - start for start, end in _repeats(text, words)) / len(words) if words else 0.0
 
 
 def repeated_passages(text: str) -> list[tuple[int, int]]:
-    """Start and end (characters) of every passage that `repetition` counts, in their order."""
-    repeats = _repeats(text, _units(text))
-    spans = [unit.span() for unit in _UNIT.finditer(text)] if repeats else []
+    """Start and end, in characters, of the passages that `repetition` counts, in order."""
+    repeats = _repeats(text, _words(text))
+    spans = [word.span() for word in _WORD.finditer(text)] if repeats else []
     return [(spans[start][0], spans[end - 1][1]) for start, end in repeats]
 
 
-def _units(text: str) -> list[str]:
-    return (_ASCII_UNIT if text.isascii() else _UNIT).findall(text)
+def _words(text: str) -> list[str]:
+    return (_ASCII_WORD if text.isascii() else _WORD).findall(text)
 
 
-def _repeats(text: str, units: list[str]) -> list[tuple[int, int]]:
-    """Start and end (units) of the passages made of runs that were seen before; none overlap."""
-    units = list(map(str.lower, units))
-    size = _WINDOW[main_language(text)]
+def _repeats(text: str, words: list[str]) -> list[tuple[int, int]]:
+    """Start and end, in words, of the passages that occurred before, merged if they touch."""
+    words = list(map(str.lower, words))
+    size = _REPEAT_WINDOW[main_language(text)]
     # A hash collision among 200,000 windows has odds of about one in a billion.
-    windows = [*map(hash, zip(*(units[start:] for start in range(size)), strict=False))]
+    windows = [*map(hash, zip(*(words[start:] for start in range(size)), strict=False))]
     if len(set(windows)) == len(windows):
         return []
     seen: set[int] = set()
-    found: list[tuple[int, int]] = []
+    repeats: list[tuple[int, int]] = []
     for start, window in enumerate(windows):
         if window in seen:
-            is_touching = found and start <= found[-1][1]
-            first = found.pop()[0] if is_touching else start
-            found.append((first, start + size))
+            is_touching = repeats and start <= repeats[-1][1]
+            first = repeats.pop()[0] if is_touching else start
+            repeats.append((first, start + size))
         seen.add(window)
-    return found
+    return repeats

@@ -2,7 +2,7 @@
 
 import re
 
-# One-to-one, so that a match in the folded text has the same place in the original.
+# Maps one character to one, so that positions in the narrow text are those of the original.
 _NARROW = str.maketrans(
     "０１２３４５６７８９：，．（）～－—–％＃＝萬兩個約數內點觀總計詞餘來於標驟節漢體號",
     "0123456789:,.()~---%#=万两个约数内点观总计词余来于标骤节汉体号",
@@ -19,32 +19,32 @@ _ENGLISH_NUMBERS = {
 NUMBER_WORD = rf"(?:{'|'.join(_ENGLISH_NUMBERS)})\b"
 
 _AMOUNT = (
-    # not inside a number, but right behind a comma: "fifty years of tea,600字"
+    # not within a number, but possibly right after a comma: "fifty years of tea,600字"
     r"(?<!\d)(?<!\d[.,])(?:\d{1,3}(?:,\d{3})+|\d{1,7}(?:\.\d{1,3})?)\s*(?:k\b|thousand\b|千|万)?"
     rf"|{CHINESE_NUMBER}{{1,9}}"
     rf"|\b(?:{'|'.join(_ENGLISH_NUMBERS)})[\s-]thousand"
 )
 _LENGTH = re.compile(
     rf"(?P<low>{_AMOUNT})(?:\s*(?:-|~|to|or|至|到)\s*(?P<high>{_AMOUNT}))?"
-    # 字 alone also begins 字母 (letter), 字符, 字段 and 字体
+    # 字 also begins 字母 (letter), 字符 (character), 字段 (field) and 字体 (font)
     r"(?P<unit>[\s-]*words?\b|\s*[多余来]?\s*个?(?:汉字|字(?![母符段体典幕号]))|\s*[多余]?词)",
     re.IGNORECASE,
 )
 # 字数要求：2000左右
 _UNITLESS = re.compile(rf"字数[^\d\n]{{0,6}}(?P<amount>{_AMOUNT})")
-# A length of each part says nothing reliable of the whole.
+# The length of each part does not tell the length of the whole.
 _EACH_BEFORE = re.compile(
     r"(\b(each|every|per)\b[^.。\n]{0,30}|每[^，。,.\n]{0,8})$", re.IGNORECASE
 )
 _EACH_AFTER = re.compile(r"\s*(each|per|every|a day|a chapter)\b", re.IGNORECASE)
 _BLANKS = re.compile(r"\s+")
-_WINDOW = 40  # characters before a length in which "each" counts
+_EACH_WINDOW = 40  # characters before a length that are searched for "each"
 
 
 def narrow(text: str) -> str:
-    """`text` with full-width digits and punctuation in ASCII, character for character.
+    """`text` with full-width digits and punctuation as ASCII, character for character.
 
-    The traditional characters that tell a length or a step become simplified ones.
+    Traditional characters that occur in lengths and plan steps become simplified ones.
     """
     return text.translate(_NARROW)
 
@@ -66,14 +66,14 @@ def number(text: str) -> float | None:
 def required_length(instruction: str) -> int | None:
     """The length that `instruction` asks for: "10,000 words", "a 2k-word essay", "两千字左右".
 
-    Of a range, its middle; of several lengths, the largest, since a text is longer than what it
-    is made of. None where no length is named, or only that of each part.
+    A range gives its middle. Several lengths give the largest, since a text is longer than its
+    parts. None if the instruction names no length, or only the length of each part.
     """
-    # with its several \s*, _LENGTH would take cubic time over a long run of blanks
+    # because of its several \s*, _LENGTH would take cubic time on a long run of blanks
     text = _BLANKS.sub(lambda run: "\n" if "\n" in run[0] else " ", narrow(instruction))
     lengths = []
     for found in _LENGTH.finditer(text):
-        before = text[max(0, found.start() - _WINDOW) : found.start()]
+        before = text[max(0, found.start() - _EACH_WINDOW) : found.start()]
         if _EACH_BEFORE.search(before) or _EACH_AFTER.match(text, found.end()):
             continue
         high = number(found["high"] or found["low"]) or 0
@@ -87,7 +87,7 @@ def required_length(instruction: str) -> int | None:
 
 
 def _chinese_number(text: str) -> float:
-    """三千五百 is 3500; 一万五 is 15000, as it is said."""
+    """三千五百 is 3500; 一万五, as people say it, is 15000."""
     total = section = digit = 0
     unit = 1
     for character in text:

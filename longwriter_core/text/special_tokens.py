@@ -1,33 +1,34 @@
-"""Making a model's text fit for counting and keeping. Pure."""
+"""Special tokens and lone surrogates that backends leave in a model's text. Pure."""
 
 import re
 
-# A role header names its role between two tokens; the role is not part of the answer either.
+# A role header contains the name of the role, which is not part of the answer either.
 _HEADER = re.compile(r"<\|start_header_id\|>[^<]{0,40}<\|end_header_id\|>\s*")
-# <|eot_id|>, <|user|>, <｜end▁of▁sentence｜> … stand for nothing else, wherever they are.
+# <|eot_id|>, <|user|>, <｜end▁of▁sentence｜> … have no other meaning, so they go everywhere.
 _ANYWHERE = re.compile(r"<[|｜][\w▁.-]{1,40}[|｜]>|\[gMASK\]|<sop>|<eop>")
-# </s> and its like are also markup, so only those at either end of the text are taken off.
-_NAMES = r"</?s>|<(?:bos|eos|pad|unk|end_of_turn|start_of_turn)>"
-_RUN = re.compile(rf"(?:(?:{_NAMES})\s*)+")
+# </s> and the like are also HTML, so they go only at the start and end of the text.
+_HTML_LIKE = r"</?s>|<(?:bos|eos|pad|unk|end_of_turn|start_of_turn)>"
+_HTML_LIKE_RUN = re.compile(rf"(?:(?:{_HTML_LIKE})\s*)+")
 
 
 def strip_special_tokens(text: str) -> str:
-    """`text` without control tokens and the blanks around it; nothing else changes."""
-    if "<" not in text and "[gMASK]" not in text:  # nearly always, and found out in no time
+    """`text` without special tokens and without blanks at its start and end."""
+    if "<" not in text and "[gMASK]" not in text:  # the usual case, in microseconds
         return text.strip()
     text = _ANYWHERE.sub("", _HEADER.sub("", text)).strip()
-    # a pattern with $ would try every token of a long run anew: minutes, for a broken model
-    return _RUN.sub(
+    # A pattern anchored with $ would retry from every token of a long run: quadratic time, minutes
+    # for the output of a broken model. Matching whole runs and looking at their position is linear.
+    return _HTML_LIKE_RUN.sub(
         lambda run: "" if run.start() == 0 or run.end() == len(text) else run[0], text
     ).strip()
 
 
 def special_token_in(text: str) -> str | None:
-    """The first control token in `text`, wherever it is; None where there is none."""
+    """The first special token in `text`, or None."""
     found = _ANYWHERE.search(text) if "<" in text or "[" in text else None
     return found and found[0]
 
 
 def encodable(text: str) -> str:
-    r"""`text` with half surrogate pairs as \udxxx: no file or request can hold them as they are."""
+    r"""`text` with lone surrogates, which UTF-8 cannot hold, written as \udxxx."""
     return text.encode("utf-8", "backslashreplace").decode()
