@@ -16,8 +16,8 @@ from pathlib import Path
 
 from bench_table import Row, machine, print_table
 
-from agentwrite.selecting.candidates import read_candidate
-from agentwrite.selecting.rules import Rules, language_of
+from agentwrite.selecting.candidates import language_of, read_candidate
+from agentwrite.selecting.rules import Rules
 from longwriter_core.mock_server.prose import random_words
 from longwriter_core.overlap import benchmark_prompts
 

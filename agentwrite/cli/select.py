@@ -13,8 +13,7 @@ from agentwrite.settings import Settings
 from longwriter_core.errors import InputError
 
 if TYPE_CHECKING:
-    from agentwrite.selecting.select import Estimate
-    from agentwrite.selecting.selection import Selection
+    from agentwrite.selecting.select import Selection, SelectionEstimate
 
 
 def command(
@@ -93,18 +92,18 @@ def _quotas(given: list[str]) -> dict[str, int]:
 
 
 def _print_estimate(
-    expected: "Estimate", settings: Settings | None, quotas: dict[str, int]
+    sample: "SelectionEstimate", settings: Settings | None, quotas: dict[str, int]
 ) -> None:
-    print(f"of the first {expected.read:,} rows, the rules leave {expected.left:,}")
-    print_counts("turned away", expected.turned_away)
+    print(f"of the first {sample.read:,} rows, the rules leave {sample.left:,}")
+    print_counts("rejected", sample.rejected)
     if not settings:
         return
     print(
-        f"would ask {settings.model} at {settings.where} about these: {expected.left:,} calls, "
-        f"{tokens(settings.model, expected)}"
+        f"would ask {settings.model} at {settings.where} about these: {sample.left:,} calls, "
+        f"{tokens(settings.model, sample)}"
     )
-    if expected.read and expected.total and expected.total > expected.read:
-        whole = expected.scaled(expected.total)
+    if sample.read and sample.total and sample.total > sample.read:
+        whole = sample.scaled(sample.total)
         ends = "; it ends when the quotas are full" if quotas else ""
         print(
             f"all {whole.read:,} rows: about {whole.left:,} calls, "
@@ -114,7 +113,7 @@ def _print_estimate(
 
 def _report(selection: "Selection", output: Path, model: str | None, resume: str) -> int:
     """Print the summary; returns the exit code."""
-    from agentwrite.selecting.selection import rejects_path
+    from agentwrite.selecting.select import rejects_path
 
     chosen = ", ".join(f"{language} {n:,}" for language, n in sorted(selection.chosen.items()))
     print(
@@ -123,14 +122,14 @@ def _report(selection: "Selection", output: Path, model: str | None, resume: str
         f"{rejects_path(output)}",
         file=sys.stderr,
     )
-    print_counts("turned away", selection.turned_away)
+    print_counts("rejected", selection.rejected)
     if model:
         print(
             f"asked {model} about {selection.asked:,}, with {selection.usage.calls:,} "
             f"calls in this run: {tokens(model, selection.usage)}",
             file=sys.stderr,
         )
-    print_counts("retried", selection.rejected)
+    print_counts("retried", selection.retries)
     print_counts("no decision", selection.failed)
     for language, number in selection.missing.items():
         print(f"{language}: {number:,} fewer than its quota", file=sys.stderr)

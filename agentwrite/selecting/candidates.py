@@ -1,60 +1,75 @@
-"""The instruction in a row of a data set, and what the data set says about it. Pure."""
+"""The instruction in a row of a dataset, what the dataset says about it, and its language. Pure."""
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from longwriter_core.conversation import first_instruction
+from longwriter_core.text.language import Language, is_written_in, main_language
 
 _IDS = ("conversation_hash", "conversation_id", "id", "uuid", "prompt_id")
+
+_LANGUAGE_NAMES: dict[str, Language] = {
+    **dict.fromkeys(("english", "en", "eng"), "en"),
+    **dict.fromkeys(("chinese", "zh", "zho", "chi", "cmn", "mandarin", "中文"), "zh"),
+}
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """The first user turn of row number `row` (from 1), and what the data set says about it."""
+    """The first user turn of row number `row` (from 1), and what the dataset says about it."""
 
     row: int
     row_id: str | None
     instruction: str
-    declared: str | None = None  # its language, in the data set's own words
+    declared_language: str | None = None  # as the dataset writes it
     is_toxic: bool = False
     is_redacted: bool = False
 
 
 def read_candidate(row: Mapping[str, Any], number: int) -> Candidate | None:
-    """The candidate in a row; None where there is no text of a user."""
-    instruction = first_instruction(row)
-    if not instruction:
+    """The candidate in a row; None if the row has no text by a user."""
+    first = first_instruction(row)
+    if not first:
         return None
-    text, turn, turns = instruction
-    sources = (turn or {}, row)
-    declared = next((each["language"] for each in sources if each.get("language")), None)
+    text, turn, turns = first
     row_id = next((row[name] for name in _IDS if isinstance(row.get(name), str | int)), None)
+    language = (turn or {}).get("language") or row.get("language")
+    # Flags of any turn count: what a conversation leads to may be worse than how it begins.
     return Candidate(
         row=number,
         row_id=None if row_id is None else str(row_id),
         instruction=text,
-        declared=str(declared) if declared else None,
-        # of any turn: what a conversation comes to, its first words often only lead up to
+        declared_language=str(language) if language else None,
         is_toxic=any(map(_is_toxic, (row, *turns))),
-        is_redacted=any(_is_set(each.get("redacted")) for each in (row, *turns)),
+        is_redacted=any(_is_true(part.get("redacted")) for part in (row, *turns)),
     )
+
+
+def language_of(candidate: Candidate) -> Language | None:
+    """The language of an instruction; None if it is neither English nor Chinese.
+
+    A language that the dataset declares counts if the script agrees. Otherwise it is detected.
+    """
+    written = main_language(candidate.instruction)
+    if candidate.declared_language is not None:
+        # such as "zh_CN" or "Simplified Chinese"
+        names = re.split(r"[\W_]+", candidate.declared_language.lower())
+        declared = next(filter(None, map(_LANGUAGE_NAMES.get, names)), None)
+        return written if declared == written else None
+    return written if is_written_in(candidate.instruction, written) else None
 
 
 def _is_toxic(part: Mapping[str, Any]) -> bool:
-    return _is_set(part.get("toxic")) or any(
-        _is_set(moderation.get("flagged")) for moderation in _moderations(part)
-    )
-
-
-def _is_set(flag: Any) -> bool:
-    """Whether a flag is on, also one that came through CSV as 1 or "True"."""
-    return str(flag).strip().lower() in ("true", "1", "1.0", "yes")
-
-
-def _moderations(part: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    flags = [part.get("toxic")]
     for name in ("openai_moderation", "moderation"):
         value = part.get(name)
-        for each in value if isinstance(value, list) else [value]:
-            if isinstance(each, Mapping):
-                yield each
+        moderations = value if isinstance(value, list) else [value]
+        flags += [each.get("flagged") for each in moderations if isinstance(each, Mapping)]
+    return any(map(_is_true, flags))
+
+
+def _is_true(flag: Any) -> bool:
+    """Whether a flag is set, including the 1 or "True" of a dataset that came from CSV."""
+    return str(flag).strip().lower() in ("true", "1", "1.0", "yes")

@@ -1,30 +1,30 @@
-"""Rules that turn away an instruction before any model is asked, each with a name to count by."""
+"""Rules that reject an instruction before a model is asked. Each has a name to count by."""
 
 import re
 import zlib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from hashlib import blake2b
 from typing import get_args
 
 from agentwrite.selecting.candidates import Candidate
+from agentwrite.thresholds import (
+    MAX_INSTRUCTION_CHARACTERS,
+    MAX_INSTRUCTION_WORDS,
+    MAX_SAME_OPENINGS,
+    MIN_ANSWER_WORDS,
+    MIN_INSTRUCTION_WORDS,
+    OPENING_CHARACTERS,
+)
 from agentwrite.writing.writer import MAX_TEXT_WORDS
+from longwriter_core.llm import Rejected
 from longwriter_core.overlap import PromptIndex, normalise, shingles_of
-from longwriter_core.text.language import Language, is_written_in, main_language
+from longwriter_core.text.language import Language, main_language
 from longwriter_core.text.length import count_words
 from longwriter_core.text.required_length import required_length
 
-MIN_WORDS = 2_000  # of an answer, from which on AgentWrite is used: arXiv 2408.07055, section 3
 LANGUAGES: tuple[Language, ...] = get_args(Language)
 
-_LEAST = {"en": 4, "zh": 6}  # words of an instruction; fewer do not say what to write
-_MOST = 2_000  # words of an instruction; more are a text to be worked on
-_MOST_CHARACTERS = 20_000  # digits, code and other scripts are no words, but cost tokens
-
-_DECLARED: dict[str, Language] = {
-    **dict.fromkeys(("english", "en", "eng"), "en"),
-    **dict.fromkeys(("chinese", "zh", "zho", "chi", "cmn", "mandarin", "中文"), "zh"),
-}
 _JAILBREAK = re.compile(
     r"\bdo anything now\b|\bjailbr(?:eak|oken)|\b(?:developer|god) mode (?:enabled|on)\b"
     r"|\b(?:ignore|disregard|forget)\b.{0,20}\b(?:previous|prior|above|earlier|before)\b.{0,20}"
@@ -36,9 +36,9 @@ _JAILBREAK = re.compile(
     r"|越狱模式|不受.{0,8}(?:限制|约束|审查)的.{0,8}(?:AI|人工智能|模型|助手)",
     re.IGNORECASE | re.DOTALL,
 )
-_PAINTERS = r"(?:midjourney|stable diffusion|dall[\s·-]?e|image generat\w+|text[- ]to[- ]image)"
+_IMAGE_MODELS = r"(?:midjourney|stable diffusion|dall[\s·-]?e|image generat\w+|text[- ]to[- ]image)"
 _IMAGE_PROMPT = re.compile(
-    rf"\bprompts?\b.{{0,120}}\b{_PAINTERS}|\b{_PAINTERS}\b.{{0,120}}\bprompts?\b"
+    rf"\bprompts?\b.{{0,120}}\b{_IMAGE_MODELS}|\b{_IMAGE_MODELS}\b.{{0,120}}\bprompts?\b"
     r"|(?:绘画|绘图|图像|画图|作画).{0,20}提示词|提示词.{0,20}(?:绘画|绘图|图像|画图|作画)",
     re.IGNORECASE | re.DOTALL,
 )
@@ -60,112 +60,103 @@ _PLACEHOLDER = re.compile(
     re.IGNORECASE,
 )
 
-# A template is known by how it begins; so many instructions may begin alike.
-_OPENING = {"en": 60, "zh": 30}  # characters
-_SAME_OPENINGS = 3
-
-# MinHash with 12 bands of 10: of two instructions with Jaccard similarity 0.9, the second is found
-# with probability 0.99, with 0.8 0.75, and with 0.6 0.07.
-_BANDS, _BAND = 12, 10
-
-
-@dataclass(frozen=True)
-class TurnedAway:
-    """The rule that turns an instruction away, and what it found, for a person to read."""
-
-    rule: str
-    detail: str = ""
+# MinHash with 12 bands of 10 hashes each. If two instructions have a Jaccard similarity of 0.9, the
+# second is found with probability 0.99; at 0.8 it is 0.75, and at 0.6 it is 0.07.
+_BANDS, _HASHES_PER_BAND = 12, 10
 
 
 class Rules:
-    """The rules, in the order in which they are applied.
+    """The rules in the order in which they are applied.
 
-    Those on duplicates remember about 1.3 KB of each instruction that comes so far, and nothing of
-    the others (scripts/bench_select.py).
+    The rules on duplicates keep about 1.3 KB for each instruction that gets as far as them, and
+    nothing for the others (scripts/bench_select.py).
     """
 
     def __init__(self, benchmarks: Mapping[str, str]) -> None:
-        from datasketch import MinHash
+        from datasketch import MinHash  # slow to import
 
         self._benchmarks = PromptIndex(benchmarks)
-        self._minhash = MinHash(num_perm=_BANDS * _BAND, seed=1, hashfunc=zlib.crc32)
+        self._minhash = MinHash(num_perm=_BANDS * _HASHES_PER_BAND, seed=1, hashfunc=zlib.crc32)
         self._seen: set[int] = set()  # hashes of texts, and of the bands of their MinHash
         self._openings: Counter[int] = Counter()
 
-    def check(self, candidate: Candidate, language: Language | None) -> TurnedAway | None:
-        """The first rule that turns the candidate away; None where it may be chosen."""
-        return self._check_alone(candidate, language) or self._check_beside(candidate.instruction)
-
-    def _check_alone(self, candidate: Candidate, language: Language | None) -> TurnedAway | None:
+    def check(self, candidate: Candidate, language: Language | None) -> Rejected | None:
+        """The first rule that rejects the candidate; None if it may be selected."""
         text = candidate.instruction
-        if candidate.is_toxic:
-            return TurnedAway("toxic")
-        if candidate.is_redacted:
-            return TurnedAway("redacted")
-        if language is None:
-            return TurnedAway("language", candidate.declared or "")
-        words = count_words(text)
-        if words < _LEAST[language]:
-            return TurnedAway("too_short", f"{words} words")
-        if words > _MOST:
-            return TurnedAway("too_long", f"{words} words")
-        if len(text) > _MOST_CHARACTERS:
-            return TurnedAway("too_long", f"{len(text)} characters")
-        required = required_length(text)
-        if required is not None and not MIN_WORDS <= required <= MAX_TEXT_WORDS:
-            return TurnedAway("required_length", f"{required} words")
-        for rule, pattern in (
-            ("jailbreak", _JAILBREAK),
-            ("image_prompt", _IMAGE_PROMPT),
-            ("scraping", _SCRAPING),
-            ("placeholder", _PLACEHOLDER),
-        ):
-            if found := pattern.search(text):
-                return TurnedAway(rule, " ".join(found[0].split())[:100])
+        return (
+            _check_row(candidate, language)
+            or _check_length(text)
+            or _check_patterns(text)
+            or self._check_benchmarks(text)
+            or self._check_opening(normal := normalise(text), main_language(text))
+            or self._check_duplicates(normal)
+        )
+
+    def _check_benchmarks(self, text: str) -> Rejected | None:
+        if overlap := self._benchmarks.find(text, None):
+            detail = f"{overlap.kind} {overlap.prompt_id} {overlap.similarity:.2f}"
+            return Rejected("benchmark", detail)
         return None
 
-    def _check_beside(self, text: str) -> TurnedAway | None:
-        if overlap := self._benchmarks.find(text, None):
-            return TurnedAway(
-                "benchmark", f"{overlap.kind} {overlap.prompt_id} {overlap.similarity:.2f}"
-            )
-        normal = normalise(text)
-        opening = normal[: _OPENING[main_language(text)]]
-        if len(opening) < len(normal):
-            self._openings[key := hash_of(b"opening", opening.encode())] += 1
-            if self._openings[key] > _SAME_OPENINGS:
-                return TurnedAway("repeated_opening", opening)
-        return self._check_seen(normal)
+    def _check_opening(self, text: str, language: Language) -> Rejected | None:
+        opening = text[: OPENING_CHARACTERS[language]]
+        if opening == text:
+            return None
+        key = _hash(b"opening", opening.encode())
+        self._openings[key] += 1
+        if self._openings[key] > MAX_SAME_OPENINGS:
+            return Rejected("repeated_opening", opening)
+        return None
 
-    def _check_seen(self, normal: str) -> TurnedAway | None:
-        whole = hash_of(b"whole", normal.encode())
+    def _check_duplicates(self, text: str) -> Rejected | None:
+        whole = _hash(b"whole", text.encode())
         if whole in self._seen:
-            return TurnedAway("duplicate")
-        sketch = self._minhash.copy()
-        sketch.update_batch({shingle.encode() for shingle in shingles_of(normal)})
-        values = sketch.hashvalues.reshape(_BANDS, _BAND)
-        bands = {hash_of(bytes([band]), row.tobytes()) for band, row in enumerate(values)}
+            return Rejected("duplicate")
+        minhash = self._minhash.copy()
+        minhash.update_batch({shingle.encode() for shingle in shingles_of(text)})
+        values = minhash.hashvalues.reshape(_BANDS, _HASHES_PER_BAND)
+        bands = {_hash(bytes([band]), row.tobytes()) for band, row in enumerate(values)}
         is_near = not bands.isdisjoint(self._seen)
         self._seen |= {whole, *bands}
-        return TurnedAway("near_duplicate") if is_near else None
+        return Rejected("near_duplicate") if is_near else None
 
 
-def language_of(candidate: Candidate) -> Language | None:
-    """The language of an instruction: what it is written in, and what the data set declares.
+def _check_row(candidate: Candidate, language: Language | None) -> Rejected | None:
+    if candidate.is_toxic:
+        return Rejected("toxic")
+    if candidate.is_redacted:
+        return Rejected("redacted")
+    if language is None:
+        return Rejected("language", candidate.declared_language or "")
+    words = count_words(candidate.instruction)
+    if words < MIN_INSTRUCTION_WORDS[language]:
+        return Rejected("too_short", f"{words} words")
+    return None
 
-    None for other languages than English and Chinese, and if the two disagree.
-    """
-    text = candidate.instruction
-    language = main_language(text)
-    if candidate.declared is not None:
-        names = re.split(r"[\W_]+", candidate.declared.lower())  # "zh_CN", "Simplified Chinese"
-        declared = next(filter(None, map(_DECLARED.get, names)), None)
-        return language if declared == language else None
-    return language if is_written_in(text, language) else None
+
+def _check_length(text: str) -> Rejected | None:
+    if (words := count_words(text)) > MAX_INSTRUCTION_WORDS:
+        return Rejected("too_long", f"{words} words")
+    if len(text) > MAX_INSTRUCTION_CHARACTERS:
+        return Rejected("too_long", f"{len(text)} characters")
+    required = required_length(text)
+    if required is not None and not MIN_ANSWER_WORDS <= required <= MAX_TEXT_WORDS:
+        return Rejected("required_length", f"{required} words")
+    return None
 
 
-def hash_of(kind: bytes, data: bytes) -> int:
-    """64 bits that depend on nothing else, as Python's own hash of a text does."""
-    from hashlib import blake2b
+def _check_patterns(text: str) -> Rejected | None:
+    for rule, pattern in (
+        ("jailbreak", _JAILBREAK),
+        ("image_prompt", _IMAGE_PROMPT),
+        ("scraping", _SCRAPING),
+        ("placeholder", _PLACEHOLDER),
+    ):
+        if match := pattern.search(text):
+            return Rejected(rule, " ".join(match[0].split())[:100])
+    return None
 
+
+def _hash(kind: bytes, data: bytes) -> int:
+    """A 64-bit hash that is the same in every process, unlike Python's own hash of a text."""
     return int.from_bytes(blake2b(data, digest_size=8, person=kind).digest())

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from agentwrite.selecting.candidates import Candidate, read_candidate
-from agentwrite.selecting.rules import Rules, language_of
+from agentwrite.selecting.candidates import Candidate, language_of, read_candidate
+from agentwrite.selecting.rules import Rules
 from agentwrite.selecting.screening import Decision, question, read_decision
 from longwriter_core.llm import Rejected
 
@@ -23,7 +23,7 @@ def rule(text: str, rules: Rules | None = None, **fields: Any) -> str | None:
     """The rule that turns a text away, or None."""
     asked = candidate(text, **fields)
     found = (rules or Rules(BENCHMARK)).check(asked, language_of(asked))
-    return found.rule if found else None
+    return found.reason if found else None
 
 
 # Rows
@@ -98,7 +98,7 @@ def test_a_row_keeps_its_own_id_and_language() -> None:
     turn = {**TURN, "language": "English"}
     found = read_candidate({"conversation": [turn], "conversation_hash": "abc", "language": "X"}, 1)
     assert found is not None
-    assert (found.row_id, found.declared) == ("abc", "English")
+    assert (found.row_id, found.declared_language) == ("abc", "English")
 
 
 # Rules
@@ -128,7 +128,7 @@ def test_a_row_keeps_its_own_id_and_language() -> None:
 def test_the_language_is_the_rows_own_where_the_script_agrees(
     text: str, declared: str | None, language: str | None
 ) -> None:
-    assert language_of(candidate(text, declared=declared)) == language
+    assert language_of(candidate(text, declared_language=declared)) == language
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_each_rule_turns_away_what_it_names_and_no_more(text: str, turned_away: 
 def test_flagged_rows_are_turned_away() -> None:
     assert rule(NOVEL, is_toxic=True) == "toxic"
     assert rule(NOVEL, is_redacted=True) == "redacted"
-    assert rule(NOVEL, declared="Dutch") == "language"
+    assert rule(NOVEL, declared_language="Dutch") == "language"
 
 
 @pytest.mark.parametrize(

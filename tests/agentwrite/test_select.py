@@ -15,8 +15,7 @@ from support.runs import command, environment, run
 
 from agentwrite.batch.instructions import read_instructions
 from agentwrite.cli.main import main
-from agentwrite.selecting.select import estimate, select
-from agentwrite.selecting.selection import Selection, rejects_path
+from agentwrite.selecting.select import Selection, estimate, rejects_path, select
 from agentwrite.settings import Settings
 from longwriter_core.errors import InputError
 from longwriter_core.mock_server.server import MockServer
@@ -40,7 +39,7 @@ def texts(number: int) -> list[str]:
     return [
         f"写一篇5000字的小说，讲{chinese()}与{chinese()}"
         if n % 2
-        else f"Write the {name()} {name()} of a {name()} in {name()} and {name()}, 5000 words."
+        else f"Write a long story about the {name()} {name()} of {name()} in {name()}, 5000 words."
         for n in range(number)
     ]
 
@@ -118,7 +117,7 @@ def test_rules_come_first_and_are_logged(tmp_path: Path) -> None:
         (1, "toxic"), (4, "near_duplicate"), (5, "required_length"),
         (6, "no_instruction"), (7, "required_length"),
     ]  # fmt: skip
-    assert selection.turned_away.total() == 5
+    assert selection.rejected.total() == 5
 
 
 def test_no_benchmark_prompt_is_ever_chosen(tmp_path: Path) -> None:
@@ -127,7 +126,7 @@ def test_no_benchmark_prompt_is_ever_chosen(tmp_path: Path) -> None:
     selection = select(str(path), output)
     assert rows_of(output) == []
     assert selection.read == len(rows) == 168
-    assert selection.turned_away["benchmark"] > 60
+    assert selection.rejected["benchmark"] > 60
 
 
 def test_the_order_of_replies_changes_nothing(tmp_path: Path, monkeypatch: Any) -> None:
@@ -156,17 +155,17 @@ def test_a_full_quota_asks_no_more_in_its_language(tmp_path: Path) -> None:
     path, output = source(tmp_path, plain(60)), tmp_path / "o.jsonl"
     with Model(answer=lambda _prompt: "Answer: yes") as server:
         selection = choose(path, output, server, quota={"en": 2, "zh": 25}, concurrency=1)
-        english = sum("Write the" in prompt for prompt in server.prompts)
+        english = sum("a long story" in prompt for prompt in server.prompts)
     assert selection.chosen == {"en": 2, "zh": 25}
     assert english < 15  # rows read before the second was chosen
-    assert selection.turned_away == {"quota": 23}
+    assert selection.rejected == {"quota": 23}
 
 
 def test_a_language_without_a_quota_is_not_wanted(tmp_path: Path) -> None:
     path, output = source(tmp_path, plain(10)), tmp_path / "o.jsonl"
     selection = select(str(path), output, quota={"zh": 3})
     assert [row["language"] for row in rows_of(output)] == ["zh"] * 3
-    assert selection.turned_away == {"language": 3}
+    assert selection.rejected == {"language": 3}
 
 
 def test_rules_alone_need_no_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -279,7 +278,7 @@ def test_a_reply_that_cannot_be_read_is_asked_for_again(tmp_path: Path) -> None:
         selection = choose(path, output, server)
         assert len(server.prompts) == 4 * 3
     assert len(rows_of(output)) == 4
-    assert selection.rejected == {"no_decision": 8}
+    assert selection.retries == {"no_decision": 8}
 
 
 def test_without_a_decision_a_row_is_not_chosen_but_recorded_and_tried_again(
@@ -356,7 +355,7 @@ def test_a_dry_run_asks_nothing_and_writes_nothing(
     ended = capsys.readouterr()
     printed = ended.out
     assert "of the first 21 rows, the rules leave 20\n" in printed
-    assert ended.err == "turned away: duplicate 1\n"
+    assert ended.err == "rejected: duplicate 1\n"
     assert f"would ask {WRITER} at {server.base_url} about these: 20 calls" in printed
     assert not output.exists()
     found = estimate(str(path), limit=3)
@@ -413,25 +412,25 @@ def test_bad_arguments_are_one_clear_line(
 
 def test_the_source_is_never_written_over(tmp_path: Path) -> None:
     path = source(tmp_path, plain(2))
-    with pytest.raises(InputError, match="is the source"):
+    with pytest.raises(InputError, match="would overwrite"):
         select(str(path), path)
     assert len(rows_of(path)) == 2
     rejected = path.rename(tmp_path / "o.rejected.jsonl")
-    with pytest.raises(InputError, match="is the source"):
+    with pytest.raises(InputError, match="would overwrite"):
         select(str(rejected), tmp_path / "o.jsonl")
     assert len(rows_of(rejected)) == 2
 
 
 def test_what_was_chosen_and_turned_away_never_becomes_a_source(tmp_path: Path) -> None:
     source(tmp_path, [{**row, "toxic": True} for row in plain(2)])
-    with pytest.raises(InputError, match="lies in the source"):
+    with pytest.raises(InputError, match="would become part of its own input"):
         select(str(tmp_path), tmp_path / "chosen" / "o.jsonl")
     assert not (tmp_path / "chosen").exists()
 
 
 def test_a_device_is_never_replaced_by_a_file(tmp_path: Path) -> None:
     os.mkfifo(pipe := tmp_path / "pipe")
-    with pytest.raises(InputError, match="is no file"):
+    with pytest.raises(InputError, match="is not a regular file"):
         select(str(source(tmp_path, plain(2))), pipe)
     assert pipe.is_fifo()
 
