@@ -46,12 +46,13 @@ def add_version_option(app: typer.Typer) -> None:
     @app.callback()
     def options(
         version: Annotated[
-            bool, typer.Option(
+            bool,
+            typer.Option(
                 "--version",
                 callback=_print_version,
                 is_eager=True,
                 help="print the version and exit",
-            )
+            ),
         ] = False,
     ) -> None:
         pass
