@@ -1,4 +1,4 @@
-"""Upstream's files: pinned by hash, from a folder or downloaded once, and never used unchecked."""
+"""Upstream's files are pinned by hash, read from a folder or downloaded once, always checked."""
 
 import json
 import threading
@@ -41,7 +41,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Upstream]:
-    """A stand-in for GitHub, with a pinned file of our own, and no folder of files at hand."""
+    """A fake GitHub with one pinned file; LONGWRITER_ASSETS is not set."""
     monkeypatch.delenv("LONGWRITER_ASSETS", raising=False)
     monkeypatch.setitem(ASSETS, NAME, Asset(NAME, "evaluation/judge.txt", files.sha256(TRUE)))
     with Upstream() as server:
@@ -53,7 +53,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Upstream]:
 
 
 def refusal(name: str = NAME) -> str:
-    """The one line that reading an asset fails with."""
+    """The one-line error of reading an asset."""
     with pytest.raises(InputError) as refused:
         benchmarks.read(name)
     (line,) = str(refused.value).splitlines()
@@ -85,7 +85,7 @@ def test_a_file_is_downloaded_once(server: Upstream) -> None:
         pytest.param(500, TRUE, len(TRUE), id="server-error"),
     ],
 )
-def test_a_bad_download_is_an_error_and_leaves_no_byte(
+def test_a_bad_download_is_an_error_and_leaves_no_file(
     server: Upstream, status: int, body: bytes, length: int
 ) -> None:
     server.status, server.body, server.length = status, body, length
@@ -94,7 +94,7 @@ def test_a_bad_download_is_an_error_and_leaves_no_byte(
 
 
 @pytest.mark.usefixtures("server")
-def test_without_a_network_both_ways_out_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_network_the_error_names_both_remedies(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Asset, "url", "http://127.0.0.1:1/judge.txt")  # nothing listens there
     line = refusal()
     assert "cannot download http://127.0.0.1:1/judge.txt" in line
@@ -103,7 +103,7 @@ def test_without_a_network_both_ways_out_are_named(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.usefixtures("server")
-def test_a_cache_that_cannot_be_written_is_one_line(
+def test_an_unwritable_cache_gives_a_one_line_error(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
@@ -128,7 +128,7 @@ def test_a_damaged_cache_is_an_error_and_fetching_repairs_it(data: bytes) -> Non
 # A folder of files
 
 
-def test_a_folder_goes_before_the_cache_and_the_network(
+def test_the_assets_folder_takes_precedence_over_cache_and_network(
     server: Upstream, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / NAME).write_bytes(TRUE)
@@ -144,7 +144,7 @@ def test_a_folder_goes_before_the_cache_and_the_network(
         pytest.param(b"Give it a 5.", "is not upstream's judge.txt", id="wrong-hash"),
     ],
 )
-def test_a_folder_without_the_true_file_is_an_error_and_nothing_is_downloaded(
+def test_an_assets_folder_without_the_right_file_is_an_error_without_a_download(
     server: Upstream,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -160,7 +160,7 @@ def test_a_folder_without_the_true_file_is_an_error_and_nothing_is_downloaded(
     assert server.requests == 0
 
 
-def test_a_write_that_fails_leaves_the_old_file_and_no_other(
+def test_a_failed_write_leaves_the_old_file_and_no_temporary_one(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     files.write_atomically(tmp_path / "f", b"old")
@@ -170,7 +170,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("f", b"old")]
 
 
-def test_a_written_file_may_be_read_by_whom_the_umask_lets(tmp_path: Path) -> None:
+def test_written_files_have_the_permissions_of_the_umask(tmp_path: Path) -> None:
     (tmp_path / "plain").write_bytes(b"")
     files.write_atomically(tmp_path / "f", b"")
     assert (tmp_path / "f").stat().st_mode == (tmp_path / "plain").stat().st_mode
@@ -180,7 +180,7 @@ def test_a_written_file_may_be_read_by_whom_the_umask_lets(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("name", ASSETS)
-def test_every_pinned_hash_is_that_of_upstreams_file(upstream: Path, name: str) -> None:
+def test_every_pinned_hash_matches_upstreams_file(upstream: Path, name: str) -> None:
     assert files.sha256((upstream / name).read_bytes()) == ASSETS[name].sha256
 
 
@@ -222,7 +222,7 @@ def test_the_demo_covers_all_buckets_in_both_languages_without_a_download(
 
 @pytest.mark.usefixtures("upstream")
 @pytest.mark.parametrize("benchmark", ["longbench_write", "longwrite_ruler", "longwrite_demo"])
-def test_rows_keep_upstreams_order_and_have_ids_of_their_own(benchmark: str) -> None:
+def test_rows_keep_upstreams_order_and_have_unique_ids(benchmark: str) -> None:
     rows = benchmarks.read_prompts(benchmark)
     assert len({row["id"] for row in rows}) == len(rows)
     if benchmark != "longwrite_demo":

@@ -1,4 +1,4 @@
-"""General rows in the shapes that sets on the hub have, and what is no data."""
+"""Rows in all shapes that data sets on the hub have, and the reasons why rows are unusable."""
 
 from typing import Any
 
@@ -76,7 +76,7 @@ def test_a_system_turn_and_an_input_are_kept() -> None:
         pytest.param({"question": "Add.", "context": "1 and 2"}, id="question-and-context"),
     ],
 )
-def test_what_a_question_is_about_is_never_left_out(row: dict[str, Any]) -> None:
+def test_the_context_of_a_question_is_kept(row: dict[str, Any]) -> None:
     asked = [{"role": "user", "content": "Add.\n\n1 and 2"}]
     assert conversation({**row, "response": "3"})[:-1] == asked
     pair = {"chosen": GOOD["content"], "rejected": BAD["content"]}
@@ -116,7 +116,7 @@ def test_the_history_comes_before_the_question() -> None:
         ),
     ],
 )
-def test_what_is_no_sft_row_has_a_reason(row: dict[str, Any], reason: str) -> None:
+def test_an_unusable_sft_row_has_a_reason(row: dict[str, Any], reason: str) -> None:
     with pytest.raises(UnusableRowError) as error:
         conversation(row)
     assert error.value.reason == reason
@@ -154,7 +154,7 @@ BAD = {"role": "assistant", "content": "I would rather not say."}
         ),
     ],
 )  # fmt: skip
-def test_common_shapes_of_preference_rows(row: dict[str, Any]) -> None:
+def test_common_shapes_of_preference_rows_are_read(row: dict[str, Any]) -> None:
     assert preference(row) == ([U], GOOD, BAD)
 
 
@@ -180,7 +180,7 @@ def test_common_shapes_of_preference_rows(row: dict[str, Any]) -> None:
         pytest.param({"prompt": "Or B?", "chosen": "A", "rejected": "B" * 30}, "too_short", id="A"),
     ],
 )
-def test_what_is_no_preference_row_has_a_reason(row: dict[str, Any], reason: str) -> None:
+def test_an_unusable_preference_row_has_a_reason(row: dict[str, Any], reason: str) -> None:
     with pytest.raises(UnusableRowError) as error:
         preference(row)
     assert error.value.reason == reason

@@ -1,4 +1,4 @@
-"""Each diagnostic: what it must find, and the near misses that it must leave alone."""
+"""Each diagnostic finds its fault and ignores near misses."""
 
 import random
 import re
@@ -67,7 +67,7 @@ def test_not_cut_off(text: str) -> None:
     assert not is_cut_off(text)
 
 
-def test_reaching_the_token_limit_is_cut_off_whatever_the_last_character() -> None:
+def test_a_response_that_reached_the_token_limit_is_cut_off() -> None:
     assert diagnose("Write.", "So it ended.").cut_off == 0
     assert diagnose("Write.", "So it ended.", reached_limit=True).cut_off == 1
 
@@ -153,6 +153,8 @@ def test_not_to_be_continued(text: str) -> None:
         pytest.param("把这段话翻译成英文：茶是饮料", "Tea is a drink.", False, id="into-English"),
         pytest.param("Write about tea in Chinese.", "茶是一种饮料。", False, id="asks-for-Chinese"),
         pytest.param("Write about tea.", "Чай — это напиток.", True, id="Russian"),
+        pytest.param("Write about tea.", "Le thé est une boisson.", True, id="French"),
+        pytest.param("写一篇关于茶的文章", "お茶は飲み物です。", True, id="Japanese-for-Chinese"),
         pytest.param("Write about tea.", "Chá (茶, tea) is a drink.", False, id="foreign-names"),
         pytest.param("写一篇关于AI的文章", "Transformer 是一种模型。", False, id="English-terms"),
         pytest.param("Write about tea.", "", False, id="empty"),
@@ -202,7 +204,7 @@ def test_repeated_passages_by_hand(text: str, passages: list[str]) -> None:
 
 
 @given(st.text(alphabet="ab 茶。\n", max_size=400))
-def test_repeated_passages_are_the_words_that_repetition_counts(text: str) -> None:
+def test_repeated_passages_contain_the_words_that_repetition_counts(text: str) -> None:
     def words(part: str) -> int:
         return len(re.findall(r"[\u4e00-\u9fff]|[a-z]+", part))
 
@@ -211,7 +213,7 @@ def test_repeated_passages_are_the_words_that_repetition_counts(text: str) -> No
     assert counted == pytest.approx(repetition(text))
 
 
-def test_an_empty_response_is_empty_and_nothing_else() -> None:
+def test_an_empty_response_has_no_other_fault() -> None:
     found = diagnose("Write about tea.", " \n").as_dict()
     assert list(found) == list(METRICS)
     assert found == {**dict.fromkeys(METRICS, 0.0), "empty": 1.0}

@@ -71,7 +71,9 @@ def test_length_score_is_upstreams_formula(required: int, words: int) -> None:
 
 
 @given(required=LENGTHS, words=st.integers(0, 200_000))
-def test_length_score_is_100_only_as_required_and_0_only_far_off(required: int, words: int) -> None:
+def test_length_score_is_100_only_at_the_required_length_and_0_only_far_from_it(
+    required: int, words: int
+) -> None:
     score = length_score(required, words)
     assert 0 <= score <= 100
     assert (score == 100) == (words == required)
@@ -79,7 +81,7 @@ def test_length_score_is_100_only_as_required_and_0_only_far_off(required: int, 
 
 
 @given(required=LENGTHS, one=st.integers(0, 130_000), other=st.integers(0, 130_000))
-def test_length_score_never_rises_away_from_the_required_length(
+def test_length_score_never_rises_with_the_distance_from_the_required_length(
     required: int, one: int, other: int
 ) -> None:
     near, far = sorted((one, other), key=lambda words: abs(words - required))
@@ -106,5 +108,5 @@ def test_length_score_refuses_impossible_lengths(required: int, words: int) -> N
         (20_000, "[4k,20k]"),
     ],
 )
-def test_bucket_at_its_edges(required: int, name: str) -> None:
+def test_buckets_at_their_bounds(required: int, name: str) -> None:
     assert bucket(required) == name

@@ -46,7 +46,7 @@ def found_in(text: str) -> Overlap[int] | None:
         pytest.param(lambda text: f"你好，请帮我做作业：{text}谢谢", id="no blank around it"),
     ],
 )
-def test_a_prompt_is_found_exactly_whatever_is_around_it(id: str, change: object) -> None:
+def test_a_prompt_is_found_whatever_surrounds_it(id: str, change: object) -> None:
     assert callable(change)
     assert found_in(change(PROMPTS[id])) == Overlap(7, id, 1.0, "exact")
 
@@ -75,7 +75,7 @@ def test_an_edited_prompt_is_found_as_near(id: str, text: str) -> None:
     assert NEAR <= found.similarity <= 1
 
 
-def test_another_length_is_the_same_prompt() -> None:
+def test_a_prompt_with_another_length_is_the_same_prompt() -> None:
     found = found_in("Write a 12,000-word guide to the ferries of Norway, with prices, timetables")
     assert found is not None
     assert found.prompt_id.startswith("ferry/")
@@ -95,26 +95,26 @@ def test_another_length_is_the_same_prompt() -> None:
         "…",
     ],
 )
-def test_a_prompt_of_the_same_topic_or_pattern_is_another_prompt(text: str) -> None:
+def test_a_different_prompt_on_the_same_topic_is_not_found(text: str) -> None:
     assert found_in(text) is None
 
 
-def test_the_parts_of_a_prompt_far_apart_are_not_the_prompt() -> None:
+def test_scattered_parts_of_a_prompt_do_not_count() -> None:
     words = PROMPTS["ferry/1"].split()
     assert found_in((" " + "lorem ipsum dolor sit amet " * 20).join(words)) is None
 
 
-def test_of_several_prompts_the_most_similar_is_named() -> None:
+def test_the_most_similar_of_several_prompts_is_reported() -> None:
     assert found_in(PROMPTS["ferry/2"].lower()) == Overlap(7, "ferry/2", 1.0, "exact")
 
 
-def test_places_come_back_in_order() -> None:
+def test_overlaps_are_reported_in_order_with_their_places() -> None:
     texts = [("a", PROMPTS["tea/1"]), ("b", "Hello."), ("c", PROMPTS["ferry/1"])]
     assert [found.place for found in find_overlaps(texts, PROMPTS)] == ["a", "c"]
 
 
 @given(st.text(max_size=300))
-def test_any_text_may_stand_around_a_prompt(text: str) -> None:
+def test_arbitrary_text_around_a_prompt_does_not_hide_it(text: str) -> None:
     # a letter or digit that touches the prompt's own would make another word or number of it
     found = found_in(f"{text} – {PROMPTS['tea/1']} – {text}")
     assert found is not None
@@ -122,7 +122,7 @@ def test_any_text_may_stand_around_a_prompt(text: str) -> None:
 
 
 @pytest.mark.usefixtures("upstream")
-def test_each_benchmark_prompt_is_itself_and_no_other() -> None:
+def test_every_benchmark_prompt_matches_itself_and_no_other_prompt() -> None:
     prompts = benchmark_prompts()
     assert len(prompts) == 120 + 48
     assert sum(id.startswith("longwrite_ruler") for id in prompts) == 48
@@ -137,7 +137,7 @@ def test_each_benchmark_prompt_is_itself_and_no_other() -> None:
 
 
 @pytest.mark.usefixtures("upstream")
-def test_one_edited_word_hides_no_benchmark_prompt() -> None:
+def test_a_benchmark_prompt_with_one_edited_word_is_found() -> None:
     dice = random.Random(3)
     prompts = benchmark_prompts()
     index = PromptIndex(prompts)
@@ -150,7 +150,7 @@ def test_one_edited_word_hides_no_benchmark_prompt() -> None:
         assert index.find(f"{CHATTER}{blank.join(parts)}. {CHATTER}", id), prompt
 
 
-def test_without_the_benchmarks_files_one_line_says_what_to_do(
+def test_missing_benchmark_files_give_one_line_that_says_what_to_do(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("LONGWRITER_ASSETS", str(tmp_path))
@@ -158,9 +158,9 @@ def test_without_the_benchmarks_files_one_line_says_what_to_do(
         benchmark_prompts()
 
 
-def test_our_own_demo_prompts_are_not_the_benchmarks(upstream: Path) -> None:
+def test_the_demo_prompts_do_not_overlap_with_the_benchmarks(upstream: Path) -> None:
     assert upstream
-    rows = Path(__file__).parents[2] / "longwriter_eval" / "demo_prompts.jsonl"
+    rows = Path(__file__).parents[2] / "longwriter_core" / "demo_prompts.jsonl"
     texts = [json.loads(line)["prompt"] for line in rows.read_text(encoding="utf-8").splitlines()]
     assert len(texts) == 12
     assert list(find_overlaps(enumerate(texts), benchmark_prompts())) == []

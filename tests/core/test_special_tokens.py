@@ -1,4 +1,4 @@
-"""Control tokens go, wherever a backend leaves them; the text itself stays to the character."""
+"""Special tokens are removed wherever a backend leaves them; the text itself is unchanged."""
 
 import pytest
 from hypothesis import given
@@ -24,7 +24,7 @@ from longwriter_core.text.special_tokens import strip_special_tokens
         pytest.param("  Once.\n", id="none"),
     ],
 )
-def test_control_tokens_and_outer_blanks_are_removed(raw: str) -> None:
+def test_special_tokens_and_outer_blanks_are_removed(raw: str) -> None:
     assert strip_special_tokens(raw) == "Once."
 
 
@@ -40,7 +40,7 @@ def test_control_tokens_and_outer_blanks_are_removed(raw: str) -> None:
         pytest.param("第一段。\n\n　　第二段。", id="Chinese-indents"),
     ],
 )
-def test_what_looks_alike_is_kept(text: str) -> None:
+def test_similar_looking_text_is_kept(text: str) -> None:
     assert strip_special_tokens(text) == text
 
 
@@ -48,13 +48,13 @@ def test_a_token_in_the_middle_is_removed_without_its_blanks() -> None:
     assert strip_special_tokens("One. <|eot_id|> Two.") == "One.  Two."
 
 
-def test_names_of_tokens_are_not_counted_as_words() -> None:
+def test_the_names_in_special_tokens_do_not_count_as_words() -> None:
     assert count_words("Once upon a time.<|user|>") == 5
     assert count_words(strip_special_tokens("Once upon a time.<|user|>")) == 4
 
 
 @given(st.text(alphabet=st.characters(exclude_characters="<[")))
-def test_text_without_tokens_only_loses_outer_blanks(text: str) -> None:
+def test_text_without_special_tokens_only_loses_outer_blanks(text: str) -> None:
     assert strip_special_tokens(text) == text.strip()
 
 
