@@ -14,6 +14,7 @@ from longwriter_core.llm import (
     EndpointError,
     Rejected,
     SkippedError,
+    Structured,
     ask_until_valid,
 )
 
@@ -66,13 +67,15 @@ class ChatModel:
         affinity: int,
         seed: int | None = None,
         may_be_cut: bool = False,
+        structured: Structured[_T] | None = None,
     ) -> Answer[_T]:
         """Send `prompt` until `read` accepts the reply.
 
         Stored replies come first, rejected ones too, so that a rerun resumes where the last run
         ended. With `seed`, each attempt has its own, counted from there. Calls with the same
         `affinity` go to the same endpoint, which can reuse its prefix cache. A reply that ended at
-        the token limit is rejected, unless it `may_be_cut`.
+        the token limit is rejected, unless it `may_be_cut`. With `structured`, the endpoint is
+        asked for JSON; `read` takes replies in the text format.
 
         Raises ContextOverflowError if the prompt is too long, and WriteError for any other failure.
         """
@@ -92,6 +95,7 @@ class ChatModel:
             affinity=affinity,
             slots=self._slots,
             may_be_cut=may_be_cut,
+            structured=structured,
         )
         if outcome.value is not None and outcome.reply:
             last = outcome.reply

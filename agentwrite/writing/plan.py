@@ -1,16 +1,22 @@
-"""Reading a plan out of a model's reply, whatever its habits, and fitting it to a length. Pure.
+"""Read a plan from a model's reply and fit it to a length. Pure.
+
+Endpoints that offer structured output return plans as JSON. The text format is the paper's
+(arXiv 2408.07055, section 3.1):
 
     Paragraph 1 - Main Point: Why harbours silt up - Word Count: 400 words
 
-is the paper's form (arXiv 2408.07055, section 3.1). Models number, translate, bullet, embolden and
-spread it over lines; all of that is read. What cannot be read is a typed reason.
+Models number, translate, bullet, embolden and spread it over several lines; all of that is read.
+A reply that cannot be read is rejected with a reason.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from longwriter_core.llm import Rejected
+from pydantic import BaseModel, ConfigDict
+
+from longwriter_core.llm import Rejected, Structured
 from longwriter_core.text.required_length import CHINESE_NUMBER, NUMBER_WORD, narrow, number
 from longwriter_core.text.thinking import without_thinking
 
@@ -85,22 +91,58 @@ def joined(chapters: tuple[Step, ...], plans: list[Plan]) -> Plan:
 def read_plan(
     reply: str, required: int | None = None, level: Level = "Paragraph"
 ) -> Plan | Rejected:
-    """The plan in `reply`, its targets scaled to `required` words where they miss it by over 10%.
-
-    Missing targets are filled with the mean of the others. Rejected, with a reason, where there
-    is no plan, or one that cannot be followed. Never raises.
-    """
+    """The plan in the text of a reply, fitted to the required length by `fit_plan`."""
     steps = [step for step in _read_steps(reply, level) if step[0] or step[1]]
     if not steps:
         return Rejected("no_plan", f"no steps in {_short(reply)}")
+    return fit_plan(steps, required, level)
+
+
+class PlannedStep(BaseModel):
+    """A step as structured output."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    main_point: str
+    word_count: int
+
+
+class PlannedSteps(BaseModel):
+    """A plan as structured output."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    steps: list[PlannedStep]
+
+
+def structured_plan(required: int | None, level: Level) -> Structured[Plan]:
+    """A plan as JSON, for endpoints that offer structured output."""
+
+    def read(planned: PlannedSteps) -> Plan | Rejected:
+        steps = [(" ".join(step.main_point.split()), step.word_count) for step in planned.steps]
+        return fit_plan(steps, required, level)
+
+    return Structured(PlannedSteps, read)
+
+
+def fit_plan(
+    steps: Sequence[tuple[str, int | None]], required: int | None, level: Level = "Paragraph"
+) -> Plan | Rejected:
+    """A plan from main points and targets in words.
+
+    Missing targets get the mean of the others. If the sum misses `required` by over 10%, all
+    targets are scaled to it. Rejected, with a reason, if the plan cannot be followed.
+    """
+    if not steps:
+        return Rejected("no_plan", "no steps")
     if len(steps) > MAX_STEPS:
         return Rejected("too_many_steps", f"{len(steps)} steps, at most {MAX_STEPS}")
     for place, (point, _) in enumerate(steps, 1):
         if not point or "describe the main point" in point.lower():
             return Rejected("no_main_point", f"step {place} of {len(steps)}")
-    known = [words for _, words in steps if words]
+    known = [words for _, words in steps if words and words > 0]
     usual = sum(known) / len(known) if known else _DEFAULT_STEP_WORDS[level]
-    targets = [words or usual for _, words in steps]
+    targets = [words if words and words > 0 else usual for _, words in steps]
     total = sum(targets)
     scaled = required is not None and abs(total - required) > _TOLERANCE * required
     ratio = required / total if required and scaled else 1

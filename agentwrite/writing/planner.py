@@ -4,7 +4,15 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from agentwrite.errors import WriteError
 from agentwrite.model import Answer, ChatModel
-from agentwrite.writing.plan import MAX_PLAN_WORDS, Level, Plan, Step, joined, read_plan
+from agentwrite.writing.plan import (
+    MAX_PLAN_WORDS,
+    Level,
+    Plan,
+    Step,
+    joined,
+    read_plan,
+    structured_plan,
+)
 from agentwrite.writing.prompts import Prompts
 from agentwrite.writing.state import Instruction
 from longwriter_core.llm import ContextOverflowError, for_each
@@ -31,10 +39,13 @@ class Planner:
             prompt = self._prompts.render(
                 name, inst=instruction.instruction, length=length, **texts
             )
+            # Other prompts are sent as they are: the paper's protocol has the text format alone.
+            is_ours = self._prompts.name == "longwriter"
+            structured = structured_plan(required, level) if is_ours else None
             try:
                 answer = await self._model.ask(
                     prompt, lambda reply: read_plan(reply, required, level), place=place,
-                    text_id=instruction.id, affinity=affinity,
+                    text_id=instruction.id, affinity=affinity, structured=structured,
                 )  # fmt: skip
             except ContextOverflowError as error:
                 raise WriteError(error.reason, str(error), place) from error

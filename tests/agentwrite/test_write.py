@@ -1,5 +1,6 @@
 """Writing one text: what each step sees, what is asked again, and what ends it with a reason."""
 
+import json
 from collections import Counter
 from typing import Any
 
@@ -94,7 +95,10 @@ def test_requests_have_the_papers_sampling_parameters() -> None:
         write(server)
     assert len(server.history) == 5
     for request in server.history:
-        assert request.body.keys() == {"model", "messages", "temperature", "max_tokens"}
+        assert request.body.keys() - {"response_format"} == {
+            "model", "messages", "temperature", "max_tokens",
+        }  # fmt: skip
+        assert ("response_format" in request.body) == is_plan(request.prompt)
         assert (request.body["temperature"], request.body["max_tokens"]) == (1.0, 4096)
 
 
@@ -103,11 +107,47 @@ def test_the_papers_prompts_are_filled_in_as_upstream_does() -> None:
     with Model(answer=by_plan) as server:
         text = write(server, prompts="official")
     assert text.prompts == "official"
+    assert not any("response_format" in request.body for request in server.history)
     plan, first, *_, last = server.prompts
     assert plan.startswith("I need you to help me break down")
     assert f"Already written text:\n\n\n\nPlease integrate" in first  # noqa: F541
     assert f"now continue writing {text.plan.steps[3].line}. If needed" in last
     assert section(3) in last
+
+
+def test_a_plan_may_be_structured_output() -> None:
+    steps = [{"main_point": f"Point {n}", "word_count": 400} for n in range(1, 5)]
+
+    def answer(prompt: str) -> str:
+        return json.dumps({"steps": steps}) if is_plan(prompt) else by_plan(prompt)
+
+    with Model(answer=answer) as server:
+        text = write(server)
+    assert [step.point for step in text.plan.steps] == [step["main_point"] for step in steps]
+    assert [step.words for step in text.plan.steps] == [400] * 4
+    assert f"{text.plan.steps[0].line}\n" in server.prompts[-1]
+
+
+def test_an_endpoint_that_refuses_schemas_is_asked_for_the_text_format() -> None:
+    with Model(answer=by_plan, refuses=("response_format",)) as server:
+        assert len(write(server).sections) == 4
+
+
+@pytest.mark.parametrize(
+    ("steps", "reason"),
+    [
+        ([], "no_plan"),
+        ([{"main_point": " ", "word_count": 9}], "no_main_point"),
+        ([{"main_point": "Mud", "word_count": 9}] * 51, "too_many_steps"),
+    ],
+)
+def test_a_structured_plan_that_cannot_be_followed_is_retried(
+    steps: list[dict[str, Any]], reason: str
+) -> None:
+    with Model(answer=lambda _prompt: json.dumps({"steps": steps})) as server:
+        with pytest.raises(WriteError) as failed:
+            write(server)
+        assert (failed.value.reason, len(server.prompts)) == (reason, MAX_TRIES)
 
 
 # Two levels
