@@ -31,9 +31,8 @@ from longwriter_eval.judge.prompt import JudgePrompt
 from longwriter_eval.judge.settings import JudgeSettings
 from longwriter_eval.judge.verdict import DIMENSIONS, read_verdict
 from longwriter_eval.runs import Run, Sample
-from longwriter_eval.submission.build import make
-from longwriter_eval.submission.contents import pack
-from longwriter_eval.submission.model import Stated
+from longwriter_eval.submission.archive import pack
+from longwriter_eval.submission.build import StatedMetadata, build_submission
 
 LONG = 10_000  # words of each response of the long submission
 GOAL = 10.0  # seconds to verify it
@@ -85,7 +84,7 @@ def measure_one(folder: Path) -> list[Row]:
     """Packing and verifying one long submission."""
     run = make_run("bench/model", lambda _: LONG, 1)
     start = time.perf_counter()
-    data = pack(make(run, Stated()))
+    data = pack(build_submission(run, StatedMetadata()))
     packing = time.perf_counter() - start
     path = folder / "long.zip"
     path.write_bytes(data)
@@ -109,7 +108,7 @@ def measure_many(folder: Path, number: int) -> list[Row]:
     submissions.mkdir()
     for seed in range(number):
         run = make_run(f"bench/model-{seed:03d}", lambda required: required * 9 // 10, seed)
-        (submissions / f"{seed:03d}.zip").write_bytes(pack(make(run, Stated())))
+        (submissions / f"{seed:03d}.zip").write_bytes(pack(build_submission(run, StatedMetadata())))
         print(f"\rmaking submissions: {seed + 1} of {number}", end="", file=sys.stderr)
     print(file=sys.stderr)
     first, _ = timed("leaderboard", str(submissions), "-o", str(site))

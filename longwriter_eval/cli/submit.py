@@ -42,11 +42,10 @@ def command(
     """
     from longwriter_core.files import sha256, write_atomically
     from longwriter_eval.runs import load_run
-    from longwriter_eval.submission.build import make
-    from longwriter_eval.submission.contents import pack
-    from longwriter_eval.submission.model import Stated
+    from longwriter_eval.submission.archive import pack
+    from longwriter_eval.submission.build import StatedMetadata, build_submission
 
-    stated = Stated(
+    stated = StatedMetadata(
         model=model,
         revision=revision,
         dtype=dtype,
@@ -55,7 +54,7 @@ def command(
         context_length=context_length,
         submitter=submitter,
     )
-    made = make(load_run(run_dir), stated)
+    made = build_submission(load_run(run_dir), stated)
     data = pack(made)
     write_atomically(output, data)
     manifest = made.manifest

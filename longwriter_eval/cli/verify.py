@@ -61,8 +61,7 @@ def command(
 def _verify(path: Path) -> tuple[dict[str, Any], Any]:
     """What `--json` prints, and the verification."""
     from longwriter_eval.submission.archive import read
-    from longwriter_eval.submission.claims import table_claims
-    from longwriter_eval.submission.verification import verify
+    from longwriter_eval.submission.verification import table_claims, verify
 
     verification = verify(read(path))
     manifest = verification.submission.manifest

@@ -19,9 +19,8 @@ from longwriter_core.errors import InputError
 from longwriter_core.text.printable import escape_unprintable, printable
 from longwriter_eval import __version__
 from longwriter_eval.report import write_report
-from longwriter_eval.submission.archive import LARGEST_FILE, read
-from longwriter_eval.submission.claims import table_claims
-from longwriter_eval.submission.verification import Verification, verify
+from longwriter_eval.submission.archive import MAX_FILE_SIZE, read
+from longwriter_eval.submission.verification import Verification, table_claims, verify
 
 # An entry, as JSON: `reasons` is empty for a verified one, which has everything else.
 Entry = dict[str, Any]
@@ -112,7 +111,7 @@ def _ignore_interrupt() -> None:
 def _kept(path: Path, parent: Path) -> Entry | None:
     """The entry of a submission that was verified before, by the same version of this package."""
     try:
-        if path.stat().st_size > LARGEST_FILE:
+        if path.stat().st_size > MAX_FILE_SIZE:
             return None
         sha = files.sha256(path.read_bytes())
         kept: Entry = json.loads((parent / sha[:16] / "entry.json").read_text(encoding="utf-8"))

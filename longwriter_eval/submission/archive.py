@@ -1,49 +1,202 @@
-"""Reading a submission that may be hostile: in memory, within limits, never onto the disk."""
+"""The submission file: writing it, its schema, and reading one that may be hostile.
 
+A submission is read in memory, within limits, and nothing of it is written to disk.
+"""
+
+import functools
 import hashlib
+import io
+import itertools
 import json
 import math
 import os
 import re
 import stat
 import zipfile
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
-from io import BytesIO
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from longwriter_core.errors import InputError
-from longwriter_core.text.printable import printable
-from longwriter_eval.submission.contents import MANIFEST, SAMPLES, SCHEMA, Submission, check_shape
+import jsonschema
 
-# Bytes. 120 responses of 32,768 tokens are about 25 MB; text that repeats itself, which models do
-# write, packs a thousand to one, so there is no limit on the ratio.
-LARGEST_FILE = 64 << 20
-_LARGEST = {MANIFEST: 1 << 20, SAMPLES: 128 << 20}
-_LARGEST_LINE = 16 << 20
-_LARGEST_DIRECTORY = 1 << 12
-_MOST_SAMPLES = 1000
-_MOST_DIGITS = 18
-# Bytes outside of strings, which bound how many values there are: each takes a hundred times its
-# length in memory. 1,024 verdicts have 140,000.
-_MOST_STRUCTURE = 256 << 10
-# an open string ends with the file, or each quote in it would be tried as a start
+from longwriter_core import benchmarks
+from longwriter_core.errors import InputError
+from longwriter_core.text.length import bucket
+from longwriter_core.text.printable import printable
+from longwriter_eval.runs import Run, Sample
+
+SCHEMA = "longwriter-submission/1"
+MANIFEST, SAMPLES = "manifest.json", "samples.jsonl"
+
+# Limits in bytes. 120 responses of 32,768 tokens are about 25 MB. The compression ratio has no
+# limit, because repetitive text, which models do write, compresses a thousand to one.
+MAX_FILE_SIZE = 64 << 20
+_MAX_ENTRY_SIZES = {MANIFEST: 1 << 20, SAMPLES: 128 << 20}
+_MAX_LINE_SIZE = 16 << 20
+_MAX_DIRECTORY_SIZE = 1 << 12
+_MAX_SAMPLES = 1000
+_MAX_DIGITS = 18
+# JSON outside of strings. This limits the number of values, since each takes a hundred times its
+# length in memory. A line with 1,024 verdicts has 140,000 bytes outside of strings.
+_MAX_STRUCTURE = 256 << 10
+# An unterminated string matches up to the end of the data: otherwise the search would start again
+# at every quote inside it, which takes quadratic time.
 _STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 
 _END, _END_64, _DIRECTORY_ENDS = b"PK\5\6", b"PK\6\7", 22
 
 
-def read(path: Path) -> Submission:
-    """The submission in a zip file. What it claims is not checked here.
+@dataclass(frozen=True)
+class Submission:
+    """A manifest and its samples, valid by the schema but with unverified claims.
 
-    Raises InputError with the reason for a file that cannot be read, or is refused.
+    `path` and `sha256` belong to the zip file; both are empty before it is written.
+    """
+
+    manifest: Mapping[str, Any]
+    samples: tuple[Mapping[str, Any], ...]
+    path: Path = Path()
+    sha256: str = ""
+
+    @functools.cached_property
+    def prompts(self) -> dict[str, dict[str, Any]]:
+        """The benchmark's prompts by id. Raises InputError if the upstream files are missing."""
+        return {row["id"]: row for row in benchmarks.read_prompts(self.manifest["benchmark"])}
+
+    def logged(self, sample: Mapping[str, Any]) -> Sample:
+        """A sample as in the log of a run, with the benchmark's prompt. Raises KeyError."""
+        row = self.prompts[sample["id"]]
+        judgement = {
+            "prompt_sha256": self.manifest["judge"]["prompt_sha256"],
+            "response_sha256": sample["response_sha256"],
+            "verdicts": [
+                {name: value for name, value in verdict.items() if name != "asked_sha256"}
+                for verdict in sample["verdicts"]
+            ],
+        }
+        doc = {**row, "bucket": bucket(row["length"]), "judgement": judgement}
+        return Sample(
+            task=sample["task"],
+            id=sample["id"],
+            prompt=row["prompt"],
+            type=row["type"],
+            required=row["length"],
+            language=row["language"],
+            response=sample["response"],
+            row={"doc": doc, "cut_off": float(sample["cut_off"])},
+        )
+
+    def run(self) -> Run:
+        """The submitted run, in the form of lm-eval's results."""
+        manifest = self.manifest
+        model, judge = manifest["model"], manifest["judge"]
+        backend, generation = manifest["backend"], manifest["generation"]
+        recorded = {
+            "version": manifest["longwriter"],
+            "data_sha256": manifest["data_sha256"],
+            "judge": {
+                "model": judge["requested"],
+                **{name: judge[name] for name in ("temperature", "max_tokens", "repeats")},
+                "base_url": None,
+                "prompt": judge["prompt"],
+            },
+            "judge_prompt_sha256": judge["prompt_sha256"],
+        }
+        config = {
+            "num_fewshot": generation["num_fewshot"],
+            "generation_kwargs": generation["settings"],
+            "metadata": {"version": manifest["task_version"], "longwriter": recorded},
+        }
+        value_of = {
+            name: fact and fact["value"] for name, fact in model.items() if name != "served_as"
+        }
+        results = {
+            "config": {
+                "model": backend["name"]["value"],
+                "model_args": backend["arguments"],
+                "model_revision": value_of["revision"],
+                "model_dtype": value_of["dtype"],
+                "model_num_parameters": value_of["parameters"],
+                "limit": None,
+                **{f"{name}_seed": seed for name, seed in manifest["seeds"].items()},
+            },
+            "configs": {task: {"task": task, **config} for task in manifest["tasks"]},
+            "date": datetime.fromisoformat(manifest["date"]).timestamp(),
+            "versions": dict.fromkeys(manifest["tasks"], manifest["task_version"]),
+            "task_hashes": manifest["task_hashes"],
+            "model_name": value_of["id"],
+            "chat_template_sha": value_of["chat_template_sha256"],
+            "max_length": value_of["context_length"],
+            "system_instruction": generation["system_instruction"],
+            **{f"{name}_version": version for name, version in backend["libraries"].items()},
+        }
+        return Run(self.path, results, [self.logged(sample) for sample in self.samples])
+
+
+def pack(submission: Submission) -> bytes:
+    """The zip file; deterministic, so that equal submissions have equal hashes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for name, text in (
+            (MANIFEST, dump(submission.manifest, indent=2)),
+            (SAMPLES, dump_lines(submission.samples)),
+        ):
+            entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.create_system = 3  # Unix, also when packed on Windows
+            entry.external_attr = 0o100644 << 16
+            archive.writestr(entry, text.encode())
+    return buffer.getvalue()
+
+
+def dump(value: Any, indent: int | None = None) -> str:
+    """JSON with sorted keys. Raises ValueError for NaN and infinity."""
+    return json.dumps(value, indent=indent, sort_keys=True, ensure_ascii=False, allow_nan=False)
+
+
+def dump_lines(samples: Iterable[Mapping[str, Any]]) -> str:
+    """The text of samples.jsonl."""
+    return "".join(dump(sample) + "\n" for sample in samples)
+
+
+def check_shape(value: Any, kind: str, where: str) -> None:
+    """Raise InputError unless `value` is a valid "manifest" or "sample" (`kind`) by the schema."""
+    # only the first: hostile input may have any number of errors; sizes are checked first
+    first = itertools.islice(_validator(kind).iter_errors(value), 1)
+    error = jsonschema.exceptions.best_match(first)
+    if error:
+        place = ".".join(str(step) for step in error.absolute_path)
+        message = error.message  # starts with the value, however long, and ends with its error
+        if len(message) > 200:
+            message = f"{message[:80]} … {message[-100:]}"
+        raise InputError(f"{where}: {printable(place)}: {printable(message)}".replace(": :", ":"))
+
+
+@functools.cache
+def _validator(kind: str) -> Any:
+    text = (files("longwriter_eval.submission") / "schema-1.json").read_text(encoding="utf-8")
+    schema = {**json.loads(text), "$ref": f"#/$defs/{kind}"}
+    base = jsonschema.Draft202012Validator
+    # in JSON Schema, 1.0 is an integer; our code needs an int
+    types = base.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)
+    return jsonschema.validators.extend(base, type_checker=types)(schema)
+
+
+def read(path: Path) -> Submission:
+    """Read the submission in a zip file, without checking its claims.
+
+    Raises InputError with the reason if the file cannot be read or is refused.
     """
     try:
-        if not path.is_file():  # a pipe would be waited for
-            raise InputError(f"cannot read {path}: there is no such file")
+        if not path.is_file():  # reading from a pipe would block
+            raise InputError(f"cannot read {path}: no such file")
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
-            data = file.read(min(size, LARGEST_FILE) + 1)
+            data = file.read(min(size, MAX_FILE_SIZE) + 1)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     try:
@@ -57,59 +210,60 @@ def _read(data: bytes, path: Path) -> Submission:
     manifest = _parse(entries[MANIFEST], MANIFEST)
     if isinstance(manifest, dict) and manifest.get("schema", SCHEMA) != SCHEMA:
         raise InputError(
-            f"{MANIFEST} has the schema {printable(manifest['schema'])!r}, and this version of "
+            f"{MANIFEST} has the schema {printable(manifest['schema'])!r}, but this version of "
             f"longwriter reads {SCHEMA}"
         )
     check_shape(manifest, "manifest", MANIFEST)
     try:
         datetime.fromisoformat(manifest["date"])
     except ValueError as error:
-        raise InputError(f"{MANIFEST}: date: {manifest['date']} is no date") from error
+        raise InputError(f"{MANIFEST}: date: {manifest['date']} is not a date") from error
     number = entries[SAMPLES].count(b"\n")
-    if number > _MOST_SAMPLES:
-        raise InputError(f"{SAMPLES} has {number} lines; at most {_MOST_SAMPLES} are read")
+    if number > _MAX_SAMPLES:
+        raise InputError(f"{SAMPLES} has {number} lines; the limit is {_MAX_SAMPLES}")
     lines = entries[SAMPLES].split(b"\n")
     if lines.pop() != b"":
-        raise InputError(f"{SAMPLES} does not end with a line break: its end is missing")
+        raise InputError(f"{SAMPLES} does not end with a line break, so its end is missing")
     samples = []
     for number, line in enumerate(lines, 1):
         where = f"{SAMPLES}, line {number}"
         sample = _parse(line, where)
         check_shape(sample, "sample", where)
         samples.append(sample)
-    found = hashlib.sha256(entries[SAMPLES]).hexdigest()
-    if found != manifest["samples_sha256"]:
+    samples_sha256 = hashlib.sha256(entries[SAMPLES]).hexdigest()
+    if samples_sha256 != manifest["samples_sha256"]:
         raise InputError(
-            f"{SAMPLES} is not the file that the manifest was made for (its SHA-256 is "
-            f"{found[:12]}…, the manifest says {manifest['samples_sha256'][:12]}…)"
+            f"{SAMPLES} does not belong to this manifest (its SHA-256 is {samples_sha256[:12]}…, "
+            f"the manifest has {manifest['samples_sha256'][:12]}…)"
         )
     return Submission(manifest, tuple(samples), path, hashlib.sha256(data).hexdigest())
 
 
 def _unpack(data: bytes) -> dict[str, bytes]:
-    """The two files of the zip. Nothing in it is believed before its size is known."""
-    if len(data) > LARGEST_FILE:
-        raise InputError(f"it is larger than {LARGEST_FILE >> 20} MiB")
+    """The contents of the two files in the zip. Sizes are checked before anything is read."""
+    if len(data) > MAX_FILE_SIZE:
+        raise InputError(f"it is larger than {MAX_FILE_SIZE >> 20} MiB")
     tail = data[-_DIRECTORY_ENDS:]
     if data[:4] != b"PK\3\4" or tail[:4] != _END:
-        raise InputError("it is not a zip file, or has something before or behind it")
-    # zipfile reads the whole directory, of millions of entries, before it says how many there are
-    if int.from_bytes(tail[12:16], "little") > _LARGEST_DIRECTORY:
-        raise InputError(f"it has too many entries; it may have {MANIFEST} and {SAMPLES}")
+        raise InputError("it is not a zip file, or has data before or after the archive")
+    # zipfile reads the whole directory, possibly millions of entries, before it counts them
+    if int.from_bytes(tail[12:16], "little") > _MAX_DIRECTORY_SIZE:
+        raise InputError(f"it has too many entries; only {MANIFEST} and {SAMPLES} are allowed")
     if data[-_DIRECTORY_ENDS - 20 :][:4] == _END_64:
-        raise InputError("it is a zip64 file, which no submission needs to be")
+        raise InputError("it is a zip64 file, which a submission never needs")
     try:
-        with zipfile.ZipFile(BytesIO(data)) as archive:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
             _check_entries(archive.infolist())
-            return {name: _extract(archive, name, limit) for name, limit in _LARGEST.items()}
-    # zipfile raises nearly anything for a file that is not what it says
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, OSError, EOFError, ValueError) as error:
-        raise InputError(f"it cannot be unpacked ({printable(error)})") from error
-    except (NotImplementedError, RuntimeError, LookupError, OverflowError) as error:
-        raise InputError(f"it cannot be unpacked ({printable(error)})") from error
-    except Exception as error:
-        if type(error).__module__ != "zlib":
-            raise
+            return {
+                name: _extract(archive, name, limit) for name, limit in _MAX_ENTRY_SIZES.items()
+            }
+    except InputError:
+        raise
+    # zipfile raises many kinds of exceptions for a corrupt file
+    except (
+        zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, OSError, EOFError, ValueError,
+        NotImplementedError, RuntimeError, LookupError, OverflowError,
+    ) as error:  # fmt: skip
         raise InputError(f"it cannot be unpacked ({printable(error)})") from error
 
 
@@ -117,44 +271,42 @@ def _check_entries(entries: list[zipfile.ZipInfo]) -> None:
     names = [entry.orig_filename for entry in entries]
     for entry in entries:
         name = printable(entry.orig_filename)
-        if entry.orig_filename not in _LARGEST:
-            raise InputError(
-                f"it has an entry {name!r}; it may have {MANIFEST} and {SAMPLES}, and nothing else"
-            )
+        if entry.orig_filename not in _MAX_ENTRY_SIZES:
+            raise InputError(f"it has an entry {name!r}; only {MANIFEST} and {SAMPLES} are allowed")
         if names.count(entry.orig_filename) > 1:
-            raise InputError(f"{name} stands in it twice")
+            raise InputError(f"it has two entries named {name}")
         kind = stat.S_IFMT(entry.external_attr >> 16)
         if kind not in (0, stat.S_IFREG):
             raise InputError(f"{name} is a link or a device, not a file")
         if entry.flag_bits & 1:
             raise InputError(f"{name} is encrypted")
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise InputError(f"{name} is packed by a method other than deflate")
-        if entry.file_size > _LARGEST[entry.orig_filename]:
+            raise InputError(f"{name} uses a compression other than deflate")
+        if entry.file_size > _MAX_ENTRY_SIZES[entry.orig_filename]:
             raise InputError(
-                f"{name} unpacks to {entry.file_size} bytes; at most "
-                f"{_LARGEST[entry.orig_filename]} are read"
+                f"{name} unpacks to {entry.file_size} bytes; the limit is "
+                f"{_MAX_ENTRY_SIZES[entry.orig_filename]}"
             )
-    for name in _LARGEST:
+    for name in _MAX_ENTRY_SIZES:
         if name not in names:
             raise InputError(f"it has no {name}")
 
 
 def _extract(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
-    # reads no more than the declared size, which is within the limit, and checks the sum of it
+    # reads at most the declared size, which is within the limit, and verifies the checksum
     with archive.open(name) as file:
         data = file.read(limit + 1)
     if len(data) != archive.getinfo(name).file_size:
-        raise InputError(f"{name} has not the size that it declares")
+        raise InputError(f"{name} does not have its declared size")
     return data
 
 
 def _parse(data: bytes, where: str) -> Any:
-    """JSON, and strictly so: what Python's reader lets pass is refused."""
-    if len(data) > _LARGEST_LINE:
-        raise InputError(f"{where} has {len(data)} bytes; at most {_LARGEST_LINE} are read")
-    if len(data) > _MOST_STRUCTURE and len(_STRINGS.sub(b"", data)) > _MOST_STRUCTURE:
-        raise InputError(f"{where} holds far more values than it needs")
+    """Parse strict JSON: NaN, infinity, duplicate keys and lone surrogates are refused."""
+    if len(data) > _MAX_LINE_SIZE:
+        raise InputError(f"{where} has {len(data)} bytes; the limit is {_MAX_LINE_SIZE}")
+    if len(data) > _MAX_STRUCTURE and len(_STRINGS.sub(b"", data)) > _MAX_STRUCTURE:
+        raise InputError(f"{where} has far too many values")
     try:
         value = json.loads(
             data.decode("utf-8"),
@@ -163,21 +315,21 @@ def _parse(data: bytes, where: str) -> Any:
             parse_constant=_no_constant,
             object_pairs_hook=_no_duplicates,
         )
-        # half a surrogate pair can be escaped in JSON, and nothing can be done with it
+        # JSON can escape a lone surrogate, which cannot be encoded
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except RecursionError as error:
         raise InputError(f"{where} is nested too deeply") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{where} is not UTF-8 (byte {error.start})") from error
     except UnicodeEncodeError as error:
-        raise InputError(f"{where} holds half a surrogate pair, which is no text") from error
+        raise InputError(f"{where} contains a lone surrogate") from error
     except ValueError as error:
         raise InputError(f"{where} is not JSON ({printable(error)})") from error
     return value
 
 
 def _integer(digits: str) -> int:
-    if len(digits) > _MOST_DIGITS:
+    if len(digits) > _MAX_DIGITS:
         raise ValueError(f"a number of {len(digits)} digits")
     return int(digits)
 
@@ -194,9 +346,9 @@ def _no_constant(name: str) -> float:
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    value = dict(pairs)
+    if len(value) < len(pairs):
         names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {printable(twice)!r} stands twice")
-    return found
+        duplicate = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"duplicate key {printable(duplicate)!r}")
+    return value

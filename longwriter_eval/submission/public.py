@@ -1,8 +1,8 @@
-"""What of a run may be published: chosen by name, never "all but". Pure.
+"""Which settings of a run may be published: an allowlist. Pure.
 
-A results file holds whatever the user's command line and machine held: keys, passwords in URLs,
-home directories, private hosts. So a value is published only where its name is known to be
-harmless, or where it is a number, which holds no path and no host.
+A results file contains whatever was on the user's command line and machine: keys, passwords in
+URLs, home directories, private hosts. So a value is published only if its name is known to be
+harmless, or if it is a number, which contains no path and no host.
 """
 
 import math
@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from longwriter_core.redact import is_local_path, is_secret_name, local_name
 from longwriter_core.text.printable import printable
 
-# Hosts that anybody can call; of any other endpoint only that it is private is said.
+# Hosted services that anyone can call. All other endpoints are published as "private".
 _PUBLIC_HOSTS = frozenset(
     (
         "api.openai.com",
@@ -55,7 +55,7 @@ _TEXTS = frozenset(
 
 
 def public_model(name: object) -> str:
-    """A model's name: a hub's as it is; of a local path or a URL, the last part alone."""
+    """A model's hub name unchanged; only the last part of a local path or URL."""
     return printable(local_name(str(name))) or "unnamed"
 
 
@@ -69,7 +69,7 @@ def public_endpoint(url: object) -> str:
 
 
 def public_settings(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Of model arguments or generation settings: those to publish, and the others' names."""
+    """The publishable model arguments or generation settings, and the names of the others."""
     published: dict[str, Any] = {}
     withheld = []
     for name, value in sorted(given.items()):
@@ -79,7 +79,7 @@ def public_settings(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]
             published[name] = public_model(value)
         elif not is_secret_name(name) and _is_harmless(name, value):
             published[name] = value
-        elif name != "base_url":  # said elsewhere
+        elif name != "base_url":  # published by its host, as the endpoint
             withheld.append(name)
     return published, withheld
 

@@ -1,9 +1,8 @@
-"""Asking the judge again about a random sample, and testing the claimed scores against the answers.
+"""Judging a random sample of a submission again, and testing the claimed scores against it.
 
-If the claimed verdicts are the judge's, then claimed and new S_q of a response are two draws from
-the same distribution, and which of the two is which is a coin's toss. So the pairs are swapped at
-random (a paired permutation test, two-sided): where the mean difference is larger than in all but
-1% of the swaps, the claims are not the judge's.
+If the claimed verdicts come from the judge, the claimed and the new S_q of a response are two draws
+from the same distribution, so the two are exchangeable within each pair. The paired permutation
+test rejects that at the level REJUDGE_ALPHA.
 """
 
 import os
@@ -28,28 +27,28 @@ from longwriter_eval.submission.verification import Verification
 
 @dataclass(frozen=True)
 class Rejudged:
-    """Claimed less new S_q over `pairs` responses, and how likely a difference so large is."""
+    """Claimed minus new S_q (0-100) over `pairs` responses, and the p-value of that difference."""
 
     pairs: int
     difference: Interval
     p_value: float
-    missing: Counter[str]  # reason -> responses that the judge gave no verdict on
-    other_judges: Counter[str]  # models that answered in the judge's place
+    missing: Counter[str]  # reason -> responses without a new verdict
+    other_judges: Counter[str]  # models that answered in place of the judge
 
     @property
     def is_consistent(self) -> bool:
-        """Whether the claimed scores can be the judge's."""
+        """Whether the claimed scores are consistent with the judge's."""
         return self.p_value >= REJUDGE_ALPHA and not self.other_judges
 
 
 def rejudge(
     verification: Verification, number: int, seed: int, overrides: Mapping[str, Any]
 ) -> Rejudged:
-    """Judge `number` responses anew, drawn by `seed`, as often as the submission has verdicts.
+    """Judge a random sample of `number` responses again, with the submission's number of repeats.
 
-    The verdicts are kept apart from those of runs on this machine, which may be the very ones in
-    question. A second call pays only for what is missing. Raises InputError where the judge cannot
-    be used, or too few pairs come about.
+    The new verdicts have their own store: the one for runs on this machine may hold the verdicts
+    that are being tested. A rerun with the same `seed` makes only the missing calls. Raises
+    InputError if the judge cannot be used, or if too few responses get a verdict.
     """
     judge = _judge(verification, overrides)
     judged = [score for score in verification.scores if score.quality_score is not None]
@@ -60,22 +59,22 @@ def rejudge(
         )
     drawn = random.Random(seed).sample(judged, number)
     items = [Item(score.sample.id, score.sample.prompt, score.text) for score in drawn]
-    found: dict[str, Judgement] = {}
+    judgements: dict[str, Judgement] = {}
     if not all(map(judge.has_verdicts, items)):
         run_async(judge.check())
     with tqdm(total=number, desc=f"Judging with {judge.settings.model}") as bar:
 
         def done(item: Item, judgement: Judgement) -> None:
-            found[item.id] = judgement
+            judgements[item.id] = judgement
             bar.update()
 
         run_async(judge.judge(items, done))
     pairs = [
-        (float(score.quality_score or 0), found[score.sample.id].quality["score"])
+        (float(score.quality_score or 0), judgements[score.sample.id].quality["score"])
         for score in drawn
-        if found[score.sample.id].quality
+        if judgements[score.sample.id].quality
     ]
-    missing = Counter(each.status for each in found.values() if not each.quality)
+    missing = Counter(j.status for j in judgements.values() if not j.quality)
     if len(pairs) < MIN_REJUDGED_PAIRS:
         raise InputError(
             f"only {len(pairs)} of {number} responses were judged again "
@@ -83,7 +82,7 @@ def rejudge(
             f"{MIN_REJUDGED_PAIRS}: rerun the same command"
         )
     returned = verification.submission.manifest["judge"]["returned"]
-    answered = Counter(v.model for each in found.values() for v in each.verdicts if v.scores)
+    answered = Counter(v.model for j in judgements.values() for v in j.verdicts if v.scores)
     return Rejudged(
         len(pairs),
         mean_interval(old - new for old, new in pairs),
@@ -94,7 +93,7 @@ def rejudge(
 
 
 def _judge(verification: Verification, overrides: Mapping[str, Any]) -> Judge:
-    """The judge that the submission names, at the endpoint of whoever verifies."""
+    """The judge that the submission names, at the verifier's endpoint."""
     claimed = verification.submission.manifest["judge"]
     names = {
         "judge_model": claimed["returned"],

@@ -1,4 +1,4 @@
-"""Hostile archives are refused with a reason; nothing of them reaches the disk."""
+"""Hostile archives are refused with a reason, and nothing in them is written to disk."""
 
 import io
 import json
@@ -17,8 +17,7 @@ from support.handed_in import Json, repacked, submitted, unpacked, zipped
 
 from longwriter_core.errors import InputError
 from longwriter_eval.submission import archive
-from longwriter_eval.submission.archive import read
-from longwriter_eval.submission.contents import MANIFEST, SAMPLES
+from longwriter_eval.submission.archive import MANIFEST, SAMPLES, read
 
 _BOMB = 129 << 20  # bytes; 128 MiB are read
 Make = Callable[[Json, list[Json]], bytes]
@@ -35,7 +34,7 @@ def _texts(manifest: Json, samples: list[Json]) -> dict[str, bytes]:
 
 
 def _entry(change: Callable[[zipfile.ZipInfo], None]) -> Make:
-    """A zip whose samples' entry is changed."""
+    """A zip with a changed entry for the samples."""
 
     def make(manifest: Json, samples: list[Json]) -> bytes:
         buffer = io.BytesIO()
@@ -62,13 +61,13 @@ def _twice(manifest: Json, samples: list[Json]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as packed:
         for name in (MANIFEST, SAMPLES, MANIFEST):
-            packed.NameToInfo.clear()  # the library warns of a name that it has already
+            packed.NameToInfo.clear()  # zipfile warns about a duplicate name
             packed.writestr(name, _texts(manifest, samples)[name])
     return buffer.getvalue()
 
 
 def _null_in_name(manifest: Json, samples: list[Json]) -> bytes:
-    """An entry whose name, to the library, ends at a null."""
+    """An entry whose name zipfile cuts off at a null character."""
     data = _named("manifest.json_.exe")(manifest, samples)
     return data.replace(b"manifest.json_.exe", b"manifest.json\0.exe")
 
@@ -84,7 +83,7 @@ def _bomb(_: Json, __: list[Json]) -> bytes:
 
 
 def _undeclared_bomb(manifest: Json, samples: list[Json]) -> bytes:
-    """An entry that unpacks to far more than the 100 bytes that it declares."""
+    """An entry that declares 100 bytes and unpacks to far more."""
     data = bytearray(_bomb(manifest, samples))
     for signature, offset in ((b"PK\3\4", 22), (b"PK\1\2", 24)):
         place = data.rfind(signature)
@@ -125,7 +124,7 @@ def _manifest_with(old: str, new: str) -> Make:
 
 
 def _verdicts(text: str) -> Make:
-    """Whatever stands in place of the first sample's verdicts."""
+    """Replace the verdicts of the first sample with `text`."""
 
     def make(manifest: Json, samples: list[Json]) -> bytes:
         texts = _texts(manifest, [{**samples[0], "verdicts": "here"}, *samples[1:]])
@@ -141,9 +140,9 @@ def _sample_with(**changes: object) -> Make:
 HOSTILE: dict[str, tuple[Make, str]] = {
     "not-a-zip": (lambda *_: b"{}", "not a zip file"),
     "empty": (lambda *_: b"", "not a zip file"),
-    "cut": (lambda m, s: repacked(m, s)[:-30], "not a zip file"),
-    "behind-a-script": (lambda m, s: b"#!/bin/sh\n" + repacked(m, s), "not a zip file"),
-    "before-something": (lambda m, s: repacked(m, s) + b"more", "not a zip file"),
+    "truncated": (lambda m, s: repacked(m, s)[:-30], "not a zip file"),
+    "data-before-the-archive": (lambda m, s: b"#!/bin/sh\n" + repacked(m, s), "not a zip file"),
+    "data-after-the-archive": (lambda m, s: repacked(m, s) + b"more", "not a zip file"),
     "zip64": (_is_zip64, "zip64"),
     "no-manifest": (lambda *_: zipped(**{SAMPLES: ""}), "no manifest.json"),
     "path-traversal": (_named("../../outside.txt"), "an entry '../../outside.txt'"),
@@ -164,10 +163,10 @@ HOSTILE: dict[str, tuple[Make, str]] = {
         _entry(lambda e: setattr(e, "compress_type", zipfile.ZIP_LZMA)),
         "other than deflate",
     ),
-    "entry-twice": (_twice, "manifest.json stands in it twice"),
+    "duplicate-entry": (_twice, "two entries named manifest.json"),
     "too-many-entries": (_many, "too many entries"),
     "bomb": (_bomb, f"samples.jsonl unpacks to {_BOMB} bytes"),
-    "bomb-that-lies": (_undeclared_bomb, "cannot be unpacked"),
+    "bomb-with-false-size": (_undeclared_bomb, "cannot be unpacked"),
     "encrypted": (_encrypted, "is encrypted"),
     "corrupt": (_corrupt, "cannot be unpacked"),
     "not-json": (_manifest("{"), "manifest.json is not JSON"),
@@ -179,7 +178,7 @@ HOSTILE: dict[str, tuple[Make, str]] = {
         _manifest_with("longwriter-submission/1", "longwriter-submission/9"),
         "longwriter-submission/9",
     ),
-    "duplicate-key": (_manifest_with('"seeds"', '"judge": {}, "seeds"'), "'judge' stands twice"),
+    "duplicate-key": (_manifest_with('"seeds"', '"judge": {}, "seeds"'), "duplicate key 'judge'"),
     "unknown-key": (_manifest_with('"seeds"', '"evil": 1, "seeds"'), "'evil' was unexpected"),
     "nan": (_manifest_with('"coverage": 1.0', '"coverage": NaN'), "NaN is not a number"),
     "infinity": (_manifest_with('"coverage": 1.0', '"coverage": -Infinity'), "-Infinity"),
@@ -209,12 +208,12 @@ HOSTILE: dict[str, tuple[Make, str]] = {
         _manifest_with('"prompt": "longwriter"', r'"prompt": "\u202egnp"'),
         "does not match",
     ),
-    "nothing-but-blanks": (_manifest_with('"prompt": "longwriter"', '"prompt": "  "'), "match"),
+    "only-blanks": (_manifest_with('"prompt": "longwriter"', '"prompt": "  "'), "match"),
     "blank-at-the-end": (
         _manifest_with('"prompt": "longwriter"', '"prompt": "longwriter\u00a0"'),
         "does not match",
     ),
-    "letter-that-cannot-be-seen": (
+    "invisible-letter": (
         _manifest_with('"prompt": "longwriter"', '"prompt": "\u3164"'),
         "does not match",
     ),
@@ -222,29 +221,29 @@ HOSTILE: dict[str, tuple[Make, str]] = {
         _manifest_with('"prompt": "longwriter"', r'"prompt": "longwriter\n"'),
         "does not match",
     ),
-    "no-such-date": (_manifest_with("1970-01-01", "1970-19-39"), "is no date"),
+    "no-such-date": (_manifest_with("1970-01-01", "1970-19-39"), "is not a date"),
     "response-is-a-list": (_sample_with(response=["a"]), "samples.jsonl, line 1: response"),
     "negative-words": (_sample_with(words=-1), "words"),
     "no-verdicts": (_sample_with(verdicts=[]), "verdicts"),
     "path-as-id": (_sample_with(id="../../000"), "id"),
     "samples-of-another": (
         lambda m, s: zipped(**{**_texts(m, s), SAMPLES: _texts(m, s[1:])[SAMPLES]}),
-        "is not the file that the manifest was made for",
+        "does not belong to this manifest",
     ),
-    "samples-cut": (
+    "samples-truncated": (
         lambda m, s: zipped(**{**_texts(m, s), SAMPLES: _texts(m, s)[SAMPLES][:-2]}),
         "its end is missing",
     ),
     "too-many-samples": (lambda m, s: repacked(m, s * 100), "1200 lines"),
-    "nothing-but-line-breaks": (
+    "only-line-breaks": (
         lambda m, s: zipped(**{**_texts(m, s), SAMPLES: b"\n" * (40 << 20)}),
         f"{40 << 20} lines",
     ),
     "long-line": (_verdicts("1" + " " * (20 << 20)), "line 1 has 209"),
-    "many-values": (_verdicts(f"[{'[],' * 1_000_000}[]]"), "far more values than it needs"),
-    "many-values-and-an-open-string": (
+    "many-values": (_verdicts(f"[{'[],' * 1_000_000}[]]"), "far too many values"),
+    "many-values-and-an-unterminated-string": (
         _verdicts(f'[{"[]," * 1_000_000}"{chr(92)}{chr(34) * 1_000_000}'),
-        "far more values than it needs",
+        "far too many values",
     ),
     "many-verdicts": (_verdicts(f"[{'[],' * 20_000}[]]"), "[]] is too long"),
     "many-scores": (
@@ -253,7 +252,7 @@ HOSTILE: dict[str, tuple[Make, str]] = {
         )(m, s),
         "verdicts.0.scores: {'0': 9",
     ),
-    # whether so many of two kinds are unique would take minutes to find out
+    # checking so many mixed values for uniqueness would take minutes
     "many-tasks": (
         lambda m, s: repacked({**m, "tasks": [1, *map(str, range(50_000))]}, s),
         "tasks: [1, '0', '1'",
@@ -281,7 +280,7 @@ def test_a_hostile_archive_is_refused_with_its_reason(
     assert message.isprintable()
     assert len(message) < len(str(path)) + 700
     assert not opened
-    assert [each.name for each in tmp_path.rglob("*") if each.is_file()] == ["hostile.zip"]
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["hostile.zip"]
 
 
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
@@ -301,11 +300,11 @@ def _auditing() -> None:
 
 
 def _watch(monkeypatch: pytest.MonkeyPatch, opened: list[str]) -> None:
-    """Put into `opened` every file that is opened for writing from now on."""
+    """Record in `opened` every file that is opened for writing from now on."""
     monkeypatch.setattr(sys.modules[__name__], "_watched", [opened])
 
 
-def test_the_watch_sees_a_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_audit_hook_detects_a_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
     _watch(monkeypatch, opened)
     (tmp_path / "written").write_bytes(b"")
@@ -316,11 +315,11 @@ def test_the_watch_sees_a_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     ("make", "most"),
     [
         pytest.param(_bomb, 10 << 20, id="large"),
-        # 30 MB as bytes, and twice; as a list they would take 640 MB
+        # 30 MB as bytes, in two copies; parsed as lists they would take 640 MB
         pytest.param(_verdicts(f"[{'[],' * 10_000_000}[]]"), 100 << 20, id="many-values"),
     ],
 )
-def test_a_bomb_costs_no_memory(make: Make, most: int, honest: Path, tmp_path: Path) -> None:
+def test_a_bomb_uses_little_memory(make: Make, most: int, honest: Path, tmp_path: Path) -> None:
     path = tmp_path / "bomb.zip"
     path.write_bytes(make(*unpacked(honest)))
     tracemalloc.start()
@@ -331,18 +330,18 @@ def test_a_bomb_costs_no_memory(make: Make, most: int, honest: Path, tmp_path: P
     assert peak < most
 
 
-def test_a_file_that_is_too_large_is_not_read_to_its_end(
+def test_a_file_that_is_too_large_is_not_read_completely(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archive, "LARGEST_FILE", 1 << 20)
+    monkeypatch.setattr(archive, "MAX_FILE_SIZE", 1 << 20)
     path = tmp_path / "large.zip"
     with path.open("wb") as file:
-        file.truncate(1 << 40)  # a terabyte, none of it on the disk
+        file.truncate(1 << 40)  # a sparse file of a terabyte
     with pytest.raises(InputError, match="larger than 1 MiB"):
         read(path)
 
 
-def test_a_response_may_hold_anything_that_is_text(honest: Path, tmp_path: Path) -> None:
+def test_a_response_may_contain_any_text(honest: Path, tmp_path: Path) -> None:
     manifest, samples = unpacked(honest)
     text = "</script>\u2028\x00\x1b[2J\u202e😀 and ordinary words.\r\n"
     samples[0]["response"] = text
@@ -352,7 +351,7 @@ def test_a_response_may_hold_anything_that_is_text(honest: Path, tmp_path: Path)
     assert len(read(path).samples) == 12
 
 
-def test_the_schema_is_a_valid_schema() -> None:
+def test_the_schema_is_a_valid_json_schema() -> None:
     import jsonschema
 
     text = Path(archive.__file__).with_name("schema-1.json").read_text(encoding="utf-8")

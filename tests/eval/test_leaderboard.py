@@ -23,7 +23,7 @@ from longwriter_eval.leaderboard.ranking import Rank, rankings, ranks
 from longwriter_eval.leaderboard.site import REPORTED, build
 from longwriter_eval.report import write_report as report
 from longwriter_eval.runs import Run, load_run
-from longwriter_eval.submission.archive import LARGEST_FILE, read
+from longwriter_eval.submission.archive import MAX_FILE_SIZE, read
 
 ROOT = Path(__file__).parents[2]
 EVIL = "<script>document.title='owned'</script>"
@@ -257,7 +257,7 @@ def test_what_is_too_large_is_not_read_to_look_it_up(
 ) -> None:
     path = tmp_path / "large.zip"
     with path.open("wb") as file:
-        file.truncate(LARGEST_FILE + 1)
+        file.truncate(MAX_FILE_SIZE + 1)
 
     def read_bytes(_: Path) -> bytes:
         raise AssertionError("read without a limit")

@@ -1,4 +1,4 @@
-"""Judging a sample again: honest scores pass, forged ones are found, and nothing is paid twice."""
+"""Judging a sample again: honest scores pass, forged scores fail, and no call is made twice."""
 
 import json
 import random
@@ -38,8 +38,8 @@ def _claiming(folder: Path, grades: list[int]) -> Path:
     return hand_in(run, folder / "mine.zip")
 
 
-def _dice(folder: Path) -> Path:
-    """A submission whose verdicts are the judge's own: the stand-in's dice, thrown again."""
+def _honest(folder: Path) -> Path:
+    """A submission with verdicts from the mock judge, drawn with other seeds."""
     run = log(judge=JUDGE).load(folder / "runs")
     for number, sample in enumerate(run.samples):
         raw = say("", random.Random(number))
@@ -48,36 +48,36 @@ def _dice(folder: Path) -> Path:
     return hand_in(run, folder / "mine.zip")
 
 
-def test_an_honest_submission_is_consistent_and_is_not_paid_for_twice(
+def test_an_honest_submission_is_consistent_and_a_rerun_makes_no_calls(
     tmp_path: Path, judge: Endpoint, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = _dice(tmp_path)
+    path = _honest(tmp_path)
     command = ["verify", str(path), "--rejudge", "12", "--judge-base-url", judge.base_url]
     assert main(command) == 0
     printed = capsys.readouterr()
     assert "judged again: 12 responses" in printed.out
     assert ": consistent" in printed.out
     asked = judge.requests
-    assert asked == 13  # and the check
+    assert asked == 13  # including the preflight request
     again = printed.err.split("to resume: longwriter ")[1].splitlines()[0].split()
     assert main(again) == 0
     assert judge.requests == asked
 
 
-def test_inflated_scores_are_found(
+def test_inflated_scores_are_detected(
     tmp_path: Path, judge: Endpoint, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = _claiming(tmp_path, [5] * 12)
     options = ["--rejudge", "12", "--seed", "1", "--judge-base-url", judge.base_url, "--json"]
     assert main(["verify", str(path), *options]) == 1
     report = json.loads(capsys.readouterr().out)
-    assert report["status"] == "verified"  # by its own evidence
+    assert report["status"] == "verified"  # the scores do follow from the evidence
     assert report["rejudged"]["consistent"] is False
     assert report["rejudged"]["p_value"] < REJUDGE_ALPHA
     assert report["rejudged"]["difference"]["low"] > 10
 
 
-def test_missing_verdicts_are_counted_and_asked_for_again(
+def test_missing_verdicts_are_reported_with_the_command_that_retries_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = _claiming(tmp_path, [3] * 12)
@@ -94,26 +94,26 @@ def test_missing_verdicts_are_counted_and_asked_for_again(
     assert "2 of 12 have no new verdict; to retry: longwriter verify" in printed.err
 
 
-def test_another_judge_in_its_place_is_no_test(tmp_path: Path) -> None:
-    found = verify(read(_claiming(tmp_path, [3] * 12)))
+def test_an_answer_from_another_judge_model_is_not_consistent(tmp_path: Path) -> None:
+    verification = verify(read(_claiming(tmp_path, [3] * 12)))
     answer = {"choices": [{"index": 0, "finish_reason": "stop",
                            "message": {"role": "assistant", "content": verdict(3)}}],
               "id": "1", "object": "chat.completion", "created": 1, "model": "cheaper"}  # fmt: skip
     with Endpoint(answers=[(200, answer)]) as judge:
-        result = rejudge(found, 10, 1, {"judge_base_url": judge.base_url})
+        result = rejudge(verification, 10, 1, {"judge_base_url": judge.base_url})
     assert result.p_value == 1
     assert result.other_judges == {"cheaper": 10}
     assert not result.is_consistent
 
 
 @pytest.mark.parametrize("number", [0, 9, 13])
-def test_too_few_or_too_many_are_refused(tmp_path: Path, number: int) -> None:
-    found = verify(read(_claiming(tmp_path, [3] * 12)))
+def test_too_small_or_too_large_samples_are_refused(tmp_path: Path, number: int) -> None:
+    verification = verify(read(_claiming(tmp_path, [3] * 12)))
     with pytest.raises(InputError, match="choose between 10 and 12 responses"):
-        rejudge(found, number, 1, {"judge_base_url": "http://127.0.0.1:9/v1"})
+        rejudge(verification, number, 1, {"judge_base_url": "http://127.0.0.1:9/v1"})
 
 
-def test_the_test_keeps_its_level_and_finds_what_is_large() -> None:
+def test_the_test_has_its_nominal_level_and_detects_large_inflation() -> None:
     rng = random.Random(3)
 
     def p_value(inflation: float) -> float:
@@ -127,6 +127,6 @@ def test_the_test_keeps_its_level_and_finds_what_is_large() -> None:
     assert all(p_value(25) < REJUDGE_ALPHA for _ in range(10))
 
 
-def test_the_p_value_is_the_exact_one() -> None:
+def test_the_p_value_is_exact() -> None:
     new = [float(x) for x in range(10)]
     assert paired_permutation_test([x + 1 for x in new], new) == pytest.approx(2 / 2**10)

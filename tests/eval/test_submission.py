@@ -1,4 +1,4 @@
-"""Submitting: what goes in, what stays out, and which runs are refused."""
+"""Submissions: what they contain, what they leave out, and which runs are refused."""
 
 import json
 import shutil
@@ -18,8 +18,6 @@ from longwriter_core.mock_server.server import MockServer
 from longwriter_eval.cli.main import main
 from longwriter_eval.runs import Run, load_run
 from longwriter_eval.submission.archive import read
-from longwriter_eval.submission.build import make
-from longwriter_eval.submission.model import Stated
 from longwriter_eval.submission.public import (
     public_endpoint,
     public_model,
@@ -32,7 +30,7 @@ CANARY = "canary"
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of the real lm_eval."""
+    """A finished run of lm_eval."""
     folder = tmp_path_factory.mktemp("run")
     with MockServer() as server:
         ended = run("lm_eval", *lm_eval_arguments(server, server, folder, "longwrite_demo"))
@@ -49,14 +47,16 @@ def test_a_real_run_is_packed_and_verified(
     assert f"wrote {path}" in printed
     assert files.sha256(path.read_bytes()) in printed
     assert "you may state: --revision, --dtype" in printed
-    found = verify(read(path))
-    assert found.problems == []
+    result = verify(read(path))
+    assert result.problems == []
     table = load_run(finished).results["results"]["longwrite_demo"]
     for metric in ("overall_score", "length_score", "quality_score", "output_words"):
-        assert found.rows[0].metrics[metric].mean == pytest.approx(table[f"{metric},none"])
+        assert result.rows[0].metrics[metric].mean == pytest.approx(table[f"{metric},none"])
 
 
-def test_the_manifest_has_what_it_takes_to_trust_and_repeat(finished: Path, tmp_path: Path) -> None:
+def test_the_manifest_records_everything_needed_to_reproduce_the_run(
+    finished: Path, tmp_path: Path
+) -> None:
     results = load_run(finished).results
     path = hand_in(load_run(finished), tmp_path / "submission.zip")
     manifest, samples = unpacked(path)
@@ -77,14 +77,14 @@ def test_the_manifest_has_what_it_takes_to_trust_and_repeat(finished: Path, tmp_
     assert all(sample["verdicts"][0]["completion_tokens"] for sample in samples)
 
 
-def test_the_same_run_makes_the_same_bytes(finished: Path, tmp_path: Path) -> None:
+def test_a_submission_is_deterministic(finished: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     shutil.copytree(finished, elsewhere)
     one = hand_in(load_run(finished), tmp_path / "one.zip").read_bytes()
     assert hand_in(load_run(elsewhere), tmp_path / "other.zip").read_bytes() == one
 
 
-# The values of a results file that a submission is meant to publish, as they are.
+# The values of a results file that a submission publishes unchanged.
 PUBLISHED = {
     "model_name", "lm_eval_version", "transformers_version", "system_instruction",
     "config.model", "config.model_args.model", "chat_template_sha",
@@ -92,7 +92,7 @@ PUBLISHED = {
 
 
 def _plant(value: Any, place: str = "") -> Iterator[str]:
-    """Put a canary into every mapping, and in the place of every text that is not published."""
+    """Add a canary to every mapping, and replace every text that is not published with one."""
     if isinstance(value, dict):
         for name, inner in list(value.items()):
             at = f"{place}.{name}".lstrip(".")
@@ -109,7 +109,7 @@ def _plant(value: Any, place: str = "") -> Iterator[str]:
 
 
 def _is_ours(place: str) -> bool:
-    """What this package itself wrote, and checks: task and judge settings, hashes."""
+    """Whether this package wrote the value: task and judge settings, hashes."""
     return (
         place.endswith((".metadata.longwriter", ".generation_kwargs"))
         or place.startswith(("task_hashes", "results", "versions"))
@@ -118,7 +118,7 @@ def _is_ours(place: str) -> bool:
 
 
 def _planted(finished: Path, folder: Path) -> tuple[Run, int]:
-    """The run with canaries everywhere but in prompts, responses and the judge's replies."""
+    """The run with canaries everywhere except in prompts, responses and judge replies."""
     shutil.copytree(finished, folder)
     path = next(folder.rglob("results_*.json"))
     results = json.loads(path.read_text(encoding="utf-8"))
@@ -145,7 +145,7 @@ def _planted(finished: Path, folder: Path) -> tuple[Run, int]:
     return load_run(folder), planted
 
 
-def test_keys_paths_and_hosts_stay_out(finished: Path, tmp_path: Path) -> None:
+def test_a_submission_contains_no_keys_paths_or_hosts(finished: Path, tmp_path: Path) -> None:
     planted, number = _planted(finished, tmp_path / "planted")
     assert number > 30
     path = hand_in(planted, tmp_path / "submission.zip")
@@ -166,14 +166,14 @@ def test_keys_paths_and_hosts_stay_out(finished: Path, tmp_path: Path) -> None:
     assert manifest["backend"]["arguments"]["tokenizer"] == "tokenizer"
 
 
-def test_a_secret_in_a_response_is_named_and_not_published(
+def test_a_run_with_a_secret_in_a_response_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = next(iter(log().answers))
     answers = dict(log().answers)
     answers[first] = Answer(**{**vars(answers[first]), "text": f"My key is {KEY}."})
     monkeypatch.setenv("MY_API_KEY", KEY)
-    with pytest.raises(InputError, match="the value of MY_API_KEY stands in a response") as error:
+    with pytest.raises(InputError, match="the value of MY_API_KEY occurs in a response") as error:
         hand_in(log(answers=answers).load(tmp_path / "runs"), tmp_path / "no.zip")
     assert KEY not in str(error.value)
     assert not (tmp_path / "no.zip").exists()
@@ -200,18 +200,18 @@ def test_a_secret_in_a_response_is_named_and_not_published(
         pytest.param("a\u202eb\x1bc", "a�b�c", id="control-characters"),
     ],
 )
-def test_a_models_name_says_nothing_of_the_machine(name: str, shown: str) -> None:
+def test_a_model_name_reveals_nothing_about_the_machine(name: str, shown: str) -> None:
     assert public_model(name) == shown
 
 
-def test_only_hosted_services_are_named() -> None:
+def test_only_public_endpoints_are_published() -> None:
     assert public_endpoint("https://user:key@api.openai.com/v1?key=1") == "api.openai.com"
     assert public_endpoint("https://api.openai.com.evil.example/v1") == "private"
     assert public_endpoint("http://10.0.0.7:8000/v1") == "private"
     assert public_endpoint("http://[") == "private"
 
 
-def test_settings_are_published_by_name_and_numbers_by_what_they_are() -> None:
+def test_settings_are_published_by_an_allowlist_and_numbers_always() -> None:
     published, withheld = public_settings(
         {"max_gen_toks": 8, "think_end_token": "</think>", "top_p": float("nan"), "x": {"a": 1},
          "until": ["</s>", "/home/me"], "openai_key": 5, "dtype": "bfloat16", "note": "mine"}
@@ -220,7 +220,7 @@ def test_settings_are_published_by_name_and_numbers_by_what_they_are() -> None:
     assert withheld == ["note", "openai_key", "top_p", "until", "x"]
 
 
-def test_a_run_that_breaks_the_rules_is_refused_with_every_reason(
+def test_an_invalid_run_is_refused_with_every_reason(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole = log()
@@ -241,49 +241,49 @@ def test_a_run_that_breaks_the_rules_is_refused_with_every_reason(
     assert main(["submit", str(folder), "-o", str(output)]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     for reason in (
-        "it was made with --limit 10",
-        "it is partial: 10 of 12 prompts",
-        "gpt-judge was asked to judge, and another-judge answered",
-        "8 of 12 responses are judged, and 95% must be: `longwriter score`",
-        "its data are not longwrite_demo's",
-        "made with version 9 of longwrite_demo",
-        "another prompt than the benchmark's in longwrite_demo/003",
-        "judge's prompt is not the longwriter one",
+        "the run used --limit 10",
+        "it is incomplete: 10 of 12 prompts",
+        "gpt-judge was requested as judge, but another-judge answered",
+        "8 of 12 responses are judged, but 95% are required: run `longwriter score`",
+        "its data is not that of longwrite_demo",
+        "uses version 9 of longwrite_demo",
+        "the prompt differs from the benchmark's in longwrite_demo/003",
+        "judge prompt is not the longwriter prompt",
     ):
         assert reason in line
     assert not output.exists()
 
 
-def test_a_run_of_several_judges_is_refused(tmp_path: Path) -> None:
+def test_a_run_with_several_judges_is_refused(tmp_path: Path) -> None:
     run = log().load(tmp_path / "runs")
     run.samples[0].row["doc"]["judgement"]["verdicts"][0]["model"] = "another-judge"
-    with pytest.raises(InputError, match="not one judge but several answered"):
-        make(run, Stated())
+    with pytest.raises(InputError, match="more than one judge model answered"):
+        build_submission(run, StatedMetadata())
 
 
-def test_a_response_changed_after_it_was_judged_is_refused(tmp_path: Path) -> None:
+def test_a_run_with_responses_changed_after_judging_is_refused(tmp_path: Path) -> None:
     run = log().load(tmp_path / "runs")
     run.samples[0].row["doc"]["judgement"]["response_sha256"] = "0" * 64
-    with pytest.raises(InputError, match="1 responses were changed after they were judged"):
-        make(run, Stated())
+    with pytest.raises(InputError, match="1 responses changed after they were judged"):
+        build_submission(run, StatedMetadata())
 
 
-def test_a_run_without_a_judge_is_told_what_to_do(tmp_path: Path) -> None:
+def test_a_run_without_a_judge_is_refused_with_advice(tmp_path: Path) -> None:
     answers = {
         id: Answer(**{**vars(answer), "grades": None}) for id, answer in log().answers.items()
     }
-    with pytest.raises(InputError, match=r"holds no judged responses.*longwriter score"):
-        make(log(answers=answers).load(tmp_path / "runs"), Stated())
+    with pytest.raises(InputError, match=r"has no judged responses.*longwriter score"):
+        build_submission(log(answers=answers).load(tmp_path / "runs"), StatedMetadata())
 
 
-def test_a_malformed_run_is_one_line(tmp_path: Path) -> None:
+def test_a_malformed_run_is_a_one_line_error(tmp_path: Path) -> None:
     run = log().load(tmp_path / "runs")
     del run.results["configs"]["longwrite_demo"]["metadata"]["longwriter"]["judge"]
     with pytest.raises(InputError, match="malformed"):
-        make(run, Stated())
+        build_submission(run, StatedMetadata())
 
 
-def test_what_is_stated_is_marked_and_may_not_contradict_the_run(
+def test_stated_metadata_is_marked_and_cannot_contradict_the_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = log().write(tmp_path / "runs")
@@ -310,14 +310,14 @@ def test_what_is_stated_is_marked_and_may_not_contradict_the_run(
     assert main(["submit", str(folder), *options]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     for contradiction in (
-        "--model org/real-name contradicts the run, which has runs",
-        "--revision abc contradicts the run, which has def",
-        "--dtype fp8 contradicts the run, which has bfloat16",
+        "--model org/real-name contradicts the run, which recorded runs",
+        "--revision abc contradicts the run, which recorded def",
+        "--dtype fp8 contradicts the run, which recorded bfloat16",
     ):
         assert contradiction in line
 
 
-def test_a_transformers_run_knows_its_model(tmp_path: Path) -> None:
+def test_a_transformers_run_records_its_model(tmp_path: Path) -> None:
     run = log().load(tmp_path / "runs")
     run.results.update(
         model_name="org/model",
@@ -334,7 +334,7 @@ def test_a_transformers_run_knows_its_model(tmp_path: Path) -> None:
             "model_num_parameters": 9_000_000_000,
         },
     )
-    manifest = make(run, Stated()).manifest
+    manifest = build_submission(run, StatedMetadata()).manifest
     assert {name: fact and fact["value"] for name, fact in manifest["model"].items()} == {
         "id": "org/model", "served_as": None, "revision": "deadbeef", "dtype": "bfloat16",
         "parameters": 9_000_000_000, "chat_template_sha256": "a" * 64, "context_length": 32768,

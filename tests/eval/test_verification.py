@@ -1,4 +1,4 @@
-"""Verification: what is as claimed passes, and every way to tamper with a submission is named."""
+"""Verification: honest submissions pass, and every kind of tampering is reported."""
 
 import copy
 import json
@@ -31,12 +31,12 @@ def _fewer_draws() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def honest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A submission in which nothing is wrong."""
+    """A submission without problems."""
     return submitted(tmp_path_factory.mktemp("honest"))
 
 
 def _everywhere(manifest: Json, samples: list[Json], **values: Any) -> None:
-    """Forge a metric of every sample and of every row of the table."""
+    """Forge metrics in every sample and every row of the table."""
     for metric, value in values.items():
         for sample in samples:
             sample["scores"][metric] = value
@@ -98,8 +98,8 @@ def _row_of(kind: str, metric: str, name: str, value: float) -> Tampering:
 
 
 def _narrow_interval(manifest: Json, _: list[Json]) -> None:
-    found = manifest["scores"][0]["metrics"]["overall_score"]
-    found["low"] = found["low"] + 0.2 * (found["mean"] - found["low"])
+    interval = manifest["scores"][0]["metrics"]["overall_score"]
+    interval["low"] += 0.2 * (interval["mean"] - interval["low"])
 
 
 def _set(*path: str, value: Any) -> Tampering:
@@ -122,27 +122,27 @@ def _set_verdict(field: str, value: Any) -> Tampering:
 
 TAMPERINGS = {
     "edited-response": (_longer_response, "SHA-256 of the response"),
-    "edited-response-and-hash": (_longer_response_with_its_hash, "was asked about"),
+    "edited-response-and-hash": (_longer_response_with_its_hash, "prompt of verdict 0"),
     "swapped-responses": (_swap("response"), "SHA-256 of the response"),
-    "swapped-verdicts": (_swap("verdicts"), "what verdict 0 was asked about"),
+    "swapped-verdicts": (_swap("verdicts"), "prompt of verdict 0"),
     "swapped-scores": (_swap("scores"), "quality_score"),
-    "swapped-ids": (_swap("id"), "another prompt than the benchmark's"),
-    "better-scores-than-the-reply": (_better_scores, "scores of verdict 0, read from its reply"),
+    "swapped-ids": (_swap("id"), "the prompt differs from the benchmark's"),
+    "better-scores-than-the-reply": (_better_scores, "scores of verdict 0, parsed from its reply"),
     "better-reply": (_better_reply, "quality_score: claimed 25, found 100"),
-    "hidden-bad-verdict": (_bad_verdict_hidden, "scores of verdict 0, read from its reply"),
+    "hidden-bad-verdict": (_bad_verdict_hidden, "scores of verdict 0, parsed from its reply"),
     "more-words": (_set_sample("words", 4000), "words: claimed 4000"),
     "not-cut-off": (_set_sample("response", "It ends in the"), "cut_off: claimed False"),
-    "other-prompt": (_set_sample("prompt_sha256", "0" * 64), "another prompt"),
-    "other-judge-for-one": (_two_judges, "not one judge but several answered"),
+    "other-prompt": (_set_sample("prompt_sha256", "0" * 64), "the prompt differs"),
+    "other-judge-for-one": (_two_judges, "more than one judge model answered"),
     "other-judge-than-asked": (
         _set("judge", "requested", value="gpt-judge-large"),
-        "gpt-judge-large was asked to judge, and gpt-judge answered",
+        "gpt-judge-large was requested as judge, but gpt-judge answered",
     ),
-    "judge-renamed": (_set("judge", "returned", value="better-judge"), "several answered"),
-    "verdict-removed": (_set_verdict("repeat", 1), "there should be 1 verdicts"),
-    "verdict-not-defused": (_set_verdict("defused", True), "verdict 0, defused"),
-    "few-judged": (_few_judged, "8 of 12 responses are judged, and 95% must be"),
-    "one-missing": (lambda _, samples: samples.pop(), "it is partial: 11 of 12 prompts"),
+    "judge-renamed": (_set("judge", "returned", value="better-judge"), "more than one judge model"),
+    "verdict-removed": (_set_verdict("repeat", 1), "each response needs 1 verdicts"),
+    "verdict-not-escaped": (_set_verdict("defused", True), "verdict 0, escaped"),
+    "few-judged": (_few_judged, "8 of 12 responses are judged, but 95% are required"),
+    "one-missing": (lambda _, samples: samples.pop(), "it is incomplete: 11 of 12 prompts"),
     "one-twice": (lambda _, s: s.append(s[0]), "more than one response to longwrite_demo/000"),
     "one-more": (
         lambda _, s: s.append({**copy.deepcopy(s[0]), "id": "longwrite_demo/012"}),
@@ -166,21 +166,21 @@ TAMPERINGS = {
         lambda m, _: m["scores"][0]["metrics"].pop("output_words"),
         "scores of all: metrics",
     ),
-    "other-data": (_set("data_sha256", value="0" * 64), "its data are not longwrite_demo's"),
-    "other-version": (_set("task_version", value=2.0), "made with version 2 of longwrite_demo"),
+    "other-data": (_set("data_sha256", value="0" * 64), "its data is not that of longwrite_demo"),
+    "other-version": (_set("task_version", value=2.0), "uses version 2 of longwrite_demo"),
     "other-tasks": (_set("tasks", value=["ifeval"]), "ifeval are not judged tasks"),
     "other-judge-prompt": (
         _set("judge", "prompt_sha256", value="0" * 64),
-        "its judge's prompt is not the longwriter one",
+        "its judge prompt is not the longwriter prompt",
     ),
-    "own-judge-prompt": (_set("judge", "prompt", value="kind.txt"), "'kind.txt' is none of"),
-    "examples": (_set("generation", "num_fewshot", value=5), "was shown 5 examples"),
-    "colder-judge": (_set("judge", "temperature", value=0.0), "was asked at temperature 0"),
+    "own-judge-prompt": (_set("judge", "prompt", value="kind.txt"), "'kind.txt' is not one of"),
+    "examples": (_set("generation", "num_fewshot", value=5), "was shown 5 few-shot examples"),
+    "colder-judge": (_set("judge", "temperature", value=0.0), "ran with temperature 0"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", TAMPERINGS)
-def test_every_tampering_is_named(name: str, honest: Path, tmp_path: Path) -> None:
+def test_every_kind_of_tampering_is_reported(name: str, honest: Path, tmp_path: Path) -> None:
     tamper, named = TAMPERINGS[name]
     manifest, samples = unpacked(honest)
     tamper(manifest, samples)
@@ -190,32 +190,30 @@ def test_every_tampering_is_named(name: str, honest: Path, tmp_path: Path) -> No
     assert any(named in problem for problem in problems), problems
 
 
-def test_an_honest_submission_has_no_problem(honest: Path) -> None:
-    found = verify(read(honest))
-    assert found.problems == []
-    assert len(found.scores) == 12
+def test_an_honest_submission_has_no_problems(honest: Path) -> None:
+    result = verify(read(honest))
+    assert result.problems == []
+    assert len(result.scores) == 12
 
 
-def test_scores_forged_with_consistent_evidence_are_taken_from_the_evidence(
-    honest: Path, tmp_path: Path
-) -> None:
+def test_scores_are_always_taken_from_the_evidence(honest: Path, tmp_path: Path) -> None:
     manifest, samples = unpacked(honest)
     _better_reply(manifest, samples)
     path = tmp_path / "forged.zip"
     path.write_bytes(repacked(manifest, samples))
-    found, real = verify(read(path)), verify(read(honest))
-    assert found.rows[0].metrics["quality_score"].mean > real.rows[0].metrics["quality_score"].mean
+    forged, real = verify(read(path)), verify(read(honest))
+    assert forged.rows[0].metrics["quality_score"].mean > real.rows[0].metrics["quality_score"].mean
 
 
-def test_a_reply_cut_off_at_its_limit_needs_no_scores(honest: Path, tmp_path: Path) -> None:
+def test_a_reply_cut_off_at_its_token_limit_needs_no_scores(honest: Path, tmp_path: Path) -> None:
     manifest, samples = unpacked(honest)
     samples[0]["verdicts"][0].update(scores=None, reason="parse_error", completion_tokens=1024)
     path = tmp_path / "cut.zip"
     path.write_bytes(repacked(manifest, samples))
-    assert not [p for p in verify(read(path)).problems if "read from its reply" in p]
+    assert not [p for p in verify(read(path)).problems if "parsed from its reply" in p]
 
 
-def test_bad_verdicts_among_the_repeats_cannot_be_left_out(honest: Path, tmp_path: Path) -> None:
+def test_low_verdicts_among_the_repeats_cannot_be_dropped(honest: Path, tmp_path: Path) -> None:
     manifest, samples = unpacked(honest)
     manifest["judge"]["repeats"] = 10
     for sample in samples:
@@ -225,7 +223,7 @@ def test_bad_verdicts_among_the_repeats_cannot_be_left_out(honest: Path, tmp_pat
     path = tmp_path / "kind.zip"
     path.write_bytes(repacked(manifest, samples))
     (problem,) = verify(read(path)).problems
-    assert "12 of 120 verdicts have scores, and 95% must" in problem
+    assert "12 of 120 verdicts have scores, but 95% are required" in problem
 
 
 @pytest.mark.parametrize(
@@ -239,13 +237,13 @@ def test_bad_verdicts_among_the_repeats_cannot_be_left_out(honest: Path, tmp_pat
         pytest.param("gpt-4.1", "gpt-4", False, id="shorter"),
     ],
 )
-def test_a_judge_may_answer_under_its_dated_name(
+def test_a_judge_may_answer_with_its_dated_name(
     requested: str, returned: str, is_same: bool
 ) -> None:
     assert answers_to(requested, returned) is is_same
 
 
-def test_the_versions_are_those_of_the_tasks() -> None:
+def test_the_versions_match_the_task_yaml() -> None:
     folder = Path(verification.__file__).parents[2] / "harness_tasks"
 
     class Loader(yaml.SafeLoader):
@@ -264,13 +262,13 @@ def test_the_versions_are_those_of_the_tasks() -> None:
 
 
 @pytest.mark.usefixtures("upstream")
-def test_the_official_benchmark_is_verified_against_upstreams_files(tmp_path: Path) -> None:
-    found = verify(read(submitted(tmp_path, benchmark="longbench_write")))
-    assert found.problems == []
-    assert len(found.scores) == 120
+def test_the_official_benchmark_is_verified_against_the_upstream_files(tmp_path: Path) -> None:
+    result = verify(read(submitted(tmp_path, benchmark="longbench_write")))
+    assert result.problems == []
+    assert len(result.scores) == 120
 
 
-def test_the_command_says_verified_or_names_differences(
+def test_the_command_reports_verified_or_lists_the_differences(
     honest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["verify", str(honest)]) == 0
@@ -292,7 +290,7 @@ def test_the_command_says_verified_or_names_differences(
     assert report["scores"][0]["metrics"]["length_score"]["mean"] < 100
 
 
-def test_what_is_no_submission_is_one_line_and_json_says_so_too(
+def test_a_file_that_is_not_a_submission_is_a_one_line_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "no.zip"

@@ -13,9 +13,8 @@ from support.scored import Answer, Log, words
 from longwriter_core import benchmarks, files
 from longwriter_eval.judge.prompt import JudgePrompt
 from longwriter_eval.runs import Run
-from longwriter_eval.submission.build import make
-from longwriter_eval.submission.contents import MANIFEST, SAMPLES, dump, dump_lines, pack
-from longwriter_eval.submission.model import Stated
+from longwriter_eval.submission.archive import MANIFEST, SAMPLES, dump, dump_lines, pack
+from longwriter_eval.submission.build import StatedMetadata, build_submission
 
 Json = dict[str, Any]
 Grade = Callable[[int], int]
@@ -56,7 +55,7 @@ def log(
 def hand_in(run: Run, path: Path, **stated: Any) -> Path:
     """Write the submission of a run to `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(pack(make(run, Stated(**stated))))
+    path.write_bytes(pack(build_submission(run, StatedMetadata(**stated))))
     return path
 
 
