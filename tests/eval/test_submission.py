@@ -18,6 +18,7 @@ from longwriter_core.mock_server.server import MockServer
 from longwriter_eval.cli.main import main
 from longwriter_eval.runs import Run, load_run
 from longwriter_eval.submission.archive import read
+from longwriter_eval.submission.build import StatedMetadata, build_submission
 from longwriter_eval.submission.public import (
     public_endpoint,
     public_model,
