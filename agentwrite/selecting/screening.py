@@ -1,14 +1,21 @@
-"""Ask a model whether an instruction needs a long text, and read its reply."""
+"""Ask a model whether an instruction needs a long text, and read its reply.
+
+Endpoints that offer structured output return the decision as JSON. The prompt asks for two lines of
+text, which is what other endpoints return; its hash is part of the keys of stored calls.
+"""
 
 import asyncio
 import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
 
 from agentwrite.model import Answer, ChatModel
 from agentwrite.settings import Settings
-from longwriter_core.llm import ChatPool, Rejected
+from longwriter_core.llm import ChatPool, Rejected, Structured
 from longwriter_core.text.thinking import without_thinking
 
 TEMPERATURE = 0.5  # above 0, so that a retry can give another reply
@@ -37,6 +44,21 @@ class Decision:
     reason: str
 
 
+class ScreeningReply(BaseModel):
+    """A decision as structured output. The reason comes first: it guides the answer."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: str
+    answer: Literal["yes", "no"]
+
+
+STRUCTURED_DECISION = Structured(
+    ScreeningReply,
+    lambda reply: Decision(reply.answer == "yes", " ".join(reply.reason.split())[:_MAX_REASON]),
+)
+
+
 class Screener:
     """Asks one model about instructions. `slots` bounds the instructions in work."""
 
@@ -54,7 +76,12 @@ class Screener:
     async def ask(self, instruction: str, row: int) -> Answer[Decision]:
         """The model's decision. Raises WriteError and ContextOverflowError."""
         return await self._model.ask(
-            question(instruction), read_decision, place=f"row {row}", text_id="select", affinity=row
+            question(instruction),
+            read_decision,
+            place=f"row {row}",
+            text_id="select",
+            affinity=row,
+            structured=STRUCTURED_DECISION,
         )
 
 

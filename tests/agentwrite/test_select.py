@@ -98,6 +98,14 @@ def test_what_the_model_calls_long_is_chosen_with_where_it_comes_from(tmp_path: 
     assert [each.required for each in read_instructions(output)] == [5000] * len(rows)
 
 
+def test_an_endpoint_with_structured_output_decides_in_json(tmp_path: Path) -> None:
+    path, output = source(tmp_path, plain(20)), tmp_path / "chosen.jsonl"
+    with Model() as server:  # fills the JSON schema of a request
+        selection = choose(path, output, server)
+    assert (selection.asked, selection.failed.total(), selection.retries.total()) == (20, 0, 0)
+    assert 0 < selection.chosen.total() < 20
+
+
 def test_rules_come_first_and_are_logged(tmp_path: Path) -> None:
     rows = [
         {"conversation": [{"role": "user", "content": TEXTS[0]}], "toxic": True},
