@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.runs import run
+from support.commands import run
 
 from agentwrite.cli.main import main as agentwrite_main
 from agentwrite.data.sft import RULES

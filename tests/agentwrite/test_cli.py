@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
+from support.commands import command, environment
 from support.model import WRITER, Model
-from support.runs import command, environment
 
 from agentwrite.cli.main import main
 from longwriter_core.text.length import count_words

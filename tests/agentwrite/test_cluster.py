@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.commands import command, environment
 from support.model import WRITER, Model
-from support.runs import command, environment
 
 from agentwrite.cli.main import main
 from agentwrite.errors import WriteError

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.commands import KEY, command, environment
 from support.endpoint import verdict
 from support.model import WRITER, Answer, Model
 from support.prose import prose, read_jsonl, write_rows
-from support.runs import KEY, command, environment
 
 from agentwrite.cli.main import main
 from agentwrite.data.dpo import DpoSummary, dpo

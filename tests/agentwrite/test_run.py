@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.commands import command, environment
 from support.model import PLAN, WRITER, Model, is_plan, step_of
-from support.runs import command, environment
 
 from agentwrite.batch import run_dir as run_folder
 from agentwrite.batch.run import WritingProgress, estimate, run

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.commands import command, environment, run
 from support.hub import Hub
 from support.model import WRITER, Model
-from support.runs import command, environment, run
 
 from agentwrite.batch.instructions import read_instructions
 from agentwrite.cli.main import main

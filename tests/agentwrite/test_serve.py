@@ -12,9 +12,9 @@ from typing import Any
 
 import openai
 import pytest
+from support.commands import command, environment, load_run, run
 from support.endpoint import KEY
 from support.model import INSTRUCTION, OVERFLOW, PLAN, WRITER, Model, by_plan, is_plan, section
-from support.runs import command, environment, load_run, run
 
 from agentwrite.cli.main import main
 from agentwrite.server.serve import Server

@@ -5,7 +5,7 @@ import random
 from pathlib import Path
 
 import pytest
-from support.scored import Answer, Grades, Log, answers
+from support.logs import Answer, Grades, Log, answers
 
 from longwriter_eval.runs import load_runs
 from longwriter_eval.stats.agreement import Agreement, agreement, alpha

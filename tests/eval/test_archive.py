@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.handed_in import Json, repacked, submitted, unpacked, zipped
+from support.submissions import Json, repacked, submitted, unpacked, zipped
 
 from longwriter_core.errors import InputError
 from longwriter_eval.submission import archive

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.runs import load_run, run
+from support.commands import load_run, run
 from support.serving import transformers_serve
 from support.tiny_models import make_tiny_glm, make_tiny_llama
 

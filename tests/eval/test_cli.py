@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
+from support.commands import KEY, command, environment, lm_eval_arguments, load_run, run
 from support.endpoint import Endpoint, completion, verdict
-from support.runs import KEY, command, environment, lm_eval_arguments, load_run, run
 
 from longwriter_core.mock_server.server import JUDGE, WRITER, Faults, MockServer
 from longwriter_eval.cli.main import main

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.stats
-from support.scored import Answer, Log, answers, words
+from support.logs import Answer, Log, answers, words
 
 from longwriter_core.errors import InputError
 from longwriter_eval.cli.main import main

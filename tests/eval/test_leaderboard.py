@@ -13,8 +13,8 @@ import pytest
 import yaml
 from playwright.sync_api import Browser, Page
 from support.browser import DESK, PHONE, chromium, opened
-from support.handed_in import deadly, repacked, submitted, unpacked
-from support.runs import command, environment
+from support.commands import command, environment
+from support.submissions import deadly, repacked, submitted, unpacked
 
 from longwriter_core.text.printable import escape_unprintable
 from longwriter_eval.cli.main import main

@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.runs import KEY, Ended, command, environment, judged, lm_eval_arguments, load_run, run
+from support.commands import (
+    KEY,
+    Ended,
+    command,
+    environment,
+    judged,
+    lm_eval_arguments,
+    load_run,
+    run,
+)
 
 from longwriter_core import benchmarks, files
 from longwriter_core.mock_server.server import JUDGE, WRITER, Faults, MockServer

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 from support.endpoint import completion
+from support.logs import Answer, Log, answers, words
 from support.model import Model
-from support.scored import Answer, Log, answers, words
 
 from longwriter_core.mock_server.server import JUDGE, MockServer
 from longwriter_eval.cli.main import main

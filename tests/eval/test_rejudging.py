@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.commands import KEY
 from support.endpoint import Endpoint, verdict
-from support.handed_in import hand_in, log
-from support.runs import KEY
+from support.submissions import hand_in, log
 
 from longwriter_core.errors import InputError
 from longwriter_core.mock_server.answers import judge as say

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.scored import Answer, Log, answers, words
+from support.logs import Answer, Log, answers, words
 
 from longwriter_core.text.length import count_words
 from longwriter_eval.cli.main import main

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 from support.browser import DESK, PHONE, Opened, chromium, opened
-from support.scored import Answer, Log, answers, words
+from support.logs import Answer, Log, answers, words
 
 from longwriter_core.text.diagnostics import repeated_passages
 from longwriter_core.text.length import count_words

@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 
 import pytest
-from support.scored import Answer, Log, answers, words
+from support.logs import Answer, Log, answers, words
 
 from longwriter_core.errors import InputError
 from longwriter_core.text.length import length_score

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.stats
-from support.scored import Answer, Log, answers, words
+from support.logs import Answer, Log, answers, words
 
 from longwriter_eval.lm_eval_task.aggregation import Mean
 from longwriter_eval.scoring import METRICS, score_samples, value

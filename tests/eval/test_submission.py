@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.handed_in import hand_in, log, unpacked
-from support.runs import KEY, lm_eval_arguments, run
-from support.scored import Answer
+from support.commands import KEY, lm_eval_arguments, run
+from support.logs import Answer
+from support.submissions import hand_in, log, unpacked
 
 from longwriter_core import benchmarks, files
 from longwriter_core.errors import InputError

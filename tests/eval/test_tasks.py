@@ -12,7 +12,7 @@ import yaml
 from lm_eval import simple_evaluate
 from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
-from support.runs import lm_eval_arguments, run
+from support.commands import lm_eval_arguments, run
 
 from longwriter_core.errors import InputError
 from longwriter_core.mock_server.server import JUDGE, WRITER, MockServer

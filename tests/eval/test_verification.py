@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from support.handed_in import Json, repacked, submitted, unpacked
+from support.submissions import Json, repacked, submitted, unpacked
 
 from longwriter_core import files
 from longwriter_eval.cli.main import main

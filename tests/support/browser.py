@@ -28,7 +28,7 @@ def chromium() -> Iterator[Browser]:
 
 @dataclass
 class Opened:
-    """A page, and what it did that it should not."""
+    """A page, with its console messages, errors and further requests."""
 
     page: Page
     complaints: list[str] = field(default_factory=list)  # console, errors
@@ -45,7 +45,7 @@ class Opened:
 def opened(
     chromium: Browser, path: Path, width: int = DESK, theme: Any = "light", place: str = ""
 ) -> Iterator[Opened]:
-    """The file at `path`, opened from disk as a reader would."""
+    """The file at `path`, opened from disk in the browser."""
     context = chromium.new_context(viewport={"width": width, "height": 844}, color_scheme=theme)
     page = context.new_page()
     page.set_default_timeout(10_000)

@@ -1,4 +1,4 @@
-"""A hub of data sets on this machine: as much of its HTTP API as streaming one takes."""
+"""A local dataset hub, with the part of the HTTP API that streaming a dataset needs."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ _COMMIT = "a" * 40
 
 @dataclass(repr=False, eq=False)
 class Hub:
-    """Serves the data set `name`, made of `files` (path -> bytes), to whom HF_ENDPOINT is `url`."""
+    """Serves the dataset `name`, made of `files` (path -> bytes), to clients whose HF_ENDPOINT is `url`."""
 
     name: str
     files: Mapping[str, bytes]
@@ -61,7 +61,7 @@ class Hub:
             self._send_file(request, path.partition("/resolve/")[2].partition("/")[2])
 
     def _tree(self, folder: str) -> list[dict[str, Any]]:
-        """All files in a folder; of the root, its own files and its folders."""
+        """All files in a folder; for the root, its files and folders."""
         entries = [
             {"type": "file", "path": name, "size": len(data), "oid": "b" * 40}
             for name, data in self.files.items()

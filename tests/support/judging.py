@@ -6,7 +6,7 @@ from typing import Any
 from support.endpoint import KEY, Endpoint
 
 from longwriter_core.llm import Store, run_async
-from longwriter_core.mock_server.server import JUDGE
+from longwriter_core.mock_server import JUDGE
 from longwriter_eval.judge.judge import Item, Judge
 from longwriter_eval.judge.judgement import Judgement
 from longwriter_eval.judge.settings import JudgeSettings

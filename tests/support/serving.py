@@ -8,14 +8,14 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from support.runs import environment
+from support.commands import environment
 
-from longwriter_core.mock_server.server import MockServer
+from longwriter_core.mock_server import MockServer
 
 
 @contextlib.contextmanager
 def transformers_serve(model: Path) -> Iterator[str]:
-    """Serve the model of a folder; gives the base URL. The model's name is its path."""
+    """Serve the model in a folder; yields the base URL. The model's name is its path."""
     with MockServer() as free:  # a port that was free a moment ago
         port = free.port
     arguments = [str(model), "--device", "cpu", "--dtype", "float32"]

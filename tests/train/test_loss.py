@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from support.axolotl_runs import ONE_STEP, PLUGIN, log, train, write_rows
-from support.by_hand import distance, sequence, step_by_hand, update, weights_by_hand
+from support.reference_loss import distance, sequence, step_by_hand, update, weights_by_hand
 from support.tiny_models import make_tiny_glm, make_tiny_llama
 
 pytest.importorskip("axolotl")

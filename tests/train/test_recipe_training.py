@@ -16,7 +16,7 @@ import pytest
 import yaml
 from support import axolotl_cli
 from support.axolotl_runs import run_script
-from support.runs import command, environment, load_run, run
+from support.commands import command, environment, load_run, run
 
 from longwriter_eval.cli.main import main
 from longwriter_train import recipes

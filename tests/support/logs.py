@@ -1,4 +1,4 @@
-"""Runs with chosen responses and verdicts, written to disk as lm-eval writes them."""
+"""Logs of runs with chosen responses and verdicts, written to disk as lm-eval writes them."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +17,7 @@ Grades = Sequence[int] | str  # one per repeat, for all six dimensions; or the r
 
 @dataclass(frozen=True)
 class Answer:
-    """One response in a log. `grades` None: no judge was asked."""
+    """One response in a log. Without `grades` no judge was asked."""
 
     text: str
     grades: Grades | None = (3,)
@@ -29,7 +29,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Log:
-    """A run to be written; `answers` by prompt id, `judge` as the judge's settings record it."""
+    """A run to write: `answers` by prompt id, and `judge` as the judge's settings record it."""
 
     answers: Mapping[str, Answer]
     task: str = "longwrite_demo"
@@ -103,14 +103,14 @@ def _verdict(repeat: int, grade: int, model: str) -> Verdict:
 
 
 def words(number: int) -> str:
-    """A text of so many words, that no diagnostic finds fault with."""
+    """A text of so many words, to which no diagnostic objects."""
     return " ".join(f"{'abcdefghij'[i % 10]}{chr(97 + i // 10 % 26)}" for i in range(number)) + "."
 
 
 def answers(
     number: int, answer: Callable[[int], Answer], benchmark: str = "longwrite_demo"
 ) -> dict[str, Answer]:
-    """`number` answers by prompt id, each to a prompt of its own."""
+    """`number` answers by prompt id, each to a different prompt."""
     return {
         f"{benchmark}/{i:03d}": replace(answer(i), prompt=f"Write text {i}.") for i in range(number)
     }

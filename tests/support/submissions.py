@@ -1,4 +1,4 @@
-"""Runs with real prompts and chosen responses, and the submissions that they make."""
+"""Runs over real prompts with chosen responses, and submissions of such runs."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from support.scored import Answer, Log, words
+from support.logs import Answer, Log, words
 
 from longwriter_core import benchmarks, files
 from longwriter_eval.judge.prompt import JudgePrompt
@@ -28,7 +28,7 @@ def log(
 ) -> Log:
     """A log over all prompts of a benchmark, each with a response of nearly the asked length.
 
-    Responses begin with `start`: without one, those of all models are the same.
+    Responses begin with `start`. Without it, all models have the same responses.
     """
     rows = benchmarks.read_prompts(benchmark)
     prompt = "longwriter" if benchmark == "longwrite_demo" else "official"
@@ -45,7 +45,7 @@ def log(
     }
     return Log(
         answers,
-        # a bucket's task, as if all of them were one
+        # one bucket's task stands for all of them
         task=benchmark if benchmark == "longwrite_demo" else f"{benchmark}_0000_0500",
         judge_prompt=JudgePrompt.load(prompt).sha256,
         data=benchmarks.data_sha256(benchmark),
@@ -77,7 +77,7 @@ def unpacked(path: Path) -> tuple[Json, list[Json]]:
 
 
 def repacked(manifest: Json, samples: list[Json]) -> bytes:
-    """A submission of these contents, whatever they are, with the samples' hash put right."""
+    """A submission of any contents, with the correct hash of its samples."""
     text = dump_lines(samples)
     return zipped(
         **{
@@ -97,7 +97,7 @@ def zipped(**files: str | bytes) -> bytes:
 
 
 def deadly(path: Path, _: Path) -> Json:
-    """What examines a submission, and is killed by one named deadly.zip."""
+    """Examine a submission; the process dies if its name is deadly.zip."""
     if path.name == "deadly.zip":
         os._exit(9)
     return {"reasons": ["examined"]}

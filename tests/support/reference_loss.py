@@ -1,4 +1,4 @@
-"""Losses and gradients computed the long way: one sequence at a time, by transformers alone."""
+"""Reference losses and gradients: one sequence at a time, with transformers alone."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def sequence(tokens: int, labels: int, seed: int, vocabulary: int = 400) -> dict
 
 
 def weights_by_hand(average: str, packs: Sequence[Sequence[Row]]) -> list[float]:
-    """What each sequence's summed loss is multiplied by, in the order of `packs`.
+    """The factor for each sequence's summed loss, in the order of `packs`.
 
     Written from the averages' definitions, not from the code under test.
     """
@@ -69,7 +69,7 @@ def step_by_hand(
 
 
 def update(before: Path, after: Path) -> dict[str, Tensor]:
-    """What the weights lost between two checkpoints: the gradient, after a step at rate 1."""
+    """How much the weights shrank between two checkpoints: the gradient, after a step at rate 1."""
     from safetensors.torch import load_file
 
     old, new = (load_file(folder / "model.safetensors") for folder in (before, after))
@@ -77,7 +77,7 @@ def update(before: Path, after: Path) -> dict[str, Tensor]:
 
 
 def distance(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> float:
-    """How far `found` is from `wanted`, relative to it: over all parameters at once."""
+    """The distance of `found` from `wanted` over all parameters, relative to the size of `wanted`."""
     off = sum(((found[n].double() - wanted[n].double()) ** 2).sum().item() for n in wanted)
     size = sum((wanted[n].double() ** 2).sum().item() for n in wanted)
     return float((off / size) ** 0.5)

@@ -1,4 +1,4 @@
-"""Running the real commands in subprocesses, and reading what they left."""
+"""Running the real commands in subprocesses, and reading what they wrote."""
 
 import json
 import os
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from longwriter_core.mock_server.server import JUDGE, WRITER, MockServer
+from longwriter_core.mock_server import JUDGE, WRITER, MockServer
 from longwriter_eval.runs import Run, load_run
 
-KEY = "sk-never-to-be-written-anywhere"  # what a judge's key looks like in these tests
+KEY = "sk-never-to-be-written-anywhere"  # the judge's key in these tests
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def environment(**changes: str) -> dict[str, str]:
 
 
 def run(name: str, *arguments: str, **changes: str) -> Ended:
-    """Run a command to its end."""
+    """Run a command and wait until it exits."""
     ended = subprocess.run(
         command(name, *arguments),
         env=environment(**changes),
@@ -53,7 +53,7 @@ def run(name: str, *arguments: str, **changes: str) -> Ended:
 def lm_eval_arguments(
     writer: MockServer, judge: MockServer, output: Path, tasks: str, *more: str
 ) -> list[str]:
-    """`lm_eval run` over an endpoint for the writer, and the judge's settings as metadata."""
+    """Arguments of lm_eval for a writer behind an endpoint and a judge set by metadata."""
     metadata = {"judge_model": JUDGE, "judge_base_url": judge.base_url}
     return [
         "run", "--tasks", tasks, "--model", "local-chat-completions",
