@@ -14,7 +14,7 @@ _COMMIT = "a" * 40
 
 @dataclass(repr=False, eq=False)
 class Hub:
-    """Serves the dataset `name`, made of `files` (path -> bytes), to clients whose HF_ENDPOINT is `url`."""
+    """Serves the dataset `name`, made of `files` (path -> bytes); HF_ENDPOINT must be `url`."""
 
     name: str
     files: Mapping[str, bytes]

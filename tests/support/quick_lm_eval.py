@@ -1,7 +1,7 @@
-"""The `lm_eval` command with an index of this package's tasks alone.
+"""The `lm_eval` command, which finds only this project's tasks.
 
-Reading the thousands of tasks that come with lm-eval takes it ten seconds a start. Everything else
-is the command itself; tests/test_tasks.py and tests/test_documents.py start it as users do.
+lm-eval takes ten seconds at each start to index the thousands of tasks that come with it. Everything
+else is unchanged. tests/eval/test_tasks.py and tests/test_documents.py start the real command.
 """
 
 import sys

@@ -77,7 +77,7 @@ def update(before: Path, after: Path) -> dict[str, Tensor]:
 
 
 def distance(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> float:
-    """The distance of `found` from `wanted` over all parameters, relative to the size of `wanted`."""
+    """The distance of `found` from `wanted` over all parameters, relative to `wanted`."""
     off = sum(((found[n].double() - wanted[n].double()) ** 2).sum().item() for n in wanted)
     size = sum((wanted[n].double() ** 2).sum().item() for n in wanted)
     return float((off / size) ** 0.5)
