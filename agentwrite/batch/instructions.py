@@ -1,4 +1,4 @@
-"""Instructions from a JSONL file: checked as a whole first, then drawn one by one."""
+"""Instructions from a JSONL file: the whole file is checked before the first row is used."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -16,7 +16,7 @@ _OURS = ("id", "instruction", "prompt", "length", "required")
 
 
 def check_instructions(path: Path, limit: int | None = None) -> dict[str, str]:
-    """id -> SHA-256 of every instruction in the file; only they are held in memory.
+    """id -> SHA-256 of every instruction in the file; nothing else is held in memory.
 
     Raises InputError that names the first problems, with their lines, and how many there are.
     """

@@ -1,8 +1,8 @@
-"""The folder of a run: what is finished, failures, settings and calls. Survives a kill any time.
+"""The run folder: finished rows, failures, settings and calls. A kill at any time is harmless.
 
-DIR/texts.jsonl    a row for each finished text; under `dpo`, samples.jsonl, for each prompt
+DIR/texts.jsonl    a row for each finished text; for `dpo`, samples.jsonl has one for each prompt
 DIR/failed.jsonl   a row for each instruction that failed, with its reason
-DIR/settings.json  what the rows have in common
+DIR/settings.json  the settings that all rows share
 DIR/calls/         every finished call
 """
 
@@ -31,7 +31,7 @@ class RunFolder:
         self._settings = dict(settings)
 
     def __enter__(self) -> Self:
-        """Raises InputError where the folder cannot be used, is in use, or is another run's."""
+        """Raises InputError if the folder is unusable, in use, or belongs to another run."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = (self.path / ".lock").open("w")
@@ -41,7 +41,7 @@ class RunFolder:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             self._lock.close()
-            raise InputError(f"{self.path} is in use by another run: wait for its end") from error
+            raise InputError(f"{self.path} is in use by another run: wait until it ends") from error
         try:
             self.store.check()
             self._bind_settings()
@@ -57,7 +57,7 @@ class RunFolder:
         self._lock.close()
 
     def look(self) -> Self:
-        """As entering it, but nothing is written: for what a run would do."""
+        """Read the folder without writing to it, for a dry run."""
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"cannot write to {self.path}: it is a file")
         self._has_settings()
@@ -65,7 +65,7 @@ class RunFolder:
         return self
 
     def check_finished(self, wanted: Mapping[str, str]) -> None:
-        """Raise InputError where a finished id now stands for another instruction."""
+        """Raise InputError if a finished id now belongs to another instruction."""
         changed = [id for id, hash in wanted.items() if self.finished.get(id, hash) != hash]
         if changed:
             raise InputError(
@@ -94,7 +94,7 @@ class RunFolder:
         )
 
     def compact_failures(self) -> int:
-        """Leave in failed.jsonl what is still not written, each once; returns their number."""
+        """Keep only the last failure of each unfinished instruction; returns their number."""
         last = {str(row["id"]): row for row in read_rows(self.failures)}
         left = [row for id, row in last.items() if id not in self.finished]
         if left:
@@ -112,7 +112,7 @@ class RunFolder:
             write_atomically(self.path / "settings.json", data.encode("utf-8", "backslashreplace"))
 
     def _has_settings(self) -> bool:
-        """Whether rows were made with these. Raises InputError where it was with others."""
+        """Whether there are rows with these settings. Raises InputError if theirs differ."""
         path = self.path / "settings.json"
         try:
             old = json.loads(path.read_bytes())
@@ -120,7 +120,7 @@ class RunFolder:
             old = None
         except ValueError as error:
             raise InputError(f"{path} is damaged ({error}): restore it, or delete it") from error
-        if old is None or not self.rows.exists():  # a first run that got nowhere binds nobody
+        if old is None or not self.rows.exists():  # a run without rows does not bind the next one
             return False
         if old != self._settings:
             names = sorted(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 if TYPE_CHECKING:
     from longwriter_core.llm import Usage
 
-_OF_A_LOG = 10.0  # seconds between two lines where nobody watches
+_LOG_INTERVAL = 10.0  # seconds between two lines in a log file
 
 
 class ProgressLine:
@@ -59,7 +59,7 @@ class ProgressLine:
             total=total,
             initial=done,
             dynamic_ncols=True,
-            mininterval=0.2 if sys.stderr.isatty() else _OF_A_LOG,
+            mininterval=0.2 if sys.stderr.isatty() else _LOG_INTERVAL,
             # a part of a text counts, so that the time left is known before the first has ended
             bar_format="{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total_fmt} "
             "[{elapsed}<{remaining}, {rate_fmt}{postfix}]"

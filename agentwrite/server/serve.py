@@ -144,7 +144,7 @@ class Server:
         finally:
             text.waiting -= 1
             if not text.waiting and text.task and not text.is_done:
-                text.task.cancel()  # nobody waits any more; finished calls are kept
+                text.task.cancel()  # no client waits for it any longer; finished calls are stored
                 self._forget(text)  # who asks again now begins a new one
 
     async def _read(self, request: web.Request) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Taking out of a section what is not part of the text. Pure; each rule has a name and a count."""
+"""Remove from a section what is not part of the text. Pure; each rule has a name and a count."""
 
 import re
 from collections import Counter
@@ -70,14 +70,14 @@ _LONG_PARAGRAPH = 30  # characters: shorter ones, as in dialogue, may come again
 
 @dataclass(frozen=True)
 class Cleaned:
-    """A section's text after cleaning, and how often each rule took something out."""
+    """A section's text after cleaning, and how often each rule removed something."""
 
     text: str
     counts: Counter[str] = field(default_factory=Counter)
 
 
 def clean(raw: str, before: str = "") -> Cleaned:
-    """`raw` as it may stand behind the text `before`: only prose that is new.
+    """The new prose in `raw`, ready to follow the text `before`.
 
     The rules look at the beginning and the end alone, never into the prose between.
     """
@@ -106,14 +106,14 @@ def clean(raw: str, before: str = "") -> Cleaned:
 
 
 def _at_end(rule: re.Pattern[str], text: str) -> str:
-    """`text` without what `rule` finds at its end; looking at more would take time for nothing."""
+    """`text` without a match of `rule` at its end. Only the last characters are searched."""
     start = max(0, len(text) - _CLOSING_WINDOW)
     return text[:start] + rule.sub("", text[start:])
 
 
 def _without_word_count(text: str) -> str:
     end = text[-_CLOSING_WINDOW:].casefold()
-    # mostly there is none, which is found out in a hundredth of the rule's own time
+    # most texts have none, and this check takes a hundredth of the rule's time
     return _at_end(_WORD_COUNT, text) if "count" in end or "字数" in end or "字數" in end else text
 
 
@@ -147,7 +147,7 @@ def _plain(heading: str) -> str:
 
 
 def _is_paragraph(paragraph: str, text: str) -> bool:
-    # mostly it is nowhere in the text, which is found out a hundred times faster
+    # most paragraphs are nowhere in the text, and `in` is a hundred times faster
     return paragraph in text and any(line.strip() == paragraph for line in text.split("\n"))
 
 

@@ -1,4 +1,4 @@
-"""What is asked for and what comes out: an instruction, its sections, its text."""
+"""An instruction, the sections written for it, and the text."""
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -16,26 +16,26 @@ class Instruction:
     id: str
     instruction: str
     required: int | None = None
-    fields: dict[str, Any] = field(default_factory=dict)  # whatever else its row holds
+    fields: dict[str, Any] = field(default_factory=dict)  # the other fields of its row
 
 
 @dataclass(frozen=True)
 class Section:
-    """One written step. Tokens and asks are those of all its calls."""
+    """One written step. Tokens and asks count all its calls."""
 
     number: int
     text: str
     words: int
     target: int
     asks: int
-    rejected: tuple[str, ...]  # why each earlier ask could not be used
-    cleaned: Counter[str]  # rule -> how often it took something out
+    rejected: tuple[str, ...]  # the reason of each rejected reply
+    cleaned: Counter[str]  # rule -> how often it removed something
     model: str
     prompt_tokens: int
     completion_tokens: int
 
     def recleaned(self, before: str) -> "Section":
-        """The section as it may stand behind `before`, which its writer has not seen."""
+        """The section cleaned again for its place after `before`, which its writer did not see."""
         cleaned = clean(self.text, before)
         words = count_words(cleaned.text)
         return replace(self, text=cleaned.text, words=words, cleaned=self.cleaned + cleaned.counts)
@@ -43,7 +43,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Text:
-    """A written text, with how it came about.
+    """A written text, its plan and its counts.
 
     `folded` counts the oldest sections that the last steps saw only as a summary, because the
     text no longer fitted the model's context.
@@ -64,17 +64,17 @@ class Text:
 
     @property
     def words(self) -> int:
-        """Words of the whole text: no word goes across a seam."""
+        """Words of the whole text; no word spans two sections."""
         return sum(section.words for section in self.sections)
 
     @property
     def cleaned(self) -> Counter[str]:
-        """Rule of agentwrite.clean -> how often it took something out."""
+        """Cleaning rule -> how often it removed something."""
         return sum((section.cleaned for section in self.sections), Counter[str]())
 
     @property
     def rejected(self) -> Counter[str]:
-        """Reason -> how many replies could not be used for it."""
+        """Reason -> how many replies were rejected for it."""
         every = Counter(self.rejected_plans)
         return sum((Counter(section.rejected) for section in self.sections), every)
 

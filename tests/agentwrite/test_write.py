@@ -278,7 +278,7 @@ def test_a_section_that_never_comes_ends_the_text_with_the_reason(bad: Any, reas
         return bad if not is_plan(prompt) and step_of(prompt) == 2 else by_plan(prompt)
 
     with Model(answer=answer) as server:
-        for run in (1, 2):  # what was asked in vain is not taken for new on the next run
+        for run in (1, 2):  # rejected replies do not count as new ones in the next run
             with pytest.raises(WriteError, match="section 2 of 4") as failed:
                 write(server)
             assert failed.value.reason == reason
