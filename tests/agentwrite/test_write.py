@@ -1,7 +1,9 @@
 """Writing one text: what each step sees, what is asked again, and what ends it with a reason."""
 
 import json
+import shutil
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +25,8 @@ from agentwrite.errors import WriteError
 from agentwrite.writing.state import Text
 from agentwrite.writing.writer import write_text
 from longwriter_core.errors import InputError
+from longwriter_core.files import sha256
+from longwriter_core.llm import Store, call_key
 from longwriter_core.llm.ask import MAX_TRIES
 from longwriter_core.text.diagnostics import wanted_language
 from longwriter_core.text.language import main_language
@@ -338,6 +342,23 @@ def test_a_text_written_at_another_address_is_not_paid_for_twice() -> None:
         write(other)
     assert one.prompts
     assert other.prompts == []
+
+
+def test_calls_stored_by_release_0_1_0_are_not_paid_for_again(tmp_path: Path) -> None:
+    store, old = Store(), Store(tmp_path / "old")
+    protocol: dict[str, Any] = {"temperature": 1.0, "max_tokens": 4096, "text": "", "ask": 1}
+    with Model() as server:
+        first = write(server)
+        for prompt in server.prompts:
+            parts = {"agentwrite": WRITER, "prompt": sha256(prompt), **protocol}
+            reply = store.get(call_key(scope="", **parts))
+            assert reply
+            old.put(call_key(scope=server.base_url, **parts), reply)  # 0.1.0 had the address in it
+        shutil.rmtree(store.folder)
+        old.folder.rename(store.folder)
+        paid = len(server.prompts)
+        assert write(server).text == first.text
+        assert len(server.prompts) == paid
 
 
 # A text that outgrows the context

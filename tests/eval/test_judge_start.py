@@ -10,7 +10,8 @@ from support.endpoint import KEY, Endpoint, completion, verdict
 from support.judging import ITEMS, ONE, judge_at, judged
 
 from longwriter_core.errors import InputError
-from longwriter_core.llm import Store, run_async
+from longwriter_core.files import sha256
+from longwriter_core.llm import Store, call_key, run_async
 from longwriter_core.mock_server.server import JUDGE, Faults
 from longwriter_eval.judge.judge import Judge
 
@@ -145,6 +146,29 @@ def test_a_verdict_from_another_address_is_adopted(tmp_path: Path) -> None:
         )
         elsewhere.adopt(ONE[0], record_of(server))
         assert elsewhere.has_verdicts(ONE[0])
+
+
+def test_a_verdict_stored_by_release_0_1_0_is_not_paid_for_again(tmp_path: Path) -> None:
+    with Endpoint() as server:
+        judge, item = judge_at(server), ONE[0]
+        judgement = judged(judge, ONE)[item.id]
+        parts: dict[str, Any] = {
+            "judge": JUDGE,
+            "temperature": 0.5,
+            "max_tokens": 1024,
+            "prompt": judge.prompt.sha256,
+            "instruction": sha256(item.instruction),
+            "response": sha256(item.response),
+            "repeat": 0,
+            "ask": 1,
+        }
+        reply = Store().get(call_key(**parts))
+        assert reply
+        old = Store(tmp_path / "old")
+        old.put(call_key(base_url=server.base_url, **parts), reply)  # 0.1.0 had the address in it
+        requests = server.requests
+        assert judged(judge_at(server, old), ONE)[item.id].quality == judgement.quality
+        assert server.requests == requests
 
 
 def test_a_reply_that_reached_its_token_limit_is_not_adopted(tmp_path: Path) -> None:
