@@ -14,16 +14,32 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from agentwrite.batch.run import run
     from agentwrite.data.dpo import dpo
+    from agentwrite.data.mix import GeneralSet
     from agentwrite.data.sft import sft
     from agentwrite.errors import WriteError
     from agentwrite.selecting.select import select
     from agentwrite.settings import Settings
+    from agentwrite.thresholds import PairOptions, SftLimits
     from agentwrite.writing.writer import write_text
 
-__all__ = ["Settings", "WriteError", "dpo", "run", "select", "sft", "write_text"]
+__all__ = [
+    "GeneralSet",
+    "PairOptions",
+    "Settings",
+    "SftLimits",
+    "WriteError",
+    "dpo",
+    "run",
+    "select",
+    "sft",
+    "write_text",
+]
 
 _MODULES = {
+    "GeneralSet": "agentwrite.data.mix",
+    "PairOptions": "agentwrite.thresholds",
     "Settings": "agentwrite.settings",
+    "SftLimits": "agentwrite.thresholds",
     "WriteError": "agentwrite.errors",
     "dpo": "agentwrite.data.dpo",
     "run": "agentwrite.batch.run",

@@ -7,7 +7,18 @@ import pytest
 
 import agentwrite
 
-EXPORTS = ["Settings", "WriteError", "dpo", "run", "select", "sft", "write_text"]
+EXPORTS = [
+    "GeneralSet",
+    "PairOptions",
+    "Settings",
+    "SftLimits",
+    "WriteError",
+    "dpo",
+    "run",
+    "select",
+    "sft",
+    "write_text",
+]
 HEAVY = ("openai", "aiohttp", "torch", "transformers", "lm_eval", "datasets", "numpy", "ray",
          "pydantic")  # fmt: skip
 
