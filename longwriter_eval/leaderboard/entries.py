@@ -1,4 +1,4 @@
-"""From submissions to entries: each verified once, with its report beside it."""
+"""Leaderboard entries: each submission is verified once and gets a report."""
 
 import json
 import os
@@ -22,38 +22,43 @@ from longwriter_eval.report import write_report
 from longwriter_eval.submission.archive import MAX_FILE_SIZE, read
 from longwriter_eval.submission.verification import Verification, table_claims, verify
 
-# An entry, as JSON: `reasons` is empty for a verified one, which has everything else.
+# An entry as JSON. A verified entry has no `reasons`; a rejected one has nothing else but its file.
 Entry = dict[str, Any]
 
-_FEW = 2  # so many are verified in this process: to start others takes seconds
-_REASONS = 20  # of an invalid submission, that the page lists
+_MAX_IN_PROCESS = 2  # up to so many are verified here, since starting workers takes seconds
+_MAX_REASONS = 20  # per rejected submission on the page
 _FOLDER = re.compile(r"[0-9a-f]{16}")
 
 
 def find(folder: Path) -> list[Path]:
     """The submissions below `folder`, by name. Raises InputError where there are none."""
     if not folder.is_dir():
-        raise InputError(f"{folder}: there is no such folder; name one that holds submissions")
-    found = sorted(path for path in folder.rglob("*.zip") if path.is_file())
-    if not found:
-        raise InputError(f"{folder} holds no submissions (*.zip): make one by `longwriter submit`")
-    return found
+        raise InputError(f"{folder}: no such folder; name a folder with submissions")
+    paths = sorted(path for path in folder.rglob("*.zip") if path.is_file())
+    if not paths:
+        raise InputError(
+            f"{folder} contains no submissions (*.zip): make one with `longwriter submit`"
+        )
+    return paths
 
 
 def examine(folder: Path, paths: Sequence[Path], site: Path) -> list[Entry]:
     """An entry for every submission, in the order of `paths`.
 
-    A verified one gets a folder in `site`, with its report and its entry; as long as the submission
-    and this package stay the same, that is believed. What else stands there is of submissions that
-    are gone, and is removed.
+    A verified submission gets a folder in `site` with its report and entry, which are reused as
+    long as neither the submission nor this package changes. Folders of submissions that no longer
+    exist are deleted.
     """
     parent = site / "submissions"
-    found: dict[Path, Entry] = {}
+    by_path: dict[Path, Entry] = {}
     with tqdm(total=len(paths), desc="Verifying") as bar:
         for path, entry in _examined(paths, parent):
-            found[path] = {"file": escape_unprintable(path.relative_to(folder).as_posix()), **entry}
+            by_path[path] = {
+                "file": escape_unprintable(path.relative_to(folder).as_posix()),
+                **entry,
+            }
             bar.update()
-    entries = [found[path] for path in paths]
+    entries = [by_path[path] for path in paths]
     _refuse_copies(entries)
     kept = {entry["sha256"][:16] for entry in entries if not entry["reasons"]}
     for old in parent.iterdir() if parent.is_dir() else ():
@@ -69,7 +74,7 @@ def _examined(paths: Sequence[Path], parent: Path) -> Iterator[tuple[Path, Entry
             yield path, entry
         else:
             pending.append(path)
-    if len(pending) <= _FEW:
+    if len(pending) <= _MAX_IN_PROCESS:
         for path in pending:
             yield path, _examine(path, parent)
         return
@@ -82,7 +87,7 @@ def _examined(paths: Sequence[Path], parent: Path) -> Iterator[tuple[Path, Entry
                 del left[jobs[job]]
                 yield jobs[job], entry
         except BrokenProcessPool:
-            pass  # one ended its process, and no other goes on
+            pass  # a submission killed its worker, which breaks the whole pool
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
@@ -93,12 +98,12 @@ def _examined(paths: Sequence[Path], parent: Path) -> Iterator[tuple[Path, Entry
                 try:
                     yield path, pool.submit(_examine, path, parent).result()
                 except BrokenProcessPool:
-                    yield path, {"reasons": ["it ended the process that verified it"]}
+                    yield path, {"reasons": ["it crashed the process that verified it"]}
                     break
 
 
 def _workers(number: int) -> ProcessPoolExecutor:
-    # a fork would copy whatever threads the caller runs
+    # fork is unsafe if the caller runs threads
     return ProcessPoolExecutor(
         min(number, os.cpu_count() or 1), get_context("spawn"), _ignore_interrupt
     )
@@ -109,7 +114,7 @@ def _ignore_interrupt() -> None:
 
 
 def _kept(path: Path, parent: Path) -> Entry | None:
-    """The entry of a submission that was verified before, by the same version of this package."""
+    """The stored entry of a submission, if this version of the package verified it before."""
     try:
         if path.stat().st_size > MAX_FILE_SIZE:
             return None
@@ -125,19 +130,19 @@ def _examine(path: Path, parent: Path) -> Entry:
         return _verified(path, parent)
     except InputError as error:
         return {"reasons": [printable(str(error).removeprefix(f"{path}: "), 300)]}
-    except OSError:  # such as a full disk: no fault of the submission
+    except OSError:  # for example a full disk, which is not the fault of the submission
         raise
-    except Exception as error:  # one submission must not end the board
+    except Exception as error:  # one submission must not break the leaderboard
         return {"reasons": [f"it cannot be verified ({printable(repr(error), 280)})"]}
 
 
 def _verified(path: Path, parent: Path) -> Entry:
     verification = verify(read(path))
     if problems := verification.problems:
-        more = len(problems) - _REASONS
+        more = len(problems) - _MAX_REASONS
         return {
-            "reasons": [printable(problem, 300) for problem in problems[:_REASONS]]
-            + ([f"and {more} more: longwriter verify lists them"] if more > 0 else [])
+            "reasons": [printable(problem, 300) for problem in problems[:_MAX_REASONS]]
+            + ([f"and {more} more, listed by longwriter verify"] if more > 0 else [])
         }
     entry = _entry(verification)
     folder = parent / entry["sha256"][:16]
@@ -174,9 +179,9 @@ def _entry(verification: Verification) -> Entry:
 
 
 def _refuse_copies(entries: Sequence[Entry]) -> None:
-    """The same responses are one submission, unless another judge has judged the same model.
+    """Accept the same responses once per judge, and only under one model name.
 
-    Under the names of several models all are refused: whose they are no file name can tell.
+    If several models claim the same responses, all are refused, since nothing shows who copied.
     """
     same: dict[str, list[Entry]] = {}
     for entry in entries:
@@ -185,16 +190,18 @@ def _refuse_copies(entries: Sequence[Entry]) -> None:
     for copies in same.values():
         accepted: list[Entry] = []
         for entry in copies:
-            others = [each for each in copies if _model(each) != _model(entry)]
-            judged = [each for each in accepted if each["judge"] == entry["judge"]]
+            others = [other for other in copies if _model(other) != _model(entry)]
+            same_judge = [other for other in accepted if other["judge"] == entry["judge"]]
             if others:
-                names = printable(", ".join(each["file"] for each in others))
+                names = printable(", ".join(other["file"] for other in others))
                 entry["reasons"] = [
                     f"its responses are those of {names}, under another model's name: a maintainer "
-                    "decides whose they are"
+                    "must decide whose they are"
                 ]
-            elif judged:
-                entry["reasons"] = [f"its responses are those of {printable(judged[0]['file'])}"]
+            elif same_judge:
+                entry["reasons"] = [
+                    f"its responses are those of {printable(same_judge[0]['file'])}"
+                ]
             else:
                 accepted.append(entry)
 

@@ -1,4 +1,4 @@
-"""leaderboard.json and the page."""
+"""The leaderboard: rankings of comparable submissions, leaderboard.json and the page."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,13 +9,12 @@ from typing import Any
 from longwriter_core.files import write_atomically
 from longwriter_eval import __version__
 from longwriter_eval.leaderboard.entries import Entry, examine, find
-from longwriter_eval.leaderboard.ranking import SCOPES, Ranking, in_order, rankings, ranks
 from longwriter_eval.pages import label, render
 from longwriter_eval.submission.verification import VERSIONS
 
 _TITLES = {"longbench_write": "LongBench-Write", "longwrite_demo": "Demo prompts"}
 
-# Scores that the paper reports and that we could confirm there; None is not reported.
+# Scores that we confirmed in the paper; missing metrics are not reported there.
 REPORTED_JUDGE, REPORTED_SOURCE = "gpt-4o-2024-05-13", "arXiv 2408.07055"
 REPORTED = (
     {"model": "LongWriter-9B-DPO", "overall_score": 84.0},
@@ -34,9 +33,88 @@ REPORTED = (
 )
 
 
+SCOPES = {"all": "All prompts", "en": "English", "zh": "Chinese"}
+
+
 @dataclass(frozen=True)
-class Built:
-    """What a leaderboard came to."""
+class Ranking:
+    """Comparable submissions (same benchmark, task version, judge and judge prompt), by S̄."""
+
+    benchmark: str
+    task_version: float
+    judge: str  # the model that answered
+    prompt: str
+    prompt_sha256: str
+    entries: Sequence[Mapping[str, Any]]
+
+
+def rankings(entries: Sequence[Mapping[str, Any]]) -> list[Ranking]:
+    """One per benchmark, version of its tasks, judge, and judge's prompt; the largest first."""
+    found: dict[tuple[str, float, str, str, str], list[Mapping[str, Any]]] = {}
+    for entry in entries:
+        judge = entry["judge"]
+        key = (
+            entry["benchmark"],
+            entry["task_version"],
+            judge["returned"],
+            judge["prompt"],
+            judge["prompt_sha256"],
+        )
+        found.setdefault(key, []).append(entry)
+    ordered = sorted(found, key=lambda key: (key[0], -len(found[key]), key))
+    return [Ranking(*key, in_order(found[key], "all")) for key in ordered]
+
+
+def in_order(entries: Sequence[Mapping[str, Any]], scope: str) -> list[Mapping[str, Any]]:
+    """`entries` by S̄ in a scope, best first; those without S̄ last."""
+
+    def key(entry: Mapping[str, Any]) -> tuple[Any, ...]:
+        mean = overall(entry, scope)["mean"]
+        return mean is None, -(mean or 0), entry["file"]
+
+    return sorted(entries, key=key)
+
+
+@dataclass(frozen=True)
+class Rank:
+    """The range of ranks of an entry, from `best` to `worst`, counted from 1.
+
+    An entry ranks below all entries whose interval lies entirely above its own, and above all
+    whose interval lies entirely below. Entries with overlapping intervals are tied.
+    """
+
+    best: int
+    worst: int
+
+    @property
+    def is_tie(self) -> bool:
+        """Whether the interval overlaps another entry's."""
+        return self.best < self.worst
+
+
+def ranks(entries: Sequence[Mapping[str, Any]], scope: str) -> dict[str, Rank | None]:
+    """File -> rank; None for an entry without an interval."""
+    rows = {entry["file"]: overall(entry, scope) for entry in entries}
+    known = [row for row in rows.values() if row["low"] is not None]
+    found: dict[str, Rank | None] = dict.fromkeys(rows)
+    for file, row in rows.items():
+        if row["low"] is not None:
+            above = sum(other["low"] > row["high"] for other in known)
+            below = sum(other["high"] < row["low"] for other in known)
+            found[file] = Rank(1 + above, len(known) - below)
+    return found
+
+
+def overall(entry: Mapping[str, Any], scope: str) -> Mapping[str, Any]:
+    """S̄ of an entry: mean, low, high and n; all None if the scope has no prompts."""
+    row = entry["scores"].get(scope)
+    nothing = dict.fromkeys(("mean", "low", "high", "n"))
+    return row["metrics"]["overall_score"] if row else nothing
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """The files of a leaderboard and what is in them."""
 
     page: Path
     data: Path
@@ -45,17 +123,19 @@ class Built:
     invalid: Sequence[Entry]
 
 
-def build(folder: Path, site: Path) -> Built:
+def build(folder: Path, site: Path) -> BuildResult:
     """Verify the submissions below `folder`, and write the site.
 
-    Raises InputError where there are none, and OSError.
+    Raises InputError if there are none, and OSError.
     """
     entries = examine(folder, find(folder), site)
     valid = [entry for entry in entries if not entry["reasons"]]
     invalid = [entry for entry in entries if entry["reasons"]]
     found = rankings(valid)
     data = json.dumps(_data(found, invalid), indent=1, ensure_ascii=False, allow_nan=False)
-    built = Built(site / "index.html", site / "leaderboard.json", len(valid), len(found), invalid)
+    built = BuildResult(
+        site / "index.html", site / "leaderboard.json", len(valid), len(found), invalid
+    )
     write_atomically(built.data, data.encode())
     write_atomically(built.page, _page(found, invalid).encode())
     return built

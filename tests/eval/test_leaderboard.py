@@ -19,8 +19,7 @@ from support.submissions import deadly, repacked, submitted, unpacked
 from longwriter_core.text.printable import escape_unprintable
 from longwriter_eval.cli.main import main
 from longwriter_eval.leaderboard import entries as entries_module
-from longwriter_eval.leaderboard.ranking import Rank, rankings, ranks
-from longwriter_eval.leaderboard.site import REPORTED, build
+from longwriter_eval.leaderboard.site import REPORTED, Rank, build, rankings, ranks
 from longwriter_eval.report import write_report as report
 from longwriter_eval.runs import Run, load_run
 from longwriter_eval.submission.archive import MAX_FILE_SIZE, read
@@ -249,7 +248,7 @@ def test_a_killed_worker_refuses_one_submission_and_not_the_board(
         (folder / f"{name}.zip").write_bytes(b"nonsense")
     monkeypatch.setattr(entries_module, "_examine", deadly)
     reasons = [each["reasons"][0] for each in build(folder, tmp_path / "site").invalid]
-    assert reasons == ["examined", "it ended the process that verified it", "examined"]
+    assert reasons == ["examined", "it crashed the process that verified it", "examined"]
 
 
 def test_what_is_too_large_is_not_read_to_look_it_up(
