@@ -4,7 +4,7 @@ A model's fields are the one place for a setting's type, default and help:
 
     class Settings(BaseModel):
         model_config = ConfigDict(frozen=True, extra="forbid")
-        concurrency: Count = Field(32, description="calls in flight")
+        concurrency: Count = Field(default=32, description="calls in flight")
 
 `resolve` fills such a model and `description` gives the help for a command-line option.
 """

@@ -1,39 +1,41 @@
-"""Judging the samples of a finished run: fill its gaps, or judge it anew with another model."""
+"""Scoring a finished run again: judges what has no verdict, and aggregates as lm-eval does."""
 
 import os
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
-from copy import deepcopy
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import yaml
-from lm_eval import simple_evaluate
-from lm_eval.tasks import TaskManager
-from lm_eval.utils import make_table
 
 from longwriter_core.errors import InputError
 from longwriter_core.llm import Store, run_async
-from longwriter_core.text.special_tokens import strip_special_tokens
-from longwriter_eval.judge.judge import Item, Judge
+from longwriter_eval import __version__
+from longwriter_eval.judge.judge import Item, Judge, judge_with_progress
 from longwriter_eval.judge.prompt import BUILT_IN
 from longwriter_eval.judge.settings import JudgeSettings, api_key
-from longwriter_eval.lm_eval_task.lm_eval_internals import RecordedAnswers
-from longwriter_eval.runs import Run, load_run, load_runs, save_run, task_hash
+from longwriter_eval.judge.verdict import Judgement, Verdict
+from longwriter_eval.lm_eval_task.aggregation import metric_rows, pool
+from longwriter_eval.lm_eval_task.lm_eval_internals import tables
+from longwriter_eval.runs import Run, Sample, load_run, load_runs, save_run
+from longwriter_eval.scoring import (
+    JUDGED_METRICS,
+    LENGTH_METRICS,
+    RULER_METRICS,
+    clean_response,
+    is_ruler,
+    score_sample,
+    value,
+)
 
 _TASKS = Path(str(find_spec("harness_tasks").origin)).parent  # type: ignore[union-attr]
-
-# What an evaluation says of its tasks; the rest of a results file tells of model and machine.
-_RESULT_KEYS = (
-    "results", "groups", "group_subtasks", "versions", "n-shot", "higher_is_better", "n-samples",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Scored:
-    """What scoring a run came to."""
+    """The result of scoring a run."""
 
     source: Path  # the results file that was scored
     path: Path  # the new one
@@ -45,74 +47,60 @@ class Scored:
 def score(folder: Path, overrides: Mapping[str, Any]) -> Scored:
     """Judge what has no verdict in the newest run below `folder`, and write new results beside it.
 
-    `overrides` are judge settings by metadata name (judge_model, …); what they and the environment
-    leave open is as the run had it. The tasks, prompts and aggregation are lm-eval's own, with the
-    recorded answers in the model's place. Raises InputError.
+    `overrides` are judge settings by metadata name (judge_model, …); settings that neither they nor
+    the environment give are those of the run. Verdicts in this run's logs, older ones too, are
+    reused. The new files have the format of lm-eval's. Raises InputError.
     """
     run = load_run(folder)
-    judged = _judged_tasks(run)
-    metadata = _settings(judged, overrides)
-    _prepare_judge(run, judged, metadata)
-    rows: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
+    judges = _judges(run, overrides)
+    judgements = _judge(run, judges)
+    rows: dict[str, list[dict[str, Any]]] = {}
     for sample in run.samples:
-        rows[sample.task][sample.row["doc_id"]] = sample.row
-    evaluated = simple_evaluate(
-        model=RecordedAnswers(
-            {(s.task, s.id): s.response for s in run.samples},
-            {(s.task, s.id) for s in run.samples if s.row.get("cut_off")},
-        ),
-        tasks=_roots(set(rows)),
-        samples={task: sorted(of_task) for task, of_task in rows.items()},
-        # ours alone: to index all of lm-eval's tasks takes it many seconds
-        task_manager=TaskManager(
-            include_path=str(_TASKS), include_defaults=False, metadata=metadata
-        ),
-        metadata=metadata,
-    )
-    merged = {
-        task: [_merge(rows[task][new["doc_id"]], new) for new in evaluated["samples"][task]]
-        for task in rows
-    }
+        judgement = judgements.get((sample.task, sample.id))
+        rows.setdefault(sample.task, []).append(_score_row(sample, judgement))
+    scored = _aggregate(run, rows, judges)
     try:
-        path = save_run(run.folder, _merge_results(run.results, evaluated, merged), merged)
+        path = save_run(run.folder, _merge(run.results, scored), rows)
     except OSError as error:
         raise InputError(
-            f"cannot write to {run.folder} ({error.strerror}): make room and run the same command "
-            f"again; the verdicts are kept in {Store().folder}"
+            f"cannot write to {run.folder} ({error.strerror}): free some space and rerun the same "
+            f"command; the verdicts are stored in {Store().folder}"
         ) from error
-    verdicts = [
-        verdict
-        for task in judged
-        for row in merged[task]
-        for verdict in row["doc"]["judgement"]["verdicts"]
-    ]
     return Scored(
         source=run.path,
         path=path,
-        # make_table takes the rows' names out of what it is given
-        table=make_table(deepcopy(evaluated))
-        + ("\n" + make_table(deepcopy(evaluated), "groups") if "groups" in evaluated else ""),
-        verdicts=len(verdicts),
-        missing=Counter(verdict["reason"] for verdict in verdicts if not verdict["scores"]),
+        table=tables(scored),
+        verdicts=sum(len(judgement.verdicts) for judgement in judgements.values()),
+        missing=Counter(
+            reason for judgement in judgements.values() for reason in judgement.missing
+        ),
     )
 
 
-def _judged_tasks(run: Run) -> dict[str, dict[str, Any]]:
-    """Task -> what the run recorded of it (judge, judge_prompt_sha256), for the judged tasks."""
+def _judges(run: Run, overrides: Mapping[str, Any]) -> dict[str, Judge]:
+    """The judge of every judged task. Raises InputError if there is no such task."""
     recorded = {sample.task: run.record(sample.task) for sample in run.samples}
     judged = {task: record for task, record in recorded.items() if "judge" in record}
     if not judged:
         raise InputError(f"{run.folder} holds no task that a judge scores")
-    return judged
+    metadata = _settings(judged, overrides)
+    judges: dict[JudgeSettings, Judge] = {}
+    by_task = {}
+    for task, record in judged.items():
+        settings = JudgeSettings.resolve(metadata, os.environ, prompt=record["judge"]["prompt"])
+        if settings not in judges:
+            judges[settings] = Judge(settings, api_key(settings, os.environ))
+        by_task[task] = judges[settings]
+    return by_task
 
 
 def _settings(
     judged: Mapping[str, Mapping[str, Any]], overrides: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """As metadata: the overrides, and the settings of the run, less what the environment sets.
+    """As metadata: `overrides`, and the settings of the run that the environment does not set.
 
-    A prompt is among them if all tasks share it; else each task has its own by default. The path
-    of a prompt file is not on record: it must be named again.
+    The prompt is included if all tasks share it; otherwise each task has its own default. The path
+    of a prompt file is not recorded, so it must be given again.
     """
     judges = [record["judge"] for record in judged.values()]
     settings = {name: judges[0][name] for name in ("model", "base_url", "repeats")}
@@ -127,80 +115,161 @@ def _settings(
     settings.update(overrides)
     if "judge_prompt" not in overrides and settings.get("judge_prompt", "official") not in BUILT_IN:
         raise InputError(
-            f"the run was judged with a prompt of its own, {settings['judge_prompt']}: name that "
-            "file, or another prompt, by --judge-prompt"
+            f"the run was judged with a custom prompt, {settings['judge_prompt']}: name that file, "
+            "or another prompt, by --judge-prompt"
         )
     return settings
 
 
-def _prepare_judge(
-    run: Run, judged: Mapping[str, Mapping[str, Any]], metadata: Mapping[str, Any]
-) -> None:
-    """Keep the verdicts that the run already has, and check the judge if others are missing.
+def _judge(run: Run, judges: Mapping[str, Judge]) -> dict[tuple[str, str], Judgement]:
+    """Judge the samples of the judged tasks; (task, prompt id) -> judgement.
 
-    The folder may hold verdicts of this judge in older results, where another came in between.
+    Each judge judges all its tasks at once. Before the first call, a preflight request checks it.
     """
-    Store().check()
-    judges = {}
-    for task, record in judged.items():
-        settings = JudgeSettings.resolve(metadata, os.environ, prompt=record["judge"]["prompt"])
-        judges[task] = Judge(settings, api_key(settings, os.environ))
-    incomplete = None
-    others = [each for each in load_runs(run.folder) if each.path != run.path]
-    for source in (*others, run):
-        for sample in source.samples:
-            if judge := judges.get(sample.task):
-                item = Item(sample.id, sample.prompt, strip_special_tokens(sample.response))
-                try:
-                    judge.adopt(item, sample.judgement or {})
-                except (KeyError, TypeError) as error:
-                    raise InputError(
-                        f"{source.path}: the judgement of {sample.id} in {sample.task} is "
-                        f"malformed ({error!r})"
-                    ) from error
-                except OSError as error:
-                    raise InputError(
-                        f"cannot keep verdicts in {Store().folder}: {error}"
-                    ) from error
-                if source is run and not judge.has_verdicts(item):
-                    incomplete = judge
-    if incomplete:
-        run_async(incomplete.check())
-
-
-def _roots(tasks: set[str]) -> list[str]:
-    """`tasks`, with a group in the place of its members where all of them are there."""
-    roots = set(tasks)
-    for path in _TASKS.glob("*/_group.yaml"):
-        group = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if roots.issuperset(group["task"]):
-            roots = roots.difference(group["task"]) | {group["group"]}
-    return sorted(roots)
-
-
-def _merge_results(
-    old: Mapping[str, Any],
-    new: Mapping[str, Any],
-    rows: Mapping[str, Iterable[Mapping[str, Any]]],
-) -> dict[str, Any]:
-    """The old results with the new scores; how the answers were generated stays on record."""
-    results = {**old, "configs": {**old["configs"]}}
-    for key in _RESULT_KEYS:
-        if key in new:
-            results[key] = {**old.get(key, {}), **new[key]}
-    for task, config in new["configs"].items():
-        recorded = old["configs"][task]
-        judged = {**recorded["metadata"], "longwriter": config["metadata"]["longwriter"]}
-        results["configs"][task] = {**recorded, "metadata": judged}
-    hashes = {task: task_hash(of_task) for task, of_task in rows.items()}
-    return {**results, "task_hashes": {**old.get("task_hashes", {}), **hashes}}
-
-
-def _merge(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """The old sample row with the new scores; what was asked and answered stays as it was."""
-    if old["doc"]["prompt"] != new["doc"]["prompt"]:
-        raise InputError(f"{new['doc']['id']}: the run was made with another version of the data")
-    kept: dict[str, Any] = {
-        key: old[key] for key in ("arguments", "resps", "prompt_hash") if key in old
+    known = _known_verdicts(run, judges)
+    items: dict[Judge, dict[str, tuple[Sample, Item]]] = {}
+    for sample in run.samples:
+        if judge := judges.get(sample.task):
+            item = _item(sample, f"{sample.task}:{sample.id}", tuple(known[sample.task, sample.id]))
+            items.setdefault(judge, {})[item.id] = (sample, item)
+    for judge, of_judge in items.items():
+        if not all(judge.has_verdicts(item) for _, item in of_judge.values()):
+            run_async(judge.check())
+            break  # they differ in the prompt alone
+    return {
+        (sample.task, sample.id): judgement
+        for judge, of_judge in items.items()
+        for id, judgement in judge_with_progress(
+            judge, [item for _, item in of_judge.values()]
+        ).items()
+        for sample, _ in [of_judge[id]]
     }
-    return {**old, **new, **kept}
+
+
+def _known_verdicts(
+    run: Run, judges: Mapping[str, Judge]
+) -> dict[tuple[str, str], Iterable[Verdict]]:
+    """Verdicts of these judges on this run's responses, from all logs in its folder.
+
+    Older results hold verdicts of this judge if another one was used in between. The newest wins.
+    """
+    known: dict[tuple[str, str], dict[int, Verdict]] = {
+        (sample.task, sample.id): {} for sample in run.samples
+    }
+    samples = {(sample.task, sample.id): sample for sample in run.samples}
+    for source in [run, *(each for each in load_runs(run.folder) if each.path != run.path)]:
+        for logged in source.samples:
+            place = (logged.task, logged.id)
+            judge = judges.get(logged.task)
+            if judge is None or place not in samples:
+                continue
+            try:
+                found = judge.recorded_verdicts(_item(samples[place], ""), logged.judgement or {})
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                raise InputError(
+                    f"{source.path}: the judgement of {logged.id} in {logged.task} is "
+                    f"malformed ({error!r})"
+                ) from error
+            known[place] = {**found, **known[place]}
+    return {place: verdicts.values() for place, verdicts in known.items()}
+
+
+def _item(sample: Sample, id: str, verdicts: tuple[Verdict, ...] = ()) -> Item:
+    return Item(id, sample.prompt, clean_response(sample.response), verdicts)
+
+
+def _score_row(sample: Sample, judgement: Judgement | None) -> dict[str, Any]:
+    """The sample's row with new scores; prompt and response stay as they were."""
+    old = sample.row
+    doc = {key: value for key, value in old["doc"].items() if key != "judgement"}
+    if judgement:
+        doc["judgement"] = judgement.record()
+    score = score_sample(replace(sample, row={**old, "doc": doc}))
+    metrics = _metrics(sample, is_judged=judgement is not None)
+    return {
+        **{key: old[key] for key in old if key not in old.get("metrics", ())},
+        "doc": doc,
+        "filtered_resps": [score.text],
+        "metrics": list(metrics),
+        **{metric: value(score, metric) for metric in metrics},
+    }
+
+
+def _metrics(sample: Sample, *, is_judged: bool) -> dict[str, bool]:
+    """The metrics of the sample's task, and whether higher is better."""
+    if is_judged:
+        return JUDGED_METRICS
+    return RULER_METRICS if is_ruler(sample) else LENGTH_METRICS
+
+
+def _aggregate(
+    run: Run, rows: Mapping[str, Sequence[Mapping[str, Any]]], judges: Mapping[str, Judge]
+) -> dict[str, Any]:
+    """What lm-eval's results say about these tasks and their groups, by the results' own keys."""
+    old = run.results
+    results: dict[str, dict[str, Any]] = {}
+    directions: dict[str, dict[str, bool]] = {}
+    for sample in run.samples:
+        if (task := sample.task) not in results:
+            metrics = _metrics(sample, is_judged=task in judges)
+            aggregated = metric_rows({name: [row[name] for row in rows[task]] for name in metrics})
+            alias = old["configs"][task].get("task_alias", task)
+            named = {"name": task, "alias": alias, "sample_len": len(rows[task])}
+            results[task] = {**_names(old, "results", task, named), **aggregated}
+            directions[task] = metrics
+    versions = {task: old["configs"][task]["metadata"].get("version") for task in rows}
+    groups: dict[str, dict[str, Any]] = {}
+    subtasks: dict[str, list[str]] = {}
+    for group in _groups(set(rows)):
+        name, tasks = group["group"], group["task"]
+        size = sum(len(rows[task]) for task in tasks)
+        row = _names(old, "results", name, {"alias": name, "name": name, "sample_len": size})
+        for metric in (entry["metric"] for entry in group["aggregate_metric_list"]):
+            row |= pool([results[task] for task in tasks], metric)
+        groups[name], subtasks[name] = row, tasks
+        directions[name] = directions[tasks[0]]
+        versions[name] = old.get("versions", {}).get(name, str(group["metadata"]["version"]))
+    scored = {
+        "results": {**results, **groups},
+        "group_subtasks": subtasks,
+        "versions": versions,
+        "n-shot": dict.fromkeys([*results, *groups], 0),
+        "higher_is_better": directions,
+        "n-samples": {
+            task: old.get("n-samples", {}).get(
+                task, {"original": len(rows[task]), "effective": len(rows[task])}
+            )
+            for task in rows
+        },
+        "configs": {task: _config(run, task, judges.get(task)) for task in rows},
+    }
+    return {**scored, "groups": groups} if groups else scored
+
+
+def _names(
+    results: Mapping[str, Any], key: str, name: str, default: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What a row of `results` says besides metrics, as the version of lm-eval that wrote it."""
+    row = results.get(key, {}).get(name)
+    return {k: v for k, v in row.items() if "," not in k} if row else dict(default)
+
+
+def _config(run: Run, task: str, judge: Judge | None) -> dict[str, Any]:
+    """The task's configuration, with the judge that judged it now."""
+    config = run.results["configs"][task]
+    record = {**run.record(task), "version": __version__}
+    if judge:
+        record |= {"judge": judge.settings.record(), "judge_prompt_sha256": judge.prompt.sha256}
+    return {**config, "metadata": {**config["metadata"], "longwriter": record}}
+
+
+def _groups(tasks: set[str]) -> list[dict[str, Any]]:
+    """The configurations of groups all of whose tasks are among `tasks`."""
+    paths = sorted(_TASKS.glob("*/_group.yaml"))
+    groups = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in paths]
+    return [group for group in groups if tasks.issuperset(group["task"])]
+
+
+def _merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """The old results with the new scores; how the responses were generated stays on record."""
+    return {**old, **{key: {**old.get(key, {}), **new[key]} for key in new}}

@@ -29,6 +29,25 @@ class Sample:
     response: str
     row: dict[str, Any]
 
+    @classmethod
+    def from_doc(
+        cls, task: str, doc: Mapping[str, Any], response: str, row: dict[str, Any]
+    ) -> "Sample":
+        """The sample of a task's document. Raises KeyError or TypeError for a malformed one."""
+        for name in ("id", "type", "language"):
+            if not isinstance(doc[name], str):
+                raise TypeError(name)
+        return cls(
+            task=task,
+            id=doc["id"],
+            prompt=doc["prompt"],
+            type=doc["type"],
+            required=doc["length"],
+            language=doc["language"],
+            response=response,
+            row=row,
+        )
+
     @property
     def judgement(self) -> dict[str, Any] | None:
         """The record of the judge's verdicts, or None where nothing was judged."""
@@ -141,6 +160,12 @@ def task_hash(rows: Iterable[Mapping[str, Any]]) -> str:
     return sha256("".join(hashes))
 
 
+def row_hashes(doc: Mapping[str, Any], prompt: str) -> dict[str, str]:
+    """The hashes that lm-eval writes into the row of a document that has no target."""
+    text = json.dumps(doc, indent=2, ensure_ascii=False)
+    return {"doc_hash": sha256(text), "prompt_hash": sha256(prompt), "target_hash": sha256("")}
+
+
 def save_run(
     folder: Path, results: Mapping[str, Any], rows: Mapping[str, Iterable[Mapping[str, Any]]]
 ) -> Path:
@@ -163,22 +188,7 @@ def _read_samples(path: Path, task: str, expected_hash: str | None) -> list[Samp
     samples = []
     for number, row in read_jsonl(path):
         try:
-            doc = row["doc"]
-            samples.append(
-                Sample(
-                    task=task,
-                    id=doc["id"],
-                    prompt=doc["prompt"],
-                    type=doc["type"],
-                    required=doc["length"],
-                    language=doc["language"],
-                    response=row["resps"][0][0],
-                    row=row,
-                )
-            )
-            for name in ("id", "type", "language"):
-                if not isinstance(doc[name], str):
-                    raise TypeError(name)
+            samples.append(Sample.from_doc(task, row["doc"], row["resps"][0][0], row))
             if expected_hash:
                 task_hash([row])
         except (KeyError, IndexError, TypeError) as error:

@@ -1,4 +1,8 @@
-"""What a run's samples score, computed anew from their responses and verdicts."""
+"""The scorer: every number about a response comes from here.
+
+lm-eval's tasks score with it while they run. `longwriter score`, `report`, `compare` and `verify`
+score the samples of a finished run with it, from their responses and verdicts.
+"""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -9,8 +13,7 @@ from longwriter_core.text.diagnostics import METRICS as DIAGNOSTICS
 from longwriter_core.text.diagnostics import Diagnostics, diagnose
 from longwriter_core.text.length import bucket, count_words, length_score
 from longwriter_core.text.special_tokens import encodable, strip_special_tokens
-from longwriter_eval.judge.judgement import Judgement
-from longwriter_eval.judge.verdict import DIMENSIONS
+from longwriter_eval.judge.verdict import DIMENSIONS, Judgement
 from longwriter_eval.runs import Sample
 
 
@@ -62,23 +65,55 @@ class Score:
 def score_samples(samples: Iterable[Sample]) -> list[Score]:
     """Score every prompt once, by prompt id.
 
-    Of what the log says, only responses, the judge's replies, and that a backend reached its
-    token limit are believed. A prompt that several tasks of a run ask (a bucket and
-    longbench_write_en) has a response in each; the one of a judged task counts, and of several
-    the task that comes first by name, whatever their scores. Raises InputError for a sample that
-    cannot be scored.
+    The log is trusted only for the responses, the judge's replies, and whether the backend reached
+    its token limit. A prompt that several tasks of a run contain (a bucket and longbench_write_en)
+    has a response in each: judged tasks go first, and then the task that comes first by name,
+    whatever the scores. Raises InputError for a sample that cannot be scored.
     """
     ranked = sorted(samples, key=lambda sample: (sample.judgement is None, sample.task))
     first: dict[str, Sample] = {}
     for sample in ranked:
         first.setdefault(sample.id, sample)
-    return [_score(first[id]) for id in sorted(first)]
+    return [score_sample(first[id]) for id in sorted(first)]
 
 
 def value(score: Score, metric: str) -> float:
-    """A metric of METRICS, on the scale that lm-eval's tables have; NaN where there is none."""
-    found = METRICS[metric](score)
+    """A metric of a task, on the scale of lm-eval's tables; NaN if there is no value."""
+    found = _ALL_METRICS[metric](score)
     return math.nan if found is None else float(found)
+
+
+def clean_response(response: str) -> str:
+    """The text that is counted and judged: without special tokens and the blanks around it.
+
+    Half surrogate pairs become escapes, because a log that contains one cannot be written.
+    """
+    return strip_special_tokens(encodable(response))
+
+
+def score_response(
+    sample: Sample, text: str, *, reached_limit: bool, judgement: Judgement | None
+) -> Score:
+    """Score the response `text`, as clean_response gives it.
+
+    `reached_limit` says that the backend stopped at its token limit. Raises TypeError or
+    ValueError if `sample` has no usable required length.
+    """
+    words = count_words(text)
+    return Score(
+        sample=sample,
+        text=text,
+        bucket=f"{sample.required / 1000:g}k" if is_ruler(sample) else bucket(sample.required),
+        words=words,
+        length_score=length_score(sample.required, words),
+        diagnostics=diagnose(sample.prompt, text, reached_limit=reached_limit),
+        judgement=judgement,
+    )
+
+
+def is_ruler(sample: Sample) -> bool:
+    """Whether a sample belongs to LongWrite-Ruler."""
+    return sample.id.startswith("longwrite_ruler/")
 
 
 def _dimension(name: str) -> Callable[[Score], float | None]:
@@ -99,21 +134,31 @@ METRICS: dict[str, Callable[[Score], float | None]] = {
     **{name: _diagnostic(name) for name in DIAGNOSTICS},
 }
 
+# What lm-eval's tasks report; the values say whether higher is better.
+LENGTH_METRICS = {"length_score": True, "output_words": True, **dict.fromkeys(DIAGNOSTICS, False)}
+RULER_METRICS = {**LENGTH_METRICS, "max_output_words": True}
+JUDGED_METRICS = {
+    **LENGTH_METRICS,
+    "quality_score": True,
+    "overall_score": True,
+    **{f"quality_{name}": True for name in DIMENSIONS},
+    "judge_coverage": True,
+}
+_ALL_METRICS = {
+    **METRICS,
+    "max_output_words": METRICS["output_words"],
+    "judge_coverage": lambda score: float(score.quality is not None),
+}
 
-def _score(sample: Sample) -> Score:
+
+def score_sample(sample: Sample) -> Score:
+    """Score a sample of a finished run. Raises InputError if its log is malformed."""
     try:
-        text = strip_special_tokens(encodable(sample.response))
-        words, record = count_words(text), sample.judgement
-        is_ruler = sample.id.startswith("longwrite_ruler/")
-        return Score(
-            sample=sample,
-            text=text,
-            bucket=f"{sample.required / 1000:g}k" if is_ruler else bucket(sample.required),
-            words=words,
-            length_score=length_score(sample.required, words),
-            diagnostics=diagnose(
-                sample.prompt, text, reached_limit=bool(sample.row.get("cut_off"))
-            ),
+        text, record = clean_response(sample.response), sample.judgement
+        return score_response(
+            sample,
+            text,
+            reached_limit=bool(sample.row.get("cut_off")),
             judgement=Judgement.from_record(record, text) if record is not None else None,
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -31,9 +31,9 @@ from longwriter_core.errors import InputError
 from longwriter_core.llm import run_async
 from longwriter_core.mock_server import JUDGE, WRITER, Faults, MockServer
 from longwriter_eval.judge.judge import Item, Judge
-from longwriter_eval.judge.judgement import Judgement
 from longwriter_eval.judge.prompt import JudgePrompt
 from longwriter_eval.judge.settings import JudgeSettings
+from longwriter_eval.judge.verdict import Judgement
 from longwriter_eval.runs import Sample, load_run
 
 RESPONSES, DELAY, CONCURRENCY = 120, 2.0, 32  # seconds for a verdict; calls in flight

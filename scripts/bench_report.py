@@ -26,8 +26,7 @@ from bench_table import Row, machine, print_table
 from playwright.sync_api import Page, sync_playwright
 
 from longwriter_core.mock_server.prose import random_words
-from longwriter_eval.judge.judgement import Judgement, Verdict
-from longwriter_eval.judge.verdict import DIMENSIONS, read_verdict
+from longwriter_eval.judge.verdict import DIMENSIONS, Judgement, Verdict, read_verdict
 from longwriter_eval.runs import save_run
 
 RESPONSES, WORDS, LOADS, OPENED = 120, 10_000, 5, 30

@@ -26,10 +26,9 @@ from bench_table import Row, machine, print_table
 from longwriter_core import benchmarks
 from longwriter_core.mock_server.prose import prose
 from longwriter_eval import __version__
-from longwriter_eval.judge.judgement import Judgement, Verdict
 from longwriter_eval.judge.prompt import JudgePrompt
 from longwriter_eval.judge.settings import JudgeSettings
-from longwriter_eval.judge.verdict import DIMENSIONS, read_verdict
+from longwriter_eval.judge.verdict import DIMENSIONS, Judgement, Verdict, read_verdict
 from longwriter_eval.runs import Run, Sample
 from longwriter_eval.submission.archive import pack
 from longwriter_eval.submission.build import StatedMetadata, build_submission

@@ -1,10 +1,13 @@
 """Judging responses: every verdict is scores or a reason, never a guess."""
 
 import copy
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
+
+from tqdm import tqdm
 
 from longwriter_core.errors import InputError
 from longwriter_core.files import sha256
@@ -13,29 +16,34 @@ from longwriter_core.llm import (
     CallId,
     ChatPool,
     Rejected,
-    Reply,
     Store,
     Usage,
     ask_until_valid,
     call_key,
     for_each,
     read_reply,
+    run_async,
 )
 from longwriter_core.redact import public_url
 from longwriter_core.text.special_tokens import encodable
-from longwriter_eval.judge.judgement import Judgement, Verdict
 from longwriter_eval.judge.prompt import JudgePrompt
 from longwriter_eval.judge.settings import MAX_TOKENS, TEMPERATURE, JudgeSettings
-from longwriter_eval.judge.verdict import Scores, read_verdict
+from longwriter_eval.judge.verdict import Judgement, Scores, Verdict, read_verdict
+
+_log = logging.getLogger("lm_eval.longwriter")  # lm-eval shows only its own loggers
 
 
 @dataclass(frozen=True)
 class Item:
-    """A response to judge; `id` ties the verdict to it whatever order the calls finish in."""
+    """A response to judge; `id` ties the verdict to it whatever order the calls finish in.
+
+    Repeats that `verdicts` already has are not asked again.
+    """
 
     id: str
     instruction: str
     response: str
+    verdicts: tuple[Verdict, ...] = ()
 
 
 class Judge:
@@ -54,9 +62,9 @@ class Judge:
         return other
 
     async def check(self) -> None:
-        """Make one tiny call, and see that its result could be kept.
+        """Make a preflight request, and check that its reply can be stored.
 
-        Raises InputError where the key, the endpoint, the model or the store would fail the run.
+        Raises InputError if the key, the endpoint, the model or the store would fail the run.
         """
         self._store.check()
         request = self.request("Reply with the word ready.")
@@ -100,47 +108,50 @@ class Judge:
             chat.usage = usage or chat.usage
 
             async def judge_one(item: Item) -> Judgement:
-                repeats = range(self.settings.repeats)
+                known = {verdict.repeat: verdict for verdict in item.verdicts}
                 return self.judgement(
-                    item, [await self._verdict(chat, item, repeat) for repeat in repeats]
+                    item,
+                    [
+                        known.get(repeat) or await self._verdict(chat, item, repeat)
+                        for repeat in range(self.settings.repeats)
+                    ],
                 )
 
             yield judge_one
 
     def judgement(self, item: Item, verdicts: Iterable[Verdict] = ()) -> Judgement:
-        """The judgement that `verdicts` make; without any, one that says that none was asked."""
-        verdicts = tuple(verdicts) or tuple(map(Verdict, range(self.settings.repeats)))
-        return Judgement.of(verdicts, self.prompt.sha256, item.response)
+        """The judgement from `verdicts`; without any, from those that `item` has already."""
+        known = {verdict.repeat: verdict for verdict in verdicts or item.verdicts}
+        repeats = range(self.settings.repeats)
+        return Judgement.of(
+            [known.get(repeat) or Verdict(repeat) for repeat in repeats],
+            self.prompt.sha256,
+            item.response,
+        )
 
-    def adopt(self, item: Item, record: Mapping[str, Any]) -> None:
-        """Put the verdicts of an earlier log into the store, so that they are not paid for again.
+    def recorded_verdicts(self, item: Item, record: Mapping[str, Any]) -> dict[int, Verdict]:
+        """The usable verdicts in the `record` of a sample log, by repeat.
 
-        Only what this judge, with this prompt, said of this very response; scores are read anew.
+        A verdict is usable if this judge gave it, with this prompt, on this instruction and
+        response, and if scores can be read again from its raw reply. Raises KeyError, TypeError or
+        ValueError for a malformed record.
         """
-        for entry in record.get("verdicts", ()):
-            repeat = entry["repeat"]
-            # a reply that was cut off may look like a verdict, but had no scores
-            if not entry["scores"] or not read_verdict(entry["raw"]):
-                continue
-            if entry["call"] not in self._call_id(item, repeat).keys(entry["asks"]):
-                continue
-            if not self._has_verdict(item, repeat):
-                asks = len(list(self._store.replies(self._call_id(item, repeat))))
-                self._store.put(
-                    self._call_id(item, repeat).keys(asks + 1)[0],
-                    Reply(
-                        text=entry["raw"],
-                        model=entry["model"],
-                        finish_reason="stop",
-                        refusal=None,
-                        prompt_tokens=entry["prompt_tokens"],
-                        completion_tokens=entry["completion_tokens"],
-                    ),
-                )
+        if not record:
+            return {}
+        return {
+            verdict.repeat: verdict
+            for verdict in Judgement.from_record(record, item.response).verdicts
+            if verdict.scores
+            and verdict.call in self._call_id(item, verdict.repeat).keys(verdict.asks)
+        }
 
     def has_verdicts(self, item: Item) -> bool:
-        """Whether the store holds a readable verdict for every repeat."""
-        return all(self._has_verdict(item, repeat) for repeat in range(self.settings.repeats))
+        """Whether `item` or the store has a verdict for every repeat, so that nothing is asked."""
+        known = {verdict.repeat for verdict in item.verdicts}
+        return all(
+            repeat in known or self._has_verdict(item, repeat)
+            for repeat in range(self.settings.repeats)
+        )
 
     def _has_verdict(self, item: Item, repeat: int) -> bool:
         replies = self._store.replies(self._call_id(item, repeat))
@@ -150,7 +161,7 @@ class Judge:
         )
 
     async def _verdict(self, pool: ChatPool, item: Item, repeat: int) -> Verdict:
-        prompt, defused = self.prompt.render(item.instruction, item.response)
+        prompt, escaped = self.prompt.render(item.instruction, item.response)
         outcome = await ask_until_valid(
             pool,
             self.request(prompt),
@@ -165,7 +176,7 @@ class Judge:
             detail=outcome.detail or None,
             raw=outcome.raw,
             asks=outcome.attempts,
-            defused=defused,
+            escaped=escaped,
             call=outcome.key,
         )
         if not outcome.reply:
@@ -204,6 +215,27 @@ class Judge:
     def chat(self, **options: Any) -> ChatPool:
         """This judge's endpoint, with the store in front."""
         return ChatPool(self._store, base_url=self.settings.base_url, api_key=self._key, **options)
+
+
+def judge_with_progress(
+    judge: Judge, items: Sequence[Item], concurrency: int | None = None
+) -> dict[str, Judgement]:
+    """Judge `items` under a progress bar; item id -> judgement.
+
+    Ctrl-C ends the judging without an error: what has no verdict by then says so.
+    """
+    found: dict[str, Judgement] = {}
+    with tqdm(total=len(items), desc=f"Judging with {judge.settings.model}") as bar:
+
+        def done(item: Item, judgement: Judgement) -> None:
+            found[item.id] = judgement
+            bar.update()
+
+        try:
+            run_async(judge.judge(items, done, concurrency))
+        except KeyboardInterrupt:
+            _log.warning("judging stopped by Ctrl-C: the results follow without the rest")
+    return {item.id: found.get(item.id) or judge.judgement(item) for item in items}
 
 
 def read_scores(reply: str) -> Scores | Rejected:

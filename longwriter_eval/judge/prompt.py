@@ -46,12 +46,12 @@ class JudgePrompt:
         return sha256(self.template)
 
     def render(self, instruction: str, response: str) -> tuple[str, bool]:
-        """The prompt for one response, and whether a tag in either text had to be defused."""
+        """The prompt for one response, and whether a tag in either text had to be escaped."""
         return fill(self.template, {_INST: instruction, _RESPONSE: response})
 
 
 def fill(template: str, texts: Mapping[str, str]) -> tuple[str, bool]:
-    """`template` with `texts` in their places ($INST$ …), and whether a tag had to be defused.
+    """`template` with `texts` in their places ($INST$ …), and whether a tag had to be escaped.
 
     All texts are put in at once, so that none can hold a place for another; a tag of the
     template's own, such as </Response>, has its "<" written as "&lt;", so that it cannot end its

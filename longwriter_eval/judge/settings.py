@@ -22,17 +22,21 @@ class JudgeSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: Text = Field("gpt-4o-2024-11-20", description="name of the judge at its endpoint")
-    base_url: OptionalUrl = Field(
-        None, description="OpenAI-compatible endpoint of the judge (…/v1)"
+    model: Text = Field(
+        default="gpt-4o-2024-11-20", description="name of the judge at its endpoint"
     )
-    concurrency: Count = Field(32, description="maximum number of judge calls in flight")
+    base_url: OptionalUrl = Field(
+        default=None, description="OpenAI-compatible endpoint of the judge (…/v1)"
+    )
+    concurrency: Count = Field(default=32, description="maximum number of judge calls in flight")
     prompt: Text = Field(
-        "official",
+        default="official",
         description="official (the paper's), longwriter (this project's, needs no download), or a "
         "file that contains $INST$ and $RESPONSE$",
     )
-    repeats: Count = Field(1, description="verdicts per response; their scores are averaged")
+    repeats: Count = Field(
+        default=1, description="verdicts per response; their scores are averaged"
+    )
 
     @field_validator("base_url")
     @classmethod

@@ -1,23 +1,93 @@
-"""Where lm-eval does not hand a task what it needs: reading it, and leaving it, with care."""
+"""Everything that touches lm-eval's internals.
+
+lm-eval (0.4.11 to 0.4.13) has no public way to tell a task which model will run it or where the
+results go, to end on an error without a traceback, or to aggregate a group exactly. So this module
+reads local variables of lm-eval's functions, and extends three of its functions.
+"""
 
 import contextlib
+import functools
+import importlib
+import inspect
 import sys
 import time
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from lm_eval.api.model import LM
+from lm_eval.tasks import TaskManager
+from lm_eval.utils import make_table
 
 from longwriter_core.errors import InputError
+from longwriter_eval.lm_eval_task.aggregation import Mean, Pooled, StandardError
+
+# Functions that are extended. 0.4.11 looks them up in evaluator_utils, later versions in metrics.
+_MODULES = ("lm_eval.api.metrics", "lm_eval.evaluator_utils")
+_EXTENDED = ("aggregate_subtask_metrics", "pooled_sample_stderr", "stderr_for_metric")
+# Local variables that are read, by the function of lm_eval.evaluator that has them.
+_READ = {
+    "evaluate": ("lm", "log_samples"),
+    "simple_evaluate": ("model", "model_args", "gen_kwargs", "evaluation_tracker"),
+}
+
+
+def pinned_internals() -> dict[str, bool]:
+    """Every internal of lm-eval that is needed, and whether the installed version has it."""
+    modules = [importlib.import_module(name) for name in _MODULES]
+    evaluator = importlib.import_module("lm_eval.evaluator")
+    found = {name: any(hasattr(module, name) for module in modules) for name in _EXTENDED}
+    for function, names in _READ.items():
+        code = inspect.unwrap(getattr(evaluator, function)).__code__
+        for name in names:
+            found[f"{function}: {name}"] = name in code.co_varnames + code.co_cellvars
+    return found
+
+
+def patch_lm_eval() -> None:
+    """Let lm-eval aggregate our statistics for groups, and compute their standard errors.
+
+    lm-eval weights a group's tasks by their sizes, which count unjudged documents too; it ignores
+    in the standard error how the tasks differ; and it knows a task's standard error only for its
+    own `mean`. There is no place to configure this (0.4.13 ignores a group's own `aggregation`), so
+    three functions get a case for our types. For everything else they stay as they are.
+
+    Raises InputError if lm-eval lacks an internal that this package needs.
+    """
+    if missing := [name for name, is_there in pinned_internals().items() if not is_there]:
+        raise InputError(
+            f"lm_eval {version('lm_eval')} is not supported, it lacks {', '.join(missing)}: "
+            'pip install "lm_eval>=0.4.11,<=0.4.13"'
+        )
+    for module in map(importlib.import_module, _MODULES):
+        _extend(module, "aggregate_subtask_metrics", _pool)
+        _extend(module, "pooled_sample_stderr", _pool)
+        _extend(module, "stderr_for_metric", _stderr_for_mean)
+
+
+def _pool(known: Callable[..., Any], values: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
+    kind = type(values[0])
+    if not issubclass(kind, Pooled) or any(type(value) is not kind for value in values):
+        return known(values, *args, **kwargs)
+    return kind([document for value in values for document in value.documents])
+
+
+def _stderr_for_mean(known: Callable[..., Any], metric: Any, bootstrap_iters: int) -> Any:
+    if metric is not Mean:
+        return known(metric=metric, bootstrap_iters=bootstrap_iters)
+    return StandardError if bootstrap_iters > 0 else None
+
+
+def _extend(module: Any, name: str, case: Callable[..., Any]) -> None:
+    """Put `case` in front of a function of `module`, once."""
+    known = getattr(module, name, None)
+    if known and getattr(known, "func", None) is not case:
+        setattr(module, name, functools.partial(case, known))
 
 
 def find_in_lm_eval_stack(name: str, kind: type = object) -> Any:
-    """The local variable `name` of the nearest lm-eval function below us on the stack, or None.
-
-    lm-eval tells a task neither which model will run it nor, in 0.4.11, the --metadata; both are
-    needed before the first token is generated.
-    """
+    """The local variable `name` of the nearest lm-eval function below us on the stack, or None."""
     frame = sys._getframe(1)
     while frame := frame.f_back:  # type: ignore[assignment]
         if str(frame.f_globals.get("__name__")).startswith("lm_eval."):
@@ -25,6 +95,15 @@ def find_in_lm_eval_stack(name: str, kind: type = object) -> Any:
             if value is not None and isinstance(value, kind):
                 return value
     return None
+
+
+def metadata_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The task's metadata and the user's --metadata, which wins.
+
+    lm-eval 0.4.11 does not pass --metadata to tasks with a class; its TaskManager has it.
+    """
+    manager = find_in_lm_eval_stack("self", TaskManager)
+    return {**(config.get("metadata") or {}), **(getattr(manager, "metadata", None) or {})}
 
 
 @contextlib.contextmanager
@@ -40,32 +119,8 @@ def one_clear_line() -> Iterator[None]:
         raise SystemExit(2) from error
 
 
-class RecordedAnswers(LM):  # type: ignore[misc]
-    """A model that gives the answers of an earlier run.
-
-    `answers` and `cut_off` (those that the run found to be) go by task and prompt id.
-    """
-
-    def __init__(
-        self, answers: Mapping[tuple[str, str], str], cut_off: Set[tuple[str, str]]
-    ) -> None:
-        super().__init__()
-        self._answers = answers
-        self.cut_off = cut_off
-
-    def generate_until(self, requests: Any, **_: Any) -> list[str]:
-        """The recorded answer to each request."""
-        return [self._answers[request.task_name, request.doc["id"]] for request in requests]
-
-    def loglikelihood(self, requests: Any, **_: Any) -> Any:
-        """Not recorded."""
-        raise NotImplementedError
-
-    loglikelihood_rolling = loglikelihood
-
-
 def output_folder() -> Path | None:
-    """Where lm-eval will write this run's samples, or None where it will not."""
+    """The folder to which lm-eval will write this run's samples, or None if it will not."""
     tracker = find_in_lm_eval_stack("evaluation_tracker")
     if not find_in_lm_eval_stack("log_samples") or not getattr(tracker, "output_path", None):
         return None
@@ -76,7 +131,7 @@ def output_folder() -> Path | None:
 
 
 def model_record() -> dict[str, Any]:
-    """What lm-eval will write of the model into this run's results, under the same names."""
+    """What lm-eval will write about the model into this run's results, under the same names."""
     model, tracker = find_in_lm_eval_stack("model"), find_in_lm_eval_stack("evaluation_tracker")
     general = getattr(tracker, "general_config_tracker", None)
     return {
@@ -91,8 +146,15 @@ def model_record() -> dict[str, Any]:
 
 
 def count_tokens(lm: Any, text: Any) -> int | None:
-    """How many tokens the backend's own tokenizer makes of `text`; None where it has none."""
+    """The number of tokens by the backend's own tokenizer; None if it has none."""
     if not isinstance(text, str) or getattr(lm, "tokenizer", None) is None:
         return None
     encoded = lm.tok_encode(text)
     return len(encoded) if isinstance(encoded, list) else None
+
+
+def tables(results: Mapping[str, Any]) -> str:
+    """The tables of tasks and groups that lm-eval prints for `results`."""
+    columns = ["results", *(["groups"] if results.get("groups") else [])]
+    # make_table removes the rows' names from what it is given
+    return "\n".join(make_table(deepcopy(dict(results)), column) for column in columns)

@@ -6,7 +6,6 @@ the evaluation, so that none waits for the slowest verdict of the one before it.
 """
 
 import logging
-import math
 import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -14,28 +13,35 @@ from typing import Any
 
 import datasets
 from lm_eval.api.task import ConfigurableTask
-from lm_eval.tasks import TaskManager
 
 from longwriter_core import benchmarks
 from longwriter_core.errors import InputError
 from longwriter_core.llm import run_async
-from longwriter_core.text.diagnostics import METRICS as DIAGNOSTICS
-from longwriter_core.text.diagnostics import diagnose
-from longwriter_core.text.length import bucket, count_words, length_score
-from longwriter_core.text.special_tokens import encodable, strip_special_tokens
+from longwriter_core.text.length import bucket
+from longwriter_core.text.special_tokens import encodable
 from longwriter_eval import __version__
 from longwriter_eval.judge.judge import Judge
-from longwriter_eval.judge.judgement import Judgement
 from longwriter_eval.judge.prompt import JudgePrompt
 from longwriter_eval.judge.settings import JudgeSettings, api_key
-from longwriter_eval.judge.verdict import DIMENSIONS
-from longwriter_eval.lm_eval_task.aggregation import Max, Mean, patch_lm_eval
+from longwriter_eval.judge.verdict import Judgement
+from longwriter_eval.lm_eval_task.aggregation import aggregation
 from longwriter_eval.lm_eval_task.judging_phase import Judging, item_id
 from longwriter_eval.lm_eval_task.lm_eval_internals import (
-    RecordedAnswers,
     count_tokens,
     find_in_lm_eval_stack,
+    metadata_of,
     one_clear_line,
+    patch_lm_eval,
+)
+from longwriter_eval.runs import Sample
+from longwriter_eval.scoring import (
+    JUDGED_METRICS,
+    LENGTH_METRICS,
+    RULER_METRICS,
+    Score,
+    clean_response,
+    score_response,
+    value,
 )
 
 _log = logging.getLogger("lm_eval.longwriter")  # lm-eval shows its own loggers only
@@ -48,18 +54,17 @@ class LengthTask(ConfigurableTask):  # type: ignore[misc]
     have (bucket, language, length) to belong to the task.
     """
 
+    metrics = LENGTH_METRICS  # metric -> whether higher is better
     _predict_only: bool = False
 
     def __init__(self, config: dict[str, Any], **_: Any) -> None:
         config = {key: value for key, value in config.items() if key != "class"}
-        # lm-eval 0.4.11 does not hand --metadata to tasks with a class; the manager has it.
-        manager = find_in_lm_eval_stack("self", TaskManager)
-        given = {**(config.get("metadata") or {}), **(getattr(manager, "metadata", None) or {})}
+        given = metadata_of(config)
         with one_clear_line():
+            patch_lm_eval()
             own = self._configure(given, config["dataset_kwargs"]["benchmark"])
             config["metadata"] = {**given, "longwriter": own}
             super().__init__(config=config)
-        patch_lm_eval()
         self._lm: Callable[[], Any] = lambda: None
 
     def _configure(self, metadata: Mapping[str, Any], benchmark: str) -> dict[str, Any]:  # noqa: ARG002
@@ -123,7 +128,7 @@ class LengthTask(ConfigurableTask):  # type: ignore[misc]
         for instance in self.instances:
             # lm-eval loses the whole log over a text that cannot be encoded
             instance.resps[:] = [encodable(response) for response in instance.resps]
-            instance.filtered_resps["none"] = strip_special_tokens(instance.resps[0])
+            instance.filtered_resps["none"] = clean_response(instance.resps[0])
         empty = sum(not instance.filtered_resps["none"] for instance in self.instances)
         if empty:
             _log.warning(
@@ -138,54 +143,43 @@ class LengthTask(ConfigurableTask):  # type: ignore[misc]
         """Metric values of one response."""
         if self._predict_only:
             return super().process_results(doc, results)  # type: ignore[no-any-return]
-        response = results[0]
-        words = count_words(response)
-        limit = self._reached_limit(doc, response)
-        return {
-            "length_score": length_score(doc["length"], words),
-            "output_words": float(words),
-            **diagnose(doc["prompt"], response, reached_limit=limit).as_dict(),
-        }
+        score = self._score(doc, results[0])
+        return {metric: value(score, metric) for metric in self.metrics}
 
-    def _reached_limit(self, doc: Mapping[str, Any], response: str) -> bool:
+    def _score(
+        self, doc: dict[str, Any], response: str, judgement: Judgement | None = None
+    ) -> Score:
+        sample = Sample.from_doc(self.config.task, doc, response, row={"doc": doc})
+        return score_response(
+            sample,
+            response,
+            reached_limit=self.reached_limit(response),
+            judgement=judgement,
+        )
+
+    def reached_limit(self, response: str) -> bool:
         """Whether the backend stopped at its token limit, as far as its tokenizer can tell."""
-        lm = self._lm()
-        if isinstance(lm, RecordedAnswers):
-            return (self.config.task, doc["id"]) in lm.cut_off
-        tokens, limit = count_tokens(lm, response), self._max_gen_toks()
+        tokens, limit = count_tokens(self._lm(), response), self._max_gen_toks()
         # decoding and encoding again may lose a token or two
         return bool(tokens and limit and tokens >= limit - 2)
-
-    def metrics(self) -> dict[str, bool]:
-        """Metric -> whether higher is better, for everything that process_results returns."""
-        return {"length_score": True, "output_words": True, **dict.fromkeys(DIAGNOSTICS, False)}
 
     def aggregation(self) -> dict[str, Any]:
         """Metric -> how its values over documents become one."""
         if self._predict_only:
             return super().aggregation()  # type: ignore[no-any-return]
-        return {name: Max if name.startswith("max_") else Mean for name in self.metrics()}
+        return {metric: aggregation(metric) for metric in self.metrics}
 
     def higher_is_better(self) -> dict[str, bool]:
         """Metric -> direction."""
         if self._predict_only:
             return super().higher_is_better()  # type: ignore[no-any-return]
-        return self.metrics()
+        return self.metrics
 
 
 class RulerTask(LengthTask):
     """LongWrite-Ruler: how much a model writes when asked for more and more."""
 
-    def process_results(self, doc: dict[str, Any], results: Sequence[str]) -> dict[str, float]:
-        """The length metrics, and the words once more for the longest output."""
-        values = super().process_results(doc, results)
-        return (
-            values if self._predict_only else {**values, "max_output_words": values["output_words"]}
-        )
-
-    def metrics(self) -> dict[str, bool]:
-        """Metric -> whether higher is better."""
-        return {**super().metrics(), "max_output_words": True}
+    metrics = RULER_METRICS
 
 
 # Evaluations under way: model -> judge settings -> judging. Gone once judged, or with the model.
@@ -197,7 +191,8 @@ _UNDER_WAY: weakref.WeakKeyDictionary[Any, dict[JudgeSettings, Judging]] = (
 class JudgedTask(LengthTask):
     """LongBench-Write: length, and quality as an LLM judge sees it."""
 
-    judge_prompt = "official"  # where neither metadata nor environment choose one
+    metrics = JUDGED_METRICS
+    judge_prompt = "official"  # the default; metadata and environment win
 
     def _configure(self, metadata: Mapping[str, Any], benchmark: str) -> dict[str, Any]:
         self._settings = JudgeSettings.resolve(metadata, os.environ, prompt=self.judge_prompt)
@@ -217,14 +212,10 @@ class JudgedTask(LengthTask):
         lm = self._lm()
         self._under_way = _UNDER_WAY.setdefault(lm, {}) if lm is not None else {}
         if self._settings not in self._under_way:
-            is_recorded = isinstance(lm, RecordedAnswers)
             with one_clear_line():
                 judge = Judge(self._settings, api_key(self._settings, os.environ))
-                if not is_recorded:
-                    run_async(judge.check())
-            ranks = options.get("world_size", 1)
-            judging = Judging(judge, ranks=ranks, is_recorded=is_recorded)
-            self._under_way[self._settings] = judging
+                run_async(judge.check())
+            self._under_way[self._settings] = Judging(judge, options.get("world_size", 1))
         self._under_way[self._settings].tasks.append(self)
 
     def apply_filters(self) -> None:
@@ -243,26 +234,13 @@ class JudgedTask(LengthTask):
 
     def process_results(self, doc: dict[str, Any], results: Sequence[str]) -> dict[str, float]:
         """Metric values of one response; the judge's record goes into the logged document."""
-        values = super().process_results(doc, results)
         if self._predict_only:
-            return values
+            return super().process_results(doc, results)
         assert self._judgements is not None
         judgement = self._judgements[item_id(self.config.task, doc["id"])]
         doc["judgement"] = judgement.record()
-        quality = judgement.quality
-        score = quality.get("score", math.nan)
-        return {
-            **values,
-            "quality_score": score,
-            "overall_score": (values["length_score"] + score) / 2,
-            **{f"quality_{name}": quality.get(name, math.nan) for name in DIMENSIONS},
-            "judge_coverage": float(bool(quality)),
-        }
-
-    def metrics(self) -> dict[str, bool]:
-        """Metric -> whether higher is better."""
-        judged = ["quality_score", "overall_score", *(f"quality_{name}" for name in DIMENSIONS)]
-        return {**super().metrics(), **dict.fromkeys([*judged, "judge_coverage"], True)}
+        score = self._score(doc, results[0], judgement)
+        return {metric: value(score, metric) for metric in self.metrics}
 
 
 class DemoTask(JudgedTask):

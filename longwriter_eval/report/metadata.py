@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from longwriter_core.llm import prices
 from longwriter_core.redact import local_name, redact, redact_setting
-from longwriter_eval.judge.judgement import Verdict
+from longwriter_eval.judge.verdict import Verdict
 from longwriter_eval.pages import label
 from longwriter_eval.pairwise.comparison import incompatibilities
 from longwriter_eval.runs import Run
@@ -149,7 +149,7 @@ def judging(run: ScoredRun) -> Settings:
     missing = Counter(str(v.reason) for v in verdicts if not v.scores)
     spreads = [judgement.spread for judgement in judgements if judgement.spread is not None]
     answered = Counter(v.model for v in verdicts if v.model)
-    escaped = sum(any(v.defused for v in judgement.verdicts) for judgement in judgements)
+    escaped = sum(any(v.escaped for v in judgement.verdicts) for judgement in judgements)
     rows = [
         ("Judge", ", ".join(model for model, _, _ in run.judges)),
         ("Model that answered", ", ".join(f"{name} ({n:,})" for name, n in answered.most_common())),

@@ -18,8 +18,7 @@ from longwriter_core.files import sha256
 from longwriter_core.text.diagnostics import METRICS as DIAGNOSTICS
 from longwriter_core.text.diagnostics import repeated_passages
 from longwriter_core.text.special_tokens import encodable
-from longwriter_eval.judge.judgement import Verdict
-from longwriter_eval.judge.verdict import DIMENSIONS
+from longwriter_eval.judge.verdict import DIMENSIONS, Verdict
 from longwriter_eval.pages import label
 from longwriter_eval.report.metadata import BENCHMARKS, FAULT_TITLES, LANGUAGES, ScoredRun
 from longwriter_eval.scoring import Score
@@ -135,5 +134,5 @@ def _packed_verdict(verdict: Verdict) -> dict[str, Any]:
         "model": encodable(verdict.model or ""),
         "asks": verdict.asks,
         "tokens": [verdict.prompt_tokens, verdict.completion_tokens],
-        "escaped": verdict.defused,
+        "escaped": verdict.escaped,
     }

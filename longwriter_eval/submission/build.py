@@ -304,8 +304,9 @@ def _sample(score: Score, prompt: JudgePrompt | None) -> dict[str, Any]:
                 "model": public_model(verdict.model) if verdict.model else None,
                 **{
                     name: getattr(verdict, name)
-                    for name in ("asks", "retries", "prompt_tokens", "completion_tokens", "defused")
+                    for name in ("asks", "retries", "prompt_tokens", "completion_tokens")
                 },
+                "defused": verdict.escaped,
             }
             for verdict in judgement.verdicts
         ],

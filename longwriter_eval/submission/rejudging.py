@@ -18,8 +18,8 @@ from longwriter_core.errors import InputError
 from longwriter_core.files import cache_dir
 from longwriter_core.llm import Store, run_async
 from longwriter_eval.judge.judge import Item, Judge
-from longwriter_eval.judge.judgement import Judgement
 from longwriter_eval.judge.settings import JudgeSettings, api_key
+from longwriter_eval.judge.verdict import Judgement
 from longwriter_eval.stats.inference import Interval, mean_interval, paired_permutation_test
 from longwriter_eval.stats.thresholds import MIN_REJUDGED_PAIRS, REJUDGE_ALPHA
 from longwriter_eval.submission.verification import Verification

@@ -15,9 +15,9 @@ class Example(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: Text = Field(description="name of the model")
-    concurrency: Count = Field(32, description="calls in flight")
-    temperature: float = Field(0.5, ge=0, le=2, description="sampling temperature")
-    base_url: OptionalUrl = Field(None, description="address of the endpoint")
+    concurrency: Count = Field(default=32, description="calls in flight")
+    temperature: float = Field(default=0.5, ge=0, le=2, description="sampling temperature")
+    base_url: OptionalUrl = Field(default=None, description="address of the endpoint")
 
 
 def refusal(**options: Any) -> str:

@@ -11,7 +11,11 @@ from hypothesis import strategies as st
 from lm_eval import evaluator_utils
 from lm_eval.api import metrics as lm_eval_metrics
 
-from longwriter_eval.lm_eval_task.aggregation import Max, Mean, StandardError, patch_lm_eval
+from longwriter_core.errors import InputError
+from longwriter_eval.lm_eval_task import lm_eval_internals
+from longwriter_eval.lm_eval_task.aggregation import Max, Mean, StandardError, metric_rows
+from longwriter_eval.lm_eval_task.aggregation import pool as pool_rows
+from longwriter_eval.lm_eval_task.lm_eval_internals import patch_lm_eval, pinned_internals
 from longwriter_eval.stats.thresholds import MIN_COVERAGE
 
 pytestmark = pytest.mark.lm_eval
@@ -104,3 +108,43 @@ def test_lm_eval_finds_our_standard_error_and_keeps_its_own() -> None:
     assert find(metric=lm_eval_metrics.mean, bootstrap_iters=1) is lm_eval_metrics.mean_stderr
     assert find(metric=Max, bootstrap_iters=100) is None
     assert lm_eval_metrics.aggregate_subtask_metrics([1.0, 4.0], [2, 1]) == 2
+
+
+def test_our_rows_have_lm_evals_keys_and_values() -> None:
+    tasks = [
+        metric_rows({"length_score": values, "max_output_words": values})
+        for values in ([10.0, 20.0, 30.0], [70.0, 90.0])
+    ]
+    assert tasks[1] == {
+        "length_score,none": 80.0,
+        "length_score_stderr,none": pytest.approx(lm_eval_metrics.mean_stderr([70.0, 90.0])),
+        "max_output_words,none": 90.0,
+        "max_output_words_stderr,none": "N/A",
+    }
+    everything = [10.0, 20.0, 30.0, 70.0, 90.0]
+    assert pool_rows(tasks, "length_score") == {
+        "length_score,none": statistics.fmean(everything),
+        "length_score_stderr,none": pytest.approx(lm_eval_metrics.mean_stderr(everything)),
+    }
+    assert pool_rows(tasks, "max_output_words") == {
+        "max_output_words,none": 90.0,
+        "max_output_words_stderr,none": "N/A",
+    }
+
+
+def test_a_single_document_has_no_standard_error() -> None:
+    rows = [metric_rows({"length_score": [10.0]}), metric_rows({"length_score": [20.0, 40.0]})]
+    assert rows[0]["length_score_stderr,none"] == "N/A"
+    assert pool_rows(rows, "length_score")["length_score_stderr,none"] == "N/A"
+
+
+def test_the_installed_lm_eval_has_every_internal_that_we_use() -> None:
+    assert [name for name, is_there in pinned_internals().items() if not is_there] == []
+
+
+def test_an_lm_eval_without_an_internal_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lm_eval_internals, "_READ", {"evaluate": ("lm", "no_such_variable")})
+    with pytest.raises(InputError, match="lacks evaluate: no_such_variable: pip install"):
+        patch_lm_eval()

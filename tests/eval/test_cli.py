@@ -265,9 +265,12 @@ def test_another_judge_judges_anew_beside_the_old_results(finished: Path) -> Non
     assert load_run(finished).results["results"] == found.results["results"]
 
 
-def test_ctrl_c_while_scoring_says_how_to_go_on(finished: Path, tmp_path: Path) -> None:
+def test_ctrl_c_while_scoring_prints_the_command_that_resumes(
+    finished: Path, tmp_path: Path
+) -> None:
     with MockServer(delay=1.0) as judge:
         arguments = ["score", str(finished), "--judge-base-url", judge.base_url]
+        arguments += ["--judge-repeats", "2"]  # of which the log has the first
         process = subprocess.Popen(
             command("longwriter", *arguments, "--judge-concurrency", "2"),
             env=environment(),

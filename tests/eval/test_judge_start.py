@@ -1,4 +1,4 @@
-"""Before judging: one call that checks the judge, and the verdicts of an earlier log adopted."""
+"""Before judging: the preflight request, and the verdicts of an earlier log."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,7 +13,7 @@ from longwriter_core.errors import InputError
 from longwriter_core.files import sha256
 from longwriter_core.llm import Store, call_key, run_async
 from longwriter_core.mock_server.server import JUDGE, Faults
-from longwriter_eval.judge.judge import Judge
+from longwriter_eval.judge.judge import Item, Judge
 
 # The check
 
@@ -69,63 +69,55 @@ def test_the_check_finds_a_store_that_cannot_be_written_before_it_makes_a_call(
     assert server.requests == 0
 
 
-# Adopting a log
+# Verdicts in a log
 
 
 def record_of(server: Endpoint) -> dict[str, Any]:
-    """What a run leaves in its log of the one item."""
+    """What a run leaves in its log about the one item."""
     (found,) = judged(judge_at(server), ONE).values()
     return found.record()
 
 
-def test_a_logs_verdicts_are_used_in_place_of_calls(tmp_path: Path) -> None:
+def reused(judge: Judge, item: Item, record: dict[str, Any]) -> Item:
+    """The item with the verdicts of the record that the judge reuses."""
+    return replace(item, verdicts=tuple(judge.recorded_verdicts(item, record).values()))
+
+
+def test_the_verdicts_in_a_log_are_used_without_a_call(tmp_path: Path) -> None:
     with Endpoint(faults=Faults(0.4, ("broken_json",))) as server:
         first = judged(judge_at(server, concurrency=1))
-        logged = {id: found.record() for id, found in first.items()}
         paid = server.requests
         elsewhere = judge_at(server, Store(tmp_path / "elsewhere"))
-        for item in ITEMS:
-            assert not elsewhere.has_verdicts(item)
-            elsewhere.adopt(item, logged[item.id])
-            assert elsewhere.has_verdicts(item)
-        found = judged(elsewhere)
+        items = [reused(elsewhere, item, first[item.id].record()) for item in ITEMS]
+        assert all(map(elsewhere.has_verdicts, items))
+        found = judged(elsewhere, items)
     assert server.requests == paid
-    assert {id: judgement.quality for id, judgement in found.items()} == {
-        id: judgement.quality for id, judgement in first.items()
-    }
+    assert found == first
 
 
-def test_a_verdict_is_adopted_beside_a_stored_reply_that_could_not_be_read(tmp_path: Path) -> None:
-    with Endpoint(answers=[(200, completion("Hm."))]) as server:
-        ours = judge_at(server, Store(tmp_path / "ours"))
-        judged(ours, ONE)
-        server.answers = [(200, completion(verdict(4)))]
-        ours.adopt(ONE[0], record_of(server))
-        paid = server.requests
-        (found,) = judged(ours, ONE).values()
-    assert (found.status, found.verdicts[0].asks, server.requests) == ("judged", 6, paid)
-
-
-def test_adopting_never_replaces_a_verdict_in_the_store(tmp_path: Path) -> None:
-    with Endpoint(answers=[(200, completion(verdict(4))), (200, completion(verdict(1)))]) as server:
-        ours = judge_at(server, Store(tmp_path / "ours"))
-        judged(ours, ONE)
-        ours.adopt(ONE[0], record_of(server))
-        (found,) = judged(ours, ONE).values()
-    assert found.quality["score"] == 75
+def test_only_missing_repeats_are_asked(tmp_path: Path) -> None:
+    with Endpoint() as server:
+        record = record_of(server)
+        twice = judge_at(server, Store(tmp_path / "elsewhere"), repeats=2)
+        item = reused(twice, ONE[0], record)
+        assert not twice.has_verdicts(item)
+        (found,) = judged(twice, [item]).values()
+    assert server.requests == 2
+    assert [verdict.repeat for verdict in found.verdicts] == [0, 1]
+    assert found.record()["verdicts"][0] == record["verdicts"][0]
 
 
 @pytest.mark.parametrize("field", ["instruction", "response"])
-def test_a_verdict_on_another_text_is_not_adopted(field: str, tmp_path: Path) -> None:
+def test_a_verdict_on_another_text_is_not_reused(field: str, tmp_path: Path) -> None:
     with Endpoint() as server:
         elsewhere = judge_at(server, Store(tmp_path / "elsewhere"))
-        tampered = replace(ONE[0], **{field: "Tampered."})
-        elsewhere.adopt(tampered, record_of(server))
-        assert not elsewhere.has_verdicts(tampered)
+        changes: dict[str, Any] = {field: "Tampered."}
+        tampered = replace(ONE[0], **changes)
+        assert not elsewhere.recorded_verdicts(tampered, record_of(server))
 
 
 @pytest.mark.parametrize("change", ["model", "prompt"])
-def test_another_judges_verdict_is_not_adopted(change: str, tmp_path: Path) -> None:
+def test_another_judges_verdict_is_not_reused(change: str, tmp_path: Path) -> None:
     (tmp_path / "prompt.txt").write_text("Judge $INST$ $RESPONSE$", encoding="utf-8")
     with Endpoint() as server:
         other = {
@@ -133,19 +125,17 @@ def test_another_judges_verdict_is_not_adopted(change: str, tmp_path: Path) -> N
             "prompt": str(tmp_path / "prompt.txt"),
         }[change]
         elsewhere = judge_at(server, Store(tmp_path / "elsewhere"), **{change: other})
-        elsewhere.adopt(ONE[0], record_of(server))
-        assert not elsewhere.has_verdicts(ONE[0])
+        assert not elsewhere.recorded_verdicts(ONE[0], record_of(server))
 
 
-def test_a_verdict_from_another_address_is_adopted(tmp_path: Path) -> None:
+def test_a_verdict_from_another_address_is_reused(tmp_path: Path) -> None:
     with Endpoint() as server:
         elsewhere = judge_at(
             server,
             Store(tmp_path / "elsewhere"),
             base_url=server.base_url.replace("127.0.0.1", "localhost"),
         )
-        elsewhere.adopt(ONE[0], record_of(server))
-        assert elsewhere.has_verdicts(ONE[0])
+        assert elsewhere.recorded_verdicts(ONE[0], record_of(server))
 
 
 def test_a_verdict_stored_by_release_0_1_0_is_not_paid_for_again(tmp_path: Path) -> None:
@@ -171,11 +161,10 @@ def test_a_verdict_stored_by_release_0_1_0_is_not_paid_for_again(tmp_path: Path)
         assert server.requests == requests
 
 
-def test_a_reply_that_reached_its_token_limit_is_not_adopted(tmp_path: Path) -> None:
+def test_a_reply_that_reached_its_token_limit_is_not_reused(tmp_path: Path) -> None:
     with Endpoint(answers=[(200, completion(verdict(4), "length"))]) as server:
         elsewhere = judge_at(server, Store(tmp_path / "elsewhere"))
-        elsewhere.adopt(ONE[0], record_of(server))
-        assert not elsewhere.has_verdicts(ONE[0])
+        assert not elsewhere.recorded_verdicts(ONE[0], record_of(server))
 
 
 @pytest.mark.parametrize(
@@ -187,22 +176,20 @@ def test_a_reply_that_reached_its_token_limit_is_not_adopted(tmp_path: Path) -> 
         pytest.param(lambda entry: entry.update(repeat=1), id="another-repeat"),
     ],
 )
-def test_a_tampered_entry_is_not_adopted(
+def test_a_tampered_entry_is_not_reused(
     tamper: Callable[[dict[str, Any]], None], tmp_path: Path
 ) -> None:
     with Endpoint() as server:
         record = record_of(server)
         tamper(record["verdicts"][0])
         elsewhere = judge_at(server, Store(tmp_path / "elsewhere"))
-        elsewhere.adopt(ONE[0], record)
-        assert not elsewhere.has_verdicts(ONE[0])
+        assert not elsewhere.recorded_verdicts(ONE[0], record)
 
 
-def test_scores_are_read_anew_from_the_raw_reply(tmp_path: Path) -> None:
+def test_scores_are_read_again_from_the_raw_reply(tmp_path: Path) -> None:
     with Endpoint(answers=[(200, completion(verdict(1)))]) as server:
         record = record_of(server)
         record["verdicts"] = [{**record["verdicts"][0], "scores": {"relevance": 5}}]
         elsewhere = judge_at(server, Store(tmp_path / "elsewhere"))
-        elsewhere.adopt(ONE[0], record)
-        (found,) = judged(elsewhere, ONE).values()
-    assert found.quality["score"] == 0
+        (found,) = elsewhere.recorded_verdicts(ONE[0], record).values()
+    assert found.scores == dict.fromkeys(found.scores or (), 1)

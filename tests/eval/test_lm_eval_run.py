@@ -24,6 +24,7 @@ from support.commands import (
 )
 
 from longwriter_core import benchmarks, files
+from longwriter_core.jsonl import read_jsonl, write_jsonl
 from longwriter_core.mock_server.server import JUDGE, WRITER, Faults, MockServer
 from longwriter_core.text.length import count_words, length_score
 from longwriter_eval.runs import Run
@@ -270,7 +271,7 @@ def test_a_failing_judge_costs_calls_but_changes_no_score(
     faults = Faults(0.2, ("429", "500", "reset", "empty", "refusal", "broken_json"))
     with MockServer(faults=faults) as judge:
         ended = run(
-            "longwriter", "score", str(_copied(finished[1], tmp_path)),
+            "longwriter", "score", str(_unjudged(finished[1], tmp_path)),
             "--judge-base-url", judge.base_url,
             OPENAI_API_KEY=KEY, LONGWRITER_CACHE=str(tmp_path / "cache"),
         )  # fmt: skip
@@ -279,10 +280,10 @@ def test_a_failing_judge_costs_calls_but_changes_no_score(
     assert judged(load_run(tmp_path)) == judged(finished[1])
 
 
-def test_a_judge_that_always_refuses_leaves_nan_and_says_how_to_go_on(
+def test_a_judge_that_always_refuses_leaves_nan_and_the_command_to_retry(
     finished: tuple[Ended, Run, dict[str, int]], tmp_path: Path
 ) -> None:
-    folder = _copied(finished[1], tmp_path)
+    folder = _unjudged(finished[1], tmp_path)
     with MockServer(faults=Faults(1.0, ("refusal",))) as judge:
         ended = run(
             "longwriter", "score", str(folder), "--judge-base-url", judge.base_url,
@@ -298,8 +299,13 @@ def test_a_judge_that_always_refuses_leaves_nan_and_says_how_to_go_on(
     assert {(sample.judgement or {})["status"] for sample in found.samples} == {"refused"}
 
 
-def _copied(found: Run, folder: Path) -> Path:
-    """The files of a run in another folder."""
+def _unjudged(found: Run, folder: Path) -> Path:
+    """A copy of a run in another folder, without its verdicts."""
     for path in found.folder.iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
+    for path in folder.glob("samples_*"):
+        rows = [row for _, row in read_jsonl(path)]
+        for row in rows:
+            del row["doc"]["judgement"]
+        write_jsonl(path, rows)
     return folder

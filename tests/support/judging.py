@@ -8,8 +8,8 @@ from support.endpoint import KEY, Endpoint
 from longwriter_core.llm import Store, run_async
 from longwriter_core.mock_server import JUDGE
 from longwriter_eval.judge.judge import Item, Judge
-from longwriter_eval.judge.judgement import Judgement
 from longwriter_eval.judge.settings import JudgeSettings
+from longwriter_eval.judge.verdict import Judgement
 
 ITEMS = [Item(f"id/{number}", f"Write {number}.", f"Text {number}.") for number in range(40)]
 ONE = ITEMS[:1]

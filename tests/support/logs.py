@@ -8,8 +8,7 @@ from typing import Any
 
 from support.endpoint import DIMENSIONS
 
-from longwriter_eval.judge.judgement import Judgement, Verdict
-from longwriter_eval.judge.verdict import read_verdict
+from longwriter_eval.judge.verdict import Judgement, Verdict, read_verdict
 from longwriter_eval.runs import Run, load_run, save_run
 
 Grades = Sequence[int] | str  # one per repeat, for all six dimensions; or the reason for none
