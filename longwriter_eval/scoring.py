@@ -144,7 +144,7 @@ JUDGED_METRICS = {
     **{f"quality_{name}": True for name in DIMENSIONS},
     "judge_coverage": True,
 }
-_ALL_METRICS = {
+_ALL_METRICS: dict[str, Callable[[Score], float | None]] = {
     **METRICS,
     "max_output_words": METRICS["output_words"],
     "judge_coverage": lambda score: float(score.quality is not None),
