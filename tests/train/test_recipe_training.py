@@ -1,7 +1,7 @@
-"""The tiny recipes from model to score: the big ones' blocks and code, on a CPU.
+"""The tiny recipes from model to score, with the settings and code of the big ones, on a CPU.
 
-All four are trained in one process, as `axolotl train` does it; the command itself runs once, as
-two machines would run it.
+All four are trained in one process by the function behind `axolotl train`. The command itself runs
+once, as on two machines.
 """
 
 import json
@@ -9,6 +9,7 @@ import re
 import shlex
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +29,15 @@ pytestmark = [
 
 FAMILIES = {"llama": "<|eot_id|>", "glm": "<|user|>"}
 ALONE = {"dataset_num_proc": 1, "dataloader_num_workers": 0, "dataloader_pin_memory": False}
+# What a CPU and a tiny model change in a big recipe.
+TINY_SIZES = {
+    "attn_implementation": "sdpa", "bf16": False, "tf32": False, "sequence_len": 2048,
+    "num_epochs": 1,
+}  # fmt: skip
+QUIET = {
+    "AXOLOTL_DO_NOT_TRACK": "1", "TRL_EXPERIMENTAL_SILENCE": "1",
+    "PYTHONPATH": str(Path(__file__).parents[2]),
+}  # fmt: skip
 README = (recipes.folder() / "README.md").read_text(encoding="utf-8")
 
 
@@ -119,6 +129,43 @@ def test_a_glm_keeps_the_context_that_its_recipe_gives_it(trained: dict[str, Pat
         assert config["max_position_embeddings"] == 4096
         assert config["rope_parameters"]["rope_theta"] == 5_000_000
         assert config["rope_parameters"]["partial_rotary_factor"] == 0.5
+
+
+def test_axolotl_train_takes_the_directory(place: Path, tmp_path: Path) -> None:
+    """`axolotl train recipes/` after `recipes cp`; only model, data and sizes are overridden."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        assert main(["recipes", "cp", "llama3.1-8b/sft"]) == 0
+    recipe = recipes.load(tmp_path / "recipes" / "sft.yml")
+    recipe |= {key: value for key, value in TINY_SIZES.items() if key in recipe} | ALONE
+    recipe["plugins"] = [name for name in recipe["plugins"] if "liger" not in name]
+    recipe |= {"base_model": str(place / "runs/tiny-llama"), "benchmark_check": False}
+    recipe["datasets"] = [
+        {"path": str(place / "recipes/tiny/sft.jsonl"), "type": "longwriter_train.chat"}
+    ]
+    for key in ("deepspeed", "liger_fused_linear_cross_entropy"):
+        del recipe[key]
+    text = (tmp_path / "recipes" / "sft.yml").read_text(encoding="utf-8")
+    header = text.partition("\n\n")[0]
+    (tmp_path / "recipes" / "sft.yml").write_text(
+        f"{header}\n\n{yaml.safe_dump(recipe)}", encoding="utf-8"
+    )
+    (line,) = set(re.findall(r"^axolotl train recipes/(?= )", README, re.MULTILINE))
+    done = subprocess.run(
+        [sys.executable, axolotl_cli.__file__, line.split()[-1]],
+        cwd=tmp_path,
+        env=environment(CUDA_VISIBLE_DEVICES="", OMP_NUM_THREADS="1", **QUIET),
+        stdin=subprocess.DEVNULL,  # a question would end the run
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert "SFT of Llama-3.1-8B on 8 × 80 GB" in done.stdout
+    assert "this machine: no GPU" in done.stdout
+    assert "checked 16 rows" in done.stdout
+    assert (tmp_path / recipe["output_dir"] / "model.safetensors").is_file()
 
 
 @pytest.mark.usefixtures("upstream")
