@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.runs import command, environment
+from support.commands import command, environment
 
 from longwriter_core.mock_server.server import JUDGE, WRITER, MockServer
 
