@@ -11,6 +11,8 @@ Importing this package does no work: names are loaded when they are first used.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from longwriter_eval.version import __version__
+
 if TYPE_CHECKING:
     from longwriter_core.text.length import count_words, length_score
     from longwriter_eval.judge.judge import Judge
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
     from longwriter_eval.rescoring import score
     from longwriter_eval.runs import load_run, load_runs
     from longwriter_eval.scoring import score_samples, value
-
-__version__ = "0.1.0"
 
 _MODULES = {
     "Judge": "longwriter_eval.judge.judge",

@@ -12,7 +12,6 @@ import yaml
 
 from longwriter_core.errors import InputError
 from longwriter_core.llm import Store, run_async
-from longwriter_eval import __version__
 from longwriter_eval.judge.judge import Item, Judge, judge_with_progress
 from longwriter_eval.judge.prompt import BUILT_IN
 from longwriter_eval.judge.settings import JudgeSettings, api_key
@@ -29,6 +28,7 @@ from longwriter_eval.scoring import (
     score_sample,
     value,
 )
+from longwriter_eval.version import __version__
 
 _TASKS = Path(str(find_spec("harness_tasks").origin)).parent  # type: ignore[union-attr]
 

@@ -25,13 +25,13 @@ from bench_table import Row, machine, print_table
 
 from longwriter_core import benchmarks
 from longwriter_core.mock_server.prose import prose
-from longwriter_eval import __version__
 from longwriter_eval.judge.prompt import JudgePrompt
 from longwriter_eval.judge.settings import JudgeSettings
 from longwriter_eval.judge.verdict import DIMENSIONS, Judgement, Verdict, read_verdict
 from longwriter_eval.runs import Run, Sample
 from longwriter_eval.submission.archive import pack
 from longwriter_eval.submission.build import StatedMetadata, build_submission
+from longwriter_eval.version import __version__
 
 LONG = 10_000  # words of each response of the long submission
 GOAL = 10.0  # seconds to verify it

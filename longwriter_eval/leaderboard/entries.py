@@ -17,10 +17,10 @@ from tqdm import tqdm
 from longwriter_core import files
 from longwriter_core.errors import InputError
 from longwriter_core.text.printable import escape_unprintable, printable
-from longwriter_eval import __version__
 from longwriter_eval.report import write_report
 from longwriter_eval.submission.archive import MAX_FILE_SIZE, read
 from longwriter_eval.submission.verification import Verification, table_claims, verify
+from longwriter_eval.version import __version__
 
 # An entry as JSON. A verified entry has no `reasons`; a rejected one has nothing else but its file.
 Entry = dict[str, Any]

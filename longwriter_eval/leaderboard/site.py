@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from longwriter_core.files import write_atomically
-from longwriter_eval import __version__
 from longwriter_eval.leaderboard.entries import Entry, examine, find
 from longwriter_eval.pages import label, render
 from longwriter_eval.submission.verification import VERSIONS
+from longwriter_eval.version import __version__
 
 _TITLES = {"longbench_write": "LongBench-Write", "longwrite_demo": "Demo prompts"}
 

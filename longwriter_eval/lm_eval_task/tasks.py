@@ -19,7 +19,6 @@ from longwriter_core.errors import InputError
 from longwriter_core.llm import run_async
 from longwriter_core.text.length import bucket
 from longwriter_core.text.special_tokens import encodable
-from longwriter_eval import __version__
 from longwriter_eval.judge.judge import Judge
 from longwriter_eval.judge.prompt import JudgePrompt
 from longwriter_eval.judge.settings import JudgeSettings, api_key
@@ -43,6 +42,7 @@ from longwriter_eval.scoring import (
     score_response,
     value,
 )
+from longwriter_eval.version import __version__
 
 _log = logging.getLogger("lm_eval.longwriter")  # lm-eval shows its own loggers only
 

@@ -291,7 +291,8 @@ _PHRASES = {
 
 
 def _clauses(differences: Sequence[MetricDifference]) -> Iterator[str]:
-    undecided, unknown = [], []
+    undecided: list[str] = []
+    unknown: list[str] = []
     for difference in differences:
         phrase, name = _PHRASES[difference.metric]
         if difference.winner:

@@ -12,7 +12,6 @@ from longwriter_core.errors import InputError
 from longwriter_core.files import write_atomically
 from longwriter_core.redact import redact
 from longwriter_core.text.printable import printable
-from longwriter_eval import __version__
 from longwriter_eval.judge.verdict import DIMENSIONS
 from longwriter_eval.pages import json_for_script, label, render
 from longwriter_eval.report import metadata
@@ -24,6 +23,7 @@ from longwriter_eval.runs import Run
 from longwriter_eval.stats.agreement import Agreement, agreement
 from longwriter_eval.stats.inference import Interval
 from longwriter_eval.stats.score_table import TableRow
+from longwriter_eval.version import __version__
 
 # Columns of the score tables: metric -> heading and its explanation.
 _COLUMNS = {

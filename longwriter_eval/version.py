@@ -1,0 +1,3 @@
+"""The version that results and submissions record."""
+
+__version__ = "0.1.0"
