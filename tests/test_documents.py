@@ -163,9 +163,7 @@ def test_every_path_on_a_page_exists(page: str) -> None:
 
 
 def test_every_metric_and_judge_setting_is_documented() -> None:
-    for name in {*JudgedTask.metrics(JudgedTask.__new__(JudgedTask))} | {
-        *RulerTask.metrics(RulerTask.__new__(RulerTask))
-    }:
+    for name in {*JudgedTask.metrics, *RulerTask.metrics}:
         assert f"`{name}`" in MEASURE
     for name in JudgeSettings.model_fields:
         assert f"`judge_{name}`" in MEASURE

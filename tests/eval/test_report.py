@@ -5,6 +5,7 @@ import shutil
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -288,7 +289,9 @@ def test_empty_responses_are_drawn_as_crosses_below_all_others(tmp_path: Path) -
     run = Log(answers(3, lambda n: Answer(words(lengths[n]) if n else "", None))).load(tmp_path)
     (figure, *_) = figures.draw_figures([_scored(run)])
     (axes,) = figure.canvas.axes
-    marks = {str(mark.get_label()): mark.get_offsets() for mark in axes.collections}
+    marks: dict[str, Any] = {
+        str(mark.get_label()): np.asarray(mark.get_offsets()) for mark in axes.collections
+    }
     ((_, bottom),) = marks.pop("empty")
     assert bottom == axes.get_ylim()[0]
     heights = sorted(float(y) for offsets in marks.values() for _, y in offsets)
