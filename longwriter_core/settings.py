@@ -1,12 +1,12 @@
 """Settings in pydantic models, resolved from options, the environment and defaults.
 
-A model's fields are the one place for a setting's type, default and help:
+A model's fields are the one place for a setting's type, default and description:
 
     class Settings(BaseModel):
         model_config = ConfigDict(frozen=True, extra="forbid")
         concurrency: Count = Field(default=32, description="calls in flight")
 
-`resolve` fills such a model and `description` gives the help for a command-line option.
+`resolve` fills such a model; the help of a command-line option is the field's description.
 """
 
 import difflib
@@ -93,13 +93,6 @@ def resolve(
     if problems:
         raise InputError(f"{what}: {'; '.join(problems)}")
     return settings
-
-
-def description(model: type[BaseModel], field: str) -> str:
-    """The help for the option that sets `field`, with the default if there is one."""
-    info = model.model_fields[field]
-    default = "" if info.is_required() or info.default in (None, ()) else info.default
-    return f"{info.description}{f' [default: {default}]' if default != '' else ''}"
 
 
 def _is_ours(key: str, prefix: str, known: list[str]) -> bool:

@@ -6,7 +6,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
 from longwriter_core.errors import InputError
-from longwriter_core.settings import Count, OptionalUrl, Text, description, resolve
+from longwriter_core.settings import Count, OptionalUrl, Text, resolve
 
 
 class Example(BaseModel):
@@ -55,9 +55,3 @@ def test_all_problems_are_reported_in_one_line() -> None:
     assert "modle is unknown (known: model)" in line
     assert "model must be given" in line
     assert "hunter2" not in line
-
-
-def test_the_help_of_an_option_holds_its_default() -> None:
-    assert description(Example, "concurrency") == "calls in flight [default: 32]"
-    assert description(Example, "model") == "name of the model"
-    assert description(Example, "base_url") == "address of the endpoint"

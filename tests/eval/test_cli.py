@@ -205,7 +205,7 @@ def test_score_on_another_machine_pays_for_no_verdict_in_the_log(finished: Path)
         assert new.row["quality_score"] == old.row["quality_score"]
 
 
-def test_scores_computed_anew_are_those_that_lm_eval_logged(finished: Path) -> None:
+def test_recomputed_scores_equal_those_that_lm_eval_logged(finished: Path) -> None:
     found = load_run(finished)
     scores = score_samples(found.samples)
     logged = {sample.id: sample.row for sample in found.samples}
@@ -220,7 +220,7 @@ def test_scores_computed_anew_are_those_that_lm_eval_logged(finished: Path) -> N
     assert means == pytest.approx({metric: results[f"{metric},none"] for metric in METRICS})
 
 
-def test_an_edited_response_is_judged_anew(finished: Path) -> None:
+def test_an_edited_response_is_judged_again(finished: Path) -> None:
     found = load_run(finished)
     rows = [sample.row for sample in found.samples]
     rows[3]["resps"] = [["Another text."]]
@@ -237,7 +237,7 @@ def test_an_edited_response_is_judged_anew(finished: Path) -> None:
 
 
 @pytest.mark.slow
-def test_another_judge_judges_anew_beside_the_old_results(finished: Path) -> None:
+def test_another_judge_judges_again_and_keeps_the_old_results(finished: Path) -> None:
     found = load_run(finished)
     old = {path.name for path in found.folder.iterdir()}
     with MockServer() as judge:

@@ -222,7 +222,7 @@ def test_all_tasks_of_a_run_are_judged_together(monkeypatch: pytest.MonkeyPatch)
         assert 36 < server.stats().max_in_flight <= 100  # more than the largest bucket holds
 
 
-def test_a_second_run_of_the_same_model_is_judged_anew(judge: MockServer) -> None:
+def test_a_second_run_of_the_same_model_is_judged_again(judge: MockServer) -> None:
     author = Author("One.")
     first = evaluate(author, "longwrite_demo")
     author.text = "Two words."
