@@ -229,11 +229,21 @@ def _aggregate(
         groups[name], subtasks[name] = row, tasks
         directions[name] = directions[tasks[0]]
         versions[name] = old.get("versions", {}).get(name, str(group["metadata"]["version"]))
+    rows_by_name = {**results, **groups}
     scored = {
-        "results": {**results, **groups},
+        # in the old order, which is that of the printed table
+        "results": {
+            name: rows_by_name[name]
+            for name in dict.fromkeys([*old.get("results", {}), *rows_by_name])
+            if name in rows_by_name
+        },
         "group_subtasks": subtasks,
         "versions": versions,
-        "n-shot": dict.fromkeys([*results, *groups], 0),
+        # lm-eval 0.4.11 has none for groups
+        "n-shot": {
+            **dict.fromkeys(results, 0),
+            **{name: n for name, n in old.get("n-shot", {}).items() if name in groups},
+        },
         "higher_is_better": directions,
         "n-samples": {
             task: old.get("n-samples", {}).get(

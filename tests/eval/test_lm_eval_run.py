@@ -299,11 +299,31 @@ def test_a_judge_that_always_refuses_leaves_nan_and_the_command_to_retry(
     assert {(sample.judgement or {})["status"] for sample in found.samples} == {"refused"}
 
 
-def _unjudged(found: Run, folder: Path) -> Path:
-    """A copy of a run in another folder, without its verdicts."""
+def test_score_with_nothing_missing_writes_what_lm_eval_wrote(
+    finished: tuple[Ended, Run, dict[str, int]], tmp_path: Path
+) -> None:
+    ended, found, _ = finished
+    folder = _copy(found, tmp_path)
+    scored = run("longwriter", "score", str(folder), LONGWRITER_CACHE=str(tmp_path / "cache"))
+    assert scored.code == 0, scored.out
+    again = load_run(folder)
+    assert again.path.name != found.path.name
+    assert again.results == found.results
+    assert [sample.row for sample in again.samples] == [sample.row for sample in found.samples]
+    table = [line for line in scored.out.splitlines() if line.startswith("|")]
+    assert table == [line for line in ended.out.splitlines() if line.startswith("|")]
+
+
+def _copy(found: Run, folder: Path) -> Path:
+    """The files of a run in another folder."""
     for path in found.folder.iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
-    for path in folder.glob("samples_*"):
+    return folder
+
+
+def _unjudged(found: Run, folder: Path) -> Path:
+    """A copy of a run in another folder, without its verdicts."""
+    for path in _copy(found, folder).glob("samples_*"):
         rows = [row for _, row in read_jsonl(path)]
         for row in rows:
             del row["doc"]["judgement"]
