@@ -1,44 +1,204 @@
-"""The length that an instruction asks for, in words (Chinese: characters). Pure."""
+"""The length that an instruction asks to be written, in words (Chinese: characters). Pure.
+
+Instructions name many lengths: of the text to write, of its parts, of a text to summarise, of what
+is already written, and word counts that have nothing to do with any text. Each length is classified
+by the words around it. Where that leaves a doubt, there is no required length: a plan without one
+is better than a text that is fifty times too long.
+"""
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 # Maps one character to one, so that positions in the narrow text are those of the original.
 _NARROW = str.maketrans(
-    "０１２３４５６７８９：，．（）～－—–％＃＝萬兩個約數內點觀總計詞餘來於標驟節漢體號",
-    "0123456789:,.()~---%#=万两个约数内点观总计词余来于标骤节汉体号",
+    "０１２３４５６７８９：，．（）～－—–％＃＝＋萬兩個約數內點觀總計詞餘來於標驟節漢體號篇寫為爲這",
+    "0123456789:,.()~---%#=+万两个约数内点观总计词余来于标骤节汉体号篇写为为这",
 )
 _CHINESE_DIGITS = {digit: value for value, digit in enumerate("零一二三四五六七八九")}
 _CHINESE_DIGITS |= {"〇": 0, "两": 2}
 _CHINESE_UNITS = {"十": 10, "百": 100, "千": 1000}
 CHINESE_NUMBER = f"[{''.join((*_CHINESE_DIGITS, *_CHINESE_UNITS))}万]"
-_ENGLISH_NUMBERS = {
+_SMALL_NUMBERS = {
     "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8,
-    "nine": 9, "ten": 10, "twelve": 12, "fifteen": 15, "twenty": 20, "thirty": 30, "forty": 40,
-    "fifty": 50,
+    "nine": 9, "ten": 10, "eleven": 11, "twelve": 12, "thirteen": 13, "fourteen": 14,
+    "fifteen": 15, "sixteen": 16, "seventeen": 17, "eighteen": 18, "nineteen": 19, "twenty": 20,
+    "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90,
 }  # fmt: skip
-NUMBER_WORD = rf"(?:{'|'.join(_ENGLISH_NUMBERS)})\b"
+_LARGE_NUMBERS = {"hundred": 100, "thousand": 1000, "million": 1_000_000}
+_SMALL = "|".join(sorted(_SMALL_NUMBERS, key=len, reverse=True))
+NUMBER_WORD = rf"(?:{_SMALL})\b"
 
+_SPELLED = (
+    rf"\b(?:half[\s-]a[\s-]|(?:(?:an?|{_SMALL})[\s-]+(?:(?:and[\s-]+)?(?:{_SMALL})[\s-]+){{0,2}}))"
+    rf"(?:hundred|thousand|million)\b"
+    rf"(?:[\s-]+(?:and[\s-]+)?(?:{_SMALL}|hundred|thousand)\b){{0,4}}"
+)
 _AMOUNT = (
     # not within a number, but possibly right after a comma: "fifty years of tea,600字"
-    r"(?<!\d)(?<!\d[.,])(?:\d{1,3}(?:,\d{3})+|\d{1,7}(?:\.\d{1,3})?)\s*(?:k\b|thousand\b|千|万)?"
+    r"(?<!\d)(?<!\d[.,])(?:\d{1,3}(?:,\d{3})+|\d{1,7}(?:\.\d{1,3})?)"
+    r"\s*(?:[kKwW](?![A-Za-z])|thousand\b|million\b|m(?![A-Za-z])"
+    r"|百万|十万|千万|[十百千](?![^字万])|万(?:\d千?)?|百|千)?"
     rf"|{CHINESE_NUMBER}{{1,9}}"
-    rf"|\b(?:{'|'.join(_ENGLISH_NUMBERS)})[\s-]thousand"
+    rf"|{_SPELLED}"
 )
+_PLUS = r"(?:\s*(?:\+|or (?:more|so)|plus\b))?"
 _LENGTH = re.compile(
-    rf"(?P<low>{_AMOUNT})(?:\s*(?:-|~|to|or|至|到)\s*(?P<high>{_AMOUNT}))?"
+    rf"(?P<low>{_AMOUNT})(?P<dash>{_PLUS}(?:\s*(?:words?|字)?\s*(?:-|~|to|and|or|至|到|、)\s*"
+    rf"(?P<high>{_AMOUNT})))?{_PLUS}"
     # 字 also begins 字母 (letter), 字符 (character), 字段 (field) and 字体 (font)
-    r"(?P<unit>[\s-]*words?\b|\s*[多余来]?\s*个?(?:汉字|字(?![母符段体典幕号]))|\s*[多余]?词)",
+    r"(?P<unit>[\s-]*(?:(?:english|chinese|total)[\s-]+)?words?\b|\s+chinese characters\b"
+    r"|\s*[多余来]?\s*个?(?:汉字|字(?![母符段体典幕号节眼迹画面词库帖纹]))|\s*[多余]?词)",
     re.IGNORECASE,
 )
-# 字数要求：2000左右
-_UNITLESS = re.compile(rf"字数[^\d\n]{{0,6}}(?P<amount>{_AMOUNT})")
-# The length of each part does not tell the length of the whole.
-_EACH_BEFORE = re.compile(
-    r"(\b(each|every|per)\b[^.。\n]{0,30}|每[^，。,.\n]{0,8})$", re.IGNORECASE
+# 字数要求：2000左右, Word count: 1500, Length: 2000
+_UNITLESS = re.compile(
+    rf"(?:字数[^\d\n。]{{0,8}}|\bword (?:count|limit|target)\s*(?:is|of)?[:\s]{{1,3}}"
+    rf"(?:about |around |approx\.? )?)"
+    rf"(?P<low>{_AMOUNT})(?:\s*(?:-|~|to|至|到)\s*(?P<high>{_AMOUNT}))?",
+    re.IGNORECASE,
 )
-_EACH_AFTER = re.compile(r"\s*(each|per|every|a day|a chapter)\b", re.IGNORECASE)
 _BLANKS = re.compile(r"\s+")
-_EACH_WINDOW = 40  # characters before a length that are searched for "each"
+_MAX_PARTS = 5  # different lengths of parts; a text with more is no instruction that tells its own
+_WINDOW = 60  # characters before and after a length that are searched for cues
+_MIN_WORDS = {"en": 20, "zh": 20}  # less when spelled out is an idiom: "in two words", 四字成语
+
+# What has parts. Group names of these patterns: the same noun must be counted and measured.
+_PART = (
+    r"(?P<noun>chapter|section|part|paragraph|essay|stor(?:y|ie)|article|episode|scene|post|letter"
+    r"|act|entr(?:y|ie)|module|lesson|essay|piece|volume)"
+)
+_PART_ZH = r"(?P<noun>章|节|回|部分|段|篇|封|卷|集|个故事|幕)"
+_EACH_BEFORE = re.compile(
+    rf"\b(?:each|every|per)\b(?:\s+{_PART})?[^.。\n;]{{0,40}}$", re.IGNORECASE
+)
+_EACH_BEFORE_ZH = re.compile(rf"(?:每|各)(?:一|个)?{_PART_ZH}?(?:节|落)?[^，。,.\n；;]{{0,10}}$")
+_EACH_AFTER = re.compile(rf"\s*(?:long\s+)?(?:each\b|(?:per|every|a)\s+{_PART}s?\b)", re.IGNORECASE)
+_OF_PARTS = re.compile(  # "3 essays of 700 words", where no "each" is needed
+    rf"(?P<count>\b\d{{1,3}}|{NUMBER_WORD})[\s-]+(?:[a-z]+\s+){{0,2}}{_PART}s\s+"
+    r"(?:of|with|at)\s+(?:about |around |roughly |approximately )?$",
+    re.IGNORECASE,
+)
+_COUNTED = re.compile(
+    rf"(?<![\d.,-])(?P<count>\d{{1,3}}|\b{NUMBER_WORD})[\s-]+(?:[a-z]+\s+){{0,2}}?{_PART}s?\b",
+    re.IGNORECASE,
+)
+_COUNTED_ZH = re.compile(
+    rf"(?<![第\d.])(?P<count>\d{{1,3}}|[一二两三四五六七八九十]{{1,3}})(?:个)?{_PART_ZH}"
+)
+_RATE = re.compile(
+    r"\s*(?:an?|per|each|every)\s+(?:day|week|month|hour|minute|page|second|night|dollar|session)\b"
+    r"|\s*(?:daily|weekly)\b|\s*/|\s*\d+\s*元",
+    re.IGNORECASE,
+)
+_RATE_BEFORE = re.compile(
+    r"(?:\b(?:per|every)|\$\s?[\d.,]+ (?:for|per))\s*$"
+    r"|(?:每(?:天|日|周|月|分钟|小时)|(?:一)天)[^，。,\n]{0,8}$|每$|稿费.{0,4}$",
+    re.IGNORECASE,
+)
+# What is done to a text that exists: its length is not what is asked for, unless "to", "into" or
+# "in" leads to the length.
+_ON_TEXT = re.compile(
+    r"\b(?:summari[sz]e|condense|shorten|cut|reduce|trim|edit|proofread|review|translate|analy[sz]e"
+    r"|critique|rewrite|expand|extend|lengthen|read|turn|convert|compress|abridge|paraphrase|adapt"
+    r"|polish|improve|explain|remove|delete|add|discuss|use|using|from|learn|know|knows|"
+    r"memori[sz]e|type|typing|define|translat(?:ion|ing)|list|these|this|those|that|following|above"
+    r"|below|attached|existing|original|instead of|rather than|than|worth|how many|called|titled"
+    r"|what (?:does|do|is)|\$[\d.]+ for|based on|given)\s+(?:[^.\n:;,]{0,40}\s)?"
+    r"(?:of |about |around |roughly |the |an? )*$|\b(?:about|on) (?:an?|the) $",
+    re.IGNORECASE,
+)
+_LEADS_TO = re.compile(
+    r"\b(?:in|into|to|as|within|at|no more than|no fewer than|not less than|more than|less than"
+    r"|(?:at|the) (?:least|most)|over|under|using|use|with|than|minimum|maximum|up to|between"
+    r"|(?:writ|draft|creat|compos|produc|prepar|make|is|be|need)[a-z]*)"
+    r"(?:\s+(?:an?|about|around|roughly|approximately|approx\.?|some|no|not|more|fewer|less|than|at"
+    r"|least|most|over|under|just|only|exactly|another|it|up|between|the|next|first|further|of"
+    r"|detailed|long|short|new|full|my|me|a[- ]?maximum|maximum|minimum))*\s*\(?$",
+    re.IGNORECASE,
+)
+_OWNED = re.compile(  # my 90,000-word thriller; a title for my 2000-word essay
+    r"\b(?P<owner>my|our|his|her|their|its|the author[’']s|this|that|these|those|attached|above"
+    r"|following|existing|original|uploaded)\s+(?:[a-z]+\s+){0,2}$",
+    re.IGNORECASE,
+)
+_WRITE_MY = re.compile(
+    r"\b(?:write|draft|do|finish|compose)(?: me)? (?:my|our)\s+(?:[a-z]+\s+){0,2}$", re.I
+)
+_DONE = re.compile(
+    r"\b(?:(?:have|has|had|[’']ve|[’']s) (?:already |just |so far )*(?:written|got|finished|done|drafted)"
+    r"|already (?:wrote|written|have)|i (?:wrote|write|finished|typed)|currently|so far|i have|"
+    r"(?:my|the) (?:draft|manuscript|text|novel|essay|book|thesis|story|original)"
+    r" (?:is|has|runs?|contains?)|has)\b[^.\n;:]{0,25}$",
+    re.IGNORECASE,
+)
+_DERIVED = re.compile(
+    r"\b(?:outline|summary|synopsis|chapter(?: one| \d+)?|plan|titles?|names?|review|introduction"
+    r"|abstract|pitch|blurb|cover|structure|table of contents|ideas?|prompts?|feedback|critique"
+    r"|tips|advice|opening|ending|excerpt|preface|query letter|conclusion)\s+"
+    r"(?:of|for|from|to)\s+(?:an?|the|my|our)\s+(?:[a-z]+\s+){0,3}$",
+    re.IGNORECASE,
+)
+_INSIDE = re.compile(  # a part that the text is to have
+    r"\b(?:with|includ(?:e|es|ing)|plus|contain(?:s|ing)?|and|add|followed by)\s+an?\s+"
+    r"(?:[a-z]+\s+){0,2}$",
+    re.IGNORECASE,
+)
+_PART_OF_TEXT = re.compile(
+    r"[\s-]*(?:abstract|introduction|intro|conclusion|summary|bio(?:graphy)?|foreword|preface"
+    r"|epilogue|prologue|paragraph|section|sidebar)\b",
+    re.IGNORECASE,
+)
+_VOCABULARY = re.compile(
+    r"[)\s]*(?:that (?:rhyme|start|begin|end|mean|describe|contain|are|sound)|starting|beginning"
+    r"|rhyming|ending|containing|meaning|associated|related to|which|below|above|[:：]\s*\w+\s*,"
+    r"|(?:rule|list|game|challenge|puzzle)\b)"
+    r"|[^.?!\n]{0,12}\b(?:per minute|a minute|an hour|a day)\b",
+    re.IGNORECASE,
+)
+_VOCABULARY_ZH = re.compile(
+    r"\s*(?:造句|成语|词语|口号|对联|标题|写一首|组成|[:：、])|[的]?(?:是什么|怎么|如何)"
+)
+_TITLE_OPEN = re.compile(r"《[^》]{0,30}$|[“\"‘][^”\"’\n]{0,12}$")
+_TITLE_CLOSE = re.compile(r"[^《“”\"\n]{0,30}[》”\"’]")
+
+_ON_TEXT_ZH = re.compile(
+    r"(?:(?:这|那|此|该|本)(?:一)?(?:篇|部|本|段|份|个|些|几)?(?:关于[^，。,\n]{0,10})?"
+    r"|(?:以下|下面|上述|上面|下列|附件|原文|原稿|现有)[^，。,\n]{0,6}"
+    r"|(?:我|他|她|他们|我们|作者)(?:有|写)?(?:的|了)?(?:这|那|一)?(?:篇|部|本|份)?"
+    r"|(?:为|给|替|对|根据|按照|基于|把|将)[^，。,\n]{0,12}"
+    r"|(?:总结|概括|缩写|压缩|翻译|润色|修改|改写|点评|阅读|分析"
+    r"|校对|删减|删除|删去|认识|学习|背诵|翻译一下|共有|收录)[^，。,\n为成到至用]{0,10}"
+    r"|(?:书|小说|文章|原文|论文|手稿)(?:共|总共)?有(?:大约|约)?|常用)(?:约|大约)?$"
+)
+_OWNED_ZH = re.compile(
+    r"(?:(?:我|他|她|他们|我们|手上|手头)(?:这里|手里|手上)?有(?:一)?(?:篇|部|本|份|个|段)"
+    r"|(?:常用|汉字|词典|字典|课标)[^，。,\n]{0,6}有?)(?:约|大约)?$"
+)
+_LEADS_TO_ZH = re.compile(
+    r"(?:成|为(?:一)?(?:篇|部|份)?|到|至|用|以|在|成一篇|成一份|成一部|写(?:一|出)?(?:篇|份|部|个|段)?|不少于|不低于|不超过|少于|多于|超过|控制在|限"
+    r"|一(?:篇|份|部|个|段|封))(?:约|大约|大概)?$"
+)
+_DONE_ZH = re.compile(
+    r"(?:已经?(?:写|完成|有)|目前|写了|写到|只能写|能写|现在(?:有|写)|写过)[^，。,\n]{0,6}$"
+)
+_DERIVED_ZH = re.compile(
+    r"[^，。,\n]{0,6}?(?:小说|文章|论文|书|报告|剧本|稿子?|作品|故事)"
+    r"(?:的|写(?:一)?[份个篇]?|起(?:一)?个?|做(?:一)?份?|列(?:一)?份?)"
+    r"[^，。,\n]{0,4}(?:大纲|提纲|目录|简介|梗概|标题|书名|开头|第.{1,3}章|摘要|封面|人设)"
+)
+_INEXACT_ZH = re.compile(r"[几数好若]\s*$")  # 几千字, 数万字
+
+
+@dataclass(frozen=True)
+class _Length:
+    """A length that is named in an instruction."""
+
+    words: int
+    kind: str  # "whole", "each" or "part"
+    noun: str = ""  # for each: what is that long
+    count: int | None = None  # for each: how many, where it is said right there
+    is_total: bool = False
 
 
 def narrow(text: str) -> str:
@@ -52,47 +212,217 @@ def narrow(text: str) -> str:
 def number(text: str) -> float | None:
     """The value of "1,500", "1.5万", "10k", "三千五百", "two thousand"; None for anything else."""
     amount = narrow(text).strip().lower().replace(",", "")
-    if found := re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*(k|thousand|千|万)?", amount):
-        factor = {None: 1, "万": 10_000}.get(found[2], 1000)
-        return float(found[1]) * factor
+    if found := re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*(\D*)", amount):
+        factors = {
+            "": 1, "k": 1000, "thousand": 1000, "千": 1000, "w": 10_000, "万": 10_000,
+            "million": 1_000_000, "m": 1_000_000, "百": 100, "十": 10, "十万": 100_000,
+            "百万": 1_000_000, "千万": 10_000_000,
+        }  # fmt: skip
+        factor = factors.get(found[2].strip())
+        return float(found[1]) * factor if factor else None
+    if found := re.fullmatch(r"([0-9]+)万([0-9])千?", amount):  # 1万5千, 2万5
+        return float(found[1]) * 10_000 + float(found[2]) * 1000
     if re.fullmatch(rf"{CHINESE_NUMBER}+", amount):
         return _chinese_number(amount)
-    word, _, thousand = re.sub(r"[\s-]+", " ", amount).partition(" ")
-    if thousand == "thousand" and word in _ENGLISH_NUMBERS:
-        return _ENGLISH_NUMBERS[word] * 1000.0
-    return None
+    return _english_number(amount)
 
 
 def required_length(instruction: str) -> int | None:
-    """The length that `instruction` asks for: "10,000 words", "a 2k-word essay", "两千字左右".
+    """The length that `instruction` asks to be written: "10,000 words", "a 2k-word essay".
 
-    A range gives its middle. Several lengths give the largest, since a text is longer than its
-    parts. None if the instruction names no length, or only the length of each part.
+    A range gives its middle; a minimum or a maximum gives itself. Of several lengths, one that is
+    called the total counts, else the largest, since a text is longer than its parts. The length of
+    each part counts where the instruction also says how many there are. None if no length is named,
+    or if it is in doubt what the named length is that of.
     """
     # because of its several \s*, _LENGTH would take cubic time on a long run of blanks
     text = _BLANKS.sub(lambda run: "\n" if "\n" in run[0] else " ", narrow(instruction))
-    lengths = []
-    for found in _LENGTH.finditer(text):
-        before = text[max(0, found.start() - _EACH_WINDOW) : found.start()]
-        if _EACH_BEFORE.search(before) or _EACH_AFTER.match(text, found.end()):
-            continue
-        high = number(found["high"] or found["low"]) or 0
-        low = number(found["low"]) or 0
-        if low < high and re.fullmatch(r"[0-9.,]+", found["low"].strip()) and low * 100 < high:
-            low *= high / (number(re.sub(r"[^0-9.,]", "", found["high"])) or 1)  # 2 to 3k, 2-3万
-        lengths.append(round((low + high) / 2))
+    lengths = [
+        length
+        for found in _LENGTH.finditer(text)
+        if (length := _classified(text, found)) and length.words > 0
+    ]
+    wholes = [length for length in lengths if length.kind == "whole"]
+    if totals := [length.words for length in wholes if length.is_total]:
+        return max(totals)
+    parts = {length for length in lengths if length.kind == "each"}
+    in_doubt = len(parts) > _MAX_PARTS
+    products = [] if in_doubt else [size for part in parts if (size := _product(text, part))]
+    if wholes or products:
+        return max([length.words for length in wholes] + products)
     if not lengths and (bare := _UNITLESS.search(text)):
-        lengths = [round(number(bare["amount"]) or 0)]
-    return max(lengths, default=None) or None
+        return _middle(bare["low"], bare["high"]) or None
+    return None
+
+
+def _middle(low_text: str, high_text: str | None) -> int:
+    """The middle of a range, or the one number."""
+    low = number(low_text) or 0
+    high = number(high_text) if high_text else None
+    if high is None:
+        return round(low)
+    if low < high and re.fullmatch(r"[0-9.,]+", low_text.strip()) and low * 100 < high:
+        low *= high / (number(re.sub(r"[^0-9.,]", "", high_text or "")) or 1)  # 2 to 3k, 2-3万
+    return round((low + high) / 2)
+
+
+def _classified(text: str, found: re.Match[str]) -> _Length | None:
+    """What a named length is that of; None where it is not that of a text to write."""
+    before = text[max(0, found.start() - _WINDOW) : found.start()]
+    after = text[found.end() : found.end() + _WINDOW]
+    low, high = found["low"], found["high"]
+    joint = found["dash"] or ""
+    is_grown = False
+    if high and (
+        re.search(r"\bfrom\s*$", before, re.IGNORECASE)
+        and re.search(r"\b(?:expand|extend|lengthen|shorten|cut|reduce|grow|trim)", before, re.I)
+    ):
+        low, is_grown = high, True  # from 500 to 2000 words: only the second is asked for
+    elif (
+        high
+        and re.search(r"\s(?:and|or)\s|、", joint)
+        and not re.search(r"between\s*$", before, re.I)
+    ):
+        low = high  # two things, not a range
+    words = _middle(low, high)
+    is_spelled = not re.search(r"\d", low)
+    if is_spelled and words < _MIN_WORDS["en"]:
+        return None
+    if is_spelled and low == "千" and (after.startswith("文") and not before.endswith("篇")):
+        return None  # 千字文 is a book
+    if is_spelled and words < 50 and "字" in found["unit"]:
+        return None  # 二十四字核心价值观
+    if _TITLE_OPEN.search(before) and _TITLE_CLOSE.match(after):
+        return None
+    if _RATE.match(after) or _RATE_BEFORE.search(before) or _INEXACT_ZH.search(before):
+        return None
+    each = _each(before, after)
+    if each is not None:
+        noun, count = each
+        return _Length(words, "each", noun, count)
+    is_english = "word" in found["unit"].lower() or "chinese" in found["unit"].lower()
+    is_elsewhere = _is_elsewhere if is_english else _is_elsewhere_zh
+    if not is_grown and is_elsewhere(before, after):
+        return None
+    if _INSIDE.search(before) and _PART_OF_TEXT.match(after):
+        return _Length(words, "part")
+    is_total = bool(
+        re.search(
+            r"(?:\btotal(?:ing)?|\boverall|altogether)\W[^.\n]{0,15}$|(?:总|一?共|全文|全书|合计)[^，。,\n每]{0,6}$",
+            before,
+            re.I,
+        )
+        or re.match(r"\s*(?:in total|overall|altogether|total)\b", after, re.I)
+    )
+    return _Length(words, "whole", is_total=is_total)
+
+
+def _each(before: str, after: str) -> tuple[str, int | None] | None:
+    """The noun that is that long each ("" for an unnamed one) and their number, if it says so."""
+    if found := _OF_PARTS.search(before):
+        return _singular(found["noun"]), _count(found["count"])
+    if found := _EACH_AFTER.match(after):
+        return _singular(found["noun"] or ""), None
+    if (found := _EACH_BEFORE.search(before)) or (found := _EACH_BEFORE_ZH.search(before)):
+        return _singular(found["noun"] or ""), None
+    return None
+
+
+def _product(text: str, length: _Length) -> int | None:
+    """Words of all parts, where the instruction says how many there are, once."""
+    if length.count:
+        return length.count * length.words
+    counts = set()
+    for found in (*_COUNTED.finditer(text), *_COUNTED_ZH.finditer(text)):
+        noun = _singular(found["noun"])
+        if noun == length.noun or (not length.noun and "word" not in found[0]):
+            counts.add(_count(found["count"]))
+    if re.search(r"第[一二三四五六七八九十\d]+[章节]|\bchapter (?:\d|one)\b", text, re.I):
+        return None  # perhaps only that chapter is to be written
+    counts.discard(None)
+    counts -= {1} if length.noun in ("章", "篇", "节", "") else set()  # 写一篇…，分五章
+    only = counts.pop() if len(counts) == 1 else None
+    return only * length.words if only else None
+
+
+def _singular(noun: str) -> str:
+    noun = noun.lower()
+    return {"storie": "story", "entrie": "entry"}.get(noun, noun)
+
+
+def _count(text: str) -> int | None:
+    if text.isdigit():
+        return int(text)
+    if text.lower() in _SMALL_NUMBERS:
+        return _SMALL_NUMBERS[text.lower()]
+    value = number(text)
+    return int(value) if value else None
+
+
+def _is_elsewhere(before: str, after: str) -> bool:
+    """Whether an English length is that of a text that exists, or counts a vocabulary."""
+    if _VOCABULARY.match(after) or _DERIVED.search(before):
+        return True
+    sentence = re.split(r"[.!?\n;]\s", before)[-1]
+    if _OWNED.search(sentence) and not _WRITE_MY.search(sentence):
+        return True
+    if _DONE.search(sentence):
+        return not re.search(r"\b(?:word|words|length|limit|should|must|needs?)\b", sentence, re.I)
+    if re.search(r"[\"”’'], an?\s+(?:[a-z]+\s+){0,2}$", sentence, re.I):
+        return True  # "War and Peace", a 587,287-word novel
+    if found := _ON_TEXT.search(sentence):
+        return not _LEADS_TO.search(found[0]) or bool(
+            re.search(r"(?:these|those|following|how many)\s*$", sentence, re.I)
+        )
+    return bool(re.match(r"[\s-]*(?:novel|book|manuscript),? (?:that|which|is|was)\b", after))
+
+
+def _is_elsewhere_zh(before: str, after: str) -> bool:
+    """The same for a length in Chinese characters."""
+    if _VOCABULARY_ZH.match(after) or _DERIVED_ZH.match(after) or _DONE_ZH.search(before):
+        return True
+    if _OWNED_ZH.search(before):
+        return True
+    if _ON_TEXT_ZH.search(before):
+        return not _LEADS_TO_ZH.search(before) or bool(
+            re.search(r"(?:为|给|替)(?:一|我|这|他)[^，。,\n]{0,6}$", before)
+        )
+    return False
+
+
+def _english_number(text: str) -> float | None:
+    """ "twenty-five thousand" is 25000, "half a million" 500000; at least a hundred."""
+    words = [word for word in re.split(r"[\s-]+", text) if word and word != "and"]
+    if words[:2] == ["half", "a"] and len(words) == 3:
+        return _LARGE_NUMBERS.get(words[2], 0) / 2 or None
+    if not any(word in _LARGE_NUMBERS for word in words):
+        return None
+    total, current = 0, 0
+    for place, word in enumerate(words):
+        if word in ("a", "an"):  # a hundred; but "a twenty thousand word novel"
+            current += words[place + 1 : place + 2] not in ([small] for small in _SMALL_NUMBERS)
+        elif word in _SMALL_NUMBERS:
+            current += _SMALL_NUMBERS[word]
+        elif word == "hundred":
+            current = (current or 1) * 100
+        elif word in _LARGE_NUMBERS:
+            total, current = total + (current or 1) * _LARGE_NUMBERS[word], 0
+        else:
+            return None
+    return float(total + current) or None
 
 
 def _chinese_number(text: str) -> float:
-    """三千五百 is 3500; 一万五, as people say it, is 15000."""
+    """三千五百 is 3500; 一万五, as people say it, is 15000; 两三千 is 2500."""
+    if found := re.fullmatch(r"([一二两三四五六七八九])([一二三四五六七八九])([十百千万]+)", text):
+        first, second = _CHINESE_DIGITS[found[1]], _CHINESE_DIGITS[found[2]]
+        if second == first + 1:
+            return (first + second) / 2 * _chinese_number(f"一{found[3]}")
     total = section = digit = 0
     unit = 1
     for character in text:
         if character == "万":
-            total, section, digit, unit = (total + section + digit) * 10_000, 0, 0, 10_000
+            total, section, digit, unit = ((total + section + digit) or 1) * 10_000, 0, 0, 10_000
         elif character in _CHINESE_UNITS:
             unit = _CHINESE_UNITS[character]
             section, digit = section + (digit or 1) * unit, 0
@@ -101,3 +431,6 @@ def _chinese_number(text: str) -> float:
             unit = 1 if digit == 0 else unit
     is_short_form = len(text) > 2 and unit > 10 and digit
     return float(total + section + (digit * unit // 10 if is_short_form else digit))
+
+
+__all__: Sequence[str] = ("CHINESE_NUMBER", "NUMBER_WORD", "narrow", "number", "required_length")

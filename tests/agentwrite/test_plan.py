@@ -6,62 +6,6 @@ from hypothesis import strategies as st
 
 from agentwrite.writing.plan import MAX_STEPS, Plan, Step, joined, read_plan
 from longwriter_core.llm import Rejected
-from longwriter_core.text.required_length import number, required_length
-
-# The required length of an instruction
-
-
-@pytest.mark.parametrize(
-    ("instruction", "length"),
-    [
-        ("Write a 10,000-word story.", 10_000),
-        ("An essay of about 10k words", 10_000),
-        ("Two thousand words on tea", 2_000),
-        ("Write 2000 to 3000 words.", 2_500),
-        ("Write 2-3k words.", 2_500),
-        ("no fewer than 30000 words", 30_000),
-        ("Turn this 500-word outline into 8000 words.", 8_000),
-        ("20,000 words in total, 500 words per chapter", 20_000),
-        ("写一篇两千字的文章", 2_000),
-        ("一万五千字左右", 15_000),
-        ("1.5万字", 15_000),
-        ("１００００字", 10_000),
-        ("字数在2000到3000字之间", 2_500),
-        ("3000个汉字", 3_000),
-        ("法真简介，200字左右", 200),
-        ("Tea,600 words", 600),
-        ("字数要求：2000左右", 2_000),
-        ("三千多字", 3_000),
-        ("請寫一篇兩千字的文章", 2_000),
-        ("一萬五千字左右的小說", 15_000),
-        ("約1.5萬字", 15_000),
-        ("字數要求：2000左右", 2_000),
-        ("写一篇关于茶的文章，2000字左右", 2_000),
-        ("写一篇文章，1,500字", 1_500),
-        ("An essay,2000 words", 2_000),
-        ("每章3000字，共3万字", 30_000),
-        ("10 chapters, each 2000 words", None),
-        ("26个字母", None),
-        ("写一篇关于汉字的文章", None),
-        ("A story from 1999, in a few words.", None),
-        ("0 words", None),
-        ("", None),
-    ],
-)
-def test_the_required_length_is_the_largest_that_is_named_for_the_whole(
-    instruction: str, length: int | None
-) -> None:
-    assert required_length(instruction) == length
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [("十二", 12), ("二十", 20), ("三千五百", 3500), ("一万五", 15_000), ("一万零五", 10_005),
-     ("两万", 20_000), ("12.5k", 12_500), ("twelve", None), ("", None)],
-)  # fmt: skip
-def test_numbers_are_read_as_they_are_written(text: str, value: float | None) -> None:
-    assert number(text) == value
-
 
 # Habits of real models: each reply holds the same two steps
 
@@ -342,18 +286,6 @@ def test_any_reply_is_a_plan_or_a_reason(reply: str, required: int | None) -> No
             assert all(step.point and step.words >= 1 for step in found.steps)
         else:
             assert found.reason in {"no_plan", "too_many_steps", "no_main_point", "steps_too_long"}
-
-
-@given(st.text() | st.lists(PIECES, max_size=60).map("".join))
-def test_any_instruction_has_a_positive_length_or_none(instruction: str) -> None:
-    length = required_length(instruction)
-    assert length is None or length > 0
-
-
-@pytest.mark.parametrize("blank", [" ", "\n", "\u3000", " \n"])
-def test_a_long_run_of_blanks_takes_no_time(blank: str) -> None:
-    # cubic time would be hours
-    assert required_length(f"Write a story in 3 parts, 1{blank * 20_000}of tea. 900 words") == 900
 
 
 def test_a_long_reply_is_read_in_no_time() -> None:
