@@ -126,7 +126,8 @@ _WRITE_MY = re.compile(
     r"\b(?:write|draft|do|finish|compose)(?: me)? (?:my|our)\s+(?:[a-z]+\s+){0,2}$", re.I
 )
 _DONE = re.compile(
-    r"\b(?:(?:have|has|had|[’']ve|[’']s) (?:already |just |so far )*(?:written|got|finished|done|drafted)"
+    r"\b(?:(?:have|has|had|[’']ve|[’']s) (?:already |just "
+    r"|so far )*(?:written|got|finished|done|drafted)"
     r"|already (?:wrote|written|have)|i (?:wrote|write|finished|typed)|currently|so far|i have|"
     r"(?:my|the) (?:draft|manuscript|text|novel|essay|book|thesis|story|original)"
     r" (?:is|has|runs?|contains?)|has)\b[^.\n;:]{0,25}$",
