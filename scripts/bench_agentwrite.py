@@ -28,7 +28,8 @@ from typing import Any
 
 from bench_table import Row, machine, print_table
 
-from agentwrite.writing.plan import Plan, read_plan
+from agentwrite.writing.plan import Plan
+from agentwrite.writing.plan_reader import read_plan
 from agentwrite.writing.prompts import Prompts
 from longwriter_core.files import sha256
 from longwriter_core.mock_server import WRITER

@@ -1,15 +1,8 @@
-"""Read a plan from a model's reply and fit it to a length. Pure.
+"""Plans: steps with targets in words, fitted to the length of the text. Pure.
 
-Endpoints that offer structured output return plans as JSON. The text format is the paper's
-(arXiv 2408.07055, section 3.1):
-
-    Paragraph 1 - Main Point: Why harbours silt up - Word Count: 400 words
-
-Models number, translate, bullet, embolden and spread it over several lines; all of that is read.
-A reply that cannot be read is rejected with a reason.
+Endpoints that offer structured output return plans as JSON, read here; `plan_reader` reads text.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -17,8 +10,6 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from longwriter_core.llm import Rejected, Structured
-from longwriter_core.text.required_length import CHINESE_NUMBER, NUMBER_WORD, narrow, number
-from longwriter_core.text.thinking import without_thinking
 
 Level = Literal["Paragraph", "Chapter"]
 
@@ -29,6 +20,7 @@ _MAX_STEP_WORDS: dict[Level, int] = {
     "Chapter": MAX_PLAN_WORDS,
 }  # 4,096 tokens hold 2,000
 _DEFAULT_STEP_WORDS: dict[Level, int] = {"Paragraph": 500, "Chapter": 5_000}
+_MIN_STEP_WORDS = 50  # on average, in a plan that is scaled down: 50 steps of 20 words are no plan
 _TOLERANCE = 0.1  # by how much a plan may miss the required length before it is scaled
 
 
@@ -88,16 +80,6 @@ def joined(chapters: tuple[Step, ...], plans: list[Plan]) -> Plan:
     return Plan(tuple(steps), any(plan.scaled for plan in plans), tuple(starts))
 
 
-def read_plan(
-    reply: str, required: int | None = None, level: Level = "Paragraph"
-) -> Plan | Rejected:
-    """The plan in the text of a reply, fitted to the required length by `fit_plan`."""
-    steps = [step for step in _read_steps(reply, level) if step[0] or step[1]]
-    if not steps:
-        return Rejected("no_plan", f"no steps in {_short(reply)}")
-    return fit_plan(steps, required, level)
-
-
 class PlannedStep(BaseModel):
     """A step as structured output."""
 
@@ -131,7 +113,8 @@ def fit_plan(
     """A plan from main points and targets in words.
 
     Missing targets get the mean of the others. If the sum misses `required` by over 10%, all
-    targets are scaled to it. Rejected, with a reason, if the plan cannot be followed.
+    targets are scaled to it. Rejected, with a reason, if the plan cannot be followed: if it has no
+    steps or too many, or if scaling it would leave steps of a sentence or two, or too long ones.
     """
     if not steps:
         return Rejected("no_plan", "no steps")
@@ -149,6 +132,9 @@ def fit_plan(
     words = [max(1, round(target * ratio)) for target in targets]
     if required and scaled:  # rounding goes to the longest step
         words[words.index(max(words))] += max(required - sum(words), 1 - max(words))
+    if scaled and ratio < 1 and len(words) > 1 and sum(words) / len(words) < _MIN_STEP_WORDS:
+        mean = sum(words) // len(words)
+        return Rejected("steps_too_short", f"{mean} words in each of {len(words)} steps")
     if max(words) > _MAX_STEP_WORDS[level]:
         return Rejected("steps_too_long", f"{max(words)} words in one of {len(steps)} steps")
     return Plan(
@@ -158,120 +144,3 @@ def fit_plan(
         ),
         scaled,
     )
-
-
-# How a line may announce a step; patterns match the narrow form of a line without its markup.
-_N = rf"(?:[0-9]{{1,4}}|{CHINESE_NUMBER}{{1,4}}|[IVX]{{1,5}}\b|{NUMBER_WORD})"
-_NAMES = {
-    "paragraph": rf"(?:paragraph|subtask|step|段落|步骤)\s*\(?{_N}\)?|第\s*{_N}\s*(?:段落|段|步)",
-    "section": rf"(?:section|小节)\s*\(?{_N}\)?|第\s*{_N}\s*(?:小节|节)",
-    "chapter": rf"(?:chapter|part|章节|部分)\s*\(?{_N}\)?|第\s*{_N}\s*(?:章节|章|部分)",
-    "numbered": rf"\(?(?:[0-9]{{1,3}}|{CHINESE_NUMBER}{{1,3}}|[IVX]{{1,5}})(?:[.、)]+|:)(?![0-9])",
-}
-_HEADERS = {
-    name: re.compile(rf"(?:{pattern})(?![0-9A-Za-z])[\s.:、,)\-|\\\]】]*", re.IGNORECASE)
-    for name, pattern in _NAMES.items()
-}
-_ORDER: dict[Level, tuple[str, ...]] = {
-    "Paragraph": ("paragraph", "section", "chapter"),
-    "Chapter": ("chapter", "section", "paragraph"),
-}
-_BULLET = re.compile(r"^\s*(?:[-*•·●▪]\s+)")
-_MARKUP = re.compile(r"^[\s>|\\\[【]*(?:[-*•·●▪]\s+)?#{0,6}\s*|\*\*|__|`")
-_TOTAL = re.compile(r"^\W*(?:total\b|in total\b|总计|合计|共计|总字数|全文)", re.IGNORECASE)
-
-_AMOUNT = rf"(?:[0-9]{{1,3}}(?:,[0-9]{{3}})+|[0-9]{{1,6}}|{CHINESE_NUMBER}{{2,7}})"
-_ABOUT = (
-    r"(?:about|around|approximately|approx\.?|roughly|at least|up to|~|≈|约|大约|大概|不少于|至少)?"
-)
-_RANGE = rf"{_ABOUT}\s*(?P<low>{_AMOUNT})(?:\s*(?:-|~|to|至|到)\s*(?P<high>{_AMOUNT}))?"
-_TARGETS = tuple(
-    re.compile(pattern, re.IGNORECASE)
-    for pattern in (
-        rf"(?:word\s*count|words|word\s+target|length|字数(?:要求|目标)?|篇幅)\s*(?:requirement)?\s*:"
-        rf"\s*[\[(]?\s*{_RANGE}\s*(?:words?\b|个?字|词)?\s*(?:左右|以内)?\s*[\])]?",
-        rf"[\[(]?\s*{_RANGE}[\s-]*(?:words?\b|个?字(?![母符段体]))\s*(?:左右|以内)?\s*[\])]?",
-        rf"\|\s*{_RANGE}\s*\|?\s*$",  # the last cell of a table
-    )
-)
-_POINT = re.compile(
-    r"(?:main\s*(?:points?|ideas?|content)|主要内容|主要观点|中心思想|主旨|要点|核心内容|内容要点)\s*:\s*",
-    re.IGNORECASE,
-)
-_FIELD = re.compile(rf"{_POINT.pattern}|word\s*count|字数|篇幅", re.IGNORECASE)
-_EDGES = " \t\r\n\u3000-–—－:：|,，;；[]【】"
-
-
-def _read_steps(reply: str, level: Level) -> list[tuple[str, int | None]]:
-    """(main point, target) of every step, in order."""
-    raw = [line for line in without_thinking(reply).splitlines() if "```" not in line]
-    lines = [_MARKUP.sub("", line).strip() for line in raw]
-    heads = [_header(narrow(line)) for line in lines]
-    kinds = {kind for kind, _ in heads}
-    for kind in (*_ORDER[level], "numbered"):
-        if kind in kinds:
-            steps = [_split(text) for text in _gather(lines, heads, kind)]
-            targets = sum(words is not None for _, words in steps)
-            # a numbered list is a plan where it has targets, or is at least a list
-            if kind != "numbered" or len(steps) > 1 or targets:
-                return steps
-    for marked in (True, False):  # bullets, then bare lines, where most name a target
-        chosen = [
-            line
-            for line, was in zip(lines, raw, strict=True)
-            if line and (not marked or _BULLET.match(was))
-        ]
-        steps = [_split(line) for line in chosen if not _TOTAL.match(narrow(line))]
-        with_target = [step for step in steps if step[1]]
-        if len(with_target) > 1 and (not marked or 2 * len(with_target) >= len(steps)):
-            return steps if marked else with_target
-    return []
-
-
-def _header(line: str) -> tuple[str, int]:
-    """How a line announces a step ("" if it does not), and where the rest begins."""
-    for kind, pattern in _HEADERS.items():
-        if found := pattern.match(line):
-            return kind, found.end()
-    return "", 0
-
-
-def _gather(lines: list[str], heads: list[tuple[str, int]], kind: str) -> list[str]:
-    """The text of each step: what follows a header of `kind`, and the lines that belong to it."""
-    steps: list[str] = []
-    is_open = False  # whether a further line still belongs to the last step
-    for line, (found, start) in zip(lines, heads, strict=True):
-        if found == kind:
-            steps.append(line[start:])
-            is_open = True
-        elif found in _ORDER["Paragraph"] or _TOTAL.match(narrow(line)):  # a heading, a sum
-            is_open = False
-        elif not line:
-            is_open = is_open and _split(steps[-1])[1] is None
-        elif is_open or (steps and _FIELD.match(narrow(line))):
-            steps[-1] += f" {line}"
-    return steps
-
-
-def _split(text: str) -> tuple[str, int | None]:
-    """The main point and the target of a step's text."""
-    words = None
-    for pattern in _TARGETS:
-        if found := list(pattern.finditer(narrow(text))):
-            last = found[-1]
-            low = number(last["low"]) or 0
-            high = number(last["high"]) if last["high"] else low
-            words = round((low + (high or low)) / 2) or None
-            text = (
-                f"{text[: last.start()].rstrip(_EDGES)} {text[last.end() :].lstrip(_EDGES + '.。')}"
-            )
-            break
-    if label := _POINT.search(narrow(text)):
-        text = f"{text[: label.start()].rstrip(_EDGES)} {text[label.end() :]}"
-    return " ".join(text.split()).strip(_EDGES), words
-
-
-def _short(text: str) -> str:
-    """The beginning of a reply, for a message."""
-    line = " ".join(text.split())
-    return repr(line[:60] + "…" if len(line) > 60 else line)

@@ -10,9 +10,9 @@ from agentwrite.writing.plan import (
     Plan,
     Step,
     joined,
-    read_plan,
     structured_plan,
 )
+from agentwrite.writing.plan_reader import read_plan
 from agentwrite.writing.prompts import Prompts
 from agentwrite.writing.state import Instruction
 from longwriter_core.llm import ContextOverflowError, for_each

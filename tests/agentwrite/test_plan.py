@@ -1,10 +1,14 @@
 """Reading plans: any reply is a plan or a reason; real habits; totals that fit the request."""
 
+import json
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentwrite.writing.plan import MAX_STEPS, Plan, Step, joined, read_plan
+from agentwrite.writing.plan import MAX_STEPS, Plan, Step, joined
+from agentwrite.writing.plan_reader import read_plan
 from longwriter_core.llm import Rejected
 
 # Habits of real models: each reply holds the same two steps
@@ -222,6 +226,38 @@ def test_steps_that_would_be_too_long_for_one_reply_are_no_plan() -> None:
     assert found.reason == "steps_too_long"
 
 
+def test_a_plan_that_scaling_would_cut_to_pieces_is_rejected() -> None:
+    fifty = "\n".join(f"{n}. Point {chr(64 + n % 26 + 1)} (500 words)" for n in range(1, 51))
+    found = read_plan(fifty, 1000)
+    assert isinstance(found, Rejected)
+    assert (found.reason, found.detail) == ("steps_too_short", "20 words in each of 50 steps")
+
+
+# A labelled set of the forms in which models write plans. The reader was written with one half in
+# view; the other half was written before it, too, and is only measured.
+
+LABELLED = Path(__file__).parents[1] / "data" / "plan_forms.jsonl"
+
+
+@pytest.mark.parametrize("half", ["seen", "unseen"])
+def test_every_form_of_plan_is_read_rightly_or_refused_and_none_is_misread(half: str) -> None:
+    rows = [json.loads(line) for line in LABELLED.read_text(encoding="utf-8").splitlines()]
+    rows = [row for row in rows if row["half"] == half]
+    assert len(rows) >= 30
+    readable = read = 0
+    for row in rows:
+        plan, steps = read_plan(row["reply"]), row["steps"]
+        readable += steps is not None
+        if isinstance(plan, Rejected):
+            continue
+        assert steps is not None, f"misread, should be refused: {row['reply']}"
+        assert [step.words for step in plan.steps] == [words for _, words in steps], row["reply"]
+        for step, (word, _) in zip(plan.steps, steps, strict=True):
+            assert word.lower() in step.point.lower(), row["reply"]
+        read += 1
+    assert read / readable >= 0.9
+
+
 # Targets
 
 
@@ -261,7 +297,7 @@ def test_without_any_target_the_required_length_is_shared() -> None:
 def test_the_targets_of_every_plan_add_up(words: list[int | None], required: int) -> None:
     plan = read_plan("\n".join(line(n, each) for n, each in enumerate(words, 1)), required)
     if isinstance(plan, Rejected):
-        assert plan.reason == "steps_too_long"
+        assert plan.reason in {"steps_too_long", "steps_too_short"}
         return
     assert len(plan.steps) == len(words)
     assert all(step.words >= 1 for step in plan.steps)
@@ -285,7 +321,10 @@ def test_any_reply_is_a_plan_or_a_reason(reply: str, required: int | None) -> No
         if isinstance(found, Plan):
             assert all(step.point and step.words >= 1 for step in found.steps)
         else:
-            assert found.reason in {"no_plan", "too_many_steps", "no_main_point", "steps_too_long"}
+            assert found.reason in {
+                "no_plan", "unclear_plan", "too_many_steps", "no_main_point", "steps_too_long",
+                "steps_too_short",
+            }  # fmt: skip
 
 
 def test_a_long_reply_is_read_in_no_time() -> None:
