@@ -84,7 +84,8 @@ _TOTAL = re.compile(r"^\W*(?:total\b|in total\b|总计|合计|共计|总字数|�
 
 _AMOUNT = rf"(?:[0-9]{{1,3}}(?:,[0-9]{{3}})+|[0-9]{{1,6}}|{CHINESE_NUMBER}{{2,7}})"
 _ABOUT = (
-    r"(?:about|around|approximately|approx\.?|roughly|at least|no (?:fewer|less) than|minimum(?: of)?"
+    r"(?:about|around|approximately|approx\.?|roughly|at least"
+    r"|no (?:fewer|less) than|minimum(?: of)?"
     r"|min\.?|up to|between|~|≈|约|大约|大概|不少于|不低于|至少)?"
 )
 _RANGE = rf"{_ABOUT}\s*(?P<low>{_AMOUNT})\+?(?:\s*(?:-|~|to|and|至|到)\s*(?P<high>{_AMOUNT}))?"
