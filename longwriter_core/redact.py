@@ -83,6 +83,42 @@ def redact_setting(name: str, value: Any) -> str:
     return redact(text if " " in text else local_name(text))
 
 
+def redact_arguments(arguments: Any) -> Any:
+    """Arguments in the same shape, with secrets hidden and URLs without password and query.
+
+    `arguments` is a mapping or, as typed for lm-eval, text such as "model=x,base_url=https://…".
+    """
+    if isinstance(arguments, Mapping):
+        return {name: _redact_value(str(name), value) for name, value in arguments.items()}
+    if not isinstance(arguments, str):
+        return arguments
+    pairs = (pair.partition("=") for pair in arguments.split(","))
+    return ",".join(
+        f"{name}={_redact_value(name.strip(), value)}" if equals else redact_url(name)
+        for name, equals, value in pairs
+    )
+
+
+def _redact_value(name: str, value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return redact_arguments(value)
+    if isinstance(value, list | tuple):
+        return [_redact_value(name, item) for item in value]
+    if value is None or isinstance(value, bool) or str(value).lower() in ("none", "true", "false"):
+        return value
+    if is_secret_name(name):
+        return HIDDEN
+    return redact_url(value) if isinstance(value, str) else value
+
+
+def redact_url(text: str) -> str:
+    """`text` without the password and query of a URL, and without keys of a well-known form."""
+    if "://" in text:
+        url = public_url(text)
+        return HIDDEN if url == NOT_A_URL else url
+    return _KEY.sub(HIDDEN, text)
+
+
 def public_url(url: str) -> str:
     """`url` without user, password and query, which may be secret; NOT_A_URL for other text."""
     try:

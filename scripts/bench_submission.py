@@ -72,9 +72,9 @@ def make_run(model: str, length: Callable[[int], int], seed: int) -> Run:
 def timed(*command: str) -> tuple[float, str]:
     """Seconds that a `longwriter` command takes, and its output. Raises if the command fails."""
     start = time.perf_counter()
-    code = "import sys; from longwriter_eval.cli import main; sys.exit(main())"
+    program = str(Path(sys.executable).with_name("longwriter"))
     ended = subprocess.run(
-        [sys.executable, "-c", code, *command], stdout=subprocess.PIPE, encoding="utf-8", check=True
+        [program, *command], stdout=subprocess.PIPE, encoding="utf-8", check=True
     )
     return time.perf_counter() - start, ended.stdout
 

@@ -60,10 +60,9 @@ def command(
 
 def _verify(path: Path) -> tuple[dict[str, Any], Any]:
     """What `--json` prints, and the verification."""
-    from longwriter_eval.submission.archive import read
-    from longwriter_eval.submission.verification import table_claims, verify
+    from longwriter_eval.submission.verification import table_claims, verify_file
 
-    verification = verify(read(path))
+    verification = verify_file(path)
     manifest = verification.submission.manifest
     report = {
         "status": "differs" if verification.problems else "verified",

@@ -18,8 +18,9 @@ from longwriter_core import files
 from longwriter_core.errors import InputError
 from longwriter_core.text.printable import escape_unprintable, printable
 from longwriter_eval.report import write_report
-from longwriter_eval.submission.archive import MAX_FILE_SIZE, read
-from longwriter_eval.submission.verification import Verification, table_claims, verify
+from longwriter_eval.submission.archive import MAX_FILE_SIZE
+from longwriter_eval.submission.limits import limited
+from longwriter_eval.submission.verification import Verification, table_claims, verify_file
 from longwriter_eval.version import __version__
 
 # An entry as JSON. A verified entry has no `reasons`; a rejected one has nothing else but its file.
@@ -137,7 +138,7 @@ def _examine(path: Path, parent: Path) -> Entry:
 
 
 def _verified(path: Path, parent: Path) -> Entry:
-    verification = verify(read(path))
+    verification = verify_file(path)
     if problems := verification.problems:
         more = len(problems) - _MAX_REASONS
         return {
@@ -146,7 +147,8 @@ def _verified(path: Path, parent: Path) -> Entry:
         }
     entry = _entry(verification)
     folder = parent / entry["sha256"][:16]
-    write_report([verification.submission.run()], folder / "report.html")
+    with limited(path):
+        write_report([verification.submission.run()], folder / "report.html")
     files.write_atomically(
         folder / "entry.json", json.dumps(entry, indent=1, ensure_ascii=False).encode()
     )

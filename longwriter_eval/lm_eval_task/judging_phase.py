@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from longwriter_core import files
+from longwriter_core.redact import redact_arguments
 from longwriter_eval.judge.judge import Item, Judge, judge_with_progress
 from longwriter_eval.judge.prompt import BUILT_IN
 from longwriter_eval.judge.verdict import Judgement
@@ -59,7 +60,7 @@ class Judging:
         """
         parent = files.cache_dir() / "responses"
         folder = parent / f"{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}"
-        configs = {task.config.task: task.dump_config() for task in self.tasks}
+        configs = {task.config.task: _public_config(task.dump_config()) for task in self.tasks}
         rows = {
             task.config.task: [
                 {
@@ -110,3 +111,10 @@ class Judging:
             else "",
             shlex.join(command),
         )
+
+
+def _public_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A task's configuration without secrets: lm-eval puts the model's arguments into metadata."""
+    metadata = config.get("metadata") or {}
+    own = {"longwriter": metadata["longwriter"]} if "longwriter" in metadata else {}
+    return {**config, "metadata": {**redact_arguments(metadata), **own}}

@@ -21,6 +21,7 @@ from lm_eval.tasks import TaskManager
 from lm_eval.utils import make_table
 
 from longwriter_core.errors import InputError
+from longwriter_core.redact import redact_arguments
 from longwriter_eval.lm_eval_task.aggregation import Mean, Pooled, StandardError
 
 # Functions that are extended. 0.4.11 looks them up in evaluator_utils, later versions in metrics.
@@ -131,14 +132,17 @@ def output_folder() -> Path | None:
 
 
 def model_record() -> dict[str, Any]:
-    """What lm-eval will write about the model into this run's results, under the same names."""
+    """What lm-eval will write about the model into this run's results, under the same names.
+
+    Without secrets: this copy stays in the user's cache, where nobody looks for a key.
+    """
     model, tracker = find_in_lm_eval_stack("model"), find_in_lm_eval_stack("evaluation_tracker")
     general = getattr(tracker, "general_config_tracker", None)
     return {
         "config": {
             "model": model if isinstance(model, str) else type(model).__name__,
-            "model_args": find_in_lm_eval_stack("model_args") or {},
-            "gen_kwargs": find_in_lm_eval_stack("gen_kwargs"),
+            "model_args": redact_arguments(find_in_lm_eval_stack("model_args") or {}),
+            "gen_kwargs": redact_arguments(find_in_lm_eval_stack("gen_kwargs")),
         },
         "model_name": getattr(general, "model_name", None),
         "date": time.time(),

@@ -12,6 +12,7 @@ import math
 import os
 import re
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
@@ -38,16 +39,21 @@ MAX_FILE_SIZE = 64 << 20
 _MAX_ENTRY_SIZES = {MANIFEST: 1 << 20, SAMPLES: 128 << 20}
 _MAX_LINE_SIZE = 16 << 20
 _MAX_DIRECTORY_SIZE = 1 << 12
-_MAX_SAMPLES = 1000
+_MAX_SAMPLES = 200  # the largest benchmark has 120 prompts
 _MAX_DIGITS = 18
+# Characters of a judge's reply for each token that the judge may write. English has about 4 per
+# token; 16 leaves room for indentation.
+_MAX_REPLY_CHARACTERS_PER_TOKEN = 16
 # JSON outside of strings. This limits the number of values, since each takes a hundred times its
-# length in memory. A line with 1,024 verdicts has 140,000 bytes outside of strings.
-_MAX_STRUCTURE = 256 << 10
+# length in memory. A line with 64 verdicts has 9,000 bytes outside of strings.
+_MAX_STRUCTURE = 64 << 10
 # An unterminated string matches up to the end of the data: otherwise the search would start again
 # at every quote inside it, which takes quadratic time.
 _STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 
-_END, _END_64, _DIRECTORY_ENDS = b"PK\5\6", b"PK\6\7", 22
+_END, _END_64, _END_SIZE = b"PK\5\6", b"PK\6\7", 22
+_LOCAL_HEADER = struct.Struct("<4s5H3L2H")
+_DIRECTORY_HEADER_SIZE = 46
 
 
 @dataclass(frozen=True)
@@ -221,14 +227,14 @@ def _read(data: bytes, path: Path) -> Submission:
     number = entries[SAMPLES].count(b"\n")
     if number > _MAX_SAMPLES:
         raise InputError(f"{SAMPLES} has {number} lines; the limit is {_MAX_SAMPLES}")
-    lines = entries[SAMPLES].split(b"\n")
-    if lines.pop() != b"":
+    if entries[SAMPLES] and not entries[SAMPLES].endswith(b"\n"):
         raise InputError(f"{SAMPLES} does not end with a line break, so its end is missing")
     samples = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(io.BytesIO(entries[SAMPLES]), 1):
         where = f"{SAMPLES}, line {number}"
-        sample = _parse(line, where)
+        sample = _parse(line.removesuffix(b"\n"), where)
         check_shape(sample, "sample", where)
+        _check_replies(sample, manifest["judge"]["max_tokens"], where)
         samples.append(sample)
     samples_sha256 = hashlib.sha256(entries[SAMPLES]).hexdigest()
     if samples_sha256 != manifest["samples_sha256"]:
@@ -239,30 +245,42 @@ def _read(data: bytes, path: Path) -> Submission:
     return Submission(manifest, tuple(samples), path, hashlib.sha256(data).hexdigest())
 
 
+def _check_replies(sample: Mapping[str, Any], max_tokens: int, where: str) -> None:
+    limit = _MAX_REPLY_CHARACTERS_PER_TOKEN * max_tokens
+    for verdict in sample["verdicts"]:
+        if len(verdict["raw"]) > limit:
+            raise InputError(
+                f"{where}: a reply of the judge has {len(verdict['raw'])} characters, but a judge "
+                f"that may write {max_tokens} tokens writes at most {limit}"
+            )
+
+
 def _unpack(data: bytes) -> dict[str, bytes]:
     """The contents of the two files in the zip. Sizes are checked before anything is read."""
     if len(data) > MAX_FILE_SIZE:
         raise InputError(f"it is larger than {MAX_FILE_SIZE >> 20} MiB")
-    tail = data[-_DIRECTORY_ENDS:]
-    if data[:4] != b"PK\3\4" or tail[:4] != _END:
+    end = data[-_END_SIZE:]
+    if data[:4] != b"PK\3\4" or end[:4] != _END:
         raise InputError("it is not a zip file, or has data before or after the archive")
     # zipfile reads the whole directory, possibly millions of entries, before it counts them
-    if int.from_bytes(tail[12:16], "little") > _MAX_DIRECTORY_SIZE:
+    if int.from_bytes(end[12:16], "little") > _MAX_DIRECTORY_SIZE:
         raise InputError(f"it has too many entries; only {MANIFEST} and {SAMPLES} are allowed")
-    if data[-_DIRECTORY_ENDS - 20 :][:4] == _END_64:
+    if data[-_END_SIZE - 20 :][:4] == _END_64:
         raise InputError("it is a zip64 file, which a submission never needs")
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            _check_entries(archive.infolist())
-            return {
-                name: _extract(archive, name, limit) for name, limit in _MAX_ENTRY_SIZES.items()
-            }
+            entries = archive.infolist()
+        _check_entries(entries)
+        return {
+            entry.filename: _extract(entry, content)
+            for entry, content in _compressed(entries, data)
+        }
     except InputError:
         raise
     # zipfile raises many kinds of exceptions for a corrupt file
     except (
         zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, OSError, EOFError, ValueError,
-        NotImplementedError, RuntimeError, LookupError, OverflowError,
+        NotImplementedError, RuntimeError, LookupError, OverflowError, struct.error,
     ) as error:  # fmt: skip
         raise InputError(f"it cannot be unpacked ({printable(error)})") from error
 
@@ -292,12 +310,54 @@ def _check_entries(entries: list[zipfile.ZipInfo]) -> None:
             raise InputError(f"it has no {name}")
 
 
-def _extract(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
-    # reads at most the declared size, which is within the limit, and verifies the checksum
-    with archive.open(name) as file:
-        data = file.read(limit + 1)
-    if len(data) != archive.getinfo(name).file_size:
-        raise InputError(f"{name} does not have its declared size")
+def _compressed(
+    entries: list[zipfile.ZipInfo], data: bytes
+) -> list[tuple[zipfile.ZipInfo, memoryview]]:
+    """Each entry with its bytes in the file. Every byte of the file must have its purpose.
+
+    Whatever stands between the entries, or differs between an entry's two headers, is refused:
+    another program might read it as something else than what was verified.
+    """
+    view, position, compressed = memoryview(data), 0, []
+    for entry in sorted(entries, key=lambda entry: entry.header_offset):
+        name = entry.orig_filename
+        header = _LOCAL_HEADER.unpack_from(data, position)
+        flags, method, crc, packed_size, size = header[2], header[3], *header[6:9]
+        start = position + _LOCAL_HEADER.size + len(name)
+        if (
+            entry.header_offset != position
+            or (flags, method) != (entry.flag_bits, entry.compress_type)
+            or (crc, packed_size, size) != (entry.CRC, entry.compress_size, entry.file_size)
+            or header[9:] != (len(name), 0)
+            or view[position + _LOCAL_HEADER.size : start] != name.encode()
+            or entry.extra
+            or entry.comment
+        ):
+            raise InputError(
+                f"it has data between its entries, or two different headers of {name}: only files "
+                "from `longwriter submit` are accepted"
+            )
+        position = start + packed_size
+        compressed.append((entry, view[start:position]))
+    directory_size = sum(_DIRECTORY_HEADER_SIZE + len(entry.orig_filename) for entry in entries)
+    if position + directory_size + _END_SIZE != len(data):
+        raise InputError("it has data between its entries")
+    return compressed
+
+
+def _extract(entry: zipfile.ZipInfo, content: memoryview) -> bytes:
+    """The unpacked bytes of an entry, at most of its declared size, which is within the limit."""
+    if entry.compress_type == zipfile.ZIP_STORED:
+        data = bytes(content[: entry.file_size + 1])
+    else:
+        unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
+        data = unpacker.decompress(content, entry.file_size + 1)
+        if not unpacker.eof or unpacker.unused_data:
+            raise InputError(f"it cannot be unpacked ({entry.filename} has a wrong size)")
+    if len(data) != entry.file_size:
+        raise InputError(f"{entry.filename} does not have its declared size")
+    if zlib.crc32(data) != entry.CRC:
+        raise InputError(f"it cannot be unpacked ({entry.filename} has a wrong checksum)")
     return data
 
 
@@ -346,9 +406,9 @@ def _no_constant(name: str) -> float:
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) < len(pairs):
-        names = [name for name, _ in pairs]
-        duplicate = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"duplicate key {printable(duplicate)!r}")
+    value: dict[str, Any] = {}
+    for name, item in pairs:
+        if name in value:
+            raise ValueError(f"duplicate key {printable(name)!r}")
+        value[name] = item
     return value

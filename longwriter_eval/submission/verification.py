@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from longwriter_core import benchmarks, files
@@ -20,7 +21,8 @@ from longwriter_eval.judge.verdict import DIMENSIONS, read_verdict
 from longwriter_eval.scoring import Score, score_samples, value
 from longwriter_eval.stats.score_table import TableRow, score_table
 from longwriter_eval.stats.thresholds import MIN_COVERAGE
-from longwriter_eval.submission.archive import Submission
+from longwriter_eval.submission.archive import Submission, read
+from longwriter_eval.submission.limits import limited
 
 # Benchmark -> the task version whose scores this version of longwriter computes.
 VERSIONS = {"longbench_write": 1.0, "longwrite_demo": 1.0}
@@ -71,6 +73,15 @@ class Verification:
     def problems(self) -> list[str]:
         """Every reason to reject the submission, one line each."""
         return [*self.violations, *map(str, self.differences)]
+
+
+def verify_file(path: Path) -> Verification:
+    """Read and recompute a submission from others, with a limit on the time and memory it takes.
+
+    Raises InputError with the reason if the file is refused.
+    """
+    with limited(path):
+        return verify(read(path))
 
 
 def verify(submission: Submission) -> Verification:

@@ -11,6 +11,7 @@ from longwriter_core.redact import (
     public_url,
     redact,
     redact_argument,
+    redact_arguments,
     redact_setting,
     remove_secret,
     secrets_in,
@@ -91,6 +92,26 @@ def test_only_what_is_long_enough_to_be_a_secret_is_replaced() -> None:
 )  # fmt: skip
 def test_a_setting_is_shown_without_secrets(name: str, value: object, shown: str) -> None:
     assert redact_setting(name, value) == shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kept"),
+    [
+        (
+            {"base_url": "https://me:pw@host/v1?key=1", "api_key": 12345678, "max_length": 9},
+            {"base_url": "https://host/v1", "api_key": "(hidden)", "max_length": 9},
+        ),
+        (
+            "model=owner/name,base_url=http://host:80/v1?sig=abc,hf_token=x,trust=True",
+            "model=owner/name,base_url=http://host:80/v1,hf_token=(hidden),trust=True",
+        ),
+        ({"headers": {"x": "y"}, "urls": ["http://h/?k=v"]}, {"headers": {"x": "y"}, "urls": ["http://h/"]}),
+        ({"until": ["</s>"], "temperature": 0.5}, {"until": ["</s>"], "temperature": 0.5}),
+        (None, None),
+    ],
+)  # fmt: skip
+def test_arguments_are_kept_in_their_shape_without_secrets(arguments: object, kept: object) -> None:
+    assert redact_arguments(arguments) == kept
 
 
 def test_the_name_of_a_local_model_is_the_last_part_of_its_path() -> None:

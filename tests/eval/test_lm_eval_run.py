@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import re
 import signal
 import statistics
 import subprocess
@@ -197,6 +198,25 @@ def test_predict_only_never_judges_and_score_does_it_later(
     assert all(sample.row["judge_coverage"] == 1 for sample in found.samples)
     assert found.results["results"]["longwrite_demo"]["judge_coverage,none"] == 1
     assert server.stats().calls[JUDGE] == before + 1 + 12
+
+
+def test_secrets_in_a_url_do_not_reach_the_copy_of_the_responses_in_the_cache(
+    server: MockServer, tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    with MockServer() as writer:
+        arguments = lm_eval_arguments(writer, server, tmp_path / "out", "longwrite_demo")
+        place = next(n for n, text in enumerate(arguments) if "base_url=" in text)
+        arguments[place] = re.sub(
+            r"(base_url=[^,]*)", r"\1?sig=never-in-the-cache", arguments[place]
+        )
+        ended = run("quick_lm_eval", *arguments, OPENAI_API_KEY=KEY, LONGWRITER_CACHE=str(cache))
+    assert ended.code == 0, ended.out
+    copies = list((cache / "responses").rglob("results_*.json"))
+    assert copies
+    kept = b"".join(path.read_bytes() for path in cache.rglob("*") if path.is_file())
+    assert b"base_url=http" in kept or b'"base_url": "http' in kept
+    assert b"never-in-the-cache" not in kept
 
 
 @contextlib.contextmanager
