@@ -29,6 +29,26 @@ def command(
             help="plan and write requests that name at least this many words",
         ),
     ] = 2000,
+    max_words: Annotated[
+        int,
+        typer.Option(min=1, metavar="WORDS", help="refuse requests for more words than this"),
+    ] = 50_000,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="name or address, beside local ones, under which clients reach this server; can "
+            "be repeated; '*' for any",
+        ),
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ORIGIN",
+            help="origin of a web page that may use this server from a browser (CORS), such as "
+            "https://chat.example.com; can be repeated; '*' for any",
+        ),
+    ] = None,
     parallel: options.Parallel = options.DEFAULTS["parallel"],
     prompts: options.PromptSet = options.DEFAULTS["prompts"],
     context: options.Context = options.DEFAULTS["context"],
@@ -36,8 +56,8 @@ def command(
     """Answer chat requests with planned, long texts.
 
     Serves an OpenAI-compatible endpoint (POST /v1/chat/completions, streaming too) for the model
-    agentwrite/MODEL. Requests for at least --from words are planned and written; all others are
-    passed on to MODEL. Set AGENTWRITE_SERVE_KEY to the key that clients must send.
+    agentwrite/MODEL. Requests whose last message asks for at least --from words are planned and
+    written; all others are passed on to MODEL. Set AGENTWRITE_SERVE_KEY to the key that clients must send.
     """
     import asyncio
 
@@ -63,7 +83,15 @@ def command(
 
     async def serve() -> None:
         async with Server(
-            settings, host=host, port=port, plan_from=plan_from, key=key, log=log
+            settings,
+            host=host,
+            port=port,
+            plan_from=plan_from,
+            max_words=max_words,
+            key=key,
+            allow_hosts=allow_host or (),
+            allow_origins=allow_origin or (),
+            log=log,
         ) as server:
             log(f"{server.model} answers at {server.base_url} (Ctrl-C stops it)")
             await asyncio.Event().wait()

@@ -1,16 +1,14 @@
 """AgentWrite as a model: an OpenAI-compatible endpoint whose answers are planned, then written.
 
 Whatever talks to a chat endpoint can use it: a chat window, or lm_eval, which measures AgentWrite
-with a model as the paper does (arXiv 2408.07055, table 2). Requests that name fewer words than
-`plan_from`, or none, go to the model as they are.
+with a model as the paper does (arXiv 2408.07055, table 2). Requests whose last turn asks for fewer
+words than `plan_from`, or for none, go to the model as they are.
 """
 
 import asyncio
-import contextlib
-import hmac
 import json
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
@@ -18,20 +16,79 @@ from uuid import uuid4
 from aiohttp import web
 
 from agentwrite.errors import WriteError
+from agentwrite.server.access import Access, error, error_body, guard
+from agentwrite.server.requests import ChatRequest, read_request
 from agentwrite.settings import Settings
 from agentwrite.writing.plan import Plan
+from agentwrite.writing.prompts import Prompts
 from agentwrite.writing.state import Instruction, Section
-from agentwrite.writing.writer import Writer
+from agentwrite.writing.writer import MAX_TEXT_WORDS, Writer
 from longwriter_core.errors import InputError
-from longwriter_core.llm import CallError, ChatPool, Store, call_key
-from longwriter_core.text.required_length import required_length
+from longwriter_core.llm import CallError, ChatPool, Reply, Store, call_key
 
 PLAN_FROM = 2_000  # words; the paper's section 3.1
+MAX_WORDS = 50_000  # of a text, unless --max-words says otherwise
 _SILENCE = 15.0  # seconds after which a stream says that it is still alive
-_LARGEST = 64 * 2**20  # bytes of a request
-_OURS = ("model", "stream", "stream_options", "n")  # fields of a request that are not passed on
+_MAX_REQUEST = 64 * 2**20  # bytes
 _STATUS = {"refused": 400, "context_overflow": 400, "too_long": 400}
 _CODE = {"refused": "content_filter", "context_overflow": "context_length_exceeded"}
+
+
+@dataclass
+class TokenUse:
+    """Tokens of the calls that a text took, and those of them whose replies were stored."""
+
+    prompt: int = 0
+    completion: int = 0
+    stored_calls: int = 0
+    stored_prompt: int = 0
+    stored_completion: int = 0
+
+    def add(self, reply: Reply) -> None:
+        """Count a call."""
+        prompt, completion = reply.prompt_tokens or 0, reply.completion_tokens or 0
+        self.prompt += prompt
+        self.completion += completion
+        if reply.stored:
+            self.stored_calls += 1
+            self.stored_prompt += prompt
+            self.stored_completion += completion
+
+    def as_dict(self) -> dict[str, Any]:
+        """As the API reports it; `stored` says what cost nothing this time."""
+        return {
+            "prompt_tokens": self.prompt,
+            "completion_tokens": self.completion,
+            "total_tokens": self.prompt + self.completion,
+            "prompt_tokens_details": {"cached_tokens": self.stored_prompt},
+            "stored": {
+                "calls": self.stored_calls,
+                "prompt_tokens": self.stored_prompt,
+                "completion_tokens": self.stored_completion,
+            },
+        }
+
+
+class _CountingPool:
+    """The server's chat pool as one text uses it: counts the text's tokens.
+
+    `slots` bounds the calls in flight of all texts together.
+    """
+
+    def __init__(self, chat: ChatPool, slots: asyncio.Semaphore, use: TokenUse) -> None:
+        self._chat, self._slots, self._use = chat, slots, use
+
+    async def stored(self, *keys: str) -> Reply | None:
+        reply = await self._chat.stored(*keys)
+        if reply:
+            self._use.add(reply)
+        return reply
+
+    async def ask(self, key: str, request: Mapping[str, Any], *, affinity: int = 0) -> Reply:
+        async with self._slots:
+            reply = await self._chat.ask(key, request, affinity=affinity)
+        self._use.add(reply)
+        return reply
 
 
 @dataclass
@@ -42,7 +99,7 @@ class _Text:
     instruction: Instruction
     pieces: list[str] = field(default_factory=list)  # as they are finished
     changed: asyncio.Event = field(default_factory=asyncio.Event)  # a new one for every change
-    usage: dict[str, int] = field(default_factory=dict)
+    use: TokenUse = field(default_factory=TokenUse)
     finish_reason: str = "stop"
     failure: WriteError | CallError | None = None
     is_done: bool = False
@@ -57,10 +114,38 @@ class _Text:
         changed.set()
 
 
+@dataclass
+class _View:
+    """What one client is shown of a text: all, or the part before its first stop sequence."""
+
+    text: _Text
+    stop: tuple[str, ...]
+    is_ended: bool = False  # the client gets nothing more
+    failure: WriteError | CallError | None = None  # why not
+
+    def upto(self) -> str:
+        """The text so far, without an end that may be the beginning of a stop sequence."""
+        so_far = "".join(self.text.pieces)
+        ends = [at for each in self.stop if (at := so_far.find(each)) >= 0]
+        if ends:
+            self.is_ended = True
+            return so_far[: min(ends)]
+        self.is_ended = self.text.is_done
+        self.failure = self.text.failure if self.text.is_done else None
+        held = 0 if self.text.is_done else max(map(len, self.stop), default=1) - 1
+        return so_far[: len(so_far) - held]
+
+
 class Server:
     """Answers /v1/chat/completions, /v1/models and /health. Use as `async with Server(...)`.
 
-    `key` is what clients must send, if anything. Raises InputError where the address is taken.
+    plan_from      requests for at least so many words are planned and written
+    max_words      requests for more words are refused
+    key            what clients must send, if anything
+    allow_hosts    names, beside local ones, under which clients reach the server
+    allow_origins  origins of web pages that may use it from a browser (CORS)
+
+    Raises InputError where the address is taken.
     """
 
     def __init__(
@@ -70,21 +155,31 @@ class Server:
         host: str = "127.0.0.1",
         port: int = 8010,
         plan_from: int = PLAN_FROM,
+        max_words: int = MAX_WORDS,
         key: str = "",
+        allow_hosts: Sequence[str] = (),
+        allow_origins: Sequence[str] = (),
         log: Callable[[str], None] = lambda _line: None,
     ) -> None:
+        if "*" in allow_origins and not key:
+            raise InputError("--allow-origin '*' lets any web page write at your cost: set a key")
         self.settings, self.host, self.port, self.plan_from = settings, host, port, plan_from
+        self.max_words = min(max_words, MAX_TEXT_WORDS)
         self.model = f"agentwrite/{settings.model}"
-        self._key, self._log = key, log
+        self._log = log
+        self._started = int(time.time())
         self._texts: dict[str, _Text] = {}
         self._count = 0
         store = Store()
         store.check()
         self._chat: ChatPool = settings.chat(store)
-        self._writer = Writer(self._chat, settings, scope=settings.scope)
-        app = web.Application(client_max_size=_LARGEST)
+        self._prompts = Prompts.load(settings.prompts)
+        self._slots = asyncio.Semaphore(settings.concurrency)
+        app = web.Application(client_max_size=_MAX_REQUEST)
+        guard(app, Access(host, key, allow_hosts, allow_origins))
         app.router.add_get("/health", self._health)
-        app.router.add_get("/v1/models", self._models)
+        app.router.add_get("/v1/models", self._list_models)
+        app.router.add_get("/v1/models/{id:.+}", self._show_model)
         app.router.add_post("/v1/chat/completions", self._complete)
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.0)
 
@@ -98,11 +193,11 @@ class Server:
         await self._runner.setup()
         try:
             await web.TCPSite(self._runner, self.host, self.port).start()
-        except (OSError, OverflowError) as error:
+        except (OSError, OverflowError) as problem:
             await self.__aexit__()
             raise InputError(
-                f"cannot listen on {self.host}:{self.port} ({error}): choose another --port"
-            ) from error
+                f"cannot listen on {self.host}:{self.port} ({problem}): choose another --port"
+            ) from problem
         self.port = self._runner.addresses[0][1]
         return self
 
@@ -117,71 +212,77 @@ class Server:
     async def _health(self, _request: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})
 
-    async def _models(self, _request: web.Request) -> web.Response:
-        model = {"id": self.model, "object": "model", "created": 0, "owned_by": "agentwrite"}
-        return web.json_response({"object": "list", "data": [model]})
+    async def _list_models(self, _request: web.Request) -> web.Response:
+        return web.json_response({"object": "list", "data": [self._model_card()]})
+
+    async def _show_model(self, request: web.Request) -> web.Response:
+        if (id := request.match_info["id"]) != self.model:
+            return error(404, "model_not_found", f"the model here is {self.model!r}, not {id!r}")
+        return web.json_response(self._model_card())
+
+    def _model_card(self) -> dict[str, Any]:
+        return {
+            "id": self.model,
+            "object": "model",
+            "created": self._started,
+            "owned_by": "agentwrite",
+        }
 
     async def _complete(self, request: web.Request) -> web.StreamResponse:
-        sent = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        if self._key and not hmac.compare_digest(sent.encode(), self._key.encode()):
-            return _error(401, "invalid_api_key", "wrong key")
         try:
             asked = await self._read(request)
-        except LookupError as error:
-            return _error(404, "model_not_found", str(error.args[0]))
-        except ValueError as error:
-            return _error(400, "invalid_request", str(error))
-        text = self._text(asked)
+            is_planned = (asked.words or 0) >= self.plan_from
+            if is_planned:
+                asked.check_planned(self.max_words)
+        except LookupError as problem:
+            return error(404, "model_not_found", str(problem.args[0]))
+        except ValueError as problem:
+            return error(400, "invalid_request", str(problem), "invalid_request_error")
+        text = self._text(asked, is_planned)
+        # what goes to the model as it is has its stop sequences with it
+        view = _View(text, asked.stop if is_planned else ())
         text.waiting += 1
         try:
-            if asked.get("stream"):
-                return await self._stream(request, text, asked)
-            while not text.is_done:
+            if asked.is_streamed:
+                return await self._stream(request, view, asked)
+            shown = view.upto()
+            while not view.is_ended:
                 await text.changed.wait()
-            if text.failure:
-                return _failed(text.failure)
-            return web.json_response(self._completion(text))
+                shown = view.upto()
+            if view.failure:
+                return _failed(view.failure)
+            return web.json_response(self._completion(text, shown))
         finally:
             text.waiting -= 1
             if not text.waiting and text.task and not text.is_done:
                 text.task.cancel()  # no client waits for it any longer; finished calls are stored
                 self._forget(text)  # who asks again now begins a new one
 
-    async def _read(self, request: web.Request) -> dict[str, Any]:
-        """The request's fields. ValueError says what is wrong; LookupError, an unknown model."""
+    async def _read(self, request: web.Request) -> ChatRequest:
+        """The request. ValueError says what is wrong; LookupError, an unknown model."""
         # a web page can send other types to a local server without asking
         if request.content_type != "application/json":
             raise ValueError("Content-Type must be application/json")
         try:
             asked = await request.json()
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"not JSON ({error})") from error
-        if not isinstance(asked, dict):
-            raise ValueError("not an object")
-        if asked.get("model") != self.model:
+        except (ValueError, RecursionError) as problem:
+            raise ValueError(f"not JSON ({problem})") from problem
+        if isinstance(asked, dict) and asked.get("model") != self.model:
             raise LookupError(f"the model here is {self.model!r}, not {asked.get('model')!r}")
-        if asked.get("n") not in (None, 1):
-            raise ValueError("n must be 1: ask several times, with another seed each")
-        _conversation(asked)
-        return asked
+        return read_request(asked)
 
-    def _text(self, asked: dict[str, Any]) -> _Text:
+    def _text(self, asked: ChatRequest, is_planned: bool) -> _Text:
         """The text that is asked for; one that is being written already is joined."""
-        passed = {name: value for name, value in asked.items() if name not in _OURS}
-        passed = {name: value for name, value in passed.items() if value not in (None, [])}
-        instruction = _conversation(asked)
-        required = required_length(instruction)
-        is_planned = (required or 0) >= self.plan_from
         # a seed sets apart several texts for one instruction, as lm-eval's repeats need them
-        id = str(asked.get("seed", ""))
-        key = call_key(serve=[id, instruction] if is_planned else passed)
+        id, instruction = asked.seed, asked.instruction
+        key = call_key(serve=[id, instruction] if is_planned else asked.passed)
         if key not in self._texts:
-            text = self._texts[key] = _Text(key, Instruction(id, instruction, required))
+            text = self._texts[key] = _Text(key, Instruction(id, instruction, asked.words))
             self._count += 1
             work = (
                 self._plan_and_write(text, self._count)
                 if is_planned
-                else self._pass_on(text, passed, self._count)
+                else self._pass_on(text, asked.passed, self._count)
             )
             text.task = asyncio.create_task(self._write(text, work))
         return self._texts[key]
@@ -191,9 +292,9 @@ class Server:
         try:
             await work
             text.failure = None
-        except (WriteError, CallError) as error:
-            text.failure = error
-            self._log(f"not written: {error}")
+        except (WriteError, CallError) as problem:
+            text.failure = problem
+            self._log(f"not written: {problem}")
         finally:
             self._forget(text)
             text.add(done=True)
@@ -206,72 +307,76 @@ class Server:
         def on_section(section: Section, _plan: Plan) -> None:
             text.add(f"\n\n{section.text}" if text.pieces else section.text)
 
+        counting: Any = _CountingPool(self._chat, self._slots, text.use)
+        writer = Writer(counting, self.settings, prompts=self._prompts, scope=self.settings.scope)
         # parallel sections end in any order, and are cleaned once all are there
         parallel = self.settings.parallel
-        written = await self._writer.write(
-            text.instruction, None if parallel else on_section, affinity
-        )
+        written = await writer.write(text.instruction, None if parallel else on_section, affinity)
         if parallel:
             text.add(written.text)
-        text.usage = _usage(written.prompt_tokens, written.completion_tokens)
         asked_for = text.instruction.required
         self._log(f"{written.words:,} words of {asked_for:,}, {len(written.sections)} sections")
 
-    async def _pass_on(self, text: _Text, passed: dict[str, Any], affinity: int) -> None:
+    async def _pass_on(self, text: _Text, passed: Mapping[str, Any], affinity: int) -> None:
         key = call_key(agentwrite_serve=self.settings.model, asked=passed)
         legacy_key = call_key(  # release 0.1.0 had the addresses of the endpoints in it
             agentwrite_serve=self.settings.model, at=self.settings.scope, asked=passed
         )
-        reply = await self._chat.stored(key, legacy_key) or await self._chat.ask(
+        chat = _CountingPool(self._chat, self._slots, text.use)
+        reply = await chat.stored(key, legacy_key) or await chat.ask(
             key, {**passed, "model": self.settings.model}, affinity=affinity
         )
-        text.usage = _usage(reply.prompt_tokens or 0, reply.completion_tokens or 0)
         text.finish_reason = reply.finish_reason or "stop"
         text.add(reply.refusal or reply.text)
 
     async def _stream(
-        self, request: web.Request, text: _Text, asked: dict[str, Any]
+        self, request: web.Request, view: _View, asked: ChatRequest
     ) -> web.StreamResponse:
         """Server-sent events: a chunk for each finished section."""
         response = web.StreamResponse(
             headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"}
         )
         await response.prepare(request)
-        id, shown = _new_id(), 0
+        id, sent = _new_id(), 0
+        text = view.text
 
         async def send(event: object) -> None:
             data = event if isinstance(event, str) else json.dumps(event)
             await response.write(f"data: {data}\n\n".encode())
 
-        while not (text.is_done and shown == len(text.pieces)):
-            if shown == len(text.pieces):
-                try:
-                    async with asyncio.timeout(_SILENCE):
-                        await text.changed.wait()
-                except TimeoutError:
-                    await response.write(b": writing\n\n")
-                continue
-            piece, shown = text.pieces[shown], shown + 1
-            await send(self._chunk(id, {"role": "assistant", "content": piece}))
-        if text.failure:
-            await send(_error_body(text.failure.reason, str(text.failure)))
+        while True:
+            changed = text.changed
+            shown = view.upto()
+            if len(shown) > sent:
+                piece, sent = shown[sent:], len(shown)
+                await send(self._chunk(id, {"role": "assistant", "content": piece}))
+                continue  # more may have come meanwhile
+            if view.is_ended:
+                break
+            try:
+                async with asyncio.timeout(_SILENCE):
+                    await changed.wait()
+            except TimeoutError:
+                await response.write(b": writing\n\n")
+        if view.failure:
+            await send(_error_body(view.failure))
         else:
             await send(self._chunk(id, {}, text.finish_reason))
-            if (asked.get("stream_options") or {}).get("include_usage"):
-                await send({**self._chunk(id, {}), "choices": [], "usage": text.usage})
+            if asked.wants_usage:
+                await send({**self._chunk(id, {}), "choices": [], "usage": text.use.as_dict()})
         await send("[DONE]")
         await response.write_eof()
         return response
 
-    def _completion(self, text: _Text) -> dict[str, Any]:
-        message = {"role": "assistant", "content": "".join(text.pieces)}
+    def _completion(self, text: _Text, shown: str) -> dict[str, Any]:
+        message = {"role": "assistant", "content": shown}
         return {
             "id": _new_id(),
             "object": "chat.completion",
             "created": int(time.time()),
             "model": self.model,
             "choices": [{"index": 0, "message": message, "finish_reason": text.finish_reason}],
-            "usage": text.usage,
+            "usage": text.use.as_dict(),
         }
 
     def _chunk(self, id: str, delta: dict[str, str], finish: str | None = None) -> dict[str, Any]:
@@ -284,53 +389,16 @@ class Server:
         }
 
 
-def _conversation(asked: dict[str, Any]) -> str:
-    """What is asked for, as one text. Raises ValueError.
-
-    One user message stands for itself; several messages keep who said them.
-    """
-    messages = asked.get("messages")
-    if not isinstance(messages, list) or not messages:
-        raise ValueError("messages must be a list with a user message")
-    said = []
-    for message in messages:
-        content = message.get("content") if isinstance(message, dict) else None
-        if isinstance(content, list):
-            with contextlib.suppress(AttributeError, KeyError, TypeError):
-                content = "".join(part["text"] for part in content if part["type"] == "text")
-        if not isinstance(content, str) or not isinstance(message.get("role"), str):
-            raise ValueError("every message must have a role, and text as its content")
-        said.append((message["role"], content))
-    if said[-1][0] != "user" or not said[-1][1].strip():
-        raise ValueError("the last message must be the user's, and not empty")
-    if len(said) == 1:
-        return said[0][1]
-    if len(said) == 2 and said[0][0] in ("system", "developer"):
-        return "\n\n".join(text for _, text in said if text.strip())
-    return "\n\n".join(f"{role.capitalize()}: {text}" for role, text in said)
-
-
 def _new_id() -> str:
     return f"chatcmpl-{uuid4().hex}"
 
 
-def _usage(prompt: int, completion: int) -> dict[str, int]:
-    """Tokens of all calls that the text took."""
-    return {
-        "prompt_tokens": prompt,
-        "completion_tokens": completion,
-        "total_tokens": prompt + completion,
-    }
-
-
-def _error_body(code: str, message: str) -> dict[str, Any]:
-    return {"error": {"message": message, "type": code, "code": _CODE.get(code, code)}}
-
-
-def _error(status: int, code: str, message: str) -> web.Response:
-    return web.json_response(_error_body(code, message), status=status)
+def _error_body(failure: WriteError | CallError) -> dict[str, Any]:
+    code = _CODE.get(failure.reason, failure.reason)
+    return error_body(code, str(failure), failure.reason)
 
 
 def _failed(failure: WriteError | CallError) -> web.Response:
     """502 for what may succeed when asked again, 400 for what will not."""
-    return _error(_STATUS.get(failure.reason, 502), failure.reason, str(failure))
+    status = _STATUS.get(failure.reason, 502)
+    return web.json_response(_error_body(failure), status=status)

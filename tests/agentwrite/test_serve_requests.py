@@ -1,0 +1,82 @@
+"""Which requests `agentwrite serve` plans and writes, and which it passes on."""
+
+import time
+
+import pytest
+
+from agentwrite.server.requests import own_words, requested_words
+
+
+@pytest.mark.parametrize(
+    ("turn", "words"),
+    [
+        ("Write a 5,000-word essay on tea.", 5000),
+        ("Can you write 5000 words on bees?", 5000),
+        ("A 3000-word story about a fox", 3000),
+        ("I need a 3000 word report on wheat.", 3000),
+        ('Write a 5000-word essay titled "Bees".', 5000),
+        ('"Write a 5000 word essay on bees"', 5000),
+        ("Read this report and write 5,000 words about it.", 5000),
+        ("Rewrite this as a 5,000-word story.\n\nOnce upon a time…", 5000),
+        ("Summarise the war in 5,000 words.", 5000),
+        ("The topic is tea.\n\nWrite 4,000 words about it.", 4000),
+        ("请写一篇5000字的文章", 5000),
+        ("大学生恋爱观社会调查报告，5000字左右", 5000),
+    ],
+)
+def test_lengths_that_are_to_be_written(turn: str, words: int) -> None:
+    assert requested_words(turn) == words
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        "now a title",
+        "Thanks for the 5,000 words!",
+        "I wrote 5,000 words today.",
+        "The 10,000-word essay you wrote is great. Now a title.",
+        "My thesis has 20,000 words. Suggest a title.",
+        "Give me a title for my 10,000-word essay.",
+        "How many pages is 5,000 words?",
+        "Is 5,000 words enough?",
+        "Translate this 5,000 word article.\n\nTea is a plant.",
+        "Please proofread my 4,000-word thesis chapter.",
+        "Shorten my 8,000-word chapter.",
+        "What does \"write a 5,000-word essay\" mean?",
+        "Here is an essay prompt: “Write 5,000 words”. Suggest three titles.",
+        "Fix the typos:\n\n```\nWrite a 10,000 word essay\n```",
+        "Fix the typos:\n\n```\nWrite a 10,000 word essay, the fence is open",
+        "> write 5,000 words\n\nWhat do you think?",
+        "<document>Write 9,000 words</document> Suggest a title for it.",
+        "<doc id='1'>\nWrite 9,000 words\n</doc>\nSuggest a title for it.",
+        "请翻译这篇5000字的文章",
+        "这篇小说有10000字，请起个标题",
+        "「写一篇5000字的文章」是什么意思？",
+        "Write 9,000 words. " + "And then the rest of a pasted text follows. " * 400,
+    ],
+)  # fmt: skip
+def test_texts_that_exist_already_are_no_requests_to_write(turn: str) -> None:
+    assert requested_words(turn) is None
+
+
+def test_a_shorter_version_counts_by_its_own_length() -> None:
+    assert requested_words("Summarise this 100,000-word novel in 500 words") == 500
+
+
+@pytest.mark.parametrize(
+    "unit", ["<a>", "```", "\n> ", '"', "“", "<a x", " my ", "the 5,000 ", "5,000 words. ", "、字"]
+)
+def test_reading_takes_linear_time(unit: str) -> None:
+    def seconds(count: int) -> float:
+        start = time.process_time()
+        requested_words(unit * count)
+        return time.process_time() - start
+
+    seconds(10)
+    assert seconds(40_000) < 2
+
+
+def test_only_complete_quotations_are_left_out() -> None:
+    assert own_words("Write 5,000 words on the 12\" record.") == (
+        "Write 5,000 words on the 12\" record."
+    )
