@@ -41,9 +41,7 @@ async def serving(
     key = options.pop("key", "")
     settings = Settings.resolve(model=WRITER, base_urls=(model.base_url,), **options)
     async with (
-        Server(
-            settings, port=0, plan_from=plan_from, max_words=max_words, key=key
-        ) as server,
+        Server(settings, port=0, plan_from=plan_from, max_words=max_words, key=key) as server,
         openai.AsyncOpenAI(base_url=server.base_url, api_key=KEY, max_retries=0) as client,
     ):
         yield client.chat.completions.create
@@ -53,6 +51,7 @@ def asking(
     model: Model, work: Callable[[Any], Awaitable[Any]], plan_from: int = 1000, **options: Any
 ) -> Any:
     """What `work` returns with the create() of a client."""
+
     async def ask() -> Any:
         async with serving(model, plan_from, **options) as create:
             return await work(create)
@@ -166,7 +165,9 @@ def test_a_disconnect_stops_the_writing_and_keeps_finished_calls() -> None:
     assert len(model.prompts) <= 6  # the call in flight was made again
 
 
-def test_an_immediate_retry_after_a_disconnect_gets_the_whole_text(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_immediate_retry_after_a_disconnect_gets_the_whole_text(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     model = Model(answer=by_plan)
     model.delay = 0.1
     ends = asyncio.Event()
@@ -193,7 +194,9 @@ def test_an_immediate_retry_after_a_disconnect_gets_the_whole_text(monkeypatch: 
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_an_internal_error_is_reported_and_no_empty_text_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_internal_error_is_reported_and_no_empty_text_is_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async def broken(*_: Any) -> Any:
         raise RuntimeError("a slip")
 

@@ -77,6 +77,6 @@ def test_reading_takes_linear_time(unit: str) -> None:
 
 
 def test_only_complete_quotations_are_left_out() -> None:
-    assert own_words("Write 5,000 words on the 12\" record.") == (
-        "Write 5,000 words on the 12\" record."
+    assert own_words('Write 5,000 words on the 12" record.') == (
+        'Write 5,000 words on the 12" record.'
     )
