@@ -57,8 +57,8 @@ def command(
 
     Serves an OpenAI-compatible endpoint (POST /v1/chat/completions, streaming too) for the model
     agentwrite/MODEL. Requests whose last message asks for at least --from words are planned and
-    written; all others are passed on to MODEL. Set AGENTWRITE_SERVE_KEY to the key that clients must
-    send.
+    written; all others are passed on to MODEL. Set AGENTWRITE_SERVE_KEY to the key that clients
+    must send.
     """
     import asyncio
 
