@@ -17,7 +17,7 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "bench_packing.py"
 def test_packs_are_98_percent_full_and_leave_no_sequence_out(tmp_path: Path) -> None:
     table = tmp_path / "table.md"
     run_script(
-        SCRIPT, "--no-training", "--sequences", "30000", "--ranks", "7", "--output", str(table)
+        SCRIPT, "--no-training", "--sequences", "6000", "--ranks", "2", "--output", str(table)
     )
     text = table.read_text()
     print(text)  # pytest -s shows it
@@ -26,5 +26,5 @@ def test_packs_are_98_percent_full_and_leave_no_sequence_out(tmp_path: Path) -> 
     lost = {row[0]: int(row[3].replace(",", "")) for row in rows}
     assert full["LossPlugin"] >= 98
     assert lost["LossPlugin"] == 0
-    assert full["upstream's order"] < full["LossPlugin"]
-    assert lost["upstream's order"] > 0
+    assert full["upstream"] < full["LossPlugin"]
+    assert lost["upstream"] > 0
