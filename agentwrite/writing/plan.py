@@ -15,7 +15,7 @@ Level = Literal["Paragraph", "Chapter"]
 
 MAX_STEPS = 50  # upstream drops longer plans: they are mostly loops
 MAX_PLAN_WORDS = 25_000  # words that one plan holds: 50 paragraphs of the usual length
-_MAX_STEP_WORDS: dict[Level, int] = {
+MAX_STEP_WORDS: dict[Level, int] = {
     "Paragraph": 2_000,
     "Chapter": MAX_PLAN_WORDS,
 }  # 4,096 tokens hold 2,000
@@ -40,6 +40,10 @@ class Step:
             f"{self.level} {self.number} - Main Point: {self.point} "
             f"- Word Count: {self.words} words"
         )
+
+    def with_words(self, words: int) -> "Step":
+        """The same step with another target."""
+        return replace(self, words=words)
 
 
 @dataclass(frozen=True)
@@ -135,7 +139,7 @@ def fit_plan(
     if scaled and ratio < 1 and len(words) > 1 and sum(words) / len(words) < _MIN_STEP_WORDS:
         mean = sum(words) // len(words)
         return Rejected("steps_too_short", f"{mean} words in each of {len(words)} steps")
-    if max(words) > _MAX_STEP_WORDS[level]:
+    if max(words) > MAX_STEP_WORDS[level]:
         return Rejected("steps_too_long", f"{max(words)} words in one of {len(steps)} steps")
     return Plan(
         tuple(

@@ -26,7 +26,8 @@ class Section:
     number: int
     text: str
     words: int
-    target: int
+    target: int  # its share of the required length when it was written
+    requested: int  # the count that was asked for: the target, corrected by the writer's bias
     asks: int
     rejected: tuple[str, ...]  # the reason of each rejected reply
     cleaned: Counter[str]  # rule -> how often it removed something

@@ -15,6 +15,7 @@ from typing import TypeVar
 from agentwrite.errors import WriteError
 from agentwrite.model import Answer, ChatModel
 from agentwrite.settings import Settings
+from agentwrite.writing.budget import Asked, ask_as_planned, ask_next
 from agentwrite.writing.clean import Cleaned, clean
 from agentwrite.writing.context import TextSoFar, estimate_tokens
 from agentwrite.writing.plan import Plan, Step
@@ -25,6 +26,7 @@ from longwriter_core.llm import ChatPool, ContextOverflowError, Rejected, Store,
 from longwriter_core.text.diagnostics import repetition
 from longwriter_core.text.length import count_words
 from longwriter_core.text.required_length import required_length
+from longwriter_core.text.thinking import without_thinking
 
 _T = TypeVar("_T")
 
@@ -130,10 +132,17 @@ class Writer:
         )
 
     async def _write_serially(self, job: _Job, so_far: TextSoFar) -> list[Section]:
-        """One step after the other, each seeing all text before it."""
-        sections = []
+        """One step after the other, each seeing all text before it.
+
+        With the paper's prompts each step is asked for as planned, as upstream does.
+        """
+        sections: list[Section] = []
+        goal = job.instruction.required or so_far.plan.words
+        holds_length = self.prompts.name != "official"
         for step in so_far.plan.steps:
-            section = await self._write_step(job, so_far, step)
+            written = [(section.words, section.requested) for section in sections]
+            asked = ask_next(so_far.plan, goal, written) if holds_length else ask_as_planned(step)
+            section = await self._write_step(job, so_far, asked)
             so_far.sections.append(section.text)
             sections.append(section)
             job.progress(section, so_far.plan)
@@ -144,7 +153,7 @@ class Writer:
         written: dict[int, Section] = {}
 
         async def write(step: Step) -> None:
-            section = await self._write_step(job, TextSoFar(so_far.plan), step)
+            section = await self._write_step(job, TextSoFar(so_far.plan), ask_as_planned(step))
             written[step.number] = section
             job.progress(section, so_far.plan)
 
@@ -157,7 +166,8 @@ class Writer:
             sections.append(section)
         return sections
 
-    async def _write_step(self, job: _Job, so_far: TextSoFar, step: Step) -> Section:
+    async def _write_step(self, job: _Job, so_far: TextSoFar, asked: Asked) -> Section:
+        step = asked.step
         before = so_far.text
 
         def read(reply: str) -> Cleaned | Rejected:
@@ -176,7 +186,7 @@ class Writer:
                 inst=job.instruction.instruction,
                 plan=so_far.plan.text,
                 text=so_far.shown(),
-                step=step.line,
+                step=asked.line,
             )
             tokens = estimate_tokens(prompt)
             if self._fits(job, tokens):
@@ -192,7 +202,8 @@ class Writer:
             number=step.number,
             text=answer.value.text,
             words=count_words(answer.value.text),
-            target=step.words,
+            target=asked.target,
+            requested=asked.requested,
             asks=answer.asks,
             rejected=answer.rejected,
             cleaned=answer.value.counts,
@@ -220,7 +231,7 @@ class Writer:
             )
             if self._fits(job, estimate_tokens(prompt)):
                 try:
-                    answer = await self._ask(job, prompt, str.strip, f"summary before {place}")
+                    answer = await self._ask(job, prompt, _read_summary, f"summary before {place}")
                 except ContextOverflowError as error:
                     why = str(error)
                 else:
@@ -236,3 +247,7 @@ class Writer:
         return await self._model.ask(
             prompt, read, place=place, text_id=job.instruction.id, affinity=job.affinity
         )
+
+
+def _read_summary(reply: str) -> str | Rejected:
+    return without_thinking(reply).strip() or Rejected("empty")

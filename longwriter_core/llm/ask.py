@@ -19,6 +19,7 @@ from longwriter_core.llm.pool import ChatPool
 from longwriter_core.llm.store import CallId
 from longwriter_core.text.diagnostics import is_refusal
 from longwriter_core.text.length import count_words
+from longwriter_core.text.thinking import without_thinking
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -172,13 +173,15 @@ def read_reply(
     # First of all: a model that thinks until its limit returns an empty text, and the limit is why.
     if reply.is_cut and not (may_be_cut and reply.text.strip()):
         return Rejected("cut", f"at {reply.completion_tokens or 'max_tokens'} tokens")
-    if structured and (parsed := structured.parse(reply.text)) is not None:
+    # Thinking may weigh a refusal, or quote an error, before the answer does neither.
+    answer = without_thinking(reply.text)
+    if structured and (parsed := structured.parse(answer)) is not None:
         return parsed
     if not has_format:
-        return _fault(reply) or read(reply.text)
+        return _fault(reply, answer) or read(reply.text)
     value = read(reply.text)
-    if isinstance(value, Rejected) and _is_refused(reply):
-        return _fault(reply) or value
+    if isinstance(value, Rejected) and _is_refused(reply, answer):
+        return _fault(reply, answer) or value
     return value
 
 
@@ -187,21 +190,21 @@ def is_error_text(text: str) -> bool:
     return bool(_ERROR.match(text)) and count_words(text) < _ERROR_MAX_WORDS
 
 
-def _fault(reply: Reply) -> Rejected | None:
+def _fault(reply: Reply, answer: str) -> Rejected | None:
     """Why a reply cannot be used whatever the request was; None if nothing is wrong."""
-    if _is_refused(reply):
-        return Rejected("refused", _opening(reply.refusal or reply.text))
-    if not reply.text.strip():
-        return Rejected("empty")
-    if is_error_text(reply.text):
-        return Rejected("error_text", _opening(reply.text))
+    if _is_refused(reply, answer):
+        return Rejected("refused", _opening(reply.refusal or answer))
+    if not answer.strip():
+        return Rejected("empty", "thinking alone" if reply.text.strip() else "")
+    if is_error_text(answer):
+        return Rejected("error_text", _opening(answer))
     return None
 
 
-def _is_refused(reply: Reply) -> bool:
+def _is_refused(reply: Reply, answer: str) -> bool:
     if reply.refusal or reply.finish_reason == "content_filter":
         return True
-    return is_refusal(reply.text)
+    return is_refusal(answer)
 
 
 def _opening(text: str) -> str:

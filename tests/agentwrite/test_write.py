@@ -50,7 +50,8 @@ def test_each_step_sees_instruction_plan_all_text_before_it_and_its_own_line() -
     for number, prompt in enumerate(steps, 1):
         assert INSTRUCTION in prompt
         assert text.plan.text in prompt
-        assert prompt.endswith(text.plan.steps[number - 1].line)
+        step, written = text.plan.steps[number - 1], text.sections[number - 1]
+        assert prompt.endswith(step.with_words(written.requested).line)
         assert "\n\n".join(section(n) for n in range(1, number)) in prompt
         assert section(number) not in prompt
     assert text.text == "\n\n".join(section(n) for n in range(1, 5))

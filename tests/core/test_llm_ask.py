@@ -12,9 +12,11 @@ from longwriter_core.llm import (
     ChatPool,
     Outcome,
     Rejected,
+    Reply,
     Store,
     Structured,
     ask_until_valid,
+    read_reply,
     run_async,
 )
 from longwriter_core.mock_server import MockServer
@@ -198,3 +200,28 @@ def test_a_server_that_offers_schemas_fills_them() -> None:
     with MockServer() as server:
         outcome = ask(server.base_url, structured=STRUCTURED, read=lambda _: Rejected("text"))
     assert isinstance(outcome.value, int)
+
+
+THOUGHT = "<think>I'm sorry, I can't help with that? Yes, I can. Error: none.</think>"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (f"{THOUGHT}\nThe harbour silts up.", None),
+        ("<think>Fine.</think>\nI'm sorry, but I can't help with that.", "refused"),
+        ("<think>Fine.</think>\nInternal server error", "error_text"),
+        (THOUGHT, "empty"),
+    ],
+    ids=["doubts-while-thinking", "refusal", "error", "thinking-alone"],
+)
+def test_refusals_errors_and_emptiness_are_judged_after_thinking(
+    text: str, reason: str | None
+) -> None:
+    value = read_reply(Reply(text, "mock", "stop", None, 1, 1), str.strip)
+    assert (value.reason if isinstance(value, Rejected) else None) == reason
+
+
+def test_a_reply_that_was_cut_while_thinking_is_cut_and_not_empty() -> None:
+    value = read_reply(Reply("<think>Let me", "mock", "length", None, 1, 9), str.strip)
+    assert value == Rejected("cut", "at 9 tokens")
