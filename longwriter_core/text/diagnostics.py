@@ -7,37 +7,9 @@ an unusual style.
 import re
 from dataclasses import asdict, dataclass
 
-from longwriter_core.text.language import Language, is_written_in, main_language
-from longwriter_core.text.length import count_words
-
-# Refusing openings. They count only in short responses, since a story may open with "I'm sorry".
-_REFUSAL = re.compile(
-    r"\b(i[’']?m (very |so |really )?sorry|i apologi[sz]e|unfortunately)\b.{0,60}"
-    r"\b(can[’']?t|cannot|can not|unable|not able|won[’']?t)\b"
-    r"|\bi([’']?m| am|) (can[’']?t|cannot|can not|unable to|not able to|won[’']?t) "
-    r"(help|assist|write|create|provide|fulfil|fulfill|comply|generate|complete|do that|evaluate)"
-    r"|\bas an ai\b.{0,60}\b(can[’']?t|cannot|unable|not able)\b"
-    r"|(抱歉|对不起|很遗憾).{0,20}(无法|無法|不能|没法)"
-    r"|作为(一个|一名)?(AI|人工智能|语言模型).{0,30}(无法|不能)"
-    r"|^\W*我(无法|無法|不能)(为您|为你)?(提供|完成|满足|协助|帮助|生成|撰写|写)",
-    re.IGNORECASE | re.DOTALL,
-)
-_REFUSAL_WINDOW = 300  # characters
-_REFUSAL_MAX_WORDS = 200
-
-_TO_BE_CONTINUED = re.compile(
-    r"to be continued|continued in (the )?(next|following) (part|chapter|section|response|message)"
-    r"|continued in part|[\[(]continue[sd]?\b[^\])\n]{0,40}[\])]\W*$|^\W*continue[sd]?\.\.\.\W*$"
-    r"|未完待续|待续|下回分解|（?此处省略|由于篇幅",
-    re.IGNORECASE | re.MULTILINE,
-)
-_TO_BE_CONTINUED_WINDOW = 200  # characters
-
-# Characters that may follow the final punctuation: quotes, brackets, Markdown, blanks.
-_CLOSERS = "\"'”’»」』)]}）】》*_`~#-— \t\r\n\u3000"
-_PAUSES = (",", "，", "、", ";", "；", ":", "：")
-_VERSE_LINES = 4  # this many lines in a row without final punctuation are a poem or a list
-_FINAL_PUNCTUATION = re.compile(r"([.!?…。！？]|the end|完|终)$", re.IGNORECASE)
+from longwriter_core.text.endings import is_cut_off, is_to_be_continued
+from longwriter_core.text.language import is_written_in, language_of, main_language
+from longwriter_core.text.refusals import is_refusal
 
 _WORD = re.compile(r"[\u4e00-\u9fff]|[^\W\d_\u4e00-\u9fff]+")
 _ASCII_WORD = re.compile(r"[a-zA-Z]+")  # the same for ASCII text, twice as fast
@@ -45,12 +17,25 @@ _ASCII_WORD = re.compile(r"[a-zA-Z]+")  # the same for ASCII text, twice as fast
 # two characters.
 _REPEAT_WINDOW = {"en": 10, "zh": 20}
 
-_ASKS_FOR = {
-    "en": re.compile(
-        r"\b(in|into) english\b|[用成]英[文语]|英[文语](撰写|写作|写一|作文)", re.IGNORECASE
-    ),
-    "zh": re.compile(r"\b(in|into) chinese\b|[用成](中文|汉语)", re.IGNORECASE),
-}
+# The languages that a prompt may ask for by name, in English and in Chinese.
+_NAMES = {
+    "ar": ("Arabic", "阿拉伯"), "cs": ("Czech", "捷克"), "da": ("Danish", "丹麦"),
+    "de": ("German", "德"), "el": ("Greek", "希腊"), "en": ("English", "英"),
+    "es": ("Spanish", "西班牙"), "fi": ("Finnish", "芬兰"), "fr": ("French", "法"),
+    "hi": ("Hindi", "印地"), "hu": ("Hungarian", "匈牙利"), "id": ("Indonesian", "印尼"),
+    "it": ("Italian", "意大利"), "ja": ("Japanese", "日"), "ko": ("Korean", "韩"),
+    "nl": ("Dutch", "荷兰"), "no": ("Norwegian", "挪威"), "pl": ("Polish", "波兰"),
+    "pt": ("Portuguese", "葡萄牙"), "ro": ("Romanian", "罗马尼亚"), "ru": ("Russian", "俄"),
+    "sv": ("Swedish", "瑞典"), "th": ("Thai", "泰"), "tr": ("Turkish", "土耳其"),
+    "uk": ("Ukrainian", "乌克兰"), "vi": ("Vietnamese", "越南"), "zh": ("Chinese", "中"),
+}  # fmt: skip
+_CODES = {name.lower(): code for code, names in _NAMES.items() for name in names} | {"汉": "zh"}
+_ASKS_FOR = re.compile(
+    rf"\b(?:in|into) (?:\w+ )?({'|'.join(name for name, _ in _NAMES.values())})\b(?-i:(?! [A-Z]))"
+    rf"|[用成以]({'|'.join(name for _, name in _NAMES.values())}|汉)[文语]"
+    rf"|({'|'.join(name for _, name in _NAMES.values())})[文语](?:撰写|写作|写一|作文|回答)",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -89,41 +74,19 @@ def diagnose(prompt: str, response: str, *, reached_limit: bool = False) -> Diag
     )
 
 
-def is_cut_off(text: str) -> bool:
-    """Whether a non-empty text ends without final punctuation.
-
-    The last line of a poem or list needs none if the lines before it have none.
-    """
-    lines = [body for line in text.splitlines() if (body := line.rstrip(_CLOSERS))][-_VERSE_LINES:]
-    if not lines or _FINAL_PUNCTUATION.search(lines[-1]):
-        return False
-    is_verse = len(lines) == _VERSE_LINES and not any(
-        _FINAL_PUNCTUATION.search(line) for line in lines
-    )
-    return not is_verse or lines[-1].endswith(_PAUSES)
-
-
-def is_refusal(text: str) -> bool:
-    """Whether a short text opens by refusing the request, in English or Chinese."""
-    opening = text.strip()[:_REFUSAL_WINDOW]
-    return bool(_REFUSAL.search(opening)) and count_words(text) < _REFUSAL_MAX_WORDS
-
-
-def is_to_be_continued(text: str) -> bool:
-    """Whether the text ends by announcing the rest instead of writing it."""
-    return bool(_TO_BE_CONTINUED.search(text.rstrip()[-_TO_BE_CONTINUED_WINDOW:]))
-
-
 def is_wrong_language(prompt: str, response: str) -> bool:
     """Whether the response is in another language than the prompt asks for."""
     return not is_written_in(response, wanted_language(prompt))
 
 
-def wanted_language(prompt: str) -> Language:
-    """The language that a prompt asks for by name, otherwise the one it is written in."""
-    written_in = main_language(prompt)
-    other: Language = "en" if written_in == "zh" else "zh"
-    return other if _ASKS_FOR[other].search(prompt) else written_in
+def wanted_language(prompt: str) -> str:
+    """The language that a prompt asks for by name, otherwise the one it is written in.
+
+    A code such as "en" or "zh".
+    """
+    if named := _ASKS_FOR.search(prompt):
+        return _CODES[next(filter(None, named.groups())).lower()]
+    return language_of(prompt)
 
 
 def repetition(text: str) -> float:
