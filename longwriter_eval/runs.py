@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 from longwriter_core.errors import InputError
 from longwriter_core.files import sha256, write_atomically
 from longwriter_core.jsonl import read_jsonl, write_jsonl
+from longwriter_eval.version import TASK_VERSION
 
 _log = logging.getLogger(__name__)
 
@@ -28,10 +30,16 @@ class Sample:
     language: str
     response: str
     row: dict[str, Any]
+    version: float = TASK_VERSION  # of the task, which says by which rules it is scored
 
     @classmethod
     def from_doc(
-        cls, task: str, doc: Mapping[str, Any], response: str, row: dict[str, Any]
+        cls,
+        task: str,
+        doc: Mapping[str, Any],
+        response: str,
+        row: dict[str, Any],
+        version: float = TASK_VERSION,
     ) -> "Sample":
         """The sample of a task's document. Raises KeyError or TypeError for a malformed one."""
         for name in ("id", "type", "language"):
@@ -46,6 +54,7 @@ class Sample:
             language=doc["language"],
             response=response,
             row=row,
+            version=version,
         )
 
     @property
@@ -141,7 +150,10 @@ def _load(date: str, path: Path) -> Run | None:
         sample
         for task in ours
         for sample in _read_samples(
-            path.with_name(f"samples_{task}_{date}.jsonl"), task, hashes.get(task)
+            path.with_name(f"samples_{task}_{date}.jsonl"),
+            task,
+            hashes.get(task),
+            _version(results["configs"][task]),
         )
     ]
     return Run(path, results, samples) if ours else None
@@ -175,20 +187,35 @@ def save_run(
     """
     date = datetime.now().isoformat().replace(":", "-")
     for task, lines in rows.items():
-        write_jsonl(folder / f"samples_{task}_{date}.jsonl", lines)
+        write_jsonl(folder / f"samples_{task}_{date}.jsonl", map(_valid, lines))
     path = folder / f"results_{date}.json"
-    text = json.dumps(results, indent=2, ensure_ascii=False, default=str)
+    text = json.dumps(_valid(results), indent=2, ensure_ascii=False, default=str, allow_nan=False)
     write_atomically(path, text.encode("utf-8", "backslashreplace"))  # responses: lone surrogates
     return path
 
 
-def _read_samples(path: Path, task: str, expected_hash: str | None) -> list[Sample]:
+def _valid(found: Any) -> Any:
+    """`found` with None for what JSON cannot say, as NaN."""
+    if isinstance(found, Mapping):
+        return {key: _valid(value) for key, value in found.items()}
+    if isinstance(found, list | tuple):
+        return [_valid(value) for value in found]
+    return None if isinstance(found, float) and not math.isfinite(found) else found
+
+
+def _version(config: Mapping[str, Any]) -> float:
+    """The version of a task, as its configuration states it."""
+    version = config["metadata"].get("version")
+    return float(version) if isinstance(version, int | float) else TASK_VERSION
+
+
+def _read_samples(path: Path, task: str, expected_hash: str | None, version: float) -> list[Sample]:
     if not path.is_file():
         raise InputError(f"{path} is missing: the run must be made with --log_samples")
     samples = []
     for number, row in read_jsonl(path):
         try:
-            samples.append(Sample.from_doc(task, row["doc"], row["resps"][0][0], row))
+            samples.append(Sample.from_doc(task, row["doc"], row["resps"][0][0], row, version))
             if expected_hash:
                 task_hash([row])
         except (KeyError, IndexError, TypeError) as error:

@@ -5,6 +5,7 @@ score the samples of a finished run with it, from their responses and verdicts.
 """
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from longwriter_core.text.length import bucket, count_words, length_score
 from longwriter_core.text.special_tokens import encodable, strip_special_tokens
 from longwriter_eval.judge.verdict import DIMENSIONS, Judgement
 from longwriter_eval.runs import Sample
+from longwriter_eval.stats.estimates import DocumentValue
 
 
 @dataclass(frozen=True)
@@ -77,10 +79,27 @@ def score_samples(samples: Iterable[Sample]) -> list[Score]:
     return [score_sample(first[id]) for id in sorted(first)]
 
 
-def value(score: Score, metric: str) -> float:
-    """A metric of a task, on the scale of lm-eval's tables; NaN if there is no value."""
+def value(score: Score, metric: str) -> DocumentValue:
+    """A metric of a task, on the scale of lm-eval's tables; NaN if there is no value.
+
+    Carries what an exact mean over documents needs: see stats.estimates.
+    """
     found = _ALL_METRICS[metric](score)
-    return math.nan if found is None else float(found)
+    quality = math.nan if score.quality_score is None else score.quality_score
+    return DocumentValue(
+        math.nan if found is None else float(found),
+        cluster=instruction(score.sample),
+        # version 1.0 averaged S̄ over the judged responses alone
+        parts=(score.length_score, quality)
+        if metric == "overall_score" and score.sample.version >= 1.1
+        else None,
+        bucket=score.bucket,
+    )
+
+
+def instruction(sample: Sample) -> str:
+    """What several prompts of the ruler share: the text without the required length."""
+    return re.sub(r"\d+", "", sample.prompt) if is_ruler(sample) else ""
 
 
 def clean_response(response: str) -> str:

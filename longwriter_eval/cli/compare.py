@@ -74,7 +74,7 @@ def _table(comparison: "Comparison") -> list[str]:
             f"Left out: {comparison.only_a} prompts that only A has, {comparison.only_b} that "
             "only B has"
         )
-    head = f"  {'':<26}{'A':>9}{'B':>9}{'B - A':>10}  {'95% interval':<22}{'p':>7}{'Holm':>8}"
+    head = f"  {'':<26}{'A':>9}{'B':>9}{'B - A':>10}  {'95% interval':<22}{'p':>7}{'corrected':>11}"
     place = None
     for each in comparison.differences:
         if place != (place := (each.benchmark, each.bucket)):
@@ -91,8 +91,8 @@ def _table(comparison: "Comparison") -> list[str]:
         lines.append(
             f"  {each.metric:<26}{each.a:>9.{digits}f}{each.b:>9.{digits}f}"
             f"{found.mean:>+10.{digits}f}  {'' if math.isnan(found.low) else interval:<22}"
-            f"{each.p:>7.4f}{each.p_holm:>8.4f}{f'  {each.winner} higher' if each.winner else ''}"
-            f"{pairs}"
+            f"{each.p:>7.4f}{each.p_corrected:>11.4f}"
+            f"{f'  {each.winner} higher' if each.winner else ''}{pairs}"
         )
     return [*lines, "", *in_words(comparison)]
 
@@ -178,7 +178,7 @@ def _as_json(
         "differs": comparison.differs,
         "notes": comparison.notes,
         "in_words": in_words(comparison),
-        "correction": "Holm",
+        "correction": "Holm within families, in order of importance",
         "differences": [{**asdict(each), "winner": each.winner} for each in comparison.differences],
     }
     if summary:

@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from longwriter_eval.stats.thresholds import MIN_COVERAGE
+from longwriter_eval.stats.estimates import contributions, is_covered
 
 
 class Pooled(float):
@@ -29,14 +29,15 @@ class Pooled(float):
 
 
 class Mean(Pooled):
-    """Mean over the documents that have a value; NaN if under 95% of them have one."""
+    """Mean over the documents that have a value; NaN if under 95% of them have one.
+
+    S̄ is half the mean S_l of all documents plus half the mean S_q of those with a verdict.
+    """
 
     @staticmethod
     def statistic(documents: Sequence[float]) -> float:
         """The mean."""
-        present = _present(documents)
-        enough = present and len(present) >= MIN_COVERAGE * len(documents)
-        return statistics.fmean(present) if enough else math.nan
+        return statistics.fmean(contributions(documents)) if is_covered(documents) else math.nan
 
 
 class Max(Pooled):
@@ -49,19 +50,16 @@ class Max(Pooled):
 
 
 class StandardError(Pooled):
-    """Of the Mean, over the documents that have a value; NaN if the mean is."""
+    """Of the Mean, over the documents that have a value; NaN if the mean is.
+
+    The ruler's documents with the same instruction are one observation, not six.
+    """
 
     @staticmethod
     def statistic(documents: Sequence[float]) -> float:
         """As lm-eval computes it for its own mean: sample standard deviation / sqrt(n)."""
-        present = _present(documents)
-        if len(present) < 2 or math.isnan(Mean.statistic(documents)):
-            return math.nan
-        return statistics.stdev(present) / math.sqrt(len(present))
-
-
-def _present(documents: Sequence[float]) -> list[float]:
-    return [value for value in documents if not math.isnan(value)]
+        units = contributions(documents) if is_covered(documents) else []
+        return statistics.stdev(units) / math.sqrt(len(units)) if len(units) > 1 else math.nan
 
 
 def aggregation(metric: str) -> type[Pooled]:

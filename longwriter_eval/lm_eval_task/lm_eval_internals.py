@@ -1,14 +1,16 @@
 """Everything that touches lm-eval's internals.
 
 lm-eval (0.4.11 to 0.4.13) has no public way to tell a task which model will run it or where the
-results go, to end on an error without a traceback, or to aggregate a group exactly. So this module
-reads local variables of lm-eval's functions, and extends three of its functions.
+results go, to end on an error without a traceback, to aggregate a group exactly, or to write valid
+JSON where a value is unknown. So this module reads local variables of lm-eval's functions, and
+extends six of its functions. `check_internals` compares all of them with the installed version.
 """
 
 import contextlib
 import functools
 import importlib
 import inspect
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,16 +19,34 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from lm_eval.tasks import TaskManager
-from lm_eval.utils import make_table
-
 from longwriter_core.errors import InputError
 from longwriter_core.redact import redact_arguments
 from longwriter_eval.lm_eval_task.aggregation import Mean, Pooled, StandardError
+from longwriter_eval.lm_eval_task.compact_table import compact_table
+from longwriter_eval.stats.estimates import DocumentValue
 
-# Functions that are extended. 0.4.11 looks them up in evaluator_utils, later versions in metrics.
+# Functions that are extended or called, and the parameters that they must have.
+# 0.4.11 looks the first three up in evaluator_utils, later versions in metrics.
 _MODULES = ("lm_eval.api.metrics", "lm_eval.evaluator_utils")
-_EXTENDED = ("aggregate_subtask_metrics", "pooled_sample_stderr", "stderr_for_metric")
+_AGGREGATING = {
+    "aggregate_subtask_metrics": ("metrics", "sizes"),
+    "pooled_sample_stderr": ("stderrs", "sizes"),
+    "stderr_for_metric": ("metric", "bootstrap_iters"),
+}
+_CALLED = {
+    "lm_eval.utils:make_table": ("result_dict", "column"),
+    "lm_eval.loggers:EvaluationTracker.save_results_aggregated": ("results", "samples"),
+    "lm_eval.loggers:EvaluationTracker.save_results_samples": ("task_name", "samples"),
+    "lm_eval.tasks:TaskManager": ("metadata",),
+    "lm_eval.api.task:ConfigurableTask": ("config",),
+    "lm_eval.api.task:ConfigurableTask.download": (),
+    "lm_eval.api.task:ConfigurableTask.build_all_requests": ("rank", "world_size"),
+    "lm_eval.api.task:ConfigurableTask.override_metric": ("metric_name",),
+    "lm_eval.api.task:ConfigurableTask.apply_filters": (),
+    "lm_eval.api.task:ConfigurableTask.process_results": ("doc", "results"),
+    "lm_eval.api.task:ConfigurableTask.aggregation": (),
+    "lm_eval.api.task:ConfigurableTask.higher_is_better": (),
+}
 # Local variables that are read, by the function of lm_eval.evaluator that has them.
 _READ = {
     "evaluate": ("lm", "log_samples"),
@@ -37,34 +57,74 @@ _READ = {
 def pinned_internals() -> dict[str, bool]:
     """Every internal of lm-eval that is needed, and whether the installed version has it."""
     modules = [importlib.import_module(name) for name in _MODULES]
+    found = {
+        name: any(_takes(getattr(module, name, None), parameters) for module in modules)
+        for name, parameters in _AGGREGATING.items()
+    }
+    for path, parameters in _CALLED.items():
+        found[path.partition(":")[2]] = _takes(_resolve(path), parameters)
     evaluator = importlib.import_module("lm_eval.evaluator")
-    found = {name: any(hasattr(module, name) for module in modules) for name in _EXTENDED}
     for function, names in _READ.items():
-        code = inspect.unwrap(getattr(evaluator, function)).__code__
+        extended: Any = getattr(evaluator, function, None)
+        code = getattr(extended and inspect.unwrap(extended), "__code__", None)
         for name in names:
-            found[f"{function}: {name}"] = name in code.co_varnames + code.co_cellvars
+            known = (*code.co_varnames, *code.co_cellvars) if code else ()
+            found[f"{function}: {name}"] = name in known
     return found
 
 
-def patch_lm_eval() -> None:
-    """Let lm-eval aggregate our statistics for groups, and compute their standard errors.
+def _resolve(path: str) -> Any:
+    """The object at "module:name.name", or None."""
+    module, _, names = path.partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+    except ImportError:
+        return None
+    for name in names.split("."):
+        found = getattr(found, name, None)
+    return found
 
-    lm-eval weights a group's tasks by their sizes, which count unjudged documents too; it ignores
-    in the standard error how the tasks differ; and it knows a task's standard error only for its
-    own `mean`. There is no place to configure this (0.4.13 ignores a group's own `aggregation`), so
-    three functions get a case for our types. For everything else they stay as they are.
 
-    Raises InputError if lm-eval lacks an internal that this package needs.
-    """
+def _takes(function: Any, parameters: Sequence[str]) -> bool:
+    """Whether `function` can be called with these parameters by name."""
+    if not callable(function):
+        return False
+    known = inspect.signature(function).parameters.values()
+    return set(parameters) <= {parameter.name for parameter in known} or any(
+        parameter.kind is parameter.VAR_KEYWORD for parameter in known
+    )
+
+
+def check_internals() -> None:
+    """Raise InputError if lm-eval lacks an internal that this package needs."""
     if missing := [name for name, is_there in pinned_internals().items() if not is_there]:
         raise InputError(
             f"lm_eval {version('lm_eval')} is not supported, it lacks {', '.join(missing)}: "
             'pip install "lm_eval>=0.4.11,<=0.4.13"'
         )
+
+
+def patch_lm_eval() -> None:
+    """Let lm-eval aggregate our statistics for groups, write valid JSON, and end on our table.
+
+    lm-eval weights a group's tasks by their sizes, which count unjudged documents too; it ignores
+    in the standard error how the tasks differ; and it knows a task's standard error only for its
+    own `mean`. There is no place to configure this (0.4.13 ignores a group's own `aggregation`), so
+    three functions get a case for our types. Two more write null for an unknown value of ours,
+    where lm-eval writes a bare NaN, which is not JSON. The last prints the paper's table after
+    lm-eval's. For everything else they stay as they are.
+
+    Raises InputError if lm-eval lacks an internal that this package needs.
+    """
+    check_internals()
     for module in map(importlib.import_module, _MODULES):
         _extend(module, "aggregate_subtask_metrics", _pool)
         _extend(module, "pooled_sample_stderr", _pool)
         _extend(module, "stderr_for_metric", _stderr_for_mean)
+    tracker = importlib.import_module("lm_eval.loggers").EvaluationTracker
+    _extend(tracker, "save_results_aggregated", _save_results)
+    _extend(tracker, "save_results_samples", _save_samples)
+    _extend(importlib.import_module("lm_eval.utils"), "make_table", _table)
 
 
 def _pool(known: Callable[..., Any], values: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
@@ -80,11 +140,55 @@ def _stderr_for_mean(known: Callable[..., Any], metric: Any, bootstrap_iters: in
     return StandardError if bootstrap_iters > 0 else None
 
 
-def _extend(module: Any, name: str, case: Callable[..., Any]) -> None:
-    """Put `case` in front of a function of `module`, once."""
-    known = getattr(module, name, None)
-    if known and getattr(known, "func", None) is not case:
-        setattr(module, name, functools.partial(case, known))
+def _save_results(
+    known: Callable[..., Any], tracker: Any, results: Any, *args: Any, **kwargs: Any
+) -> Any:
+    rows = {
+        key: {name: _with_null(row) for name, row in results[key].items()}
+        for key in ("results", "groups")
+        if isinstance(results.get(key), dict)
+    }
+    written = {**results, **rows}
+    saved = known(tracker, written, *args, **kwargs)
+    results.update({key: written[key] for key in written if key not in rows})
+    return saved
+
+
+def _save_samples(known: Callable[..., Any], tracker: Any, task_name: str, samples: Any) -> Any:
+    return known(tracker, task_name, [_with_null(sample) for sample in samples])
+
+
+def _with_null(row: Any) -> Any:
+    """A row with None for each value of ours that is NaN."""
+    if not isinstance(row, dict):
+        return row
+    return {
+        key: None if isinstance(v, Pooled | DocumentValue) and math.isnan(v) else v
+        for key, v in row.items()
+    }
+
+
+def _table(
+    known: Callable[..., Any], result_dict: Any, column: str = "results", *args: Any, **kwargs: Any
+) -> Any:
+    table = known(result_dict, column, *args, **kwargs)
+    if column != "groups" and result_dict.get("groups"):
+        return table  # lm-eval prints another table after it
+    return "\n".join([table, *compact_table(result_dict)])
+
+
+def _extend(owner: Any, name: str, case: Callable[..., Any]) -> None:
+    """Put `case` in front of a function of a module or class, once."""
+    known = getattr(owner, name, None)
+    if known is None or getattr(known, "longwriter_case", None) is case:
+        return
+
+    @functools.wraps(known)
+    def extended(*args: Any, **kwargs: Any) -> Any:
+        return case(known, *args, **kwargs)
+
+    extended.longwriter_case = case  # type: ignore[attr-defined]
+    setattr(owner, name, extended)
 
 
 def find_in_lm_eval_stack(name: str, kind: type = object) -> Any:
@@ -103,7 +207,7 @@ def metadata_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
     lm-eval 0.4.11 does not pass --metadata to tasks with a class; its TaskManager has it.
     """
-    manager = find_in_lm_eval_stack("self", TaskManager)
+    manager = find_in_lm_eval_stack("self", importlib.import_module("lm_eval.tasks").TaskManager)
     return {**(config.get("metadata") or {}), **(getattr(manager, "metadata", None) or {})}
 
 
@@ -158,7 +262,9 @@ def count_tokens(lm: Any, text: Any) -> int | None:
 
 
 def tables(results: Mapping[str, Any]) -> str:
-    """The tables of tasks and groups that lm-eval prints for `results`."""
+    """The tables of tasks and groups that lm-eval prints for `results`, and the paper's."""
+    patch_lm_eval()
+    make_table = importlib.import_module("lm_eval.utils").make_table
     columns = ["results", *(["groups"] if results.get("groups") else [])]
     # make_table removes the rows' names from what it is given
     return "\n".join(make_table(deepcopy(dict(results)), column) for column in columns)

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import datasets
-from lm_eval.api.task import ConfigurableTask
 
 from longwriter_core import benchmarks
 from longwriter_core.errors import InputError
@@ -26,6 +25,7 @@ from longwriter_eval.judge.verdict import Judgement
 from longwriter_eval.lm_eval_task.aggregation import aggregation
 from longwriter_eval.lm_eval_task.judging_phase import Judging, item_id
 from longwriter_eval.lm_eval_task.lm_eval_internals import (
+    check_internals,
     count_tokens,
     find_in_lm_eval_stack,
     metadata_of,
@@ -43,6 +43,10 @@ from longwriter_eval.scoring import (
     value,
 )
 from longwriter_eval.version import __version__
+
+with one_clear_line():
+    check_internals()  # before a class of lm-eval's is extended
+from lm_eval.api.task import ConfigurableTask
 
 _log = logging.getLogger("lm_eval.longwriter")  # lm-eval shows its own loggers only
 

@@ -1,5 +1,6 @@
-"""Confidence intervals, the paired permutation test, and Holm's correction. Pure."""
+"""Confidence intervals, the paired permutation test, and corrections. Pure."""
 
+import functools
 import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -10,6 +11,7 @@ import numpy as np
 import scipy.stats
 
 from longwriter_eval.stats import thresholds
+from longwriter_eval.stats.estimates import contributions, known
 from longwriter_eval.stats.thresholds import CONFIDENCE, MIN_BOOTSTRAP_VALUES, PERMUTATIONS, SEED
 
 
@@ -31,23 +33,24 @@ class Interval:
 def mean_interval(values: Iterable[float], confidence: float = CONFIDENCE) -> Interval:
     """Mean of `values` (one per prompt; NaN is dropped) with its interval, in their own unit.
 
-    Uses the bias-corrected and accelerated bootstrap (BCa; Efron, 1987), and below
+    Documents of one cluster count as one observation (stats.estimates). Uses the bias-corrected
+    and accelerated bootstrap (BCa; Efron, 1987), and below
     MIN_BOOTSTRAP_VALUES Student's t, which can exceed the scale of a score. A single value has no
     interval.
     """
-    present = np.array([value for value in values if not math.isnan(value)], dtype=float)
-    n = len(present)
+    values = list(values)
+    units, n = np.array(contributions(values), dtype=float), len(known(values))
     if n == 0:
         return Interval.unknown()
-    mean = float(present.mean())
-    if n == 1:
+    mean = float(units.mean())
+    if len(units) == 1:
         return Interval(mean, math.nan, math.nan, n)
-    if np.ptp(present) == 0:
+    if np.ptp(units) == 0:
         return Interval(mean, mean, mean, n)
-    if n < MIN_BOOTSTRAP_VALUES:
-        low, high = scipy.stats.t.interval(confidence, n - 1, mean, scipy.stats.sem(present))
+    if len(units) < MIN_BOOTSTRAP_VALUES:
+        low, high = scipy.stats.t.interval(confidence, len(units) - 1, mean, scipy.stats.sem(units))
     else:
-        low, high = bootstrap_interval(present, np.mean, thresholds.BOOTSTRAP_RESAMPLES, confidence)
+        low, high = bootstrap_interval(units, np.mean, thresholds.BOOTSTRAP_RESAMPLES, confidence)
     return Interval(mean, float(low), float(high), n)
 
 
@@ -55,8 +58,35 @@ def proportion_interval(successes: int, trials: int) -> Interval:
     """`successes / trials` (0-1) with the exact binomial interval (Clopper and Pearson, 1934)."""
     if not trials:
         return Interval.unknown()
-    low, high = scipy.stats.binomtest(successes, trials).proportion_ci(CONFIDENCE, method="exact")
-    return Interval(successes / trials, float(low), float(high), trials)
+    return Interval(successes / trials, *_binomial_bounds(successes / trials, trials), trials)
+
+
+def share_interval(values: Sequence[float]) -> Interval:
+    """The share (0-1) of documents whose value is 1 rather than 0; NaN is dropped.
+
+    The exact binomial interval. Where documents form clusters, it is computed for the number of
+    independent documents that would give the same standard error (Korn and Graubard, 1998), which
+    is the number of clusters where all values are equal.
+    """
+    present, units = known(values), np.array(contributions(values), dtype=float)
+    n, clusters = len(present), len(units)
+    if not n or clusters == n:
+        return proportion_interval(round(sum(present)), n)
+    share, effective = sum(present) / n, float(clusters)
+    variance = float(units.var(ddof=1)) / clusters if clusters > 1 else 0.0
+    if variance:
+        quantile = (1 + CONFIDENCE) / 2
+        few = scipy.stats.t.ppf(quantile, n - 1) / scipy.stats.t.ppf(quantile, clusters - 1)
+        effective = min(float(n), share * (1 - share) / variance * few**2)
+    return Interval(share, *_binomial_bounds(share, effective), n)
+
+
+def _binomial_bounds(share: float, trials: float) -> tuple[float, float]:
+    """Clopper and Pearson's bounds; `trials` need not be whole."""
+    hits, tail = share * trials, (1 - CONFIDENCE) / 2
+    low = scipy.stats.beta.ppf(tail, hits, trials - hits + 1) if share > 0 else 0.0
+    high = scipy.stats.beta.ppf(1 - tail, hits + 1, trials - hits) if share < 1 else 1.0
+    return float(low), float(high)
 
 
 def bootstrap_interval(
@@ -89,35 +119,103 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-def paired_permutation_test(a: Sequence[float], b: Sequence[float]) -> float:
-    """Two-sided p-value (0-1) of the mean difference between paired values of equal length.
+def paired_test(
+    differences: Sequence[float], confidence: float = CONFIDENCE
+) -> tuple[float, Interval]:
+    """Two-sided p-value (0-1) of a mean difference between pairs, and its interval; NaN is dropped.
 
     Under the null hypothesis the two values of a pair are exchangeable, so each difference is as
-    likely to have the opposite sign. Makes no assumption about the distribution of scores. Exact
-    for up to 13 pairs, otherwise estimated from 9,999 random sign flips (Fisher, 1935).
+    likely to have the opposite sign (Fisher, 1935); a cluster's differences change sign together.
+    Exact for up to 13 pairs, otherwise estimated from 9,999 random sign flips. The interval holds
+    every difference that the same flips do not reject (Hartigan, 1969), so it excludes 0 exactly
+    where p < 1 - confidence. Under 6 pairs it is unbounded: its limits are NaN.
     """
+    units, n = np.array(contributions(differences), dtype=float), len(known(differences))
+    if not len(units):
+        return math.nan, Interval.unknown()
+    mean = float(units.mean())
+    if not units.any():
+        return 1.0, Interval(0.0, 0.0, 0.0, n)
+    flips = _sign_flips(len(units))
+    # A shift by delta is rejected by none of the flips that put it between the mean of the units
+    # that keep their sign and the mean of those that change it.
+    scale = float(np.abs(units).max())
+    kept, sums = flips.sum(axis=1), flips @ (units / scale)
+    total = float((units / scale).sum())
+    with np.errstate(divide="ignore", invalid="ignore"):
+        sides = np.stack([sums / kept, (total - sums) / (len(units) - kept)])
+    sides = np.round(sides, 12)  # equal means stay equal
+    whole = np.isnan(sides).any(axis=0)
+    low = np.sort(np.where(whole, -math.inf, sides.min(axis=0)))
+    high = np.sort(np.where(whole, math.inf, sides.max(axis=0)))[::-1]
+    center = round(mean / scale, 12)
+    p = float(np.mean(low <= 0 if center >= 0 else high >= 0))
+    rank = math.ceil(round((1 - confidence) * len(flips), 6)) - 1
+    bounds = [float(side[rank]) * scale for side in (low, high)]
+    if not all(map(math.isfinite, bounds)):
+        bounds = [math.nan, math.nan]
+    return p, Interval(mean, bounds[0], bounds[1], n)
+
+
+def paired_permutation_test(a: Sequence[float], b: Sequence[float]) -> float:
+    """The p-value of `paired_test` for paired values of equal length."""
     if list(a) == list(b) or len(a) < 2:  # one pair looks the same from both sides
         return 1.0
-    result = scipy.stats.permutation_test(
-        (np.asarray(b, float), np.asarray(a, float)),
-        lambda x, y, axis: np.mean(x - y, axis=axis),
-        permutation_type="samples",
-        n_resamples=PERMUTATIONS,
-        batch=1000,  # bounds the memory
-        rng=np.random.default_rng(SEED),
-    )
-    return float(result.pvalue)
+    return paired_test([y - x for x, y in zip(a, b, strict=True)])[0]
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values corrected for multiple comparisons (Holm, 1979), in the same order.
+@functools.lru_cache(maxsize=8)
+def _sign_flips(n: int) -> np.ndarray:
+    """Which of `n` differences keep their sign, a row per flip; the first row keeps all."""
+    if 2**n <= PERMUTATIONS + 1:
+        codes = np.arange(2**n - 1, -1, -1)
+        exact: np.ndarray = (codes[:, None] >> np.arange(n) & 1).astype(float)
+        return exact
+    flips = np.random.default_rng(SEED).integers(0, 2, (PERMUTATIONS + 1, n))
+    flips[0] = 1
+    return flips.astype(float)
 
-    Where corrected values below alpha are called differences, the probability that any of them is
-    a false positive is below alpha. NaN stays NaN and does not count as a comparison.
+
+def gatekeeping(p_values: Sequence[float], families: Sequence[int]) -> list[float]:
+    """P-values corrected for multiple comparisons, by families in order of importance (0 first).
+
+    All of alpha begins in the first family, and within a family shares are passed on as in Holm's
+    procedure (1979). A difference that is found passes half its share to the rest of its family,
+    and half to the other families in equal parts (Bretz et al., 2009: a sequentially rejective
+    graphical procedure), so minor metrics never weaken the test of the main ones. The probability that any
+    reported difference is a false positive stays below alpha. NaN stays NaN and takes no share. If
+    the first family has no tests, the next one begins.
     """
-    known = sorted((p, index) for index, p in enumerate(p_values) if not math.isnan(p))
+    index = [i for i, p in enumerate(p_values) if not math.isnan(p)]
     corrected, largest = [math.nan] * len(p_values), 0.0
-    for rank, (p, index) in enumerate(known):
-        largest = max(largest, min(1.0, p * (len(known) - rank)))
-        corrected[index] = largest
+    if not index:
+        return corrected
+    order = sorted({families[i] for i in index})
+    members = {f: [k for k, i in enumerate(index) if families[i] == f] for f in order}
+    weights, graph = np.zeros(len(index)), np.zeros((len(index), len(index)))
+    weights[members[order[0]]] = 1 / len(members[order[0]])
+    for family, own in members.items():
+        rest = [other for other in order if other != family]
+        for k in own:
+            inside = [m for m in own if m != k]
+            share = 0.5 if inside and rest else 1.0
+            graph[k, inside] = share / len(inside) if inside else 0.0
+            for other in rest:
+                share_out = (0.5 if inside else 1.0) / len(rest)
+                graph[k, members[other]] = share_out / len(members[other])
+    left = set(range(len(index)))
+    while left:
+        ratio = {k: p_values[index[k]] / weights[k] if weights[k] > 0 else math.inf for k in left}
+        k = min(left, key=lambda each: (ratio[each], each))
+        largest = max(largest, min(1.0, ratio[k]))
+        corrected[index[k]] = largest
+        left.remove(k)
+        weights = weights + weights[k] * graph[k]
+        through = graph[:, k][:, None] * graph[k][None, :]
+        stay = 1 - graph[:, k] * graph[k]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            graph = np.where(stay[:, None] > 1e-12, (graph + through) / stay[:, None], 0.0)
+        graph[k], graph[:, k] = 0.0, 0.0
+        np.fill_diagonal(graph, 0.0)
+        weights[k] = 0.0
     return corrected

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from longwriter_core.text.diagnostics import FAULTS
 from longwriter_eval.scoring import METRICS, Score, value
-from longwriter_eval.stats.inference import Interval, mean_interval, proportion_interval
+from longwriter_eval.stats.inference import Interval, mean_interval, share_interval
 from longwriter_eval.stats.thresholds import MIN_COVERAGE
 
 # Ways to group the prompts of a benchmark: kind of row -> the group that a score belongs to.
@@ -62,11 +62,11 @@ def metric_interval(scores: Iterable[Score], metric: str) -> Interval:
     """Mean of `metric` over `scores` with its interval, clipped to the metric's scale.
 
     Faults are yes-or-no, so they get the exact binomial interval: no refusal in 120 responses is
-    compatible with a rate of 3%.
+    compatible with a rate of 3%. The ruler's intervals count instructions, not responses.
     """
-    values = [v for score in scores if not math.isnan(v := value(score, metric))]
+    values = [value(score, metric) for score in scores]
     if metric in FAULTS:
-        return proportion_interval(sum(map(int, values)), len(values))
+        return share_interval(values)
     interval, (lower, upper) = mean_interval(values), _SCALES.get(metric, (0.0, 1.0))
     # max(nan, x) and min(nan, x) return nan, their first argument
     return replace(interval, low=max(interval.low, lower), high=min(interval.high, upper))

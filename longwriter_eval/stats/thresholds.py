@@ -8,7 +8,7 @@ MIN_COVERAGE = 0.95
 # Confidence level of every interval.
 CONFIDENCE = 0.95
 
-# Family-wise error rate of `longwriter compare`, after Holm's correction.
+# Family-wise error rate of `longwriter compare`, after correction.
 COMPARISON_ALPHA = 0.05
 
 # Significance level of `longwriter verify --rejudge`. A rejected submission is an accusation, so
@@ -40,3 +40,15 @@ PERMUTATIONS = 9999
 
 # A fixed seed gives the same data the same interval and p-value on every machine.
 SEED = 20240813
+
+# Prompts below which a table says what a score over so few cannot show.
+FEW_PROMPTS = 60
+
+
+def unseen_share(n: int) -> float:
+    """The largest share (0-1) of failures that `n` responses miss altogether with 5% probability.
+
+    An interval is computed from what was seen. Failures that none of the responses shows, such as
+    a loop in one text of twenty, lower no score and widen no interval.
+    """
+    return float(1 - (1 - CONFIDENCE) ** (1 / n))

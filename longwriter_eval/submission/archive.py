@@ -94,6 +94,7 @@ class Submission:
             language=row["language"],
             response=sample["response"],
             row={"doc": doc, "cut_off": float(sample["cut_off"])},
+            version=self.manifest["task_version"],
         )
 
     def run(self) -> Run:

@@ -20,7 +20,7 @@ from longwriter_core.llm import Store, run_async
 from longwriter_eval.judge.judge import Item, Judge
 from longwriter_eval.judge.settings import JudgeSettings, api_key
 from longwriter_eval.judge.verdict import Judgement
-from longwriter_eval.stats.inference import Interval, mean_interval, paired_permutation_test
+from longwriter_eval.stats.inference import Interval, paired_test
 from longwriter_eval.stats.thresholds import MIN_REJUDGED_PAIRS, REJUDGE_ALPHA
 from longwriter_eval.submission.verification import Verification
 
@@ -83,10 +83,11 @@ def rejudge(
         )
     returned = verification.submission.manifest["judge"]["returned"]
     answered = Counter(v.model for j in judgements.values() for v in j.verdicts if v.scores)
+    p, difference = paired_test([old - new for old, new in pairs])
     return Rejudged(
         len(pairs),
-        mean_interval(old - new for old, new in pairs),
-        paired_permutation_test([old for old, _ in pairs], [new for _, new in pairs]),
+        difference,
+        p,
         missing,
         Counter({str(model): n for model, n in answered.items() if model != returned}),
     )

@@ -23,9 +23,10 @@ from longwriter_eval.stats.score_table import TableRow, score_table
 from longwriter_eval.stats.thresholds import MIN_COVERAGE
 from longwriter_eval.submission.archive import Submission, read
 from longwriter_eval.submission.limits import limited
+from longwriter_eval.version import TASK_VERSION
 
-# Benchmark -> the task version whose scores this version of longwriter computes.
-VERSIONS = {"longbench_write": 1.0, "longwrite_demo": 1.0}
+# Benchmark -> the task versions that this version of longwriter verifies, the newest first.
+VERSIONS = {"longbench_write": (TASK_VERSION, 1.0), "longwrite_demo": (TASK_VERSION, 1.0)}
 _BUCKETS = ("0000_0500", "0500_2000", "2000_4000", "4000_20000")
 TASKS = {
     "longbench_write": {f"longbench_write_{name}" for name in (*_BUCKETS, "en", "zh")},
@@ -129,10 +130,11 @@ def judge_prompt(manifest: Mapping[str, Any]) -> JudgePrompt | None:
 def _benchmark_violations(submission: Submission) -> Iterator[str]:
     manifest = submission.manifest
     benchmark = manifest["benchmark"]
-    if manifest["task_version"] != VERSIONS[benchmark]:
+    if manifest["task_version"] not in VERSIONS[benchmark]:
+        verified = " and ".join(f"{version:g}" for version in VERSIONS[benchmark])
         yield (
             f"it uses version {manifest['task_version']:g} of {benchmark}, but this version of "
-            f"longwriter verifies version {VERSIONS[benchmark]:g}"
+            f"longwriter verifies {verified}"
         )
     if manifest["data_sha256"] != benchmarks.data_sha256(benchmark):
         yield f"its data is not that of {benchmark} (different SHA-256)"

@@ -4,18 +4,25 @@ import math
 import pickle
 import statistics
 from copy import deepcopy
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lm_eval import evaluator_utils
 from lm_eval.api import metrics as lm_eval_metrics
+from lm_eval.api.task import ConfigurableTask
+from support.commands import run
 
 from longwriter_core.errors import InputError
 from longwriter_eval.lm_eval_task import lm_eval_internals
 from longwriter_eval.lm_eval_task.aggregation import Max, Mean, StandardError, metric_rows
 from longwriter_eval.lm_eval_task.aggregation import pool as pool_rows
-from longwriter_eval.lm_eval_task.lm_eval_internals import patch_lm_eval, pinned_internals
+from longwriter_eval.lm_eval_task.lm_eval_internals import (
+    check_internals,
+    patch_lm_eval,
+    pinned_internals,
+)
 from longwriter_eval.stats.thresholds import MIN_COVERAGE
 
 pytestmark = pytest.mark.lm_eval
@@ -140,6 +147,32 @@ def test_a_single_document_has_no_standard_error() -> None:
 
 def test_the_installed_lm_eval_has_every_internal_that_we_use() -> None:
     assert [name for name, is_there in pinned_internals().items() if not is_there] == []
+
+
+def test_an_lm_eval_whose_function_takes_other_parameters_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def build_all_requests(_self: object, shard: int) -> None:
+        raise AssertionError(shard)
+
+    monkeypatch.setattr(ConfigurableTask, "build_all_requests", build_all_requests)
+    with pytest.raises(
+        InputError, match=r"lacks ConfigurableTask\.build_all_requests: pip install"
+    ):
+        check_internals()
+
+
+def test_an_unsupported_lm_eval_ends_the_command_on_one_line(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import lm_eval.loggers as l\ndel l.EvaluationTracker.save_results_samples\n"
+    )
+    ended = run(
+        "quick_lm_eval", "run", "--tasks", "longbench_write_length", "--model", "dummy",
+        PYTHONPATH=str(tmp_path),
+    )  # fmt: skip
+    assert ended.code == 2
+    assert "Traceback" not in ended.out
+    assert "is not supported, it lacks EvaluationTracker.save_results_samples" in ended.out
 
 
 def test_an_lm_eval_without_an_internal_is_refused_by_name(

@@ -13,16 +13,23 @@ import scipy.stats
 from support.logs import Answer, Log, answers, words
 
 from longwriter_core.errors import InputError
+from longwriter_core.text.diagnostics import diagnose
+from longwriter_eval import scoring
 from longwriter_eval.cli.main import main
 from longwriter_eval.pairwise.comparison import (
     Comparison,
     MetricDifference,
     compare,
+    corrected,
     in_words,
+    metric_differences,
 )
-from longwriter_eval.stats.inference import holm, paired_permutation_test
+from longwriter_eval.runs import Sample
+from longwriter_eval.scoring import Score, score_response
+from longwriter_eval.stats.inference import gatekeeping, paired_permutation_test, paired_test
 
 N = 40
+NO_FAULT = diagnose("Write.", "One plain sentence.", reached_limit=False)
 
 
 def log(
@@ -98,7 +105,7 @@ def test_the_paired_test_has_a_false_positive_rate_of_5_percent() -> None:
 def test_holm_keeps_the_family_wise_error_rate_at_5_percent() -> None:
     rng = np.random.default_rng(0)
     families = rng.uniform(size=(2000, 32))
-    result = [min(holm(list(family))) < 0.05 for family in families]
+    result = [min(gatekeeping(list(family), [0] * 32)) < 0.05 for family in families]
     assert 0.03 <= np.mean(result) <= 0.065
 
 
@@ -137,7 +144,109 @@ def test_the_test_is_paired() -> None:
     ],
 )
 def test_holm_matches_values_computed_by_hand(given: list[float], expected: list[float]) -> None:
-    assert holm(given) == pytest.approx(expected, nan_ok=True)
+    assert gatekeeping(given, [0] * len(given)) == pytest.approx(expected, nan_ok=True)
+
+
+def test_the_main_scores_are_tested_as_if_nothing_else_were() -> None:
+    minor = [0.6] * 60
+    found = gatekeeping([0.02, 0.01, 0.9, *minor], [0, 0, 0, *[2] * 60])
+    # Holm over three; Holm over all 63 would give 0.63. 0.02 is tested at half of what 0.01 leaves
+    assert found[1] == pytest.approx(0.03)
+    assert found[0] < 0.05
+    assert min(found[3:]) > 0.5
+
+
+def test_a_minor_metric_is_found_only_after_a_main_score() -> None:
+    families = [0, 0, 0, 1, 2]
+    assert min(gatekeeping([0.4, 0.5, 0.6, 1e-5, 1e-5], families)) > 0.05
+    after = gatekeeping([1e-4, 0.5, 0.6, 1e-5, 1e-5], families)
+    assert max(after[0], after[3], after[4]) < 0.05
+
+
+@pytest.mark.parametrize("true", [0, 1], ids=["all-equal", "one-main-score-differs"])
+def test_families_keep_the_error_rate_at_5_percent(true: int) -> None:
+    rng = np.random.default_rng(true)
+    families, trials = [0] * 3 + [1] * 12 + [2] * 20, 800
+    wrong = 0
+    for p in rng.uniform(size=(trials, 35)):
+        p[:true] = 1e-6
+        wrong += min(gatekeeping(list(p), families)[true:]) < 0.05
+    assert wrong / trials <= 0.075  # probability 0.001 above it, if the rate is 5%
+
+
+@pytest.mark.parametrize("n", [6, 9, 13, 14, 40, 120])
+def test_an_interval_excludes_zero_exactly_where_its_p_value_is_below_5_percent(n: int) -> None:
+    rng, both = np.random.default_rng(n), set()
+    for trial in range(60):
+        steps = rng.integers(-3, 4, n) * 25.0 if trial % 2 else rng.gamma(1, 10, n) - 9
+        p, interval = paired_test(list(steps + rng.uniform(-2, 2) * steps.std() / n**0.5))
+        assert (p < 0.05) == (not interval.low <= 0 <= interval.high), (p, interval)
+        assert interval.low <= interval.mean <= interval.high
+        both.add(p < 0.05)
+    assert both == {False, True}
+
+
+def test_under_six_pairs_no_difference_can_be_excluded() -> None:
+    p, interval = paired_test([10.0, 11, 12, 13, 14])
+    assert p == 2 / 32
+    assert math.isnan(interval.low)
+
+
+def test_a_metric_in_which_nothing_differs_takes_no_share_of_the_correction(
+    tmp_path: Path,
+) -> None:
+    result = compared(log(), log(longer=1.15), tmp_path)  # the same verdicts in both
+    quality = overall(result, "quality_score")
+    assert (quality.p, quality.p_corrected, quality.winner) == (1, 1, None)
+    length, mean = overall(result, "length_score"), overall(result, "overall_score")
+    assert max(length.p_corrected, mean.p_corrected) < 2.01 * max(length.p, mean.p)
+
+
+def test_the_means_and_differences_of_the_overall_score_are_those_of_its_parts(
+    tmp_path: Path,
+) -> None:
+    result = compared(log(missing=[3]), log(seed=1, missing=[4]), tmp_path)
+    s, s_l, s_q = (overall(result, f"{name}_score") for name in ("overall", "length", "quality"))
+    for side in ("a", "b"):
+        expected = (getattr(s_l, side) + getattr(s_q, side)) / 2
+        assert getattr(s, side) == pytest.approx(expected)
+    assert s.difference.mean == pytest.approx(s.b - s.a)
+
+
+def equal_models(rng: np.random.Generator, ruler: bool) -> list[tuple[Score, Score]]:
+    """Two models of the same skill: per instruction, each has its own length, at all targets."""
+    pairs = []
+    for i in range(48 if ruler else 40):
+        group, required = (i // 6, (1, 2, 5, 10, 20, 30)[i % 6]) if ruler else (i, 100)
+        if i % 6 == 0 or not ruler:
+            shares = rng.uniform(0.3, 1.3, 2)
+        scores = [
+            score_response(
+                Sample(
+                    "t", f"longwrite_ruler/{i:03d}" if ruler else f"longwrite_demo/{i:03d}",
+                    f"Write {required} words about {'abcdefgh'[group % 8]}.", "t",
+                    required * 100, "en", "", {},
+                ),
+                "word " * max(1, round(100 * required * share * rng.uniform(0.9, 1.1))),
+                reached_limit=False, judgement=None,
+            )
+            for share in shares
+        ]  # fmt: skip
+        pairs.append((scores[0], scores[1]))
+    return pairs
+
+
+@pytest.mark.parametrize("ruler", [True, False], ids=["ruler", "independent prompts"])
+def test_two_equal_models_are_rarely_told_apart(
+    ruler: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoring, "diagnose", lambda *_, **__: NO_FAULT)  # not what is tested
+    rng, trials = np.random.default_rng(ruler), 60
+    claims = sum(
+        any(d.winner for d in corrected(list(metric_differences(equal_models(rng, ruler)))))
+        for _ in range(trials)
+    )
+    assert claims <= 9  # of 60; probability 0.001 above it, if the rate is 5%
 
 
 # Which prompts are compared
@@ -192,7 +301,7 @@ def test_runs_without_a_judge_are_compared_by_length_only(tmp_path: Path) -> Non
     ("change", "says"),
     [
         pytest.param({"data": "e" * 64}, "data: dddddddddddd vs. eeeeeeeeeeee", id="data"),
-        pytest.param({"version": 2.0}, "task version: 1.0 vs. 2.0", id="task-version"),
+        pytest.param({"version": 2.0}, "task version: 1.1 vs. 2.0", id="task-version"),
         pytest.param({"judge": "other"}, "judge: gpt-judge vs. other", id="judge"),
         pytest.param(
             {"answered": "gpt-judge-2"},
@@ -251,7 +360,7 @@ def test_a_judge_with_the_same_name_at_another_endpoint_is_noted(tmp_path: Path)
 @pytest.fixture
 def printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     log(12).write(tmp_path / "a")
-    log(12, longer=1.3).write(tmp_path / "b")
+    log(12, longer=1.3, better=1).write(tmp_path / "b")
 
     def call(*options: str) -> str:
         assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b"), *options]) == 0
@@ -271,7 +380,7 @@ def test_json_output_matches_the_table(printed: Callable[..., str]) -> None:
     assert longer["winner"] == "B"
     (line, *_) = [line for line in table.splitlines() if line.startswith("  output_words")]
     assert f"{longer['difference']['mean']:+.0f}" in line
-    assert f"{longer['p_holm']:.4f}  B higher" in line
+    assert f"{longer['p_corrected']:.4f}  B higher" in line
     assert result["in_words"][0] in table
 
 

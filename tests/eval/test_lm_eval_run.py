@@ -67,6 +67,39 @@ def test_the_table_has_the_group_and_then_the_buckets_from_short_to_long(
     assert names[:5] == ["longbench_write", *BUCKETS]
 
 
+def refuse(constant: str) -> float:
+    raise AssertionError(f"{constant} is not JSON")
+
+
+def assert_is_valid_json(folder: Path) -> None:
+    """Every file below `folder` can be read by a parser that knows no NaN."""
+    written = [*folder.rglob("*.json"), *folder.rglob("*.jsonl")]
+    assert len(written) > 1
+    for path in written:
+        text = path.read_text(encoding="utf-8")
+        for one in [text] if path.suffix == ".json" else text.splitlines():
+            json.loads(one, parse_constant=refuse)
+
+
+def test_the_run_ends_with_the_papers_table_by_bucket(
+    finished: tuple[Ended, Run, dict[str, int]],
+) -> None:
+    ended, found, _ = finished
+    lines = ended.out.rstrip().splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("longbench_write "))
+    assert lines[start].split() == ["longbench_write", "n", "S̄", "S_l", "S_q", "judged"]
+    assert start > max(i for i, line in enumerate(lines) if line.startswith("|"))
+    table = [line.split() for line in lines[start + 1 : start + 6]]
+    results = found.results["results"]
+    tasks = ["longbench_write", *found.results["group_subtasks"]["longbench_write"]]
+    for cells, name, task in zip(table, ["all", *BUCKETS], tasks, strict=True):
+        row = [results[task][f"{metric}_score,none"] for metric in ("overall", "length", "quality")]
+        assert cells == [name, str(BUCKETS.get(name, 120)), *(f"{x:.1f}" for x in row), "100%"]
+    # 1 - 0.05 ** (1 / 26)
+    assert lines[start + 6].startswith("With 26 prompts, a failure that strikes up to 11% of")
+    assert ended.out.count("\nlongbench_write  ") == 1
+
+
 def test_every_group_row_is_the_mean_over_all_its_documents(
     finished: tuple[Ended, Run, dict[str, int]],
 ) -> None:
@@ -269,9 +302,10 @@ def test_ctrl_c_while_judging_keeps_the_results_and_score_fills_the_gaps(tmp_pat
         stopped = load_run(tmp_path / "out")
         results = stopped.results["results"]["longbench_write"]
         assert 0 < results["judge_coverage,none"] < 0.95
-        assert math.isnan(results["quality_score,none"])
-        assert math.isnan(results["overall_score,none"])
+        assert results["quality_score,none"] is None
+        assert results["overall_score,none"] is None
         assert results["length_score,none"] > 0
+        assert_is_valid_json(tmp_path / "out")
         assert f"longwriter score {stopped.folder}" in printed
         unjudged = [s for s in stopped.samples if not s.row["judge_coverage"]]
         assert {(s.judgement or {})["status"] for s in unjudged} == {"not_asked"}
@@ -311,10 +345,11 @@ def test_a_judge_that_always_refuses_leaves_nan_and_the_command_to_retry(
         )  # fmt: skip
     assert ended.code == 1, ended.out
     assert f"longwriter score {folder}" in ended.out
+    assert_is_valid_json(tmp_path)
     found = load_run(tmp_path)
     results = found.results["results"]["longbench_write"]
     assert results["judge_coverage,none"] == 0
-    assert math.isnan(results["quality_score,none"])
+    assert results["quality_score,none"] is None
     assert results["length_score,none"] > 0
     assert {(sample.judgement or {})["status"] for sample in found.samples} == {"refused"}
 

@@ -8,8 +8,9 @@ import pytest
 import scipy.stats
 from support.logs import Answer, Log, answers, words
 
-from longwriter_eval.lm_eval_task.aggregation import Mean
+from longwriter_eval.lm_eval_task.aggregation import Mean, StandardError
 from longwriter_eval.scoring import METRICS, score_samples, value
+from longwriter_eval.stats.estimates import DocumentValue
 from longwriter_eval.stats.inference import bootstrap_interval, mean_interval
 from longwriter_eval.stats.score_table import TableRow, score_table
 
@@ -146,3 +147,73 @@ def test_intervals_are_clipped_to_the_scale_of_the_metric(tmp_path: Path) -> Non
     assert (metrics["quality_score"].low, metrics["quality_score"].high) == (0, 100)
     assert (metrics["output_words"].low, metrics["length_score"].low) == (0, 0)
     assert metrics["output_words"].high > 1000
+
+
+def ruler_log(rng: np.random.Generator) -> Log:
+    """Eight instructions at six lengths; an instruction's responses are short or long together."""
+    habits = rng.uniform(0.4, 1.3, 8)
+    return Log(
+        {
+            f"longwrite_ruler/{i:03d}": Answer(
+                words(round(100 * (i // 8 + 1) * habits[i % 8])), None,
+                prompt=f"Write {100 * (i // 8 + 1)} words about {'abcdefgh'[i % 8]}.",
+                required=100 * (i // 8 + 1),
+            )
+            for i in range(48)
+        },
+        "longwrite_ruler",
+    )  # fmt: skip
+
+
+def test_the_rulers_intervals_count_instructions_not_responses(tmp_path: Path) -> None:
+    log = ruler_log(np.random.default_rng(2))
+    table = rows(log, tmp_path)
+    scores = score_samples(log.load(tmp_path).samples)
+    by_instruction = [
+        np.mean([s.length_score for s in scores if s.sample.prompt.endswith(f" {letter}.")])
+        for letter in "abcdefgh"
+    ]
+    expected = scipy.stats.t.interval(
+        0.95, 7, np.mean(by_instruction), scipy.stats.sem(by_instruction)
+    )
+    found = table["all", "all"].metrics["length_score"]
+    assert (found.low, found.high) == pytest.approx(expected)
+    assert found.n == 48
+    # lm-eval's standard error of the group counts them alike
+    errors = StandardError([value(score, "length_score") for score in scores])
+    assert errors == pytest.approx(scipy.stats.sem(by_instruction))
+    # at one length, each instruction stands once
+    assert table["bucket", "0.1k"].metrics["length_score"].n == 8
+    # 0 of 48 responses from 8 instructions shows as little as 0 of 8
+    assert table["all", "all"].metrics["empty"].high == pytest.approx(1 - 0.025 ** (1 / 8))
+
+
+def test_the_overall_score_is_the_mean_of_the_two_scores_shown(tmp_path: Path) -> None:
+    # the unjudged responses are the worst in length, so leaving them out would raise the mean
+    log = Log(
+        answers(
+            40,
+            lambda i: Answer(words(20 if i < 2 else 95), "refused" if i < 2 else (1 + i % 5,)),
+        )
+    )
+    metrics = rows(log, tmp_path)["all", "all"].metrics
+    shown = (metrics["length_score"].mean + metrics["quality_score"].mean) / 2
+    assert metrics["overall_score"].mean == pytest.approx(shown)
+    scores = score_samples(log.load(tmp_path).samples)
+    assert Mean([value(s, "overall_score") for s in scores]) == pytest.approx(shown)
+    # the interval knows that S_l varies over all of them
+    assert metrics["overall_score"].low < shown < metrics["overall_score"].high
+
+
+def test_the_standard_error_of_the_overall_score_is_that_of_its_estimate() -> None:
+    rng, estimates, errors = np.random.default_rng(0), [], []
+    for _ in range(400):
+        length, quality = rng.normal(80, 10, 100), rng.normal(60, 30, 100)
+        quality[rng.choice(100, 5, replace=False)] = NAN
+        values = [
+            DocumentValue((pair[0] + pair[1]) / 2, parts=pair)
+            for pair in zip(length.tolist(), quality.tolist(), strict=True)
+        ]
+        estimates.append(float(Mean(values)))
+        errors.append(float(StandardError(values)))
+    assert np.mean(errors) == pytest.approx(np.std(estimates), rel=0.1)

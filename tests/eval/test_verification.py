@@ -250,7 +250,7 @@ def test_the_versions_match_the_task_yaml() -> None:
         pass
 
     Loader.add_constructor("!function", lambda _, node: node.value)
-    for benchmark, version in VERSIONS.items():
+    for benchmark, (version, *_) in VERSIONS.items():
         found = [
             yaml.load(path.read_text(encoding="utf-8"), Loader)
             for path in (folder / benchmark).iterdir()

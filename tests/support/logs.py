@@ -10,6 +10,7 @@ from support.endpoint import DIMENSIONS
 
 from longwriter_eval.judge.verdict import Judgement, Verdict, read_verdict
 from longwriter_eval.runs import Run, load_run, save_run
+from longwriter_eval.version import TASK_VERSION
 
 Grades = Sequence[int] | str  # one per repeat, for all six dimensions; or the reason for none
 
@@ -37,7 +38,7 @@ class Log:
     judge_prompt: str = "p" * 64
     judge_url: str | None = None
     data: str = "d" * 64
-    version: float = 1.0
+    version: float = TASK_VERSION
     generation: Mapping[str, Any] = field(default_factory=lambda: {"temperature": 0.5})
 
     def change(self, **changes: Any) -> "Log":
