@@ -3,9 +3,10 @@
 lm-eval (0.4.11 to 0.4.13) has no public way to tell a task which model will run it or where the
 results go, to end on an error without a traceback, to aggregate a group exactly, or to write valid
 JSON where a value is unknown. So this module reads local variables of lm-eval's functions, and
-extends six of its functions. `check_internals` compares all of them with the installed version.
+extends five of its functions. `check_internals` compares all of them with the installed version.
 """
 
+import atexit
 import contextlib
 import functools
 import importlib
@@ -111,8 +112,8 @@ def patch_lm_eval() -> None:
     in the standard error how the tasks differ; and it knows a task's standard error only for its
     own `mean`. There is no place to configure this (0.4.13 ignores a group's own `aggregation`), so
     three functions get a case for our types. Two more write null for an unknown value of ours,
-    where lm-eval writes a bare NaN, which is not JSON. The last prints the paper's table after
-    lm-eval's. For everything else they stay as they are.
+    where lm-eval writes a bare NaN, which is not JSON; with the results, the paper's table is
+    prepared, which the command prints last. For everything else they stay as they are.
 
     Raises InputError if lm-eval lacks an internal that this package needs.
     """
@@ -124,7 +125,6 @@ def patch_lm_eval() -> None:
     tracker = importlib.import_module("lm_eval.loggers").EvaluationTracker
     _extend(tracker, "save_results_aggregated", _save_results)
     _extend(tracker, "save_results_samples", _save_samples)
-    _extend(importlib.import_module("lm_eval.utils"), "make_table", _table)
 
 
 def _pool(known: Callable[..., Any], values: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
@@ -151,6 +151,9 @@ def _save_results(
     written = {**results, **rows}
     saved = known(tracker, written, *args, **kwargs)
     results.update({key: written[key] for key in written if key not in rows})
+    if _is_lm_eval_command() and (lines := compact_table(results)):
+        # lm-eval prints its own tables next, by a function that it has imported before
+        atexit.register(print, *lines, sep="\n")
     return saved
 
 
@@ -166,15 +169,6 @@ def _with_null(row: Any) -> Any:
         key: None if isinstance(v, Pooled | DocumentValue) and math.isnan(v) else v
         for key, v in row.items()
     }
-
-
-def _table(
-    known: Callable[..., Any], result_dict: Any, column: str = "results", *args: Any, **kwargs: Any
-) -> Any:
-    table = known(result_dict, column, *args, **kwargs)
-    if column != "groups" and result_dict.get("groups"):
-        return table  # lm-eval prints another table after it
-    return "\n".join([table, *compact_table(result_dict)])
 
 
 def _extend(owner: Any, name: str, case: Callable[..., Any]) -> None:
@@ -217,11 +211,15 @@ def one_clear_line() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        program = Path(sys.argv[0])  # …/bin/lm_eval, or …/lm_eval/__main__.py
-        if not {"lm_eval", "lm-eval"} & {program.stem, program.parent.name}:
+        if not _is_lm_eval_command():
             raise
         print(f"longwriter: error: {error}", file=sys.stderr)
         raise SystemExit(2) from error
+
+
+def _is_lm_eval_command() -> bool:
+    program = Path(sys.argv[0])  # …/bin/lm_eval, or …/lm_eval/__main__.py
+    return bool({"lm_eval", "lm-eval"} & {program.stem, program.parent.name})
 
 
 def output_folder() -> Path | None:
@@ -263,8 +261,8 @@ def count_tokens(lm: Any, text: Any) -> int | None:
 
 def tables(results: Mapping[str, Any]) -> str:
     """The tables of tasks and groups that lm-eval prints for `results`, and the paper's."""
-    patch_lm_eval()
     make_table = importlib.import_module("lm_eval.utils").make_table
     columns = ["results", *(["groups"] if results.get("groups") else [])]
     # make_table removes the rows' names from what it is given
-    return "\n".join(make_table(deepcopy(dict(results)), column) for column in columns)
+    tables = [make_table(deepcopy(dict(results)), column) for column in columns]
+    return "\n".join([*tables, *compact_table(results)])

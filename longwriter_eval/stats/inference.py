@@ -182,9 +182,9 @@ def gatekeeping(p_values: Sequence[float], families: Sequence[int]) -> list[floa
     All of alpha begins in the first family, and within a family shares are passed on as in Holm's
     procedure (1979). A difference that is found passes half its share to the rest of its family,
     and half to the other families in equal parts (Bretz et al., 2009: a sequentially rejective
-    graphical procedure), so minor metrics never weaken the test of the main ones. The probability that any
-    reported difference is a false positive stays below alpha. NaN stays NaN and takes no share. If
-    the first family has no tests, the next one begins.
+    graphical procedure), so minor metrics never weaken the test of the main ones. The probability
+    that any reported difference is a false positive stays below alpha. NaN stays NaN and takes no
+    share. If the first family has no tests, the next one begins.
     """
     index = [i for i, p in enumerate(p_values) if not math.isnan(p)]
     corrected, largest = [math.nan] * len(p_values), 0.0
