@@ -62,6 +62,8 @@
     filters.append(element("label", {}, label, control));
     return control;
   };
+  const search = element("input", { type: "search", name: "q", autocomplete: "off" });
+  filters.append(element("label", {}, "Search prompts and responses", search));
   const controls = filterSpecs.map(([name, label, options, keeps]) =>
     [select(name, label, [["", "all"], ...options]), keeps]);
   const order = select("order", "Sort by", orders);
@@ -79,8 +81,15 @@
         : response.quality === null ? element("span", { class: "fault" }, response.status.replaceAll("_", " "))
         : element("span", {}, sub("q"), " ", element("b", {}, number(response.quality, 0))),
       response.faults.length ? element("span", { class: "fault" }, response.faults.join(", ")) : null);
+  // Permalinks: a prompt's id, with a number where several prompts share it.
+  const idCounts = new Map();
+  const permalinks = prompts.map(({ id }) => {
+    idCounts.set(id, (idCounts.get(id) ?? 0) + 1);
+    return idCounts.get(id) === 1 ? id : `${id}~${idCounts.get(id)}`;
+  });
+  const placeOf = new Map(permalinks.map((name, place) => [name, place]));
   const items = prompts.map((prompt, place) => {
-    const link = element("a", { href: `#p${place}` },
+    const link = element("a", { href: `#${encodeURI(permalinks[place])}` },
       element("span", { class: "excerpt", dir: "auto" }, prompt.excerpt),
       element("span", { class: "about" },
         `${number(prompt.required, 0)} words required`, element("span", {}, prompt.type)),
@@ -89,6 +98,8 @@
   });
 
   let shown = [];
+  let hits = null;  // the places that contain the searched text; null without a search
+  let updateSteps = () => {};
   const refresh = () => {
     const by = order.value;
     const run = orderRun ? +orderRun.value : 0;
@@ -96,7 +107,8 @@
     const key = (place) => by === "required" ? prompts[place].required
       : prompts[place].runs[run]?.[by] ?? null;
     shown = [...prompts.keys()].filter((place) => controls.every(
-      ([control, keeps]) => control.value === "" || keeps(prompts[place], control.value)));
+      ([control, keeps]) => control.value === "" || keeps(prompts[place], control.value))
+      && (!hits || hits.has(place)));
     if (by) shown.sort((a, b) => {
       const [x, y] = [key(a), key(b)];
       return x === null || y === null ? (x === null) - (y === null) : direction.value * (x - y);
@@ -105,6 +117,7 @@
     document.getElementById("count").textContent = shown.length === prompts.length
       ? `${prompts.length} prompts` : `${shown.length} of ${prompts.length} prompts`;
     direction.disabled = !by;
+    updateSteps();
   };
 
   const unpack = async (place) => {
@@ -112,6 +125,98 @@
     const bytes = Uint8Array.from(packed, (character) => character.charCodeAt(0));
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
     return new Response(stream).json();
+  };
+
+  // Search. The texts are unpacked at the first search and kept in lower case.
+  let texts = null;
+  const textsToSearch = () => texts ??= Promise.all(prompts.map(async (prompt, place) => {
+    const { prompt: asked, runs: answers } = await unpack(place);
+    return [prompt.id, asked, ...answers.map((answer) => answer?.text ?? "")].join("\n").toLowerCase();
+  }));
+  const runSearch = async () => {
+    const wanted = search.value.trim().toLowerCase();
+    let found = null;
+    if (wanted) {
+      try {
+        const all = await textsToSearch();
+        if (search.value.trim().toLowerCase() !== wanted) return;  // typed on in the meantime
+        found = new Set([...all.keys()].filter((place) => all[place].includes(wanted)));
+      } catch { return; }  // the reader says why nothing can be unpacked
+    }
+    hits = found;
+    refresh();
+  };
+
+  // The filters are part of the address: #PROMPT?type=News+Report&q=tea
+  const settings = () => [...filters.elements].filter(({ name }) => name);
+  const defaults = new Map(settings().map(({ name, value }) => [name, value]));
+  const filtersInAddress = () => new URLSearchParams(settings()
+    .filter(({ name, value }) => value !== defaults.get(name))
+    .map(({ name, value }) => [name, value])).toString();
+  const addressOf = (place) => {
+    const query = filtersInAddress();
+    return `#${place === null ? "" : encodeURI(permalinks[place])}${query ? `?${query}` : ""}`;
+  };
+  const readAddress = () => {
+    const [path, query] = location.hash.slice(1).split(/\?(.*)/s);
+    let name = path;
+    try { name = decodeURI(path); } catch { /* not one of our links */ }
+    const number = /^p(\d+)$/.exec(name);  // links of the figures
+    const place = placeOf.get(name) ?? (number && +number[1] < prompts.length ? +number[1] : null);
+    if (query !== undefined) {
+      const wanted = new URLSearchParams(query);
+      for (const control of settings()) {
+        const value = wanted.get(control.name) ?? defaults.get(control.name);
+        const isKnown = control.tagName === "INPUT"
+          || [...control.options].some((option) => option.value === value);
+        if (isKnown) control.value = value;
+      }
+    }
+    return { place, hasFilters: query !== undefined };
+  };
+
+  // Markdown as elements that hold text nodes only: headings, lists, quotes, code, bold, italics.
+  const inline = (text) => text.split(/(\*\*[^*\n]+\*\*|\*[^*\s][^*\n]*\*|`[^`\n]+`)/)
+    .map((part, n) => n % 2 === 0 ? part
+      : part.startsWith("**") ? element("strong", {}, part.slice(2, -2))
+      : part.startsWith("`") ? element("code", {}, part.slice(1, -1))
+      : element("em", {}, part.slice(1, -1)));
+  const markdownOf = (text) => {
+    const body = element("div", { class: "response markdown", dir: "auto" });
+    const blocks = text.split(/^(```[^\n]*\n[\s\S]*?^```[^\n]*$)/m);
+    blocks.forEach((block, n) => {
+      if (n % 2) {
+        const code = block.split("\n").slice(1, -1).join("\n");
+        body.append(element("pre", {}, element("code", {}, code)));
+        return;
+      }
+      let lines = [];
+      let into = null;  // an open list
+      const close = () => {
+        if (lines.length) body.append(element("p", {}, ...inline(lines.join("\n"))));
+        lines = [];
+      };
+      for (const line of block.split("\n")) {
+        const heading = /^#{1,6}\s+(.*?)#*\s*$/.exec(line);
+        const item = /^\s*(?:([-*+])|(\d{1,9})[.)])\s+(.*)$/.exec(line);
+        const quote = /^>\s?(.*)$/.exec(line);
+        if (!item) into = null;
+        if (heading || item || quote || !line.trim()) close();
+        if (heading) body.append(element("h4", {}, ...inline(heading[1])));
+        else if (/^\s*([-*_])(\s*\1){2,}\s*$/.test(line)) { close(); body.append(element("hr")); }
+        else if (item) {
+          const tag = item[1] ? "UL" : "OL";
+          if (into?.tagName !== tag) {
+            into = element(tag.toLowerCase(), item[2] ? { start: item[2] } : {});
+            body.append(into);
+          }
+          into.append(element("li", {}, ...inline(item[3])));
+        } else if (quote) body.append(element("blockquote", {}, ...inline(quote[1])));
+        else if (line.trim()) lines.push(line);
+      }
+      close();
+    });
+    return body;
   };
 
   // A response with a word count after every 500 words and marks around repeated passages.
@@ -206,14 +311,43 @@
     for (const verdict of unpacked.verdicts) {
       node.append(verdictOf(verdict, unpacked.verdicts.length > 1));
     }
-    const body = textOf(unpacked);
-    if (unpacked.marks.length) node.append(mapOf(unpacked, body));
+    const body = isRendered ? markdownOf(unpacked.text) : textOf(unpacked);
+    if (unpacked.marks.length && !isRendered) node.append(mapOf(unpacked, body));
     if (unpacked.text) node.append(body);
     else node.append(element("p", { class: "none" }, "The response is empty."));
     return node;
   };
 
   let open = null;
+  let isRendered = false;  // whether Markdown is rendered; the raw text has marks and word counts
+  // The runs in the reader: one, or two side by side. On a narrow screen there is one.
+  const wide = matchMedia("(min-width: 60rem)");
+  let [left, right] = [0, runs.length > 1 ? 1 : null];
+  const besides = () => wide.matches && right !== null && right !== left ? [left, right] : [left];
+
+  const runControls = (redraw) => {
+    if (runs.length === 1) return [];
+    const choose = (title, value, options, change) => {
+      const control = element("select", {});
+      for (const [key, text] of options) control.append(element("option", { value: key }, text));
+      control.value = String(value);
+      control.addEventListener("change", () => { change(control.value); redraw(); });
+      return element("label", {}, title, control);
+    };
+    const all = runs.map((name, run) => [String(run), name]);
+    if (!wide.matches) {
+      return [element("div", { role: "group", "aria-label": "Response of" }, ...all.map(([key]) => {
+        const button = element("button", { type: "button", "aria-pressed": String(+key === left) }, runName(+key));
+        button.addEventListener("click", () => { left = +key; redraw(); });
+        return button;
+      }))];
+    }
+    return [
+      choose("Left", left, all, (key) => { left = +key; }),
+      choose("Right", right ?? "", [...all, ["", "nothing"]], (key) => { right = key === "" ? null : +key; }),
+    ];
+  };
+
   const show = async (place) => {
     open = place;
     let unpacked;
@@ -226,23 +360,35 @@
     }
     if (open !== place) return;  // another prompt was opened in the meantime
     const prompt = prompts[place];
+    // the neighbour in the filtered list, also if the open prompt is not in it
+    const neighbour = (by) => {
+      const at = shown.indexOf(place);
+      if (at >= 0) return shown[at + by];
+      return by > 0 ? shown.find((other) => other > place) : shown.findLast((other) => other < place);
+    };
     const step = (by, text) => {
-      const to = shown[shown.indexOf(place) + by];
-      const button = element("button", { type: "button" }, text);
-      button.disabled = !shown.includes(place) || to === undefined;
-      button.addEventListener("click", () => { location.hash = `p${to}`; });
+      const button = element("button", { type: "button", "data-step": by }, text);
+      button.addEventListener("click", () => { location.hash = addressOf(neighbour(by)); });
       return button;
     };
+    const steps = [step(-1, "Previous"), step(1, "Next")];
+    updateSteps = () => {
+      for (const button of steps) button.disabled = neighbour(+button.dataset.step) === undefined;
+    };
+    updateSteps();
     const back = element("button", { type: "button", class: "back" }, "All responses");
-    back.addEventListener("click", () => { location.hash = "responses"; });
+    back.addEventListener("click", () => { location.hash = addressOf(null); });
+    const redraw = () => show(place);
+    const rendering = element("button", { type: "button", "aria-pressed": String(isRendered) }, "Markdown");
+    rendering.addEventListener("click", () => { isRendered = !isRendered; redraw(); });
     reader.replaceChildren(
-      element("div", { class: "bar" }, back, step(-1, "Previous"), step(1, "Next")),
+      element("div", { class: "bar" }, back, ...steps, rendering, ...runControls(redraw)),
       element("h3", { id: "reader-title" }, prompt.id),
       element("p", { class: "note" }, `${prompt.type} · ${prompt.language} · `
         + `${number(prompt.required, 0)} words required`),
       element("div", { class: "prompt", dir: "auto" }, unpacked.prompt),
       element("div", { class: "answers" },
-        ...prompt.runs.map((response, run) => answerOf(run, response, unpacked.runs[run]))));
+        ...besides().map((run) => answerOf(run, prompt.runs[run], unpacked.runs[run]))));
     for (const item of items) item.firstChild.removeAttribute("aria-current");
     const link = items[place].firstChild;
     link.setAttribute("aria-current", "true");
@@ -254,11 +400,13 @@
     }
   };
   const follow = (event) => {
-    const match = /^#p(\d+)$/.exec(location.hash);
-    const isOpen = Boolean(match) && +match[1] < prompts.length;
+    const { place, hasFilters } = readAddress();
+    const isOpen = place !== null;
     browser.classList.toggle("reading", isOpen);
+    if (hasFilters) { refresh(); runSearch(); }
     if (!isOpen) { open = null; return; }
-    show(+match[1]).then(() => {
+    if (location.hash !== addressOf(place)) history.replaceState(null, "", addressOf(place));
+    show(place).then(() => {
       const top = document.getElementById("responses").getBoundingClientRect().top;
       if (event || top > innerHeight) reader.scrollIntoView({ block: "start" });
       reader.focus({ preventScroll: true });
@@ -278,7 +426,23 @@
     title.textContent = prompts[place].excerpt;
     link.prepend(title);
   }
-  filters.addEventListener("change", refresh);
+  const changed = () => {
+    refresh();
+    history.replaceState(null, "", addressOf(open));
+  };
+  filters.addEventListener("change", changed);
+  let typing = 0;
+  search.addEventListener("input", () => {
+    clearTimeout(typing);
+    typing = setTimeout(() => runSearch().then(changed), 200);
+  });
+  // n and p within the reader: next and previous response
+  reader.addEventListener("keydown", (event) => {
+    const by = { n: 1, p: -1 }[event.key];
+    if (!by || event.ctrlKey || event.metaKey || event.altKey || event.target.closest("select, input")) return;
+    reader.querySelector(`[data-step="${by}"]:not(:disabled)`)?.click();
+  });
+  wide.addEventListener("change", () => { if (open !== null) show(open); });
   filters.addEventListener("submit", (event) => event.preventDefault());
   addEventListener("hashchange", follow);
   browser.hidden = false;

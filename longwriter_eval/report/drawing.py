@@ -178,23 +178,6 @@ def length_axes(axes: Axes, points: Sequence[Point]) -> float:
     return bottom
 
 
-def label_line(axes: Axes, factor: float, text: str) -> None:
-    """Write `text` along the line y = factor · x, if any of it is within the axes."""
-    left, right = axes.get_xlim()
-    bottom, top = axes.get_ylim()
-    first, last = max(left, bottom / factor), min(right, top / factor)
-    if first >= last:
-        return
-    is_above = factor > 1
-    x = first * (last / first) ** (0.04 if is_above else 0.97)
-    axes.annotate(
-        text, (x, x * factor), xytext=(0, 3 if is_above else -3), textcoords="offset points",
-        rotation=45, rotation_mode="anchor", transform_rotates_text=True,
-        ha="left" if is_above else "right", va="bottom" if is_above else "top",
-        color=LIGHT["muted"], fontsize=8.5,
-    )  # fmt: skip
-
-
 def draw_empty(axes: Axes, points: Sequence[Point], y: float, colour: str) -> None:
     """Draw a cross at `y` for each of `points` that has no words."""
     empty = [point for point in points if not point.words]

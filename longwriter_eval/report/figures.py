@@ -10,11 +10,11 @@ from longwriter_eval.judge.verdict import DIMENSIONS
 from longwriter_eval.pages import label
 from longwriter_eval.report.drawing import (
     LIGHT,
+    MAX_NAME,
     Figure,
     Point,
     draw_empty,
     draw_figure,
-    label_line,
     length_axes,
     run_legend,
     run_mark,
@@ -96,8 +96,8 @@ def _score_figures(names: Sequence[str], scored: Sequence[ScoredRun]) -> list[Fi
     panels = [
         (title, [(name, intervals(key, metric)) for name, key in rows])
         for metric, title in (
-            ("length_score", "length score S_l"),
-            ("quality_score", "quality score S_q"),
+            ("length_score", "length score $S_l$"),
+            ("quality_score", "quality score $S_q$"),
         )
     ]
     figures = [
@@ -136,13 +136,12 @@ def length_scatter(
 
     def draw(axes: Axes) -> None:
         bottom = length_axes(axes, frame)
-        for factor, text in ((4, "4 × too long"), (1 / 3, "a third")):
+        for factor in (4, 1 / 3):
             left, right = axes.get_xlim()
             axes.plot(
                 (left, right), (left * factor, right * factor),
                 color=LIGHT["muted"], linewidth=0.8, linestyle=(0, (2, 3)),
             )  # fmt: skip
-            label_line(axes, factor, f"{text}: S_l = 0")
         for number in range(len(_SCORE_CLASSES) + 1):
             in_class = [p for p in points if p.words and _score_class(p.score) == number]
             if not in_class:
@@ -169,7 +168,8 @@ def length_scatter(
         name,
         title,
         f"One dot per response, coloured by {scored_by}. On the solid line, the response has the "
-        "required length; at the dashed lines, the length score reaches 0. "
+        "required length. At the dashed lines, four times or a third of it, the length score "
+        "reaches 0. "
         + ("A cross is an empty response. " if empty else "")
         + "Click a dot to open its response.",
         f"Scatter plot of {len(points)} responses on log scales: {near} lie within a factor of "
@@ -230,12 +230,13 @@ def ruler_chart(names: Sequence[str], points_by_run: Sequence[Sequence[Point]]) 
                 s=80, facecolors="none", edgecolors=colour, linewidths=1.5, zorder=4,
                 clip_on=False,
             )  # fmt: skip
-            axes.annotate(
-                f"{longest.words:,}", (longest.required, longest.words),
-                xytext=(-8, 7), textcoords="offset points", ha="right",
-                color=colour, fontsize=9.5, fontweight="bold",
-            )  # fmt: skip
-        run_legend(axes, names)
+            if len(runs) == 1:  # above the highest response, where no dot can be
+                axes.annotate(
+                    f"{longest.words:,}", (longest.required, longest.words),
+                    xytext=(0, 9), textcoords="offset points", ha="center",
+                    color=colour, fontsize=9.5, fontweight="bold",
+                )  # fmt: skip
+        run_legend(axes, [_with_longest(*pair) for pair in zip(names, points_by_run, strict=True)])
 
     longest = "; ".join(f"{name}: {max(p.words for p in of):,} words" for _, name, of in runs)
     return draw_figure(
@@ -298,7 +299,7 @@ def dot_plot(
             axes.tick_params(axis="y", length=0, pad=8)
             axes.spines["left"].set_visible(False)
             axes.grid(axis="x")
-            axes.set_xlabel(panel_title)
+            axes.set_xlabel(panel_title, parse_math=True)
         for axes in all_axes[1:]:
             axes.tick_params(axis="y", labelleft=False)
         run_legend(all_axes[0], runs)
@@ -312,7 +313,7 @@ def dot_plot(
         f"{', '.join(runs)}. The table below has the numbers.",
         ("", *(["score"] if has_panels else []), *runs),
         [
-            (row_title, *([panel] if has_panels else []), *map(_interval_text, intervals))
+            (row_title, *([_plain(panel)] if has_panels else []), *map(_interval_text, intervals))
             for panel, rows in panels
             for row_title, intervals in rows
         ],
@@ -333,6 +334,17 @@ def _points(scores: Iterable[Score], positions: Mapping[tuple[str, str], int]) -
         )
         for score in scores
     ]
+
+
+def _with_longest(name: str, points: Sequence[Point]) -> str:
+    """A run's name for the legend, with the words of its longest response."""
+    longest = f": {max(p.words for p in points):,} words" if points else ""
+    return name[: MAX_NAME - len(longest)] + longest
+
+
+def _plain(title: str) -> str:
+    """A title with mathematics as plain text, for a table."""
+    return title.replace("$", "")
 
 
 def _has_data(rows: Iterable[PanelRow]) -> bool:

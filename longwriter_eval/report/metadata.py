@@ -28,6 +28,13 @@ BENCHMARKS = {
 }
 RULER = "longwrite_ruler"
 LANGUAGES = {"en": "English", "zh": "Chinese"}
+# LongWrite-Ruler names its types in Chinese, LongBench-Write the same ones in English.
+TYPES = {
+    "社区论坛": "Community Forum",
+    "文学与创作": "Literature and Creative Writing",
+    "科普介绍": "Popular Science",
+    "学术与专著": "Academic and Monograph",
+}
 FAULT_TITLES = {
     "empty": "empty",
     "cut_off": "cut off",

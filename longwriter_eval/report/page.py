@@ -17,7 +17,7 @@ from longwriter_eval.pages import json_for_script, label, render
 from longwriter_eval.report import metadata
 from longwriter_eval.report.drawing import Figure, themed_svg
 from longwriter_eval.report.figures import draw_figures
-from longwriter_eval.report.metadata import BENCHMARKS, LANGUAGES, RULER, ScoredRun, Settings
+from longwriter_eval.report.metadata import BENCHMARKS, LANGUAGES, RULER, TYPES, ScoredRun, Settings
 from longwriter_eval.report.responses import MARK_EVERY, group_by_prompt, listing, pack
 from longwriter_eval.runs import Run
 from longwriter_eval.stats.agreement import Agreement, agreement
@@ -182,7 +182,7 @@ def _line(row: TableRow, columns: Iterable[str], *, is_judged: bool) -> dict[str
 def _row_title(kind: str, name: str) -> str:
     if kind == "all":
         return "All prompts"
-    return label(LANGUAGES.get(name, name) if kind == "language" else name)
+    return label({"language": LANGUAGES, "type": TYPES}.get(kind, {}).get(name, name))
 
 
 def _range(interval: Interval, digits: int) -> str:

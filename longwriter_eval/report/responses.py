@@ -20,7 +20,7 @@ from longwriter_core.text.diagnostics import repeated_passages
 from longwriter_core.text.special_tokens import encodable
 from longwriter_eval.judge.verdict import DIMENSIONS, Verdict
 from longwriter_eval.pages import label
-from longwriter_eval.report.metadata import BENCHMARKS, FAULT_TITLES, LANGUAGES, ScoredRun
+from longwriter_eval.report.metadata import BENCHMARKS, FAULT_TITLES, LANGUAGES, TYPES, ScoredRun
 from longwriter_eval.scoring import Score
 
 MARK_EVERY = 500  # words
@@ -57,7 +57,7 @@ def listing(scores: Sequence[Score | None]) -> dict[str, Any]:
     return {
         "id": label(first.sample.id),
         "benchmark": label(BENCHMARKS.get(first.benchmark, first.benchmark)),
-        "type": label(first.sample.type),
+        "type": label(TYPES.get(first.sample.type, first.sample.type)),
         "language": label(LANGUAGES.get(first.sample.language, first.sample.language)),
         "bucket": first.bucket,
         "required": first.sample.required,
