@@ -51,10 +51,11 @@ class ChatModel:
         temperature: float,
         max_tokens: int,
         scope: str = "",
+        seed: int | None = None,
     ) -> None:
         self.chat = chat
         self.model, self.temperature, self.max_tokens = model, temperature, max_tokens
-        self._scope = scope
+        self._scope, self._seed = scope, seed
         self._slots = asyncio.Semaphore(concurrency)
 
     async def ask(
@@ -85,7 +86,7 @@ class ChatModel:
             "temperature": self.temperature,
             "max_tokens": self.max_tokens,
         }
-        if seed is not None:
+        if (seed := self._seed if seed is None else seed) is not None:
             request["seed"] = seed
         outcome = await ask_until_valid(
             self.chat,

@@ -1,8 +1,10 @@
 """Options and summary lines that several commands share."""
 
+import random
 import sys
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 import typer
@@ -34,6 +36,15 @@ Context = Annotated[
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="print what would be called; call nothing")]
 
+# Another text for the same command.
+Seed = Annotated[
+    int | None,
+    typer.Option(min=0, metavar="N", help="write another text than without, or with another seed"),
+]
+Fresh = Annotated[
+    bool, typer.Option("--fresh", help="take nothing from the store: a seed of its own is drawn")
+]
+
 # Which instructions of a file.
 Limit = Annotated[int | None, typer.Option(min=1, metavar="N", help="only the first N rows")]
 Length = Annotated[
@@ -63,6 +74,27 @@ def cluster(engine: Literal["local", "ray"], address: str | None) -> "Cluster | 
     if address:
         raise InputError("--ray-address is for --engine ray")
     return None
+
+
+def check_output(output: Path | None, what: str) -> None:
+    """Raise InputError unless `output` can be a file."""
+    if output and output.is_dir():
+        raise InputError(f"{output} is a folder: name a file for {what}")
+    if output and not output.absolute().parent.is_dir():
+        raise InputError(f"there is no folder {output.absolute().parent}")
+
+
+def chosen_seed(seed: int | None, fresh: bool) -> int | None:
+    """The seed that --seed or --fresh names; a drawn one is printed, so that a run can resume."""
+    if not fresh:
+        return seed
+    if seed is not None:
+        raise InputError("--fresh draws a seed itself: give --fresh or --seed")
+    drawn = random.SystemRandom().randrange(1, 1_000_000)
+    print(
+        f"--fresh draws seed {drawn}; to resume, replace --fresh by --seed {drawn}", file=sys.stderr
+    )
+    return drawn
 
 
 def print_counts(what: str, counts: Mapping[str, int]) -> None:

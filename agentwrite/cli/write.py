@@ -1,6 +1,7 @@
 """`agentwrite write`: one text."""
 
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,12 +19,23 @@ if TYPE_CHECKING:
 
 def command(
     ctx: typer.Context,
-    instruction: Annotated[str, typer.Argument(metavar="INSTRUCTION", help="what to write")],
     model: options.ModelName,
+    instruction: Annotated[
+        str | None,
+        typer.Argument(metavar="INSTRUCTION", help="what to write; with --plan, the plan's"),
+    ] = None,
     base_url: options.BaseUrls = None,
     concurrency: options.Concurrency = options.DEFAULTS["concurrency"],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="file for the text; default: stdout")
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            help="file for the text, with a folder NAME.book beside it; default: stdout",
+        ),
+    ] = None,
+    plan: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="write this plan, from `agentwrite plan`")
     ] = None,
     length: Annotated[
         int | None, typer.Option(min=1, metavar="WORDS", help="required length")
@@ -31,20 +43,30 @@ def command(
     parallel: options.Parallel = options.DEFAULTS["parallel"],
     prompts: options.PromptSet = options.DEFAULTS["prompts"],
     context: options.Context = options.DEFAULTS["context"],
+    seed: options.Seed = None,
+    fresh: options.Fresh = False,
     dry_run: options.DryRun = False,
 ) -> int:
     """Write one text.
 
-    Rerun the same command after any interruption to resume.
+    Rerun the same command after any interruption to resume. NAME.book holds the plan, the sections,
+    the tokens spent, and what cleaning removed; `agentwrite rewrite` works on it.
     """
     from agentwrite.batch.run import Estimate
+    from agentwrite.book import book_path, load_book, read_plan_yaml, save_book
     from agentwrite.errors import WriteError
     from agentwrite.writing.prompts import Prompts
     from agentwrite.writing.state import Instruction
     from agentwrite.writing.writer import MAX_TEXT_WORDS, write_text
     from longwriter_core.files import write_atomically
+    from longwriter_core.llm import Usage
+    from longwriter_core.llm.prices import cost, money
     from longwriter_core.text.required_length import required_length
 
+    planned = read_plan_yaml(plan) if plan else None
+    if planned and instruction and instruction.strip() != planned.instruction.strip():
+        raise InputError(f"{plan} has an instruction of its own: change it there")
+    instruction = planned.instruction if planned else instruction or ""
     if not instruction.strip():
         raise InputError("the instruction is empty")
     settings = Settings.resolve(
@@ -55,7 +77,7 @@ def command(
         prompts=prompts,
         context=context,
     )
-    required = length or required_length(instruction)
+    required = length or (planned.plan.words if planned else required_length(instruction))
     if (required or 0) > MAX_TEXT_WORDS:
         raise InputError(f"{required:,} words are asked for, and {MAX_TEXT_WORDS:,} are the most")
     if not required:
@@ -66,18 +88,45 @@ def command(
         expected.add(Instruction("", instruction, required), parallel=settings.parallel)
         options.print_estimate(expected, settings)
         return 0
-    if output and output.is_dir():
-        raise InputError(f"{output} is a folder: name a file for the text")
-    if output and not output.absolute().parent.is_dir():
-        raise InputError(f"there is no folder {output.absolute().parent}")
+    options.check_output(output, "the text")
+    if output and book_path(output) == output:
+        raise InputError(f"{output} would be the book's folder: name a file such as text.md")
+    if output and (book_path(output) / "book.json").exists() and load_book(output).is_rewritten:
+        raise InputError(
+            f"{book_path(output)} has rewritten sections, which would be lost: choose another -o, "
+            "or remove the folder"
+        )
+    seed = options.chosen_seed(seed, fresh)
     words = 0
+    start = time.monotonic()
+    usage = Usage()
+
+    def on_usage(counted: Usage) -> None:
+        nonlocal usage
+        usage = counted
+        if not planned:
+            print("planning …", file=sys.stderr, flush=True)
+
+    def on_plan(plan: "Plan") -> None:
+        print(
+            f"planned {len(plan.steps)} sections, {plan.words:,} words{spent()}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    def spent() -> str:
+        price = money(cost(settings.model, usage.prompt_tokens, usage.completion_tokens))
+        return f"  {price}" if price else ""
 
     def progress(section: "Section", plan: "Plan") -> None:
         nonlocal words
         words += section.words
+        goal = required or plan.words
+        left = (time.monotonic() - start) * max(0, goal - words) / max(words, 1)
         print(
             f"section {section.number:>3} of {len(plan.steps)}  {section.words:>5,} words "
-            f"(asked {section.target:,})  {words:>7,} of {required or plan.words:,} words",
+            f"(target {section.target:,})  {words:>7,} of {goal:,} words  "
+            f"{_duration(left)} left{spent()}",
             file=sys.stderr,
             flush=True,
         )
@@ -88,6 +137,10 @@ def command(
             base_url=settings.base_urls,
             length=required,
             progress=progress,
+            plan=planned.plan if planned else None,
+            on_plan=on_plan,
+            seed=seed,
+            usage=on_usage,
             **settings.model_dump(exclude={"base_urls"}),
         )
     except WriteError as error:
@@ -99,6 +152,7 @@ def command(
         return 1
     if output:
         write_atomically(output, f"{text.text}\n".encode("utf-8", "backslashreplace"))
+        save_book(output, text, settings)
     else:
         print(text.text)
     where = f"wrote {output}: " if output else ""
@@ -106,6 +160,12 @@ def command(
         f"{where}{text.words:,} words in {len(text.sections)} sections, {tokens(model, text)}",
         file=sys.stderr,
     )
+    if not usage.calls:
+        print(
+            "The text comes from the store of finished calls, and no call was made. --fresh writes "
+            "another text.",
+            file=sys.stderr,
+        )
     print_counts("removed by cleaning", text.cleaned)
     print_counts("retried", text.rejected)
     if text.folded:
@@ -115,3 +175,10 @@ def command(
             file=sys.stderr,
         )
     return 0
+
+
+def _duration(seconds: float) -> str:
+    """A rough time for people: 40 s, 12 min, 3.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -74,6 +74,7 @@ class Cleaned:
 
     text: str
     counts: Counter[str] = field(default_factory=Counter)
+    removed: tuple[tuple[str, str], ...] = ()  # rule and what it removed; thinking is not kept
 
 
 def clean(raw: str, before: str = "") -> Cleaned:
@@ -82,12 +83,15 @@ def clean(raw: str, before: str = "") -> Cleaned:
     The rules look at the beginning and the end alone, never into the prose between.
     """
     counts: Counter[str] = Counter()
+    removed: list[tuple[str, str]] = []
     text = raw.strip()
 
     def apply(rule: str, after: str) -> None:
         nonlocal text
         if after != text:
             counts[rule] += 1
+            if rule != "thinking":
+                removed.append((rule, _difference(text, after)))
             text = after.strip()
 
     apply("thinking", without_thinking(text))
@@ -102,7 +106,23 @@ def clean(raw: str, before: str = "") -> Cleaned:
         apply("meta_talk", _at_end(_META_CLOSING, text))
         apply("word_count", _without_word_count(text))
         if text == seen:
-            return Cleaned(text, counts)
+            return Cleaned(text, counts, tuple(removed))
+
+
+def _difference(text: str, after: str) -> str:
+    """What `text` has and `after` has not: its beginning, its end, or what lies between."""
+    after = after.strip()
+    if text.endswith(after):
+        return text.removesuffix(after).strip()
+    start = _shared(text, after)
+    end = _shared(text[start:][::-1], after[start:][::-1])
+    return text[start : len(text) - end].strip()
+
+
+def _shared(one: str, other: str) -> int:
+    """The length of the common prefix."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((n for n, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 def _at_end(rule: re.Pattern[str], text: str) -> str:

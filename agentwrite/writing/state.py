@@ -34,12 +34,19 @@ class Section:
     model: str
     prompt_tokens: int
     completion_tokens: int
+    removed: tuple[tuple[str, str], ...] = ()  # by cleaning: rule and text
 
     def recleaned(self, before: str) -> "Section":
         """The section cleaned again for its place after `before`, which its writer did not see."""
         cleaned = clean(self.text, before)
         words = count_words(cleaned.text)
-        return replace(self, text=cleaned.text, words=words, cleaned=self.cleaned + cleaned.counts)
+        return replace(
+            self,
+            text=cleaned.text,
+            words=words,
+            cleaned=self.cleaned + cleaned.counts,
+            removed=self.removed + cleaned.removed,
+        )
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@
 Source: arXiv 2408.07055, section 3.1.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from agentwrite.errors import WriteError
@@ -22,7 +22,7 @@ from agentwrite.writing.plan import Plan, Step
 from agentwrite.writing.planner import Planner, all_at_once
 from agentwrite.writing.prompts import Prompts
 from agentwrite.writing.state import Instruction, Section, Text
-from longwriter_core.llm import ChatPool, ContextOverflowError, Rejected, Store, run_async
+from longwriter_core.llm import ChatPool, ContextOverflowError, Rejected, Store, Usage, run_async
 from longwriter_core.text.diagnostics import repetition
 from longwriter_core.text.length import count_words
 from longwriter_core.text.required_length import required_length
@@ -32,6 +32,7 @@ _T = TypeVar("_T")
 
 MAX_TEXT_WORDS = 1_000_000  # 50 chapters of what one plan holds
 _LOOP = 0.5  # a section with a larger share of its words in repeated passages is a loop
+_SHOWN_AFTER = 2_000  # characters that a rewrite sees of the section after it
 _AFTER_OVERFLOW = 0.8  # the next prompt may have this share of the one that was too long
 
 # Called with each finished section of a text, and the plan that it belongs to.
@@ -45,6 +46,10 @@ def write_text(
     base_url: str | Sequence[str] | None = None,
     length: int | None = None,
     progress: Progress | None = None,
+    plan: Plan | None = None,
+    on_plan: Callable[[Plan], None] | None = None,
+    seed: int | None = None,
+    usage: Callable[[Usage], None] | None = None,
     **settings: object,
 ) -> Text:
     """Write one long text.
@@ -52,6 +57,11 @@ def write_text(
     length     required length in words; by default the one that the instruction names, and if it
                names none, the plan decides
     progress   called with each finished section, and the plan
+    plan       written as it is; by default the model plans
+    on_plan    called with the plan
+    seed       another text for each seed; the default is the text without one
+    usage      called at the start with the count of calls that are made, which is kept up to date;
+               stored calls do not count
     settings   further fields of Settings
 
     The key is AGENTWRITE_API_KEY, else OPENAI_API_KEY. Every finished call is stored: the same call
@@ -59,15 +69,66 @@ def write_text(
     reason, and InputError for invalid settings.
     """
     chosen = Settings.resolve(model=model, base_urls=base_url, **settings)
-    asked = Instruction("", instruction, length or required_length(instruction))
+    required = length or (None if plan else required_length(instruction))
+    asked = Instruction("", instruction, required)
 
-    async def write() -> Text:
+    async def write(writer: Writer) -> Text:
+        return await writer.write(asked, progress, plan=plan, on_plan=on_plan)
+
+    return _with_writer(chosen, seed, usage, write)
+
+
+def plan_text(
+    instruction: str, settings: Settings, *, length: int | None = None, seed: int | None = None
+) -> Plan:
+    """Only plan a text. Raises WriteError."""
+    asked = Instruction("", instruction, length or required_length(instruction))
+    return _with_writer(settings, seed, None, lambda writer: writer.plan(asked))
+
+
+def rewrite_sections(
+    instruction: str,
+    plan: Plan,
+    sections: Sequence[str],
+    notes: Mapping[int, str],
+    settings: Settings,
+    *,
+    seed: int | None = None,
+    done: Callable[[Section], None],
+) -> None:
+    """Write the sections whose numbers `notes` holds again, in order, each by its note.
+
+    Each sees the sections before it as they are by then. `done` is called with each as soon as it
+    is finished. Raises WriteError.
+    """
+    asked = Instruction("", instruction, plan.words)
+
+    async def rewrite(writer: Writer) -> None:
+        texts = list(sections)
+        for number in sorted(notes):
+            section = await writer.rewrite(asked, plan, texts, number, notes[number])
+            texts[number - 1] = section.text
+            done(section)
+
+    _with_writer(settings, seed, None, rewrite)
+
+
+def _with_writer(
+    settings: Settings,
+    seed: int | None,
+    usage: Callable[[Usage], None] | None,
+    work: "Callable[[Writer], Awaitable[_T]]",
+) -> _T:
+    async def run() -> _T:
         store = Store()
         store.check()
-        async with chosen.chat(store) as chat:
-            return await Writer(chat, chosen, scope=chosen.scope).write(asked, progress)
+        async with settings.chat(store) as chat:
+            writer = Writer(chat, settings, scope=settings.scope, seed=seed)
+            if usage:
+                usage(chat.usage)
+            return await work(writer)
 
-    return run_async(write())
+    return run_async(run())
 
 
 @dataclass
@@ -86,9 +147,16 @@ class Writer:
     """Writes texts with one model, several at a time if you like; they share its concurrency."""
 
     def __init__(
-        self, chat: ChatPool, settings: Settings, *, prompts: Prompts | None = None, scope: str = ""
+        self,
+        chat: ChatPool,
+        settings: Settings,
+        *,
+        prompts: Prompts | None = None,
+        scope: str = "",
+        seed: int | None = None,
     ) -> None:
         self.settings = settings
+        self._seed = seed
         self.prompts = prompts or Prompts.load(settings.prompts)
         self._model = ChatModel(
             chat,
@@ -97,17 +165,35 @@ class Writer:
             temperature=settings.temperature,
             max_tokens=settings.max_tokens,
             scope=scope,
+            seed=seed,
         )
         self._planner = Planner(self._model, self.prompts)
 
+    async def plan(self, instruction: Instruction) -> Plan:
+        """Only plan a text. Raises WriteError."""
+        return await self._planner.plan(self._of_seed(instruction), 0, [])
+
     async def write(
-        self, instruction: Instruction, progress: Progress | None = None, affinity: int = 0
+        self,
+        instruction: Instruction,
+        progress: Progress | None = None,
+        affinity: int = 0,
+        *,
+        plan: Plan | None = None,
+        on_plan: Callable[[Plan], None] | None = None,
     ) -> Text:
-        """Plan and write a text; `progress` gets each finished section. Raises WriteError."""
+        """Plan and write a text; `progress` gets each finished section. Raises WriteError.
+
+        With `plan`, that one is written. `on_plan` gets the plan.
+        """
         if (instruction.required or 0) > MAX_TEXT_WORDS:
             raise WriteError("too_long", f"more than {MAX_TEXT_WORDS} words are asked for", "plan")
+        instruction = self._of_seed(instruction)
         job = _Job(instruction, affinity, progress or (lambda _section, _plan: None))
-        plan = await self._planner.plan(instruction, affinity, job.planning)
+        if plan is None:
+            plan = await self._planner.plan(instruction, affinity, job.planning)
+        if on_plan:
+            on_plan(plan)
         so_far = TextSoFar(plan)
         write = self._write_parallel if self.settings.parallel else self._write_serially
         sections = await write(job, so_far)
@@ -130,6 +216,23 @@ class Writer:
             sum(answer.prompt_tokens for answer in answers),
             sum(answer.completion_tokens for answer in answers),
         )
+
+    async def rewrite(
+        self, instruction: Instruction, plan: Plan, sections: Sequence[str], number: int, note: str
+    ) -> Section:
+        """Section `number` of `sections`, written again by `note`. Raises WriteError."""
+        step = plan.steps[number - 1]
+        so_far = TextSoFar(plan, list(sections[: number - 1]))
+        job = _Job(self._of_seed(instruction), 0, lambda _section, _plan: None)
+        following = sections[number] if number < len(sections) else "(The text ends here.)"
+        texts = {"section": sections[number - 1], "next": following[:_SHOWN_AFTER], "note": note}
+        return await self._write_step(job, so_far, ask_as_planned(step), "rewrite", texts)
+
+    def _of_seed(self, instruction: Instruction) -> Instruction:
+        """The instruction under an id of its own for each seed: ids are part of calls' keys."""
+        if self._seed is None:
+            return instruction
+        return replace(instruction, id=f"{instruction.id} seed {self._seed}".strip())
 
     async def _write_serially(self, job: _Job, so_far: TextSoFar) -> list[Section]:
         """One step after the other, each seeing all text before it.
@@ -166,7 +269,10 @@ class Writer:
             sections.append(section)
         return sections
 
-    async def _write_step(self, job: _Job, so_far: TextSoFar, asked: Asked) -> Section:
+    async def _write_step(self, job: _Job, so_far: TextSoFar, asked: Asked,
+        name: str = "write", texts: Mapping[str, str] | None = None,
+    ) -> Section:  # fmt: skip
+        """Ask for a step until its text can be used; `texts` fill further places of the prompt."""
         step = asked.step
         before = so_far.text
 
@@ -182,7 +288,8 @@ class Writer:
         place = f"section {step.number} of {len(so_far.plan.steps)}"
         while True:
             prompt = self.prompts.render(
-                "write",
+                name,
+                **(texts or {}),
                 inst=job.instruction.instruction,
                 plan=so_far.plan.text,
                 text=so_far.shown(),
@@ -210,6 +317,7 @@ class Writer:
             model=answer.model,
             prompt_tokens=answer.prompt_tokens,
             completion_tokens=answer.completion_tokens,
+            removed=answer.value.removed,
         )
 
     def _fits(self, job: _Job, tokens: int) -> bool:

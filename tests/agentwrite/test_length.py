@@ -2,6 +2,7 @@
 
 import random
 import re
+from typing import Any
 
 import pytest
 from support.model import WRITER, Model
@@ -28,7 +29,7 @@ def biased(times: float, noise: float = 0.0) -> Model:
     return Model(answer=answer)
 
 
-def write(model: Model, words: int, **settings: object) -> Text:
+def write(model: Model, words: int, **settings: Any) -> Text:
     with model:
         text = write_text(
             f"Write {words} words about a harbour.", model=WRITER, base_url=model.base_url,

@@ -8,7 +8,7 @@ from agentwrite.writing.prompts import Prompts
 from longwriter_core import benchmarks
 from longwriter_core.errors import InputError
 
-NAMES = {"plan", "chapters", "chapter", "write", "summarise"}
+NAMES = {"plan", "chapters", "chapter", "write", "summarise", "rewrite"}
 
 
 def test_ours_need_no_download(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

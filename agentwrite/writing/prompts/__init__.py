@@ -22,15 +22,21 @@ _PLACES = {
     "chapter": ("INST", "PLAN", "STEP", "LENGTH"),
     "write": ("INST", "PLAN", "TEXT", "STEP"),
     "summarise": ("INST", "TEXT"),
+    "rewrite": ("INST", "PLAN", "TEXT", "SECTION", "NEXT", "NOTE", "STEP"),
 }
-_NEEDED = {**_PLACES, "plan": ("INST",), "summarise": ("TEXT",)}
+_NEEDED = {
+    **_PLACES,
+    "plan": ("INST",),
+    "summarise": ("TEXT",),
+    "rewrite": ("SECTION", "NOTE", "STEP"),
+}
 _OFFICIAL = ("plan", "write")  # the paper has no more
 _PLACE = re.compile(r"\$([A-Z]+)\$")
 
 
 @dataclass(frozen=True)
 class Prompts:
-    """The five prompts, by name: plan, chapters, chapter, write, summarise."""
+    """The prompts by name: plan, chapters, chapter, write, summarise, rewrite."""
 
     name: str
     templates: Mapping[str, str]
@@ -54,8 +60,9 @@ class Prompts:
 
     @property
     def sha256(self) -> str:
-        """Of all templates."""
-        return sha256(json.dumps(dict(self.templates), sort_keys=True))
+        """Of all templates that write a text."""
+        writing = {name: text for name, text in self.templates.items() if name != "rewrite"}
+        return sha256(json.dumps(writing, sort_keys=True))
 
     def render(self, name: str, **texts: str) -> str:
         """A prompt with its places filled, all at once: no text can hold a place for another."""

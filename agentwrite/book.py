@@ -1,0 +1,241 @@
+"""What a user keeps of a text and may change: a plan in YAML, and the folder beside the text.
+
+`agentwrite write -o name.md` writes the text and name.book/ with
+
+    plan.yaml        the plan, which `agentwrite write --plan` takes
+    sections/        the text of each section: 001.md, 002.md, …
+    book.json        the instruction, the model, the sections' counts, the tokens spent
+    removed.jsonl    what cleaning removed, with its section and rule
+    replaced.jsonl   sections that `agentwrite rewrite` replaced
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from agentwrite.settings import Settings
+from agentwrite.writing.plan import MAX_STEP_WORDS, Plan, Step
+from agentwrite.writing.state import Section, Text
+from longwriter_core.errors import InputError
+from longwriter_core.files import write_atomically
+from longwriter_core.jsonl import append_jsonl, write_jsonl
+from longwriter_core.text.length import count_words
+
+_HEADER = """\
+# The plan of one text. Edit it, then run
+#   agentwrite write --plan THIS_FILE --model MODEL -o NAME.md
+#
+# You may change every main point and every word count (Chinese: characters), and add, remove or
+# reorder steps: they are written in the order in which they stand here. `chapter` is optional and
+# begins a chapter. The text will be as long as the word counts add up to. If you change the
+# instruction, the model sees the new one with this plan.
+"""
+
+
+class PlannedStep(BaseModel):
+    """A step in plan.yaml."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    main_point: str = Field(min_length=1)
+    words: int = Field(ge=1, le=MAX_STEP_WORDS["Paragraph"], strict=True)
+    chapter: str | None = None
+
+
+class PlanFile(BaseModel):
+    """plan.yaml."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    instruction: str = Field(min_length=1)
+    steps: list[PlannedStep] = Field(min_length=1)
+
+    @property
+    def plan(self) -> Plan:
+        """The plan that its steps are."""
+        steps = tuple(
+            Step(n, " ".join(step.main_point.split()), step.words)
+            for n, step in enumerate(self.steps, 1)
+        )
+        starts = [n for n, step in enumerate(self.steps, 1) if step.chapter]
+        ends = [*starts[1:], len(steps) + 1][: len(starts)]
+        chapters = tuple(
+            (
+                Step(
+                    place,
+                    " ".join((self.steps[start - 1].chapter or "").split()),
+                    sum(step.words for step in steps[start - 1 : end - 1]),
+                    "Chapter",
+                ),
+                start,
+            )
+            for place, (start, end) in enumerate(zip(starts, ends, strict=True), 1)
+        )
+        return Plan(steps, chapters=chapters)
+
+
+def plan_yaml(instruction: str, plan: Plan) -> str:
+    """The text of plan.yaml."""
+    import yaml
+
+    chapters = {first: chapter.point for chapter, first in plan.chapters}
+    steps = [
+        {
+            **({"chapter": chapters[step.number]} if step.number in chapters else {}),
+            "main_point": step.point,
+            "words": step.words,
+        }
+        for step in plan.steps
+    ]
+    body = yaml.safe_dump(
+        {"instruction": instruction, "steps": steps},
+        allow_unicode=True, sort_keys=False, width=100,
+    )  # fmt: skip
+    return f"{_HEADER}\n{body}"
+
+
+def read_plan_yaml(path: Path) -> PlanFile:
+    """The plan in a file that `agentwrite plan` wrote and a person may have edited.
+
+    Raises InputError that lists every problem.
+    """
+    import yaml
+
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read {path}: {error}") from error
+    except (yaml.YAMLError, RecursionError) as error:
+        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    try:
+        return PlanFile.model_validate(data)
+    except ValidationError as error:
+        problems = "; ".join(f"{_place(each['loc'])}: {each['msg']}" for each in error.errors())
+        raise InputError(f"{path}: {problems}") from error
+
+
+def _place(location: tuple[str | int, ...]) -> str:
+    names = [f"step {part + 1}" if isinstance(part, int) else part for part in location]
+    return ", ".join(name for name in names if name != "steps" or len(names) == 1) or "the file"
+
+
+@dataclass
+class Book:
+    """A written text with all that a rewrite needs."""
+
+    path: Path
+    output: str  # name of the file with the whole text, beside the folder
+    plan: PlanFile
+    settings: Mapping[str, Any]
+    sections: list[str]
+    record: dict[str, Any]
+
+    @property
+    def text(self) -> str:
+        """The whole text."""
+        return "\n\n".join(filter(None, self.sections))
+
+    @property
+    def is_rewritten(self) -> bool:
+        """Whether sections were replaced since the text was written."""
+        return bool(self.record.get("rewritten"))
+
+    def save_text(self) -> Path:
+        """Write the whole text beside the folder; returns where."""
+        path = self.path.parent / self.output
+        write_atomically(path, f"{self.text}\n".encode("utf-8", "backslashreplace"))
+        return path
+
+    def replace(self, number: int, section: Section) -> None:
+        """Put a rewritten section in its place; the old one goes to replaced.jsonl."""
+        append_jsonl(
+            self.path / "replaced.jsonl", {"section": number, "text": self.sections[number - 1]}
+        )
+        self.sections[number - 1] = section.text
+        _write_section(self.path, number, section.text)
+        counts = self.record["sections"][number - 1]
+        counts |= {"words": section.words, "requested": section.requested}
+        self.record["words"] = sum(map(count_words, self.sections))
+        self.record["prompt_tokens"] += section.prompt_tokens
+        self.record["completion_tokens"] += section.completion_tokens
+        self.record["rewritten"] = sorted({*self.record.get("rewritten", []), number})
+        for rule, removed in section.removed:
+            row = {"section": number, "rule": rule, "removed": removed}
+            append_jsonl(self.path / "removed.jsonl", row)
+        _write_json(self.path / "book.json", self.record)
+
+
+def book_path(output: Path) -> Path:
+    """The folder beside a text: name.md has name.book."""
+    return output.with_suffix(".book")
+
+
+def save_book(output: Path, text: Text, settings: Settings) -> Path:
+    """Write the folder beside `output`; returns where. Raises OSError."""
+    path = book_path(output)
+    path.mkdir(exist_ok=True)
+    (path / "sections").mkdir(exist_ok=True)
+    instruction = text.instruction.instruction
+    write_atomically(path / "plan.yaml", plan_yaml(instruction, text.plan).encode())
+    for old in (path / "sections").glob("*.md"):
+        if old.stem.isdecimal() and int(old.stem) > len(text.sections):
+            old.unlink()
+    for section in text.sections:
+        _write_section(path, section.number, section.text)
+    removed = [
+        {"section": section.number, "rule": rule, "removed": piece}
+        for section in text.sections
+        for rule, piece in section.removed
+    ]
+    write_jsonl(path / "removed.jsonl", removed)
+    record = text.record()
+    for name in ("text", "plan", "chapters", "id"):
+        del record[name]
+    record |= {
+        "output": output.name,
+        "settings": settings.model_dump(mode="json", exclude={"base_urls", "concurrency"}),
+        "base_urls": settings.public_urls,
+    }
+    _write_json(path / "book.json", record)
+    return path
+
+
+def load_book(path: Path) -> Book:
+    """The book in a folder that `agentwrite write -o` made. Raises InputError."""
+    path = path if path.suffix == ".book" else book_path(path)
+    try:
+        record = json.loads((path / "book.json").read_text(encoding="utf-8"))
+        count = len(record["sections"])
+        sections = [
+            (path / "sections" / f"{n:03}.md").read_text(encoding="utf-8").strip()
+            for n in range(1, count + 1)
+        ]
+        output, settings = str(record["output"]), dict(record["settings"])
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{error.filename} is missing: name the folder NAME.book that `agentwrite write -o "
+            "NAME.md` made"
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"cannot read {path}: {error}") from error
+    plan = read_plan_yaml(path / "plan.yaml")
+    if len(plan.steps) != count:
+        raise InputError(
+            f"{path}/plan.yaml has {len(plan.steps)} steps and the text has {count} sections: to "
+            "write a changed plan, use agentwrite write --plan"
+        )
+    return Book(path, Path(output).name, plan, settings, sections, record)
+
+
+def _write_section(path: Path, number: int, text: str) -> None:
+    target = path / "sections" / f"{number:03}.md"
+    write_atomically(target, f"{text}\n".encode("utf-8", "backslashreplace"))
+
+
+def _write_json(path: Path, record: Mapping[str, Any]) -> None:
+    text = json.dumps(record, ensure_ascii=False, indent=1, default=str)
+    write_atomically(path, f"{text}\n".encode("utf-8", "backslashreplace"))

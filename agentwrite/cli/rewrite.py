@@ -1,0 +1,101 @@
+"""`agentwrite rewrite`: some sections of a written text again, by a note."""
+
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from agentwrite.cli import options
+from agentwrite.settings import Settings
+from longwriter_core.errors import InputError
+
+if TYPE_CHECKING:
+    from agentwrite.writing.state import Section
+
+_REPAIR = (
+    "Sections before this one were rewritten. Change only what contradicts them or repeats them, "
+    "and give everything else back word for word. Their author was told: {note}"
+)
+
+
+def command(
+    ctx: typer.Context,
+    book: Annotated[
+        Path, typer.Argument(metavar="NAME.book", help="folder that `write -o NAME.md` made")
+    ],
+    sections: Annotated[
+        str, typer.Option(metavar="7-9,12", help="numbers of the sections to rewrite")
+    ],
+    note: Annotated[str, typer.Option(help="what is to be different")],
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair", help="also adapt all sections that follow, with one call for each"
+        ),
+    ] = False,
+    model: Annotated[
+        str | None, typer.Option(help="model name at its endpoint; default: the text's")
+    ] = None,
+    base_url: options.BaseUrls = None,
+    seed: options.Seed = None,
+    fresh: options.Fresh = False,
+) -> int:
+    """Rewrite sections of a text by a note; all other sections stay as they are.
+
+    NAME.book and the file with the whole text are updated after each section. The old sections are
+    kept in NAME.book/replaced.jsonl.
+    """
+    from agentwrite.book import load_book
+    from agentwrite.errors import WriteError
+    from agentwrite.writing.writer import rewrite_sections
+
+    if not note.strip():
+        raise InputError("--note is empty: say what is to be different")
+    loaded = load_book(book)
+    wanted = _numbers(sections, len(loaded.sections))
+    notes = dict.fromkeys(wanted, note.strip())
+    if repair:
+        following = range(min(wanted) + 1, len(loaded.sections) + 1)
+        notes |= {n: _REPAIR.format(note=note.strip()) for n in following if n not in notes}
+    kept = dict(loaded.settings)
+    if model:
+        kept["model"] = model
+    urls = base_url or loaded.record.get("base_urls") or None
+    settings = Settings.resolve(**{**kept, "base_urls": urls})
+    seed = options.chosen_seed(seed, fresh)
+
+    def done(section: "Section") -> None:
+        loaded.replace(section.number, section)
+        loaded.save_text()
+        print(f"section {section.number:>3}  {section.words:>5,} words", file=sys.stderr)
+
+    try:
+        rewrite_sections(
+            loaded.plan.instruction, loaded.plan.plan, loaded.sections, notes, settings,
+            seed=seed, done=done,
+        )  # fmt: skip
+    except WriteError as error:
+        if error.is_fatal:
+            raise InputError(
+                f"{settings.model} at {settings.where} cannot be used: {error.detail}"
+            ) from error
+        print(f"agentwrite: not rewritten: {error}; to retry: {ctx.obj}", file=sys.stderr)
+        return 1
+    print(f"wrote {loaded.save_text()}: {loaded.record['words']:,} words", file=sys.stderr)
+    return 0
+
+
+def _numbers(text: str, count: int) -> list[int]:
+    """The numbers that "7-9,12" names. Raises InputError unless all are sections."""
+    numbers: set[int] = set()
+    for part in text.split(","):
+        found = re.fullmatch(r"\s*([0-9]{1,6})\s*(?:-\s*([0-9]{1,6})\s*)?", part)
+        if not found:
+            raise InputError(f"--sections {text!r} is not a list such as 7-9,12")
+        first, last = int(found[1]), int(found[2] or found[1])
+        if not 1 <= first <= last <= count:
+            raise InputError(f"--sections {part.strip()}: the text has sections 1 to {count}")
+        numbers.update(range(first, last + 1))
+    return sorted(numbers)

@@ -1,0 +1,214 @@
+"""The plan is the user's, and so is every section: plan, write --plan, rewrite, the folder."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from support.model import WRITER, Model, by_plan, is_plan, section, step_of
+
+from agentwrite.book import load_book, plan_yaml, read_plan_yaml
+from agentwrite.cli.main import main
+from agentwrite.writing.plan import Plan, Step
+from longwriter_core.errors import InputError
+
+HARBOUR = "Write 1600 words about a harbour."
+
+
+def talkative(prompt: str) -> str:
+    """Sections with a remark before them; a rewrite follows its note."""
+    if "The author's note:" in prompt:
+        return f"Rewritten {step_of(prompt)}: the pilot tells all of it in her own words."
+    return by_plan(prompt) if is_plan(prompt) else f"Sure!\n\n{section(step_of(prompt))}"
+
+
+def arguments(server: Model, *more: str) -> list[str]:
+    return [*more, "--model", WRITER, "--base-url", server.base_url]
+
+
+def write_book(server: Model, folder: Path) -> Path:
+    assert main(arguments(server, "write", HARBOUR, "-o", str(folder / "text.md"))) == 0
+    return folder / "text.book"
+
+
+# plan, edit, write
+
+
+def test_a_plan_is_edited_and_then_written_as_it_is(tmp_path: Path) -> None:
+    path, out = tmp_path / "plan.yaml", tmp_path / "text.md"
+    with Model(answer=by_plan) as server:
+        assert main(arguments(server, "plan", HARBOUR, "-o", str(path))) == 0
+        assert len(server.prompts) == 1
+        text = path.read_text(encoding="utf-8")
+        assert text.startswith("# The plan of one text. Edit it")
+        data = yaml.safe_load(text)
+        data["steps"][1]["main_point"] = "Smugglers"
+        del data["steps"][3]
+        path.write_text(yaml.safe_dump(data), encoding="utf-8")
+        assert main(arguments(server, "write", "--plan", str(path), "-o", str(out))) == 0
+        prompts = server.prompts[1:]
+    assert not any(is_plan(prompt) for prompt in prompts)
+    assert len(prompts) == 3
+    assert "Paragraph 2 - Main Point: Smugglers - Word Count: 400 words" in prompts[0]
+    assert out.read_text(encoding="utf-8") == "\n\n".join(map(section, (1, 2, 3))) + "\n"
+
+
+def test_a_plan_of_chapters_survives_its_file(tmp_path: Path) -> None:
+    steps = tuple(Step(n, f"淤积 {n}: it's “mud”", 300 + n) for n in range(1, 5))
+    chapters = ((Step(1, "Mud", 603, "Chapter"), 1), (Step(2, "Money", 607, "Chapter"), 3))
+    plan = Plan(steps, chapters=chapters)
+    path = tmp_path / "plan.yaml"
+    path.write_text(plan_yaml("Write: # all of it", plan), encoding="utf-8")
+    read = read_plan_yaml(path)
+    assert read.instruction == "Write: # all of it"
+    assert read.plan == plan
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("instruction: Write.\nsteps: []", "steps"),
+        ("instruction: Write.\nsteps:\n- main_point: Mud\n  words: many", "step 1, words"),
+        ("instruction: Write.\nsteps:\n- main_point: Mud\n  words: 9000", "step 1, words"),
+        ("instruction: Write.\nsteps:\n- main_pont: Mud\n  words: 90", "step 1, main_pont"),
+        ("- a\n- b", "the file"),
+        ("a: [", "is not YAML"),
+    ],
+)
+def test_a_plan_that_cannot_be_written_is_one_clear_error(
+    text: str, problem: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "plan.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=problem):
+        read_plan_yaml(path)
+
+
+# The book's folder
+
+
+def test_the_folder_beside_the_text_holds_what_it_is_made_of(tmp_path: Path) -> None:
+    with Model(answer=talkative) as server:
+        book = write_book(server, tmp_path)
+    assert read_plan_yaml(book / "plan.yaml").instruction == HARBOUR
+    names = sorted(path.name for path in (book / "sections").iterdir())
+    assert names == ["001.md", "002.md", "003.md", "004.md"]
+    assert (book / "sections" / "002.md").read_text(encoding="utf-8") == f"{section(2)}\n"
+    record = json.loads((book / "book.json").read_text(encoding="utf-8"))
+    assert record["settings"]["model"] == WRITER
+    assert record["completion_tokens"] > 0
+    removed = [json.loads(line) for line in (book / "removed.jsonl").read_text().splitlines()]
+    assert removed == [{"section": n, "rule": "meta_talk", "removed": "Sure!"} for n in range(1, 5)]
+    assert load_book(book).text == load_book(tmp_path / "text.md").text
+
+
+def test_the_same_command_says_that_the_text_comes_from_the_store(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Model(answer=by_plan) as server:
+        write_book(server, tmp_path)
+        assert "comes from the store" not in capsys.readouterr().err
+        calls = len(server.prompts)
+        write_book(server, tmp_path)
+        assert len(server.prompts) == calls
+        assert "The text comes from the store" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("another", [["--seed", "7"], ["--fresh"]])
+def test_another_seed_writes_another_text(
+    another: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Model(answer=by_plan) as server:
+        write_book(server, tmp_path)
+        calls = len(server.prompts)
+        given = arguments(server, "write", HARBOUR, "-o", str(tmp_path / "other.md"), *another)
+        assert main(given) == 0
+        assert len(server.prompts) == 2 * calls
+        assert all("seed" in request.body for request in server.history[calls:])
+    assert "to resume, replace --fresh by --seed" in capsys.readouterr().err or another[1:]
+
+
+def test_progress_shows_planning_time_left_and_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Model() as server:
+        write_book(server, tmp_path)
+    printed = capsys.readouterr().err.splitlines()
+    assert printed[0] == "planning …"
+    assert printed[1].startswith("planned 4 sections, 1,600 words")
+    assert " of 1,600 words" in printed[2]
+    assert " s left" in printed[2]
+
+
+def test_progress_shows_the_spend_of_a_model_with_a_price(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prices = tmp_path / "prices.toml"
+    prices.write_text(f'[mine.models]\n"{WRITER}" = [100.0, 400.0]\n')
+    monkeypatch.setenv("LONGWRITER_PRICES", str(prices))
+    with Model() as server:
+        write_book(server, tmp_path)
+    printed = capsys.readouterr().err.splitlines()
+    assert all("$" in line for line in printed[1:6])
+
+
+# rewrite
+
+
+def test_a_rewrite_changes_its_sections_and_pays_for_nothing_else(tmp_path: Path) -> None:
+    with Model(answer=talkative) as server:
+        book = write_book(server, tmp_path)
+        calls = len(server.prompts)
+        given = ["rewrite", str(book), "--sections", "2-3", "--note", "Let the pilot tell it."]
+        assert main([*given, "--base-url", server.base_url]) == 0
+        first, second = server.prompts[calls:]
+    assert "The author's note: Let the pilot tell it." in first
+    assert section(1) in first.partition("(End of the text before")[0]
+    assert section(4) in second.partition("The text goes on:")[2]
+    assert "Rewritten 2" in second.partition("(End of the text before")[0]
+    text = (tmp_path / "text.md").read_text(encoding="utf-8")
+    pieces = [section(1), load_book(book).sections[1], load_book(book).sections[2], section(4)]
+    assert text == "\n\n".join(pieces) + "\n"
+    assert pieces[1].startswith("Rewritten 2")
+    replaced = [json.loads(line) for line in (book / "replaced.jsonl").read_text().splitlines()]
+    assert replaced == [{"section": n, "text": section(n)} for n in (2, 3)]
+
+
+def test_what_follows_is_repaired_only_if_asked(tmp_path: Path) -> None:
+    with Model(answer=talkative) as server:
+        book = write_book(server, tmp_path)
+        calls = len(server.prompts)
+        given = ["rewrite", str(book), "--sections", "2", "--note", "Sail.", "--repair"]
+        assert main([*given, "--base-url", server.base_url]) == 0
+        prompts = server.prompts[calls:]
+    assert [step_of(prompt) for prompt in prompts] == [2, 3, 4]
+    assert "Change only what contradicts them" not in prompts[0]
+    assert all("Change only what contradicts them" in prompt for prompt in prompts[1:])
+
+
+def test_writing_again_does_not_undo_a_rewrite(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Model(answer=talkative) as server:
+        book = write_book(server, tmp_path)
+        given = ["rewrite", str(book), "--sections", "1", "--note", "Sail."]
+        assert main([*given, "--base-url", server.base_url]) == 0
+        again = arguments(server, "write", HARBOUR, "-o", str(tmp_path / "text.md"))
+        assert main(again) == 2
+    assert "has rewritten sections, which would be lost" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("sections", ["0", "3-2", "5", "2-", "all", ""])
+def test_sections_that_do_not_exist_are_bad_input(sections: str, tmp_path: Path) -> None:
+    with Model(answer=talkative) as server:
+        book = write_book(server, tmp_path)
+        calls = len(server.prompts)
+        assert main(["rewrite", str(book), "--sections", sections, "--note", "Sail."]) == 2
+        assert len(server.prompts) == calls
+
+
+def test_a_folder_that_is_no_book_is_bad_input(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["rewrite", str(tmp_path), "--sections", "1", "--note", "Sail."]) == 2
+    assert "book.json is missing" in capsys.readouterr().err
