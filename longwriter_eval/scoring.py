@@ -154,7 +154,11 @@ METRICS: dict[str, Callable[[Score], float | None]] = {
 }
 
 # What lm-eval's tasks report; the values say whether higher is better.
-LENGTH_METRICS = {"length_score": True, "output_words": True, **dict.fromkeys(DIAGNOSTICS, False)}
+LENGTH_METRICS = {
+    "length_score": True,
+    "output_words": True,
+    **{name: name == "diversity" for name in DIAGNOSTICS},
+}
 RULER_METRICS = {**LENGTH_METRICS, "max_output_words": True}
 JUDGED_METRICS = {
     **LENGTH_METRICS,

@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass
 from longwriter_core.text.endings import is_cut_off, is_to_be_continued
 from longwriter_core.text.language import is_written_in, language_of, main_language
 from longwriter_core.text.refusals import is_refusal
+from longwriter_core.text.style import WORD, diversity, slop, words_of
+from longwriter_core.text.thinking import has_leftover_thinking
 
-_WORD = re.compile(r"[\u4e00-\u9fff]|[^\W\d_\u4e00-\u9fff]+")
-_ASCII_WORD = re.compile(r"[a-zA-Z]+")  # the same for ASCII text, twice as fast
 # Duplicate n-grams of ten words as in arXiv 2112.11446 (Gopher), table A1. A Chinese word has about
 # two characters.
 _REPEAT_WINDOW = {"en": 10, "zh": 20}
@@ -40,7 +40,11 @@ _ASKS_FOR = re.compile(
 
 @dataclass(frozen=True)
 class Diagnostics:
-    """Faults of one response: each is 0 or 1, except `repetition`, a share from 0 to 1."""
+    """Faults and style of one response.
+
+    Each is 0 or 1, except `repetition` and `diversity`, shares from 0 to 1, and `slop`, a rate per
+    1,000 words. Only for `diversity` is more better.
+    """
 
     empty: float
     cut_off: float
@@ -48,6 +52,9 @@ class Diagnostics:
     wrong_language: float
     refusal: float
     to_be_continued: float
+    leftover_thinking: float
+    slop: float
+    diversity: float
 
     def as_dict(self) -> dict[str, float]:
         """Metric name -> value."""
@@ -55,7 +62,8 @@ class Diagnostics:
 
 
 METRICS = tuple(Diagnostics.__dataclass_fields__)
-FAULTS = tuple(name for name in METRICS if name != "repetition")  # those that are 0 or 1
+# Those that are 0 or 1.
+FAULTS = tuple(name for name in METRICS if name not in ("repetition", "slop", "diversity"))
 
 
 def diagnose(prompt: str, response: str, *, reached_limit: bool = False) -> Diagnostics:
@@ -71,6 +79,9 @@ def diagnose(prompt: str, response: str, *, reached_limit: bool = False) -> Diag
         wrong_language=float(is_wrong_language(prompt, response)),
         refusal=float(is_refusal(response)),
         to_be_continued=float(is_to_be_continued(response)),
+        leftover_thinking=float(has_leftover_thinking(response)),
+        slop=slop(response),
+        diversity=diversity(response),
     )
 
 
@@ -94,19 +105,15 @@ def repetition(text: str) -> float:
 
     For Chinese, in a run of twenty characters. The first occurrence of a passage does not count.
     """
-    words = _words(text)
+    words = words_of(text)
     return sum(end - start for start, end in _repeats(text, words)) / len(words) if words else 0.0
 
 
 def repeated_passages(text: str) -> list[tuple[int, int]]:
     """Start and end, in characters, of the passages that `repetition` counts, in order."""
-    repeats = _repeats(text, _words(text))
-    spans = [word.span() for word in _WORD.finditer(text)] if repeats else []
+    repeats = _repeats(text, words_of(text))
+    spans = [word.span() for word in WORD.finditer(text)] if repeats else []
     return [(spans[start][0], spans[end - 1][1]) for start, end in repeats]
-
-
-def _words(text: str) -> list[str]:
-    return (_ASCII_WORD if text.isascii() else _WORD).findall(text)
 
 
 def _repeats(text: str, words: list[str]) -> list[tuple[int, int]]:

@@ -42,6 +42,7 @@ FAULT_TITLES = {
     "wrong_language": "wrong language",
     "refusal": "refusal",
     "to_be_continued": "to be continued",
+    "leftover_thinking": "leftover thinking",
 }
 
 Settings = list[tuple[str, str]]  # name and value, in the order to show them in

@@ -15,7 +15,6 @@ from itertools import islice
 from typing import Any
 
 from longwriter_core.files import sha256
-from longwriter_core.text.diagnostics import METRICS as DIAGNOSTICS
 from longwriter_core.text.diagnostics import repeated_passages
 from longwriter_core.text.special_tokens import encodable
 from longwriter_eval.judge.verdict import DIMENSIONS, Verdict
@@ -79,7 +78,7 @@ def _listed_score(score: Score) -> dict[str, Any]:
         "repetition": diagnostics["repetition"],
         "faults": [
             FAULT_TITLES[name].partition(" (")[0]
-            for name in DIAGNOSTICS
+            for name in FAULT_TITLES
             if diagnostics[name] >= (_MIN_REPETITION if name == "repetition" else 1)
         ],
     }

@@ -21,6 +21,7 @@ _GROUPINGS: dict[str, Callable[[Score], str]] = {
 _SCALES: dict[str, tuple[float, float]] = {
     **{metric: (0.0, 100.0) for metric in METRICS if "score" in metric or "quality" in metric},
     "output_words": (0.0, math.inf),
+    "slop": (0.0, math.inf),
 }
 
 
