@@ -23,8 +23,9 @@ BESIDE = Path(__file__).parents[2] / "shared" / "upstream"
 def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
-            if name.startswith(("LONGWRITER_JUDGE_", "OPENAI_", "AGENTWRITE_")):
+            if name.startswith(("LONGWRITER_JUDGE", "LONGWRITER_PR", "OPENAI_", "AGENTWRITE_")):
                 patch.delenv(name)
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
         patch.setenv("LONGWRITER_CACHE", str(tmp_path_factory.mktemp("cache")))
         if "LONGWRITER_ASSETS" not in os.environ:
             patch.setenv("LONGWRITER_ASSETS", str(BESIDE if BESIDE.is_dir() else _downloaded()))

@@ -86,7 +86,7 @@ def command(
     import os
 
     from agentwrite.data.dpo import dpo, estimate
-    from longwriter_core.llm.prices import cost, money
+    from longwriter_core.llm.profiles import cost, money
     from longwriter_eval.judge.settings import JudgeSettings
 
     settings = Settings.resolve(
@@ -178,7 +178,7 @@ def _report(summary: "DpoSummary", model: str, judge: str, resume: str) -> int:
 
 
 def _print_estimate(estimated: "DpoEstimate", settings: Settings, judge: "JudgeSettings") -> None:
-    from longwriter_core.llm.prices import cost, money
+    from longwriter_core.llm.profiles import cost, money
     from longwriter_core.redact import public_url
 
     where = public_url(judge.base_url) if judge.base_url else "the default OpenAI endpoint"

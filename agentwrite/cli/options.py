@@ -118,7 +118,7 @@ class TokenCounts(Protocol):
 
 def tokens(model: str, spent: TokenCounts) -> str:
     """Tokens, and their cost where the model has a list price."""
-    from longwriter_core.llm.prices import cost, money
+    from longwriter_core.llm.profiles import cost, money
 
     price = money(cost(model, spent.prompt_tokens, spent.completion_tokens))
     return (

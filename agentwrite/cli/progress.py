@@ -43,7 +43,7 @@ class ProgressLine:
             self._bar = self._begin(done, total)
         shown = [f"{n:,} {name}" if isinstance(n, int) else n for name, n in counts.items() if n]
         if usage and self._model:
-            from longwriter_core.llm.prices import cost, money
+            from longwriter_core.llm.profiles import cost, money
 
             shown.append(money(cost(self._model, usage.prompt_tokens, usage.completion_tokens)))
         self._bar.set_postfix_str(", ".join(filter(None, shown)), refresh=False)

@@ -35,7 +35,7 @@ def command(
 
 
 def _page(found: "Stats") -> str:
-    from longwriter_core.llm.prices import money
+    from longwriter_core.llm.profiles import money
 
     things = {"sft": "SFT rows", "dpo": "DPO rows"}.get(found.kind, found.kind)
     chosen = ", chosen" if found.kind == "dpo" else ""

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from longwriter_core.errors import InputError
 from longwriter_core.jsonl import read_jsonl
-from longwriter_core.llm.prices import cost
+from longwriter_core.llm.profiles import cost
 from longwriter_core.text.language import main_language
 from longwriter_core.text.length import count_words, length_score
 from longwriter_core.text.required_length import required_length

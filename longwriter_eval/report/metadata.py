@@ -10,7 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from longwriter_core.llm import prices
+from longwriter_core.llm import profiles
 from longwriter_core.redact import local_name, redact, redact_setting
 from longwriter_eval.judge.verdict import Verdict
 from longwriter_eval.pages import label
@@ -111,7 +111,7 @@ class ScoredRun:
     def cost(self) -> float | None:
         """USD for the verdicts at list prices; None if unjudged or any price is unknown."""
         costs = [
-            prices.cost(v.model or "", v.prompt_tokens, v.completion_tokens)
+            profiles.cost(v.model or "", v.prompt_tokens, v.completion_tokens)
             for v in self.verdicts
             if v.prompt_tokens is not None and v.completion_tokens is not None
         ]
@@ -175,7 +175,7 @@ def judging(run: ScoredRun) -> Settings:
     for kind in ("prompt", "completion"):
         tokens = sum(getattr(v, f"{kind}_tokens") or 0 for v in verdicts)
         rows.append((f"{kind.capitalize()} tokens", f"{tokens:,}{note}" if tokens else ""))
-    cost = prices.money(run.cost)
+    cost = profiles.money(run.cost)
     rows.append(("Cost at list prices", f"{cost}{note}" if cost else "unknown"))
     return [(name, redact(value)) for name, value in rows]
 
