@@ -34,7 +34,7 @@ _PROMPT_TOKENS, _REPLY_TOKENS, _THINKING_TOKENS = 4_000, 400, 2_000
 
 
 class Prices(BaseModel):
-    """USD per million tokens. Cached prompt tokens without a price of their own cost like others."""
+    """USD per million tokens. Cached prompt tokens cost like others unless they have a price."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -100,7 +100,7 @@ class Profile(BaseModel):
         return self.endpoint == (base_url or OPENAI).rstrip("/")
 
     def is_shut_down(self, base_url: str | None, day: date) -> bool:
-        """Whether the provider has shut the model down by `day`; another server may still have it."""
+        """Whether the provider has shut the model down by `day`; other servers may still have it."""
         ends = self.shutdown_date
         return ends is not None and ends <= day and self.is_own_endpoint(base_url)
 
@@ -149,9 +149,7 @@ def profile_of_model(model: str, base_url: str | None) -> Profile | None:
 
 def living_profiles(day: date) -> list[str]:
     """The names of the profiles that are not shut down on `day`."""
-    return [
-        name for name, each in profiles().items() if not each.is_shut_down(each.endpoint, day)
-    ]
+    return [name for name, each in profiles().items() if not each.is_shut_down(each.endpoint, day)]
 
 
 def prices_of(model: str, day: date | None = None) -> Prices | None:

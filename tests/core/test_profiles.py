@@ -44,7 +44,7 @@ def test_the_papers_judge_and_the_default_have_the_papers_constants_and_their_la
         profile = find_profile(name)
         sent = (profile.temperature, profile.token_field, profile.max_tokens)
         assert sent == (0.5, "max_tokens", 1024)
-        assert not (profile.reasoning_effort or profile.structured_output or profile.extra)
+        assert not any((profile.reasoning_effort, profile.structured_output, profile.extra))
         assert profile.shutdown_date == ends
 
 
@@ -75,7 +75,8 @@ def test_a_price_with_a_last_day_is_unknown_from_the_next_day_on() -> None:
 
 def test_a_model_is_found_by_its_name_at_its_providers_endpoint() -> None:
     found = profile_of_model("gpt-6-luna", None)
-    assert found and found.name == "gpt-6-luna"
+    assert found is not None
+    assert found.name == "gpt-6-luna"
     assert profile_of_model("gpt-6-luna", "http://mine/v1") is None
 
 
@@ -149,7 +150,6 @@ def test_an_unknown_profile_is_answered_with_the_known_ones() -> None:
 
 
 # Prices
-
 
 
 @pytest.mark.parametrize(
