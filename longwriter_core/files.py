@@ -1,5 +1,6 @@
 """Hashing, atomic writes, and the cache folder."""
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Iterator
@@ -51,3 +52,23 @@ def open_atomically(path: Path) -> Iterator[IO[bytes]]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock on `path` in the `with` block, against other processes on this machine.
+
+    Raises BlockingIOError if another holds it. Where a lock cannot be written, as in a folder that
+    is read-only, nothing is locked.
+    """
+    import fcntl
+
+    with contextlib.ExitStack() as stack:
+        try:
+            lock = stack.enter_context(path.open("w"))
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError:
+            pass
+        yield

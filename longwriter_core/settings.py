@@ -34,6 +34,7 @@ def resolve(
     defaults: Mapping[str, Any] | None = None,
     fallbacks: Mapping[str, str] | None = None,
     secrets: Mapping[str, str] | None = None,
+    names: Mapping[str, str] | None = None,
 ) -> _Model:
     """Build `model` from `options`, else the environment, else `defaults`, else its own defaults.
 
@@ -43,7 +44,8 @@ def resolve(
 
     A variable is named `environment_prefix` + FIELD; an empty one counts as unset. Without a
     prefix no variables are read. `fallbacks` maps fields to variables with names of their own,
-    which are read when nothing else sets the field.
+    which are read when nothing else sets the field. `names` maps fields to options with names of
+    their own.
 
     `secrets` maps names that must not be given as options to the reason. They may stand in the
     environment, where the caller reads them.
@@ -55,15 +57,17 @@ def resolve(
     secrets.
     """
     secrets = secrets or {}
-    known = [option_prefix + name for name in model.model_fields]
+    option_of = {field: option_prefix + field for field in model.model_fields} | dict(names or {})
+    field_of = {option: field for field, option in option_of.items()}
+    sources = dict(option_of)
+    known = list(field_of)
     values: dict[str, Any] = dict(defaults or {})
-    sources = {name: option_prefix + name for name in model.model_fields}
     problems: list[str] = []
-    names = [*known, *(option_prefix + name for name in secrets)]
+    ours = [*known, *(option_prefix + name for name in secrets)]
 
     def take(key: str, source: str, value: Any) -> None:
-        field = key.removeprefix(option_prefix)
-        if key in known:
+        field = field_of.get(key, "")
+        if field:
             values[field], sources[field] = value, source
         else:
             close = difflib.get_close_matches(key, known, 1, 0.8)
@@ -71,7 +75,7 @@ def resolve(
 
     for field, variable in (fallbacks or {}).items():
         if value := environment.get(variable):
-            take(option_prefix + field, variable, value)
+            take(option_of[field], variable, value)
     if environment_prefix:
         for variable, value in environment.items():
             field = variable.removeprefix(environment_prefix).lower()
@@ -79,13 +83,13 @@ def resolve(
                 take(option_prefix + field, variable, value)
     from_options = set()
     for key, value in options.items():
-        if option_prefix and not _is_ours(key, option_prefix, names):
+        if option_prefix and not _is_ours(key, option_prefix, ours):
             continue
         if (field := key.removeprefix(option_prefix)) in secrets:
             problems.append(f"{key} {secrets[field]}")
         else:
             take(key, key, value)
-            from_options.add(field)
+            from_options.add(field_of.get(key, field))
     try:
         settings = model.model_validate(values, context={"options": from_options})
     except ValidationError as error:

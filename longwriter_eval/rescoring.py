@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from longwriter_core.errors import InputError
+from longwriter_core.files import locked
 from longwriter_core.llm import Store, run_async
 from longwriter_eval.judge.judge import Item, Judge, judge_with_progress
 from longwriter_eval.judge.prompt import BUILT_IN
@@ -52,6 +53,16 @@ def score(folder: Path, overrides: Mapping[str, Any]) -> Scored:
     reused. The new files have the format of lm-eval's. Raises InputError.
     """
     run = load_run(folder)
+    try:
+        with locked(run.folder / ".score.lock"):
+            return _score(run, overrides)
+    except BlockingIOError as error:
+        raise InputError(
+            f"another `longwriter score` works on {run.folder}: wait until it has ended"
+        ) from error
+
+
+def _score(run: Run, overrides: Mapping[str, Any]) -> Scored:
     judges = _judges(run, overrides)
     judgements = _judge(run, judges)
     rows: dict[str, list[dict[str, Any]]] = {}
@@ -103,14 +114,29 @@ def _settings(
     of a prompt file is not recorded, so it must be given again.
     """
     judges = [record["judge"] for record in judged.values()]
-    settings = {name: judges[0][name] for name in ("model", "base_url", "repeats")}
+    first = judges[0]
+    recorded = {"judge_repeats": first["repeats"]}
     prompts = {judge["prompt"] for judge in judges}
     if len(prompts) == 1:
-        settings["prompt"] = prompts.pop()
+        recorded["judge_prompt"] = prompts.pop()
+
+    def is_chosen(name: str) -> bool:
+        return name in overrides or bool(os.environ.get(f"LONGWRITER_{name.upper()}"))
+
+    if not is_chosen("judge"):  # another profile brings all of its own settings
+        recorded["judge_base_url"] = first["base_url"]
+        if not is_chosen("judge_model"):  # another model is asked as the paper's judge
+            recorded |= {
+                "judge": first.get("profile"),
+                "judge_model": first["model"],
+                "judge_temperature": "none"
+                if first["temperature"] is None
+                else first["temperature"],
+                "judge_max_tokens": first["max_tokens"],
+                "judge_extra": first.get("extra"),
+            }
     settings = {
-        f"judge_{name}": value
-        for name, value in settings.items()
-        if value is not None and not os.environ.get(f"LONGWRITER_JUDGE_{name.upper()}")
+        name: value for name, value in recorded.items() if value is not None and not is_chosen(name)
     }
     settings.update(overrides)
     if "judge_prompt" not in overrides and settings.get("judge_prompt", "official") not in BUILT_IN:
@@ -132,6 +158,8 @@ def _judge(run: Run, judges: Mapping[str, Judge]) -> dict[tuple[str, str], Judge
         if judge := judges.get(sample.task):
             item = _item(sample, f"{sample.task}:{sample.id}", tuple(known[sample.task, sample.id]))
             items.setdefault(judge, {})[item.id] = (sample, item)
+    for judge, of_judge in items.items():
+        judge.check_context(item for _, item in of_judge.values() if not judge.has_verdicts(item))
     for judge, of_judge in items.items():
         if not all(judge.has_verdicts(item) for _, item in of_judge.values()):
             run_async(judge.check())

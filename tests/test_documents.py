@@ -165,7 +165,9 @@ def test_every_path_on_a_page_exists(page: str) -> None:
 def test_every_metric_and_judge_setting_is_documented() -> None:
     for name in {*JudgedTask.metrics, *RulerTask.metrics}:
         assert f"`{name}`" in MEASURE
-    for name in JudgeSettings.model_fields:
+    assert "`judge`" in MEASURE
+    assert "`LONGWRITER_JUDGE`" in MEASURE
+    for name in JudgeSettings.model_fields.keys() - {"profile"}:
         assert f"`judge_{name}`" in MEASURE
         assert f"`LONGWRITER_JUDGE_{name.upper()}`" in MEASURE
     assert f"under {MIN_COVERAGE}," in MEASURE

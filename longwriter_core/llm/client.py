@@ -79,6 +79,7 @@ class Reply:
     completion_tokens: int | None
     retries: int = 0
     stored: bool = False  # read back from the store: no call was made
+    cached_tokens: int | None = None  # of the prompt, which cost less
     reasoning: str | None = None  # of a model that thinks, where the endpoint returns it apart
 
     @property
@@ -132,6 +133,28 @@ class Endpoint:
         if self._client:
             await self._client.close()
             self._client = None
+
+    async def models(self) -> dict[str, str | None]:
+        """The models that the endpoint offers, and when each is shut down, where it says so.
+
+        Raises CallError.
+        """
+        import aiohttp
+        import openai
+
+        self._client = self._client or self._open()
+        try:
+            async with asyncio.timeout(_CONNECT_TIMEOUT):
+                answer: Any = await self._client.get("/models", cast_to=self._response_type)
+            rows = json.loads(answer.content)["data"]
+            return {str(row["id"]): row.get("shutdown_date") for row in rows}
+        except openai.APIStatusError as error:
+            response = error.response
+            raise _translated(response.status_code, response.content, self._scrubbed) from error
+        except (openai.OpenAIError, aiohttp.ClientError, OSError) as error:
+            raise self._disconnected(error).error from error
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise CallError(f"{self.url} did not answer with a list of models") from error
 
     async def ask(self, request: Mapping[str, Any], max_wait: float = math.inf) -> Reply:
         """Make one chat completion call. Raises CallError.
@@ -297,6 +320,9 @@ class Endpoint:
                 prompt_tokens=_count(usage.get("prompt_tokens")),
                 completion_tokens=_count(usage.get("completion_tokens")),
                 retries=retries,
+                cached_tokens=_count(
+                    (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
+                ),
                 reasoning=self._without_secret(reasoning) or None,
             )
         except (ValueError, RecursionError, AttributeError, LookupError, TypeError):
@@ -312,6 +338,15 @@ class Endpoint:
         start = self._without_secret(message)[:10_000]
         shown = "".join(char if char.isprintable() else " " for char in start)
         return " ".join(shown.split())[:500]
+
+
+async def list_models(base_url: str | None, api_key: str) -> dict[str, str | None]:
+    """The models at a base URL, and when each is shut down. Raises CallError."""
+    endpoint = Endpoint(base_url, api_key, retries=0)
+    try:
+        return await endpoint.models()
+    finally:
+        await endpoint.close()
 
 
 def new_session(proxy: str | None) -> "aiohttp.ClientSession":

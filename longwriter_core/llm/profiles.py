@@ -100,7 +100,7 @@ class Profile(BaseModel):
         return self.endpoint == (base_url or OPENAI).rstrip("/")
 
     def is_shut_down(self, base_url: str | None, day: date) -> bool:
-        """Whether the provider has shut the model down by `day`; other servers may still have it."""
+        """Whether the provider has shut it down by `day`; other servers may still have it."""
         ends = self.shutdown_date
         return ends is not None and ends <= day and self.is_own_endpoint(base_url)
 

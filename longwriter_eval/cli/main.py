@@ -3,13 +3,23 @@
 from collections.abc import Sequence
 
 from longwriter_core.command import add_plugins, add_version_option, new_app, run_command
-from longwriter_eval.cli import assets, compare, demo, leaderboard, report, score, submit, verify
+from longwriter_eval.cli import (
+    assets,
+    compare,
+    demo,
+    judges,
+    leaderboard,
+    report,
+    score,
+    submit,
+    verify,
+)
 
 app = new_app("Measure very long writing with language models.")
 add_version_option(app)
 for _name, _module in {
-    "assets": assets, "demo": demo, "score": score, "report": report, "compare": compare,
-    "submit": submit, "verify": verify, "leaderboard": leaderboard,
+    "assets": assets, "demo": demo, "judges": judges, "score": score,
+    "report": report, "compare": compare, "submit": submit, "verify": verify, "leaderboard": leaderboard,
 }.items():  # fmt: skip
     app.command(_name)(_module.command)
 # Other packages add subcommands, such as `recipes`, through this group of entry points.

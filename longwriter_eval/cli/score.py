@@ -12,11 +12,16 @@ from longwriter_eval.cli import judge_options
 def command(
     ctx: typer.Context,
     run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="lm_eval's --output_path")],
+    judge: judge_options.Profile = None,
     judge_model: judge_options.Model = None,
     judge_base_url: judge_options.BaseUrl = None,
     judge_prompt: judge_options.Prompt = None,
     judge_repeats: judge_options.Repeats = None,
     judge_concurrency: judge_options.Concurrency = None,
+    judge_temperature: judge_options.Temperature = None,
+    judge_max_tokens: judge_options.MaxTokens = None,
+    judge_extra: judge_options.Extra = None,
+    max_cost: judge_options.MaxCost = None,
 ) -> int:
     """Judge those responses of a run that have no verdict.
 
@@ -31,11 +36,16 @@ def command(
     scored = score(
         run_dir,
         judge_options.overrides(
+            profile=judge,
             model=judge_model,
             base_url=judge_base_url,
             prompt=judge_prompt,
             repeats=judge_repeats,
             concurrency=judge_concurrency,
+            temperature=judge_temperature,
+            max_tokens=judge_max_tokens,
+            extra=judge_extra,
+            max_cost=max_cost,
         ),
     )
     print(scored.table)

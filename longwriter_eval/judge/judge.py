@@ -2,9 +2,11 @@
 
 import copy
 import logging
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from tqdm import tqdm
@@ -24,13 +26,23 @@ from longwriter_core.llm import (
     read_reply,
     run_async,
 )
+from longwriter_core.llm.ask import MAX_TRIES
+from longwriter_core.llm.profiles import money, profile_of_model
 from longwriter_core.redact import public_url
 from longwriter_core.text.special_tokens import encodable
 from longwriter_eval.judge.prompt import JudgePrompt
-from longwriter_eval.judge.settings import MAX_TOKENS, TEMPERATURE, JudgeSettings
+from longwriter_eval.judge.settings import JudgeSettings
+from longwriter_eval.judge.spend import JudgePool, estimate_tokens, max_tokens_of
 from longwriter_eval.judge.verdict import Judgement, Scores, Verdict, read_verdict
 
 _log = logging.getLogger("lm_eval.longwriter")  # lm-eval shows only its own loggers
+
+
+PREFLIGHT_INSTRUCTION = "Write two sentences about a lighthouse at dawn."
+PREFLIGHT_RESPONSE = (
+    "The lamp went out as the first light reached the rocks. Below it the sea lay flat and grey, "
+    "and one boat was already on its way home."
+)
 
 
 @dataclass(frozen=True)
@@ -62,21 +74,115 @@ class Judge:
         return other
 
     async def check(self) -> None:
-        """Make a preflight request, and check that its reply can be stored.
+        """Make a preflight request: one real verdict, on a short text of which nobody is afraid.
 
-        Raises InputError if the key, the endpoint, the model or the store would fail the run.
+        Raises InputError if the judge is shut down, or if its spending, the key, the endpoint, the
+        model, its limit on tokens, its replies or the store would fail the run.
         """
+        self.settings.check_usable()
         self._store.check()
-        request = self.request("Reply with the word ready.")
+        request, read = self._preflight()
+        reason = ""
         async with self.chat(retries=2) as chat:
-            try:
-                await chat.ask(call_key(check=request), request)
-            except CallError as error:
-                url = self.settings.base_url
-                where = public_url(url) if url else "the default OpenAI endpoint"
-                raise InputError(
-                    f"the judge {self.settings.model} at {where} cannot be used: {error}"
-                ) from error
+            for attempt in range(MAX_TRIES):
+                try:
+                    reply = await chat.ask(call_key(check=request, attempt=attempt), request)
+                except CallError as error:
+                    raise InputError(
+                        f"{self._who} cannot be used: {error}{self._setting_for(str(error))}"
+                    ) from error
+                value = read_reply(reply, read, has_format=True)
+                if not isinstance(value, Rejected):
+                    return
+                limit = f"judge_max_tokens, {self.settings.max_tokens}"
+                if reply.is_cut:
+                    empty = "" if reply.text.strip() else ", before it had written anything"
+                    raise InputError(
+                        f"{self._who} cannot be used: its reply was cut at the limit of "
+                        f"{self.settings.max_tokens} tokens{empty}: raise {limit}, to leave room "
+                        "for its thinking, or choose a profile (`longwriter judges`)"
+                    )
+                reason = (
+                    f"gave no verdict but {' '.join(reply.text.split())[:200]!r}"
+                    if reply.text.strip()
+                    else f"gave an empty reply (its limit is {limit} tokens)"
+                )
+        raise InputError(
+            f"{self._who} cannot be used: asked for a verdict {MAX_TRIES} times, it {reason}"
+        )
+
+    @property
+    def _who(self) -> str:
+        url = self.settings.base_url
+        where = public_url(url) if url else "the default OpenAI endpoint"
+        return f"the judge {self.settings.model} at {where}"
+
+    def _preflight(self) -> tuple[dict[str, Any], Callable[[str], object | Rejected]]:
+        """The request for the preflight's verdict, and the reader of its reply."""
+        prompt, _ = self.prompt.render(PREFLIGHT_INSTRUCTION, PREFLIGHT_RESPONSE)
+        return self.request(prompt), read_scores
+
+    def _setting_for(self, message: str) -> str:
+        """What to set so that an endpoint does not refuse a field of the request again."""
+        if "HTTP 400" not in message and "HTTP 422" not in message:
+            return ""
+        named = [name for name in self.request("") if re.search(rf"\b{name}\b", message)]
+        for name in named:
+            if name in ("model", "messages"):
+                continue
+            if name == "temperature":
+                line = "judge_temperature=none"
+            elif name in ("max_tokens", "max_completion_tokens"):
+                line = "judge_max_tokens to what it allows"
+            else:
+                line = f"""judge_extra='{{"{name}": null}}'"""
+            profile = profile_of_model(self.settings.model, self.settings.base_url)
+            return f"; set {line}" + (f", or the profile, judge={profile.name}" if profile else "")
+        return ""
+
+    def check_context(self, items: Iterable[Item]) -> None:
+        """Raise InputError if the longest response does not fit the judge's context, if known."""
+        profile = self.settings.known_profile
+        window = profile and profile.context_window
+        longest = max(
+            items, key=lambda item: len(item.response.encode("utf-8", "replace")), default=None
+        )
+        if not window or longest is None:
+            return
+        prompt, _ = self.prompt.render(longest.instruction, longest.response)
+        tokens = estimate_tokens(prompt)
+        if tokens + self.settings.max_tokens > window:
+            raise InputError(
+                f"the response {longest.id} has about {tokens:,} tokens with the judge's prompt. "
+                f"With {self.settings.max_tokens:,} tokens for the reply it does not fit the "
+                f"context of {self.settings.label}, {window:,} tokens: nothing was judged; choose "
+                "a judge with a longer context (`longwriter judges`)"
+            )
+
+    def cost_note(self, items: Iterable[Item]) -> str:
+        """What judging `items` costs, about and at most, in a line; "" if all are judged."""
+        prompts = [
+            self.prompt.render(item.instruction, item.response)[0]
+            for item in items
+            if not self.has_verdicts(item)
+        ]
+        if not prompts:
+            return ""
+        calls, prices = len(prompts) * self.settings.repeats, self.settings.prices()
+        if not prices:
+            return f"{calls:,} verdicts by {self.settings.label}: its price is not known"
+        repeats, limit = self.settings.repeats, self.settings.max_tokens
+        about = prices.cost(sum(map(estimate_tokens, prompts)), min(limit, 400) * len(prompts))
+        most = prices.cost(sum(map(max_tokens_of, prompts)), limit * len(prompts)) * MAX_TRIES
+        bound = self.settings.max_cost
+        limited = (
+            f"; max_cost stops it at {money(bound)}" if bound and bound < most * repeats else ""
+        )
+        return (
+            f"{calls:,} verdicts by {self.settings.label} cost at most {money(most * repeats)} "
+            f"({MAX_TRIES} attempts each, every reply at its limit), and from about "
+            f"{money(about * repeats)} without thinking{limited}"
+        )
 
     async def judge(
         self,
@@ -127,6 +233,7 @@ class Judge:
             [known.get(repeat) or Verdict(repeat) for repeat in repeats],
             self.prompt.sha256,
             item.response,
+            self.settings.departures,
         )
 
     def recorded_verdicts(self, item: Item, record: Mapping[str, Any]) -> dict[int, Verdict]:
@@ -156,7 +263,7 @@ class Judge:
     def _has_verdict(self, item: Item, repeat: int) -> bool:
         replies = self._store.replies(self._call_id(item, repeat))
         return any(
-            not isinstance(read_reply(reply, read_scores, has_format=True), Rejected)
+            not isinstance(read_reply(reply, _reader(item), has_format=True), Rejected)
             for reply in replies
         )
 
@@ -165,14 +272,16 @@ class Judge:
         outcome = await ask_until_valid(
             pool,
             self.request(prompt),
-            read_scores,
+            _reader(item),
             self._call_id(item, repeat),
             has_format=True,
         )
+        # after a stop, a reply that was cut has not been asked for again: cut is why it is missing
+        is_cut = outcome.reason == "not_asked" and outcome.rejected[-1:] == ("cut",)
         verdict = Verdict(
             repeat,
             scores=outcome.value,
-            reason=outcome.reason,
+            reason="cut" if is_cut else outcome.reason,
             detail=outcome.detail or None,
             raw=outcome.raw,
             asks=outcome.attempts,
@@ -187,14 +296,14 @@ class Judge:
             retries=outcome.reply.retries,
             prompt_tokens=outcome.reply.prompt_tokens,
             completion_tokens=outcome.reply.completion_tokens,
+            cached_tokens=outcome.reply.cached_tokens,
         )
 
     def _call_id(self, item: Item, repeat: int) -> CallId:
         return CallId(
             {
                 "judge": self.settings.model,
-                "temperature": TEMPERATURE,
-                "max_tokens": MAX_TOKENS,
+                **self.settings.protocol,
                 "prompt": self.prompt.sha256,
                 "instruction": sha256(item.instruction),
                 "response": sha256(item.response),
@@ -208,13 +317,20 @@ class Judge:
         return {
             "model": self.settings.model,
             "messages": [{"role": "user", "content": encodable(prompt)}],
-            "temperature": TEMPERATURE,
-            "max_tokens": MAX_TOKENS,
+            **self.settings.request_fields(),
         }
 
     def chat(self, **options: Any) -> ChatPool:
-        """This judge's endpoint, with the store in front."""
-        return ChatPool(self._store, base_url=self.settings.base_url, api_key=self._key, **options)
+        """This judge's endpoint, with the store in front and what it may cost behind."""
+        return JudgePool(
+            self._store,
+            base_url=self.settings.base_url,
+            api_key=self._key,
+            prices=self.settings.prices(),
+            max_cost=self.settings.max_cost,
+            limit=self.settings.max_tokens,
+            **options,
+        )
 
 
 def judge_with_progress(
@@ -222,10 +338,18 @@ def judge_with_progress(
 ) -> dict[str, Judgement]:
     """Judge `items` under a progress bar; item id -> judgement.
 
-    Ctrl-C ends the judging without an error: what has no verdict by then says so.
+    Ctrl-C ends the judging without an error: what has no verdict by then says so. If the longest
+    response does not fit the judge's context, nothing is asked.
     """
     found: dict[str, Judgement] = {}
-    with tqdm(total=len(items), desc=f"Judging with {judge.settings.model}") as bar:
+    try:
+        judge.check_context(item for item in items if not judge.has_verdicts(item))
+    except InputError as error:
+        _log.error("%s", error)
+        return {item.id: judge.judgement(item) for item in items}
+    if note := judge.cost_note(items):
+        _log.info("%s", note)
+    with tqdm(total=len(items), desc=f"Judging with {judge.settings.label}") as bar:
 
         def done(item: Item, judgement: Judgement) -> None:
             found[item.id] = judgement
@@ -238,6 +362,10 @@ def judge_with_progress(
     return {item.id: found.get(item.id) or judge.judgement(item) for item in items}
 
 
-def read_scores(reply: str) -> Scores | Rejected:
-    """The scores in a judge's reply."""
-    return read_verdict(reply) or Rejected("parse_error")
+def read_scores(reply: str, response: str = "") -> Scores | Rejected:
+    """The scores that a judge's reply gives to `response`."""
+    return read_verdict(reply, response) or Rejected("parse_error")
+
+
+def _reader(item: Item) -> Callable[[str], Scores | Rejected]:
+    return partial(read_scores, response=item.response)

@@ -1,32 +1,138 @@
-"""The judge's settings: who judges, and how."""
+"""The judge's settings: who judges, how, and where that leaves the paper's protocol."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from longwriter_core.errors import InputError
+from longwriter_core.llm.profiles import (
+    Prices,
+    Profile,
+    find_profile,
+    living_profiles,
+    prices_of,
+    profile_of_model,
+    today,
+)
 from longwriter_core.redact import public_url
 from longwriter_core.settings import Count, OptionalUrl, Text, resolve
+from longwriter_eval.judge.verdict import verdict_schema
 
 # The published protocol: evaluation/eval_quality.py of THUDM/LongWriter.
+PAPERS_JUDGE = "gpt-4o-2024-05-13"
 TEMPERATURE = 0.5
 MAX_TOKENS = 1024
 
+DEFAULT_PROFILE = "gpt-4o-2024-11-20"
+
 _ENVIRONMENT = "LONGWRITER_JUDGE_"
+_VARIABLE = "LONGWRITER_JUDGE"  # of the profile
+_OWN_SETTINGS = {  # fields of a request that have a setting of their own
+    "model": "judge_model",
+    "temperature": "judge_temperature",
+    "max_tokens": "judge_max_tokens",
+    "max_completion_tokens": "judge_max_tokens",
+    "messages": "judge_prompt",
+    "stream": "no other setting",
+    "n": "judge_repeats",
+}
+
+
+def _temperature(value: Any) -> float | None:
+    if value is None or str(value).strip().lower() == "none":
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = -1
+    if isinstance(value, bool) or not 0 <= number <= 2:
+        raise ValueError(f"must be a number from 0 to 2, or none to send none, not {value!r}")
+    return number
+
+
+def _tokens(value: Any) -> int:
+    if not str(value).isdecimal() or not 1 <= int(value) <= 1_000_000:
+        raise ValueError(f"must be a whole number of tokens from 1, not {value!r}")
+    return int(value)
+
+
+def _extra(value: Any) -> str:
+    """As JSON with sorted keys, so that settings can be compared and hashed."""
+    try:
+        fields = json.loads(value) if isinstance(value, str) else value
+        if not isinstance(fields, dict):
+            raise ValueError
+        text = json.dumps(fields, sort_keys=True, allow_nan=False)
+    except (ValueError, TypeError, RecursionError):
+        raise ValueError(
+            'must be a JSON object such as {"reasoning_effort": "low"}, where null removes what '
+            "the profile sends"
+        ) from None
+    for name in fields:
+        if name in _OWN_SETTINGS:
+            raise ValueError(f"must not set {name}: use {_OWN_SETTINGS[name]}")
+    return text
+
+
+def _dollars(value: Any) -> float | None:
+    if value is None:
+        return None
+    try:
+        number = float(str(value).removeprefix("$"))
+    except ValueError:
+        number = -1
+    if isinstance(value, bool) or not 0 < number < float("inf"):
+        raise ValueError(f"must be an amount of USD above 0, not {value!r}")
+    return number
 
 
 class JudgeSettings(BaseModel):
-    """Who judges, and how."""
+    """Who judges, and how.
+
+    Without a model or a profile, DEFAULT_PROFILE judges. A model that is named without a profile is
+    asked with the paper's constants. What a profile says holds where nothing else is set.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    profile: Text | None = Field(
+        default=None,
+        description="profile of the judge: its model, endpoint, request, prices "
+        f"(`longwriter judges` lists them) [default: {DEFAULT_PROFILE}]",
+    )
     model: Text = Field(
-        default="gpt-4o-2024-11-20", description="name of the judge at its endpoint"
+        default=DEFAULT_PROFILE,
+        description="name of the judge at its endpoint; without a profile it is asked with the "
+        "paper's constants",
     )
     base_url: OptionalUrl = Field(
         default=None, description="OpenAI-compatible endpoint of the judge (…/v1)"
+    )
+    temperature: Annotated[float | None, BeforeValidator(_temperature)] = Field(
+        default=TEMPERATURE,
+        description=f"sampling temperature, or none to send none [default: {TEMPERATURE}, or the "
+        "profile's]",
+    )
+    max_tokens: Annotated[int, BeforeValidator(_tokens)] = Field(
+        default=MAX_TOKENS,
+        description="limit on the tokens of a reply, thinking included "
+        f"[default: {MAX_TOKENS}, or the profile's]",
+    )
+    extra: Annotated[str, BeforeValidator(_extra)] = Field(
+        default="{}",
+        description="other fields of the request as a JSON object; null removes one that the "
+        "profile sends",
     )
     concurrency: Count = Field(default=32, description="maximum number of judge calls in flight")
     prompt: Text = Field(
@@ -37,6 +143,31 @@ class JudgeSettings(BaseModel):
     repeats: Count = Field(
         default=1, description="verdicts per response; their scores are averaged"
     )
+    max_cost: Annotated[float | None, BeforeValidator(_dollars)] = Field(
+        default=None,
+        description="USD that judging may cost at list prices; it stops in time, and keeps "
+        "everything",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_profile(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        name = given.get("profile")
+        if name is None and not given.get("model"):
+            name = DEFAULT_PROFILE
+        if not isinstance(name, str) or not name.strip():
+            return given
+        profile = find_profile(name.strip())
+        values: dict[str, Any] = {
+            "model": profile.model,
+            "temperature": profile.temperature,
+            "max_tokens": profile.max_tokens,
+        }
+        if not profile.is_own_endpoint(None):  # None stays OpenAI's, which OPENAI_BASE_URL replaces
+            values["base_url"] = profile.endpoint
+        return {**values, **given, "profile": profile.name}
 
     @field_validator("base_url")
     @classmethod
@@ -55,48 +186,188 @@ class JudgeSettings(BaseModel):
     ) -> "JudgeSettings":
         """The settings given as `judge_*` metadata, else as LONGWRITER_JUDGE_*, else `defaults`.
 
-        lm-eval merges the model's own arguments into the metadata, so other names are ignored.
-        Raises InputError that lists every unknown name and invalid value.
+        The profile is `judge` or LONGWRITER_JUDGE. A `judge_model` in the metadata wins over a
+        LONGWRITER_JUDGE. lm-eval merges the model's own arguments into the metadata, so other names
+        are ignored. Raises InputError that lists every unknown name and invalid value.
         """
-        return resolve(
-            cls,
-            metadata,
-            environment,
-            what="judge settings",
-            option_prefix="judge_",
-            environment_prefix=_ENVIRONMENT,
-            defaults=defaults,
+        fallbacks = {"profile": _VARIABLE}
+        if metadata.get("judge_model"):
+            fallbacks = {}
+        if metadata.get("judge"):  # as a whole: a model of the environment is another judge's
+            environment = {k: v for k, v in environment.items() if k != _ENVIRONMENT + "MODEL"}
+
+        def resolved() -> JudgeSettings:
+            return resolve(
+                cls,
+                metadata,
+                environment,
+                what="judge settings",
+                option_prefix="judge_",
+                environment_prefix=_ENVIRONMENT,
+                defaults=defaults,
+                fallbacks=fallbacks,
+                names={"profile": "judge"},
+                secrets={
+                    "api_key": "would be written to the results: set LONGWRITER_JUDGE_API_KEY "
+                    "instead"
+                },
+            )
+
+        settings = resolved()
+        if settings.base_url is None and environment.get("OPENAI_BASE_URL"):
             # The openai library would use this variable silently; here it is on record.
-            fallbacks={"base_url": "OPENAI_BASE_URL"},
-            secrets={
-                "api_key": "would be written to the results: set LONGWRITER_JUDGE_API_KEY instead"
-            },
+            fallbacks = {**fallbacks, "base_url": "OPENAI_BASE_URL"}
+            settings = resolved()
+        if settings.profile and not settings.base_url and not settings._profile.endpoint:
+            raise InputError(
+                f"the judge {settings.profile} needs a server of your own "
+                f"({settings._profile.note}): set judge_base_url to its address (…/v1)"
+            )
+        return settings
+
+    @property
+    def _profile(self) -> Profile:
+        if self.profile:
+            return find_profile(self.profile)
+        return Profile(name="", model=self.model, temperature=TEMPERATURE, max_tokens=MAX_TOKENS)
+
+    @property
+    def known_profile(self) -> Profile | None:
+        """What is known of the model: its profile, also where only the model was named."""
+        return self._profile if self.profile else profile_of_model(self.model, self.base_url)
+
+    @property
+    def label(self) -> str:
+        """The judge's name for people."""
+        return self.profile or self.model
+
+    def request_fields(self) -> dict[str, Any]:
+        """What a request to this judge holds beside model and messages."""
+        limits: dict[str, Any] = (
+            {} if self.temperature is None else {"temperature": self.temperature}
         )
+        limits[self._profile.token_field] = self.max_tokens
+        return {**limits, **self._other_fields()}
+
+    def _other_fields(self) -> dict[str, Any]:
+        profile = self._profile
+        fields: dict[str, Any] = {}
+        if profile.reasoning_effort:
+            fields["reasoning_effort"] = profile.reasoning_effort
+        if profile.structured_output:
+            fields["response_format"] = verdict_schema()
+        fields |= {**profile.extra, **json.loads(self.extra)}
+        return {name: value for name, value in sorted(fields.items()) if value is not None}
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """How the model is asked: part of the judge's identity, and of its calls' keys."""
+        fields = self._other_fields()
+        if fields.get("response_format") == verdict_schema():
+            fields = {**fields, "response_format": "verdict"}
+        return {"temperature": self.temperature, "max_tokens": self.max_tokens} | (
+            {"request": fields} if fields else {}
+        )
+
+    @property
+    def departures(self) -> dict[str, Any]:
+        """Where this judge leaves the paper's protocol, by name; a value of None: nothing is sent.
+
+        The verdicts of judges that differ here share no ranking.
+        """
+        papers: dict[str, Any] = {
+            "model": PAPERS_JUDGE,
+            "temperature": TEMPERATURE,
+            "max_tokens": MAX_TOKENS,
+            "prompt": "official",
+            "repeats": 1,
+        }
+        protocol = dict(self.protocol)
+        own = {
+            **protocol.pop("request", {}),
+            **protocol,
+            "model": self.model,
+            "prompt": Path(self.prompt).name,
+            "repeats": self.repeats,
+        }
+        return {k: v for k, v in sorted(own.items()) if k not in papers or papers[k] != v}
 
     def record(self) -> dict[str, Any]:
         """What a result must say about its judge; never a key, a password or a local path."""
         return {
+            "profile": self.profile,
             "model": self.model,
             "base_url": public_url(self.base_url) if self.base_url else None,
-            "temperature": TEMPERATURE,
-            "max_tokens": MAX_TOKENS,
+            "temperature": self.temperature,
+            "max_tokens": self.max_tokens,
+            "extra": json.loads(self.extra),
             "repeats": self.repeats,
             "prompt": Path(self.prompt).name,
+            "departures": self.departures,
         }
+
+    def prices(self) -> Prices | None:
+        """What the judge costs today, None where it is unknown."""
+        profile = self._profile
+        if profile.endpoint and not profile.is_own_endpoint(self.base_url):
+            return None  # another server has prices of its own
+        return profile.prices_on(today()) or prices_of(self.model, today())
+
+    def check_usable(self) -> None:
+        """Raise InputError if the model is shut down, or if its spending cannot be limited."""
+        day, profile = today(), self.known_profile
+        if profile and profile.is_shut_down(self.base_url, day):
+            living = [name for name in living_profiles(day) if name != profile.name]
+            raise InputError(
+                f"the judge {profile.model} was shut down on {profile.shutdown_date}, and no other "
+                "takes its place by itself, because scores of different judges are not comparable: "
+                f"choose one by judge or LONGWRITER_JUDGE ({', '.join(living)})"
+            )
+        if self.max_cost is not None and not self.prices():
+            raise InputError(
+                f"max_cost: the price of {self.model} is not known, so spending cannot be "
+                "limited: give its prices in a profile of your own (LONGWRITER_PROFILES) or in "
+                "LONGWRITER_PRICES"
+            )
+
+
+def protocol_text(record: Mapping[str, Any]) -> str:
+    """How the judge of a results' record was asked, such as "temperature 0.5, max_tokens 1024"."""
+    named = {
+        name: value
+        for name, value in record.get("departures", {}).items()
+        if name not in ("model", "prompt", "repeats")
+    }
+    said = {name: record.get(name) for name in ("temperature", "max_tokens")} | named
+    return ", ".join(f"{name} {'none' if v is None else v}" for name, v in said.items())
+
+
+PAPERS_PROTOCOL = protocol_text({"temperature": TEMPERATURE, "max_tokens": MAX_TOKENS})
+
+
+def judge_label(record: Mapping[str, Any]) -> str:
+    """The judge of a results' record: its model, and how it was asked if not as the paper's."""
+    protocol = protocol_text(record)
+    return str(record["model"]) + ("" if protocol == PAPERS_PROTOCOL else f" ({protocol})")
 
 
 def api_key(settings: JudgeSettings, environment: Mapping[str, str]) -> str:
-    """The judge's key: LONGWRITER_JUDGE_API_KEY, else OPENAI_API_KEY.
+    """The judge's key: LONGWRITER_JUDGE_API_KEY, else the provider's own variable.
 
-    A server of one's own often needs none. Raises InputError if OpenAI itself would judge.
+    That is OPENAI_API_KEY unless the profile names another, so a key of OpenAI is never sent to
+    another provider of a profile. A server of one's own often needs none. Raises InputError if
+    there is no key for a provider.
     """
-    key = environment.get(_ENVIRONMENT + "API_KEY") or environment.get("OPENAI_API_KEY")
+    profile = settings.known_profile
+    is_providers = profile is not None and profile.is_own_endpoint(settings.base_url)
+    variable = (is_providers and profile and profile.key) or "OPENAI_API_KEY"
+    key = environment.get(_ENVIRONMENT + "API_KEY") or environment.get(variable)
     if key and key.strip():
         return key.strip()  # a line break from a file would make an illegal header
-    if settings.base_url or environment.get("OPENAI_BASE_URL"):
+    if not is_providers and (settings.base_url or environment.get("OPENAI_BASE_URL")):
         return "no-key-needed"
     raise InputError(
-        f"no key for the judge {settings.model}: set LONGWRITER_JUDGE_API_KEY or OPENAI_API_KEY, "
+        f"no key for the judge {settings.model}: set LONGWRITER_JUDGE_API_KEY or {variable}, "
         "or judge_base_url to a server of your own, or use longbench_write_length or "
         "--predict_only, which need no judge"
     )

@@ -1,12 +1,17 @@
 """The six dimensions, reading a verdict out of a judge's reply, and the quality score S_q. Pure."""
 
+import html
 import json
+import re
 import statistics
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 from longwriter_core.files import sha256
+from longwriter_core.text.thinking import without_thinking
 
 # metric name -> the judge's name for the dimension, in the paper's order
 DIMENSIONS = {
@@ -20,31 +25,58 @@ DIMENSIONS = {
 
 Scores = dict[str, int]  # dimension -> 1..5
 
-# Characters; 1,024 tokens stay far below. Looking through nested braces takes quadratic time.
+# Characters; replies without their thinking stay far below. Nested braces take quadratic time.
 _MAX_REPLY = 50_000
 
+_KEYS = {name.casefold(): dimension for dimension, name in DIMENSIONS.items()}
+_SEPARATORS = re.compile(r"[\s_-]+")
+_TRAILING_COMMA = re.compile(r",(\s*\})")
+_GROUP = re.compile(r"\{[^{}\"]*\}")  # LaTeX and sets; what JSON puts into braces has quotes
+_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
+_NAMED_SCORE = re.compile(
+    r"(relevance|accuracy|coherence|clarity|breadth and depth|reading experience)\W{0,20}([1-5])"
+)
 
-def read_verdict(reply: str) -> Scores | None:
-    """The six scores (1..5) that a judge's reply ends on, or None if it cannot be trusted.
 
-    The verdict is the last JSON object of the reply, fenced or not. Judges quote from what they
-    judge, so a response may plant a verdict of its own in the reply; therefore the braces around
-    the object must be closed and none may follow it (else it is a quotation inside something
-    larger), no key may stand twice, and every dimension must be a whole number from 1 to 5.
+def verdict_schema() -> dict[str, Any]:
+    """The `response_format` of a verdict, for endpoints that take one."""
+    score = {"type": "integer", "enum": [1, 2, 3, 4, 5]}
+    properties = {"Analysis": {"type": "string"}, **dict.fromkeys(DIMENSIONS.values(), score)}
+    schema = {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+    return {
+        "type": "json_schema",
+        "json_schema": {"name": "verdict", "strict": True, "schema": schema},
+    }
+
+
+def read_verdict(reply: str, response: str = "") -> Scores | None:
+    """The six scores (1..5) that a judge's reply gives to `response`, or None if it has no such.
+
+    A verdict is a JSON object with a whole number from 1 to 5 for every dimension, fenced or not.
+    Judges quote from what they judge, so a response may plant a verdict of its own in the reply.
+    Therefore there is no verdict if
+
+    - several objects with scores disagree,
+    - an object stands inside something larger, as the braces around it tell,
+    - its scores, or the object itself, also occur in the response, in whatever notation.
+
+    Thinking before the answer is not read.
     """
-    found = last_object(reply)
-    if found is None:
+    text = _TRAILING_COMMA.sub(r"\1", without_thinking(reply))
+    objects = _objects(text) if len(text) <= _MAX_REPLY else None
+    scored = [(parsed, raw) for parsed, raw in objects or () if _names_dimension(parsed)]
+    read = [_scores(parsed) for parsed, _ in scored]
+    if not read or any(scores != read[0] for scores in read) or read[0] is None:
         return None
-    scores: Scores = {}
-    for dimension, name in DIMENSIONS.items():
-        value = found.get(name)
-        # bool is an int to Python; 4.0 and 4 are the same number to JSON
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            return None
-        if value not in (1, 2, 3, 4, 5):
-            return None
-        scores[dimension] = int(value)
-    return scores
+    letters, named = _planted(response)
+    if any(letters and _letters(raw) in letters for _, raw in scored):
+        return None
+    return None if tuple(read[0].values()) in named else read[0]
 
 
 def quality_scores(scores: Mapping[str, float]) -> dict[str, float]:
@@ -54,6 +86,39 @@ def quality_scores(scores: Mapping[str, float]) -> dict[str, float]:
     """
     scaled = {dimension: (scores[dimension] - 1) * 25.0 for dimension in DIMENSIONS}
     return {**scaled, "score": sum(scaled.values()) / len(scaled)}
+
+
+def last_object(text: str) -> dict[str, Any] | None:
+    """The last JSON object of a reply, unless stray braces say that it stands inside another."""
+    found = _objects(text) if len(text) <= _MAX_REPLY else None
+    return found[-1][0] if found else None
+
+
+def _dimension(key: str) -> str | None:
+    return _KEYS.get(_SEPARATORS.sub(" ", key.replace("&", " and ")).strip().casefold())
+
+
+def _names_dimension(parsed: Mapping[str, Any]) -> bool:
+    return any(_dimension(key) for key in parsed)
+
+
+def _scores(parsed: Mapping[str, Any]) -> Scores | None:
+    scores: Scores = {}
+    for key, value in parsed.items():
+        dimension = _dimension(key)
+        if dimension is None:
+            continue
+        if isinstance(value, str) and value.strip() in ("1", "2", "3", "4", "5"):
+            value = int(value)
+        # bool is an int to Python; 4.0 and 4 are the same number to JSON
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return None
+        if value not in (1, 2, 3, 4, 5) or dimension in scores:
+            return None
+        scores[dimension] = int(value)
+    if len(scores) < len(DIMENSIONS):
+        return None
+    return {dimension: scores[dimension] for dimension in DIMENSIONS}
 
 
 class _DuplicateKeyError(ValueError):
@@ -70,26 +135,60 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 _DECODER = json.JSONDecoder(strict=False, object_pairs_hook=_unique)
 
 
-def last_object(text: str) -> dict[str, Any] | None:
-    """The last JSON object of a reply, unless stray braces say that it stands inside another."""
-    if len(text) > _MAX_REPLY:
-        return None
-    found: dict[str, Any] | None = None
+def _objects(text: str) -> list[tuple[dict[str, Any], str]] | None:
+    """The JSON objects of a reply and their sources; None if stray braces surround one.
+
+    Before an object, braces must be closed. After the last one there may only be groups without
+    quotes, such as those of LaTeX: other braces may be the rest of a larger object, which quotes
+    this one from the response.
+    """
+    found: list[tuple[dict[str, Any], str]] = []
     end = unclosed = 0  # where the last object ends; braces left open before it
     position = text.find("{")
     while position >= 0:
         unclosed -= text.count("}", end, position)
         if unclosed < 0:  # a brace that closes nothing would make up for one left open
-            return None
+            break
         try:
-            found, end = _DECODER.raw_decode(text, position)
+            parsed, end = _DECODER.raw_decode(text, position)
+            if parsed:  # {} is LaTeX
+                if unclosed:
+                    return None
+                found.append((parsed, text[position:end]))
+                rest = text[end:]
         except (ValueError, RecursionError):
             unclosed += 1
             end = position + 1
         position = text.find("{", end)
-    if unclosed or "}" in text[end:]:
+    if not found:
         return None
-    return found
+    while (shorter := _GROUP.sub("", rest)) != rest:
+        rest = shorter
+    return None if "{" in rest or "}" in rest else found
+
+
+def _plain(text: str) -> str:
+    """`text` in one notation: no escapes, entities, full-width forms or capitals."""
+    text = _ESCAPE.sub(lambda escape: chr(int(escape[1], 16)), text)
+    text = unicodedata.normalize("NFKC", html.unescape(text)).casefold()
+    return _SEPARATORS.sub(" ", text.replace("&", " and "))
+
+
+def _letters(text: str) -> str:
+    """Letters and digits of `text` alone: equal, however it is quoted, fenced or laid out."""
+    return "".join(filter(str.isalnum, _plain(text)))
+
+
+@lru_cache(maxsize=64)
+def _planted(response: str) -> tuple[str, frozenset[tuple[int, ...]]]:
+    """The letters of a response that names dimensions, and the scores that it gives to all six."""
+    named = _NAMED_SCORE.findall(_plain(response))
+    found = set()
+    for start in range(len(named) - len(DIMENSIONS) + 1):
+        window = dict(named[start : start + len(DIMENSIONS)])
+        if len(window) == len(DIMENSIONS):
+            found.add(tuple(int(window[name.casefold()]) for name in DIMENSIONS.values()))
+    return _letters(response) if named else "", frozenset(found)
 
 
 @dataclass(frozen=True)
@@ -110,6 +209,7 @@ class Verdict:
     retries: int = 0
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    cached_tokens: int | None = None  # of the prompt's
     escaped: bool = False
     call: str | None = None
 
@@ -132,9 +232,17 @@ class Judgement:
     response_sha256: str
     quality: dict[str, float] = field(default_factory=dict)
     spread: float | None = None
+    # where the judge leaves the paper's protocol, as JudgeSettings.departures says
+    departures: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, verdicts: Iterable[Verdict], prompt: str, response: str) -> "Judgement":
+    def of(
+        cls,
+        verdicts: Iterable[Verdict],
+        prompt: str,
+        response: str,
+        departures: Mapping[str, Any] | None = None,
+    ) -> "Judgement":
         """Average the verdicts that have scores; `spread` is the standard deviation of S_q."""
         verdicts = tuple(sorted(verdicts, key=lambda verdict: verdict.repeat))
         scored = [quality_scores(verdict.scores) for verdict in verdicts if verdict.scores]
@@ -146,6 +254,7 @@ class Judgement:
             if scored
             else {},
             statistics.stdev(each["score"] for each in scored) if len(scored) > 1 else None,
+            departures or {},
         )
 
     @classmethod
@@ -157,11 +266,13 @@ class Judgement:
         """
         is_same = record["response_sha256"] == sha256(response)
         verdicts = [
-            _read_again(Verdict.from_record(entry), is_same) for entry in record["verdicts"]
+            _read_again(Verdict.from_record(entry), response if is_same else None)
+            for entry in record["verdicts"]
         ]
         if not verdicts:
             raise ValueError("no verdicts")
-        return cls.of(verdicts, record["prompt_sha256"], response)
+        departures = dict(record.get("departures") or {})
+        return cls.of(verdicts, record["prompt_sha256"], response, departures)
 
     @property
     def missing(self) -> list[str]:
@@ -180,15 +291,17 @@ class Judgement:
             "prompt_sha256": self.prompt_sha256,
             "response_sha256": self.response_sha256,
             "spread": self.spread,
+            "departures": dict(self.departures),
             "verdicts": [verdict.record() for verdict in self.verdicts],
         }
 
 
-def _read_again(verdict: Verdict, is_same: bool) -> Verdict:
-    if verdict.scores and not is_same:
+def _read_again(verdict: Verdict, response: str | None) -> Verdict:
+    """The verdict on `response`, as its raw reply says; None stands for another response."""
+    if verdict.scores and response is None:
         return replace(verdict, scores=None, reason="response_changed")
     # a reply that was cut off may look like a verdict, but had no scores
-    scores = read_verdict(verdict.raw) if verdict.scores else None
+    scores = read_verdict(verdict.raw, response or "") if verdict.scores else None
     return replace(
         verdict, scores=scores, reason=None if scores else verdict.reason or "parse_error"
     )

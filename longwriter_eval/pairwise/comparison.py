@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from longwriter_core.errors import InputError
+from longwriter_eval.judge.settings import protocol_text
 from longwriter_eval.runs import Run
 from longwriter_eval.scoring import METRICS, Score, score_samples, value
 from longwriter_eval.stats.estimates import DocumentValue, contributions, is_covered, known
@@ -157,6 +158,10 @@ def _judge_property(name: str) -> _Property:
     return lambda _score, _config, record: [record.get("judge", {}).get(name)]
 
 
+def _judge_protocol(_score: Score, _config: Any, record: Mapping[str, Any]) -> list[str]:
+    return [protocol_text(record["judge"])] if record.get("judge") else []
+
+
 def _answering_judges(score: Score, *_: Any) -> Iterator[Any]:
     for verdict in score.judgement.verdicts if score.judgement else ():
         if verdict.scores:
@@ -176,8 +181,7 @@ _MUST_MATCH: dict[str, _Property] = {
     "judge prompt": lambda _score, _config, record: [
         record.get("judge_prompt_sha256", "")[:12] or None
     ],
-    "judge temperature": _judge_property("temperature"),
-    "judge token limit": _judge_property("max_tokens"),
+    "judge protocol": _judge_protocol,
 }
 
 # May differ, but readers should know: for example, endpoints can serve different models under the

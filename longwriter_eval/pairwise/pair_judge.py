@@ -1,5 +1,6 @@
 """A judge that says which of two responses is better, asked in both orders."""
 
+import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -20,9 +21,9 @@ from longwriter_core.llm import (
     read_reply,
     run_async,
 )
-from longwriter_eval.judge.judge import Judge
+from longwriter_eval.judge.judge import PREFLIGHT_INSTRUCTION, PREFLIGHT_RESPONSE, Judge
 from longwriter_eval.judge.prompt import fill
-from longwriter_eval.judge.settings import MAX_TOKENS, TEMPERATURE, JudgeSettings, api_key
+from longwriter_eval.judge.settings import JudgeSettings, api_key
 from longwriter_eval.pairwise.comparison import Comparison
 from longwriter_eval.pairwise.preference import PairVerdict, Position, Preference, read_choice
 
@@ -41,7 +42,10 @@ class PairJudge(Judge):
     """A judge of response pairs; calls the model like Judge, with a prompt of its own."""
 
     def __init__(self, settings: JudgeSettings, key: str, store: Store | None = None) -> None:
-        super().__init__(settings.model_copy(update={"prompt": "longwriter"}), key, store)
+        # the schema that a profile sends is that of a verdict on one text
+        extra = json.dumps({**json.loads(settings.extra), "response_format": None})
+        own = settings.model_copy(update={"prompt": "longwriter", "extra": extra})
+        super().__init__(own, key, store)
         self._template = (files("longwriter_eval.pairwise") / "prompt.txt").read_text("utf-8")
 
     async def compare(
@@ -77,12 +81,16 @@ class PairJudge(Judge):
             for texts in orders
         )
 
+    def _preflight(self) -> tuple[dict[str, Any], Callable[[str], object | Rejected]]:
+        first, second = PREFLIGHT_RESPONSE, "The sun rises."
+        texts = {"$INST$": PREFLIGHT_INSTRUCTION, "$FIRST$": first, "$SECOND$": second}
+        return self.request(fill(self._template, texts)[0]), _read_position
+
     def _choice_id(self, instruction: str, first: str, second: str) -> CallId:
         return CallId(
             {
                 "preference": self.settings.model,
-                "temperature": TEMPERATURE,
-                "max_tokens": MAX_TOKENS,
+                **self.settings.protocol,
                 "prompt": sha256(self._template),
                 "instruction": sha256(instruction),
                 "first": sha256(first),

@@ -111,7 +111,7 @@ class ScoredRun:
     def cost(self) -> float | None:
         """USD for the verdicts at list prices; None if unjudged or any price is unknown."""
         costs = [
-            profiles.cost(v.model or "", v.prompt_tokens, v.completion_tokens)
+            profiles.cost(v.model or "", v.prompt_tokens, v.completion_tokens, v.cached_tokens or 0)
             for v in self.verdicts
             if v.prompt_tokens is not None and v.completion_tokens is not None
         ]

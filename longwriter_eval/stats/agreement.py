@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import krippendorff
 import numpy as np
 
+from longwriter_eval.judge.settings import judge_label
 from longwriter_eval.judge.verdict import DIMENSIONS, Scores
 from longwriter_eval.runs import Run
 from longwriter_eval.scoring import score_samples
@@ -93,7 +94,7 @@ def _verdicts(runs: Iterable[Run]) -> Iterator[tuple[str, str, int, Scores]]:
 
 def _judge_and_prompt(run: Run, task: str) -> tuple[str, str]:
     record = run.record(task)
-    return record["judge"]["model"], record["judge_prompt_sha256"][:8]
+    return judge_label(record["judge"]), record["judge_prompt_sha256"][:8]
 
 
 def _agreement(raters: str, units: Sequence[Sequence[Scores]]) -> Agreement:

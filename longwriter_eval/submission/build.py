@@ -16,6 +16,7 @@ from longwriter_core.redact import has_key, secrets_in
 from longwriter_core.text.printable import printable
 from longwriter_core.text.special_tokens import encodable
 from longwriter_eval.judge.prompt import JudgePrompt
+from longwriter_eval.judge.settings import PAPERS_PROTOCOL, TEMPERATURE, protocol_text
 from longwriter_eval.runs import Run
 from longwriter_eval.scoring import Score, score_samples
 from longwriter_eval.stats.score_table import score_table
@@ -89,6 +90,14 @@ def _problems(run: Run, scores: Iterable[Score]) -> Iterable[str]:
     """Problems that only the run shows, and not the submission."""
     if (limit := (run.results.get("config") or {}).get("limit")) is not None:
         yield f"the run used --limit {printable(limit)}"
+    judges = [run.record(score.sample.task).get("judge", {}) for score in scores]
+    others = sorted({protocol_text(judge) for judge in judges if judge} - {PAPERS_PROTOCOL})
+    if others:
+        yield (
+            f"its judge was asked otherwise than the paper's ({', '.join(map(printable, others))}; "
+            f"submissions need {PAPERS_PROTOCOL}): judge the run with `longwriter score RUN "
+            "--judge gpt-4o-2024-11-20`"
+        )
     changed = [s.sample.id for s in scores if s.status == "response_changed"]
     if changed:
         yield f"{len(changed)} responses changed after they were judged, such as {changed[0]}"
@@ -152,7 +161,8 @@ def _manifest(
         "judge": {
             "requested": public_model(judge["model"]),
             "returned": public_model(returned),
-            **{name: judge[name] for name in ("temperature", "max_tokens", "repeats")},
+            "temperature": TEMPERATURE if judge["temperature"] is None else judge["temperature"],
+            **{name: judge[name] for name in ("max_tokens", "repeats")},
             "prompt": public_model(judge["prompt"]),
             "prompt_sha256": record["judge_prompt_sha256"],
         },

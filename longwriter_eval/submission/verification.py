@@ -180,7 +180,7 @@ def _judging_violations(submission: Submission) -> Iterator[str]:
         yield f"its judge prompt is not the {judge['prompt']} prompt (different SHA-256)"
     if (judge["temperature"], judge["max_tokens"]) != (TEMPERATURE, MAX_TOKENS):
         yield (
-            f"the judge ran with temperature {judge['temperature']:g} and "
+            f"the judge ran with temperature {judge['temperature']} and "
             f"{judge['max_tokens']} tokens; the protocol requires {TEMPERATURE} and {MAX_TOKENS}"
         )
     if not answers_to(judge["requested"], judge["returned"]):
@@ -240,7 +240,7 @@ def _sample_discrepancies(
             yield from differs(f"{which}, escaped", verdict["defused"], is_escaped)
         # a reply that was cut off has no scores, even if it looks like a complete verdict
         is_cut = verdict["scores"] is None and _reached_limit(verdict, submission.manifest["judge"])
-        read = None if is_cut else read_verdict(verdict["raw"])
+        read = None if is_cut else read_verdict(verdict["raw"], score.text)
         yield from differs(f"scores of {which}, parsed from its reply", verdict["scores"], read)
         yield from differs(f"{which} has no reason", bool(verdict["reason"]), read is None)
     recomputed = sample_scores(score)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from support.commands import KEY, command, environment
 from support.endpoint import verdict
+from support.judging import is_preflight
 from support.model import WRITER, Answer, Model
 from support.prose import prose, read_jsonl, write_rows
 
@@ -38,7 +39,7 @@ class Server(Model):
     def choose(self, request: MockRequest) -> Answer:
         if request.is_judge:
             response = re.search(r"<Text>\n(.*)\n</Text>", request.prompt, re.DOTALL)
-            if not response:
+            if not response or is_preflight(request.prompt):
                 return None
             self.judged.append(response[1])
             return self.score(response[1])

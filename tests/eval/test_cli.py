@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from support.commands import KEY, command, environment, lm_eval_arguments, load_run, run
 from support.endpoint import Endpoint, completion, verdict
+from support.judging import failing
 
 from longwriter_core.mock_server.server import JUDGE, WRITER, Faults, MockServer
 from longwriter_eval.cli.main import main
@@ -307,7 +308,7 @@ def test_an_empty_variable_does_not_change_the_judge(finished: Path) -> None:
 def test_an_output_file_is_found_and_so_is_a_prompt_file(tmp_path: Path) -> None:
     prompt = tmp_path / "mine.txt"
     prompt.write_text("Grade <Text>$RESPONSE$</Text> for $INST$", encoding="utf-8")
-    with MockServer(faults=Faults(1.0, ("broken_json",))) as server:
+    with MockServer(on_request=failing("broken_json")) as server:
         arguments = lm_eval_arguments(server, server, tmp_path / "x.json", "longwrite_demo")
         given = json.loads(arguments.pop()) | {"judge_prompt": str(prompt)}
         ended = run("quick_lm_eval", *arguments, json.dumps(given), "--limit", "2")

@@ -21,8 +21,13 @@ def refusal(metadata: dict[str, Any], environment: dict[str, str] | None = None)
 def test_the_defaults_are_the_published_protocol() -> None:
     settings = JudgeSettings.resolve({}, {})
     assert settings.model_dump() == {
+        "profile": "gpt-4o-2024-11-20",
         "model": "gpt-4o-2024-11-20",
         "base_url": None,
+        "temperature": 0.5,
+        "max_tokens": 1024,
+        "extra": "{}",
+        "max_cost": None,
         "concurrency": 32,
         "prompt": "official",
         "repeats": 1,
@@ -80,7 +85,16 @@ def test_arguments_of_the_evaluated_model_are_ignored() -> None:
 
 @pytest.mark.parametrize(
     "key",
-    ["jugde_model", "judge_modell", "judge_url", "judge", "judgemodel", "Judge_Model", "judge_"],
+    [
+        "jugde_model",
+        "judge_modell",
+        "judge_url",
+        "judges",
+        "judge_profile",
+        "judgemodel",
+        "Judge_Model",
+        "judge_",
+    ],
 )
 def test_an_unknown_or_misspelled_name_is_refused(key: str) -> None:
     assert f"{key} is unknown (known: " in refusal({key: "gpt-5"})

@@ -23,6 +23,7 @@ from support.commands import (
     load_run,
     run,
 )
+from support.judging import failing
 
 from longwriter_core import benchmarks, files
 from longwriter_core.jsonl import read_jsonl, write_jsonl
@@ -160,12 +161,15 @@ def test_the_results_file_names_judge_data_and_prompt(
         assert recorded["data_sha256"] == benchmarks.ASSETS["longbench_write.jsonl"].sha256
         assert recorded["judge_prompt_sha256"] == benchmarks.ASSETS["judge.txt"].sha256
         assert recorded["judge"] == {
+            "profile": None,
             "model": JUDGE,
             "base_url": server.base_url,
             "temperature": 0.5,
             "max_tokens": 1024,
+            "extra": {},
             "repeats": 1,
             "prompt": "official",
+            "departures": {"model": JUDGE},
         }
 
 
@@ -338,7 +342,7 @@ def test_a_judge_that_always_refuses_leaves_nan_and_the_command_to_retry(
     finished: tuple[Ended, Run, dict[str, int]], tmp_path: Path
 ) -> None:
     folder = _unjudged(finished[1], tmp_path)
-    with MockServer(faults=Faults(1.0, ("refusal",))) as judge:
+    with MockServer(on_request=failing("refusal")) as judge:
         ended = run(
             "longwriter", "score", str(folder), "--judge-base-url", judge.base_url,
             OPENAI_API_KEY=KEY, LONGWRITER_CACHE=str(tmp_path / "cache"),

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 from support.endpoint import completion
+from support.judging import is_preflight
 from support.logs import Answer, Log, answers, words
 from support.model import Model
 
@@ -189,9 +190,8 @@ def test_missing_verdicts_are_reported_with_the_command_that_retries_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folders = runs(tmp_path)
-    ready = "Reply with the word ready."
     refuses = Model(
-        answer=lambda prompt: "ready" if prompt == ready else "I'm sorry, I can't help."
+        answer=lambda prompt: said("tie") if is_preflight(prompt) else "I'm sorry, I can't help."
     )
     with refuses as server:
         options = [*asked(server.base_url), "--json"]
@@ -233,6 +233,7 @@ def test_a_reply_cut_at_its_token_limit_is_no_verdict(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert completion("")["choices"][0]["finish_reason"] == "stop"
-    with Model(answer=lambda _: (said("first"), "length")) as server:
+    cut = Model(answer=lambda prompt: (said("first"), "stop" if is_preflight(prompt) else "length"))
+    with cut as server:
         assert main(["compare", *runs(tmp_path, 1), *asked(server.base_url)]) == 1
     assert "2 choices are missing (cut 2)" in capsys.readouterr().err

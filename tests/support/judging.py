@@ -6,8 +6,9 @@ from typing import Any
 from support.endpoint import KEY, Endpoint
 
 from longwriter_core.llm import Store, run_async
-from longwriter_core.mock_server import JUDGE
-from longwriter_eval.judge.judge import Item, Judge
+from longwriter_core.mock_server import JUDGE, MockReply, MockRequest
+from longwriter_core.mock_server.server import Hook
+from longwriter_eval.judge.judge import PREFLIGHT_RESPONSE, Item, Judge
 from longwriter_eval.judge.settings import JudgeSettings
 from longwriter_eval.judge.verdict import Judgement
 
@@ -18,9 +19,22 @@ ONE = ITEMS[:1]
 def judge_at(server: Endpoint, store: Store | None = None, **changes: Any) -> Judge:
     """A judge at `server`, with this project's own prompt, which needs no download."""
     settings = {"model": JUDGE, "base_url": server.base_url, "prompt": "longwriter", **changes}
-    return Judge(
-        JudgeSettings.resolve({f"judge_{k}": v for k, v in settings.items()}, {}), KEY, store
-    )
+    metadata = {name if name == "judge" else f"judge_{name}": settings[name] for name in settings}
+    return Judge(JudgeSettings.resolve(metadata, {}), KEY, store)
+
+
+def failing(kind: str) -> Hook:
+    """A judge that passes the preflight and spoils every other reply, in one way of Faults."""
+
+    def reply(request: MockRequest) -> MockReply | None:
+        return None if is_preflight(request.prompt) else MockReply(fault=kind)
+
+    return reply
+
+
+def is_preflight(prompt: str) -> bool:
+    """Whether a prompt is that of the judge's preflight request."""
+    return PREFLIGHT_RESPONSE in prompt
 
 
 def judged(judge: Judge, items: Iterable[Item] = ITEMS) -> dict[str, Judgement]:

@@ -1,0 +1,126 @@
+"""`longwriter judges`: the profiles of judges."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from longwriter_eval.cli import judge_options
+
+if TYPE_CHECKING:
+    from longwriter_eval.judge.settings import JudgeSettings
+
+
+def command(
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="ask the judge's endpoint which models it has, and until when; needs its key",
+        ),
+    ] = False,
+    judge: judge_options.Profile = None,
+    judge_base_url: judge_options.BaseUrl = None,
+) -> int:
+    """List the profiles of judges: what each needs and sends, what it costs, how long it lives.
+
+    The cost is that of 120 responses of LongBench-Write, roughly. With --check, the endpoint of the
+    judge that is set, or of --judge, is asked about all profiles that it serves.
+    """
+    import os
+
+    from longwriter_core.llm.profiles import living_profiles, profiles, today
+    from longwriter_eval.judge.settings import DEFAULT_PROFILE, JudgeSettings
+
+    if check:
+        overrides = judge_options.overrides(profile=judge, base_url=judge_base_url)
+        return _check(JudgeSettings.resolve(overrides, os.environ))
+    day = today()
+    known = profiles()
+    chosen = [known[judge]] if judge in known else list(known.values())
+    for profile in chosen:
+        default = ", the default" if profile.name == DEFAULT_PROFILE else ""
+        print(f"{profile.name}{default}")
+        for name, value in _facts(profile.name):
+            print(f"  {name:9} {value}")
+    living = living_profiles(day)
+    if DEFAULT_PROFILE not in living:
+        print(f"\nThere is no default any more: choose one of {', '.join(living)}")
+    print("\nChoose one by LONGWRITER_JUDGE=NAME, --judge NAME, or judge in --metadata.")
+    return 0
+
+
+def _facts(name: str) -> list[tuple[str, str]]:
+    """What is known of a profile, as rows."""
+    from longwriter_core.llm.profiles import RESPONSES, find_profile, money, today
+
+    profile, day = find_profile(name), today()
+    sent = [
+        "no temperature" if profile.temperature is None else f"temperature {profile.temperature:g}",
+        f"{profile.token_field} {profile.max_tokens:,}",
+        *([f"reasoning_effort {profile.reasoning_effort}"] if profile.reasoning_effort else []),
+        *(["a JSON schema"] if profile.structured_output else []),
+        *(f"{key} {value}" for key, value in profile.extra.items()),
+    ]
+    prices, ends = profile.prices_on(day), profile.shutdown_date
+    price = (
+        f"about {money(profile.run_cost(day))} for {RESPONSES} responses "
+        f"(${prices.prompt:g} prompt, ${prices.cached:g} cached, ${prices.completion:g} "
+        "completion, per million tokens)"
+        if prices
+        else "unknown"
+    )
+    if not profile.endpoint:
+        needs = "a server of your own: judge_base_url"
+    else:
+        needs = f"a key in LONGWRITER_JUDGE_API_KEY or {profile.key or 'OPENAI_API_KEY'}"
+    if ends is None:
+        lives = "no shutdown announced" if profile.endpoint else "as long as you serve it"
+    elif profile.is_shut_down(profile.endpoint, day):
+        lives = f"shut down on {ends}"
+    else:
+        lives = f"until {ends} ({(ends - day).days} days)"
+    context = f"{profile.context_window:,} tokens" if profile.context_window else "unknown"
+    rows = [
+        ("model", profile.model + (f" at {profile.endpoint}" if profile.endpoint else "")),
+        ("needs", needs),
+        ("sends", ", ".join(sent)),
+        ("cost", price),
+        ("context", context),
+        ("lives", lives),
+    ]
+    return [*rows, ("note", profile.note)] if profile.note else rows
+
+
+def _check(settings: "JudgeSettings") -> int:
+    """Ask the endpoint for its models; 1 where the judge that is set is not among them."""
+    import os
+
+    from longwriter_core.errors import InputError
+    from longwriter_core.llm.client import list_models
+    from longwriter_core.llm.concurrency import run_async
+    from longwriter_core.llm.errors import CallError
+    from longwriter_core.llm.profiles import profiles, today
+    from longwriter_eval.judge.settings import api_key
+
+    try:
+        offered = run_async(list_models(settings.base_url, api_key(settings, os.environ)))
+    except CallError as error:
+        raise InputError(f"cannot list the judge's models: {error}") from error
+    wanted = {
+        profile.model: profile.name
+        for profile in profiles().values()
+        if profile.is_own_endpoint(settings.base_url)
+    }
+    wanted = {settings.model: settings.label, **wanted}
+    day = today().isoformat()
+    for model, name in wanted.items():
+        ends = offered.get(model)
+        if model not in offered:
+            state = "not offered"
+        elif ends:
+            state = f"shut down on {ends}" if ends <= day else f"until {ends}"
+        else:
+            state = "offered, no shutdown announced"
+        print(f"{name}: {state}")
+    ends = offered.get(settings.model)
+    return 0 if settings.model in offered and not (ends and ends <= day) else 1
