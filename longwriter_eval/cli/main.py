@@ -19,7 +19,8 @@ app = new_app("Measure very long writing with language models.")
 add_version_option(app)
 for _name, _module in {
     "assets": assets, "demo": demo, "judges": judges, "score": score,
-    "report": report, "compare": compare, "submit": submit, "verify": verify, "leaderboard": leaderboard,
+    "report": report, "compare": compare, "submit": submit, "verify": verify,
+    "leaderboard": leaderboard,
 }.items():  # fmt: skip
     app.command(_name)(_module.command)
 # Other packages add subcommands, such as `recipes`, through this group of entry points.

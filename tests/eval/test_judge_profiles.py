@@ -97,7 +97,7 @@ def test_the_environment_names_a_profile_and_a_model_in_the_metadata_wins() -> N
 
 
 def test_a_profile_for_a_server_of_ones_own_needs_its_address() -> None:
-    with pytest.raises(InputError, match="gpt-oss-120b needs a server of your own .* judge_base_"):
+    with pytest.raises(InputError, match=r"gpt-oss-120b needs a server of your own .* judge_base_"):
         settings(judge="gpt-oss-120b")
     assert settings(judge="gpt-oss-120b", judge_base_url="http://me/v1").temperature == 1
 
@@ -296,7 +296,7 @@ def test_a_response_that_does_not_fit_the_context_stops_before_anything_is_paid(
     items = [*ITEMS, Item("long", "Write.", "word " * 3_000)]
     with Endpoint() as server:
         judge = judge_at(server, judge="small")
-        with pytest.raises(InputError, match="long has about .* context of small, 2,000 tokens"):
+        with pytest.raises(InputError, match=r"long has about .* context of small, 2,000 tokens"):
             judge.check_context(items)
         found = judge_with_progress(judge, items)
         assert server.requests == 0
@@ -307,7 +307,7 @@ def test_a_response_that_does_not_fit_the_context_stops_before_anything_is_paid(
 # What judging may cost
 
 
-def test_judging_stops_before_it_costs_more_than_it_may(tmp_path: Path) -> None:
+def test_judging_stops_before_it_costs_more_than_it_may() -> None:
     with Endpoint() as server:
         judge = judge_at(server, judge="small", max_cost="0.1", concurrency=16)
         found = judged(judge)
@@ -336,7 +336,7 @@ def test_calls_in_flight_count_at_their_maximum() -> None:
 
 def test_a_limit_on_spending_needs_a_price() -> None:
     with Endpoint() as server:
-        line = complaint(judge_at(server, max_cost=9))
+        line = complaint(judge_at(server, model="judge-x", max_cost=1))
     assert "max_cost: the price of judge-x is not known" in line
     assert server.requests == 0
 
