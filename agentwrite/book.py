@@ -17,6 +17,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from agentwrite.export import markdown_of, save_text
 from agentwrite.settings import Settings
 from agentwrite.writing.plan import MAX_STEP_WORDS, Plan, Step
 from agentwrite.writing.state import Section, Text
@@ -136,8 +137,8 @@ class Book:
 
     @property
     def text(self) -> str:
-        """The whole text."""
-        return "\n\n".join(filter(None, self.sections))
+        """The whole text in Markdown."""
+        return markdown_of(self.sections, self.plan.plan, self.record.get("title"))
 
     @property
     def is_rewritten(self) -> bool:
@@ -147,7 +148,7 @@ class Book:
     def save_text(self) -> Path:
         """Write the whole text beside the folder; returns where."""
         path = self.path.parent / self.output
-        write_atomically(path, f"{self.text}\n".encode("utf-8", "backslashreplace"))
+        save_text(path, self.text, self.record.get("title"))
         return path
 
     def replace(self, number: int, section: Section) -> None:
@@ -174,8 +175,8 @@ def book_path(output: Path) -> Path:
     return output.with_suffix(".book")
 
 
-def save_book(output: Path, text: Text, settings: Settings) -> Path:
-    """Write the folder beside `output`; returns where. Raises OSError."""
+def save_book(output: Path, text: Text, settings: Settings, title: str | None = None) -> Book:
+    """Write the folder beside `output`; returns the book. Raises OSError."""
     path = book_path(output)
     path.mkdir(exist_ok=True)
     (path / "sections").mkdir(exist_ok=True)
@@ -197,11 +198,12 @@ def save_book(output: Path, text: Text, settings: Settings) -> Path:
         del record[name]
     record |= {
         "output": output.name,
+        "title": title,
         "settings": settings.model_dump(mode="json", exclude={"base_urls", "concurrency"}),
         "base_urls": settings.public_urls,
     }
     _write_json(path / "book.json", record)
-    return path
+    return load_book(path)
 
 
 def load_book(path: Path) -> Book:

@@ -49,11 +49,13 @@ def command(
     """
     from agentwrite.book import load_book
     from agentwrite.errors import WriteError
+    from agentwrite.export import check_format
     from agentwrite.writing.writer import rewrite_sections
 
     if not note.strip():
         raise InputError("--note is empty: say what is to be different")
     loaded = load_book(book)
+    check_format(Path(loaded.output))
     wanted = _numbers(sections, len(loaded.sections))
     notes = dict.fromkeys(wanted, note.strip())
     if repair:

@@ -31,11 +31,15 @@ def command(
         typer.Option(
             "-o",
             "--output",
-            help="file for the text, with a folder NAME.book beside it; default: stdout",
+            help="file for the text: NAME.md, .html, .epub or .docx, with a folder NAME.book "
+            "beside it; default: stdout",
         ),
     ] = None,
     plan: Annotated[
         Path | None, typer.Option(metavar="FILE", help="write this plan, from `agentwrite plan`")
+    ] = None,
+    title: Annotated[
+        str | None, typer.Option(help="title of the text; default: its first heading, if any")
     ] = None,
     length: Annotated[
         int | None, typer.Option(min=1, metavar="WORDS", help="required length")
@@ -57,10 +61,10 @@ def command(
     from agentwrite.batch.run import Estimate
     from agentwrite.book import book_path, load_book, read_plan_yaml, save_book
     from agentwrite.errors import WriteError
+    from agentwrite.export import check_format
     from agentwrite.writing.prompts import Prompts
     from agentwrite.writing.state import Instruction
     from agentwrite.writing.writer import MAX_TEXT_WORDS, write_text
-    from longwriter_core.files import write_atomically
     from longwriter_core.llm import Usage
     from longwriter_core.text.required_length import required_length
 
@@ -90,6 +94,8 @@ def command(
         options.print_estimate(expected, settings)
         return 0
     options.check_output(output, "the text")
+    if output:
+        check_format(output)
     if output and book_path(output) == output:
         raise InputError(f"{output} would be the book's folder: name a file such as text.md")
     if output and (book_path(output) / "book.json").exists() and load_book(output).is_rewritten:
@@ -152,8 +158,7 @@ def command(
         print(f"agentwrite: not written: {error}; to resume: {ctx.obj}", file=sys.stderr)
         return 1
     if output:
-        write_atomically(output, f"{text.text}\n".encode("utf-8", "backslashreplace"))
-        save_book(output, text, settings)
+        save_book(output, text, settings, title).save_text()
     else:
         print(text.text)
     where = f"wrote {output}: " if output else ""

@@ -1,0 +1,162 @@
+"""A text as a book: Markdown, HTML, EPUB or DOCX, by the ending of the file's name.
+
+Markdown and HTML are made here. EPUB and DOCX are made from the HTML by pandoc, which runs as a
+separate program: the one on the PATH, or that of the optional extra `longwriter[books]`.
+"""
+
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+from agentwrite.writing.plan import Plan
+from longwriter_core.errors import InputError
+from longwriter_core.files import write_atomically
+from longwriter_core.text.language import main_language
+
+_PANDOC_FORMATS = {".epub": "epub3", ".docx": "docx"}
+_PANDOC_SECONDS = 300.0
+_MAX_HEADING = 80  # characters: a chapter's main point that is longer is no heading
+_HEADING = re.compile(r"(#{1,6})[ \t]+(.+?)[ \t]*#*")
+_BOLD_LINE = re.compile(r"\*\*[^*\n]{1,80}\*\*")
+_RULE = re.compile(r"(?:[*_-][ \t]*){3,}")
+_STYLE = (
+    "body{max-width:38em;margin:2em auto;padding:0 1em;line-height:1.6;font-family:Georgia,serif}"
+    "h1,h2,h3{line-height:1.25;margin-top:2em}"
+    "@media (prefers-color-scheme:dark){body{background:#111;color:#ddd}}"
+)
+
+
+def check_format(path: Path) -> None:
+    """Raise InputError where the file's ending needs pandoc and there is none."""
+    if path.suffix.lower() in _PANDOC_FORMATS:
+        _pandoc()
+
+
+def markdown_of(sections: Sequence[str], plan: Plan, title: str | None = None) -> str:
+    """The text in Markdown, with the headings of its plan's chapters, and `title` if there is one.
+
+    A section that begins with a heading of its own gets none. Without a title and chapters it is
+    the sections as they are.
+    """
+    language = main_language("\n".join(sections[:3]))
+    chapters = {first: chapter for chapter, first in plan.chapters}
+    pieces = []
+    for number, section in enumerate(sections, 1):
+        chapter = chapters.get(number)
+        if chapter and not _begins_with_heading(section):
+            pieces.append(f"# {_chapter_name(chapter.number, chapter.point, language)}")
+        if section:
+            pieces.append(section)
+    if title:
+        pieces.insert(0, f"# {_one_line(title)}")
+    return "\n\n".join(pieces)
+
+
+def save_text(path: Path, markdown: str, title: str | None = None) -> None:
+    """Write `markdown` to `path` in the format that its ending names; any other is Markdown.
+
+    The title of an HTML page, EPUB or DOCX is `title`, else the first heading, else the file's
+    name. Raises InputError without a pandoc that works, and OSError.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in (".html", ".htm", *_PANDOC_FORMATS):
+        write_atomically(path, f"{markdown}\n".encode("utf-8", "backslashreplace"))
+        return
+    heading = _HEADING.match(markdown)
+    page = html_of(markdown, title or (heading[2] if heading else path.stem)).encode(
+        "utf-8", "replace"
+    )
+    write_atomically(path, _converted(page, suffix) if suffix in _PANDOC_FORMATS else page)
+
+
+def html_of(markdown: str, title: str) -> str:
+    """A self-contained page. Everything in the text is escaped: models write tags, too."""
+    language = main_language(markdown)
+    body: list[str] = []
+    for block in re.split(r"\n\s*\n", markdown.strip()):
+        paragraph: list[str] = []
+        for line in block.split("\n"):
+            heading = _HEADING.fullmatch(line.strip())
+            if heading or _RULE.fullmatch(line.strip()):
+                body += _paragraph(paragraph)
+                paragraph = []
+                level = len(heading[1]) if heading else 0
+                body.append(f"<h{level}>{_inline(heading[2])}</h{level}>" if heading else "<hr/>")
+            elif line.strip():
+                paragraph.append(_inline(line.strip()))
+        body += _paragraph(paragraph)
+    text = "\n".join(body)
+    return (
+        f'<!DOCTYPE html>\n<html lang="{language}">\n<head>\n<meta charset="utf-8"/>\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1"/>\n'
+        f"<title>{escape(_one_line(title))}</title>\n<style>{_STYLE}</style>\n</head>\n"
+        f"<body>\n{text}\n</body>\n</html>\n"
+    )
+
+
+def _paragraph(lines: list[str]) -> list[str]:
+    # lines stay lines: verse, dialogue and addresses are written that way
+    return [f"<p>{'<br/>'.join(lines)}</p>"] if lines else []
+
+
+def _inline(text: str) -> str:
+    """Bold and emphasis; everything else is escaped. Characters that XML forbids are dropped."""
+    text = re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff\ud800-\udfff]", "", text)
+    text = escape(text)
+    text = re.sub(r"\*\*(?=\S)([^*\n]+?)(?<=\S)\*\*", r"<strong>\1</strong>", text)
+    return re.sub(r"(?<![\w*])\*(?=\S)([^*\n]+?)(?<=\S)\*(?![\w*])", r"<em>\1</em>", text)
+
+
+def _begins_with_heading(section: str) -> bool:
+    line = section.strip().partition("\n")[0].strip()
+    return bool(_HEADING.fullmatch(line) or _BOLD_LINE.fullmatch(line))
+
+
+def _chapter_name(number: int, point: str, language: str) -> str:
+    name = f"第{number}章" if language == "zh" else f"Chapter {number}"
+    point = _one_line(point)
+    if len(point) > _MAX_HEADING:
+        return name
+    return f"{name} {point}" if language == "zh" else f"{name}: {point}"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _pandoc() -> str:
+    """The pandoc program. Raises InputError."""
+    if found := shutil.which("pandoc"):
+        return found
+    try:
+        import pypandoc
+
+        return str(pypandoc.get_pandoc_path())
+    except (ImportError, OSError) as error:
+        raise InputError(
+            "EPUB and DOCX files are made by pandoc, which is not installed: pip install "
+            "'longwriter[books]', or name a .md or .html file"
+        ) from error
+
+
+def _converted(page: bytes, suffix: str) -> bytes:
+    """The page as EPUB or DOCX."""
+    program = _pandoc()
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder, f"book{suffix}")
+        command = [
+            program, "--sandbox", "--from=html", f"--to={_PANDOC_FORMATS[suffix]}",
+            "--toc" if suffix == ".epub" else "--standalone", f"--output={output}",
+        ]  # fmt: skip
+        try:
+            subprocess.run(
+                command, input=page, check=True, capture_output=True, timeout=_PANDOC_SECONDS
+            )
+        except (OSError, subprocess.SubprocessError) as error:
+            why = getattr(error, "stderr", b"") or str(error).encode()
+            raise InputError(f"pandoc failed: {_one_line(why.decode(errors='replace'))}") from error
+        return output.read_bytes()
