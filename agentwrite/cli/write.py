@@ -56,7 +56,7 @@ def command(
     Rerun the same command after any interruption to resume. NAME.book holds the plan, the sections,
     the tokens spent, and what cleaning removed; `agentwrite rewrite` works on it.
     """
-    from longwriter_core.llm.prices import cost, money
+    from longwriter_core.llm.profiles import cost, money
 
     from agentwrite.batch.run import Estimate
     from agentwrite.book import book_path, load_book, read_plan_yaml, save_book
