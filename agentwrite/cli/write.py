@@ -56,8 +56,6 @@ def command(
     Rerun the same command after any interruption to resume. NAME.book holds the plan, the sections,
     the tokens spent, and what cleaning removed; `agentwrite rewrite` works on it.
     """
-    from longwriter_core.llm.profiles import cost, money
-
     from agentwrite.batch.run import Estimate
     from agentwrite.book import book_path, load_book, read_plan_yaml, save_book
     from agentwrite.errors import WriteError
@@ -66,6 +64,7 @@ def command(
     from agentwrite.writing.state import Instruction
     from agentwrite.writing.writer import MAX_TEXT_WORDS, write_text
     from longwriter_core.llm import Usage
+    from longwriter_core.llm.profiles import cost, money
     from longwriter_core.text.required_length import required_length
 
     planned = read_plan_yaml(plan) if plan else None
