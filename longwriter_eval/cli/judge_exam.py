@@ -112,7 +112,7 @@ def _spent(judge: "Judge", judgements: Mapping[str, "Judgement"]) -> dict[str, A
 
 
 def _lines(judge: "Judge", result: "ExamResult", spent: Mapping[str, Any]) -> Sequence[str]:
-    from longwriter_core.llm.prices import money
+    from longwriter_core.llm.profiles import money
     from longwriter_eval.judge.exam import SEVERITIES
 
     cost = money(spent["usd"]) or "unknown price"

@@ -7,6 +7,7 @@ from longwriter_eval.cli import (
     assets,
     compare,
     demo,
+    judge_exam,
     judges,
     leaderboard,
     report,
@@ -18,7 +19,8 @@ from longwriter_eval.cli import (
 app = new_app("Measure very long writing with language models.")
 add_version_option(app)
 for _name, _module in {
-    "assets": assets, "demo": demo, "judges": judges, "score": score,
+    "assets": assets, "demo": demo, "judges": judges,
+    "judge-exam": judge_exam, "score": score,
     "report": report, "compare": compare, "submit": submit, "verify": verify,
     "leaderboard": leaderboard,
 }.items():  # fmt: skip

@@ -6,6 +6,7 @@ say is known. Every text is judged undamaged, with each damage in three severiti
 """
 
 import random
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -13,6 +14,7 @@ from importlib.resources import files
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from longwriter_core.text.language import Language
 from longwriter_core.text.length import count_words
@@ -41,6 +43,7 @@ class ExamText:
 
     @property
     def text(self) -> str:
+        """The whole text."""
         return _joined(self.paragraphs)
 
 
@@ -55,6 +58,7 @@ class ExamItem:
 
     @property
     def id(self) -> str:
+        """Ties the verdict to the item."""
         return f"{self.text.name}/{self.damage}/{self.severity}"
 
     @property
@@ -131,7 +135,7 @@ def _cut(text: ExamText, severity: int) -> str:
         end -= 1
     if text.language == "en":
         end = whole.rfind(" ", 0, end)  # a whole word, as a token limit would leave it
-    return whole[:end].rstrip(" ,;:.,;:。")
+    return re.sub(r"\W+\Z", "", whole[:end])
 
 
 def _loop(text: ExamText, severity: int) -> str:
@@ -272,16 +276,16 @@ def grade(items: Sequence[ExamItem], judgements: Mapping[str, Judgement]) -> Exa
         auc=_mean(known),
         retest_sd=_retest_sd(judgements[each.id] for each in items if each.id in scores),
         padding_gain=mean_interval(gains),
-        length_correlation=_length_correlation([each for each in items if each.id in scores], scores),
+        length_correlation=_length_correlation(
+            [each for each in items if each.id in scores], scores
+        ),
         judged=len(scores),
         asked=len(items),
     )
 
 
-def auc(good: Sequence[float], damaged: Sequence[float]) -> float:
+def auc(good: ArrayLike, damaged: ArrayLike) -> float:
     """The probability that a good text scores above a damaged one; a tie counts a half."""
-    if not len(good) or not len(damaged):
-        return float("nan")
     difference = np.subtract.outer(np.asarray(good), np.asarray(damaged))
     return float(((difference > 0) + 0.5 * (difference == 0)).mean())
 
@@ -354,9 +358,7 @@ def _length_correlation(items: Sequence[ExamItem], scores: Mapping[str, float]) 
     found = []
     for language in ("en", "zh"):
         chosen = [
-            each
-            for each in items
-            if each.text.language == language and each.damage != "language"
+            each for each in items if each.text.language == language and each.damage != "language"
         ]
         words, quality = [each.words for each in chosen], [scores[each.id] for each in chosen]
         if len(set(words)) > 1 and len(set(quality)) > 1:
