@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from longwriter_core.command import add_plugins, add_version_option, new_app, run_command
 from longwriter_eval.cli import (
     assets,
+    calibrate,
     compare,
     demo,
     judge_exam,
@@ -20,7 +21,7 @@ app = new_app("Measure very long writing with language models.")
 add_version_option(app)
 for _name, _module in {
     "assets": assets, "demo": demo, "judges": judges,
-    "judge-exam": judge_exam, "score": score,
+    "judge-exam": judge_exam, "calibrate": calibrate, "score": score,
     "report": report, "compare": compare, "submit": submit, "verify": verify,
     "leaderboard": leaderboard,
 }.items():  # fmt: skip

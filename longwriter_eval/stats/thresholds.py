@@ -19,6 +19,17 @@ REJUDGE_ALPHA = 0.01
 # which falls below 0.01 at n = 8. Two pairs are kept in reserve for failed calls.
 MIN_REJUDGED_PAIRS = 10
 
+# Responses that two judges must share before `longwriter calibrate` links their scales: half of
+# LongBench-Write. With 60, the simulated interval of the slope is about ±0.2.
+MIN_BRIDGE_RESPONSES = 60
+
+# Mean absolute error (points of S_q, per response) of the link on held-out prompts above which it
+# is refused. One step of one of the six grades is 4.2 points.
+MAX_BRIDGE_ERROR = 10.0
+
+# Parts into which the prompts are split for the held-out check.
+BRIDGE_FOLDS = 5
+
 # Values below which mean_interval uses Student's t instead of the bootstrap. Resampling so few
 # values makes intervals too narrow: for scores of 10 to 17 prompts, nominal 95% bootstrap intervals
 # contain the true mean 91% of the time, and Student's t intervals 95%.
