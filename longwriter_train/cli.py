@@ -61,6 +61,28 @@ def check(
 
 
 @app.command()
+def fit(
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="a recipe's name, or its YAML file")
+    ],
+    gpus: Annotated[int, typer.Option(min=1, help="number of GPUs")] = 1,
+    memory: Annotated[float, typer.Option(min=1, help="memory of each GPU in GiB")] = 80,
+) -> None:
+    """Say whether a recipe fits in the memory of these GPUs, by arithmetic.
+
+    Exits with 1 where it does not fit. Needs neither a GPU nor the model's weights.
+    """
+    from longwriter_train import memory as arithmetic
+    from longwriter_train import recipes
+
+    settings = recipes.settings(recipe)
+    found = arithmetic.estimate(settings, arithmetic.shape_of(settings), gpus)
+    print(arithmetic.table(found, gpus, memory * arithmetic.GIB))
+    if not found.fits(memory * arithmetic.GIB):
+        raise typer.Exit(1)
+
+
+@app.command()
 def tiny(
     destination: Annotated[
         Path, typer.Argument(metavar="DEST", help="folder to create the models in")

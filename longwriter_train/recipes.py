@@ -100,6 +100,17 @@ def _plain(name: str) -> str:
     return name.removeprefix(PREFIX).removesuffix(".yaml")
 
 
+def settings(name: str) -> dict[str, Any]:
+    """The settings of a recipe: of a YAML file, or of one that comes with this package.
+
+    Raises InputError where there is neither.
+    """
+    if Path(name).suffix in (".yaml", ".yml") and Path(name).is_file():
+        return load(Path(name))
+    recipe: dict[str, Any] = yaml.safe_load(read(name))
+    return recipe
+
+
 def load(path: Path) -> dict[str, Any]:
     """A recipe's settings. Raises InputError where the file is missing or not a recipe."""
     try:
