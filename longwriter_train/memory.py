@@ -5,9 +5,9 @@
 
 Counts what is held at the peak, in the backward pass of a step's last micro-batch: weights,
 gradients and the optimizer's states, a checkpoint per layer, the activations of the layer that is
-being recomputed, and what the logits need beyond that. Buffers of NCCL, the CUDA context and fragmentation are not
-counted, so `RESERVE` is kept free for them. tests/train/test_memory.py compares the numbers with
-the measured peak of tiny models.
+being recomputed, and what the logits need beyond that. Buffers of NCCL, the CUDA context and
+fragmentation are not counted, so `RESERVE` is kept free for them. tests/train/test_memory.py
+compares the numbers with the measured peak of tiny models.
 
 Needs neither torch nor a GPU.
 """
@@ -94,7 +94,7 @@ class Estimate:
     @property
     def total(self) -> float:
         """Bytes per GPU."""
-        return sum(asdict(self).values()) - self.cpu
+        return self.weights + self.gradients + self.optimizer + self.activations + self.logits
 
     def fits(self, memory: float) -> bool:
         """Whether a GPU with `memory` bytes has room for it, with `RESERVE` left free."""
@@ -151,7 +151,7 @@ def estimate(recipe: Mapping[str, Any], shape: Shape, gpus: int) -> Estimate:
     precision = 2 if recipe.get("bf16") or recipe.get("fp16") else 4
     is_dpo = recipe.get("rl") == "dpo"
 
-    weights = precision * shape.parameters / shards
+    weights: float = precision * shape.parameters / shards
     if is_dpo and not is_lora:
         weights *= 2  # the reference
     # Groups of trained parameters: their number, and the bytes of a weight.
@@ -161,9 +161,9 @@ def estimate(recipe: Mapping[str, Any], shape: Shape, gpus: int) -> Estimate:
         trained = [(adapter, 4), (saved, precision)]
         weights += sum(count * size for count, size in trained) / shards
     # DeepSpeed's states include a float32 copy of the weights, and recipes sum gradients in it.
-    gradients = sum(count * (4 if zero else size) for count, size in trained) / shards
+    gradients: float = sum(count * (4 if zero else size) for count, size in trained) / shards
     eight_bit = "8bit" in str(recipe.get("optimizer"))
-    optimizer = sum(
+    optimizer: float = sum(
         count * (12 if zero else EIGHT_BIT if eight_bit else 2 * size) for count, size in trained
     )
     optimizer /= shards
@@ -182,7 +182,7 @@ def estimate(recipe: Mapping[str, Any], shape: Shape, gpus: int) -> Estimate:
     saved = _layer(shape, tokens, precision)
     backward = _layer_backward(shape, tokens, precision)
     if recipe.get("gradient_checkpointing"):
-        held = shape.layers * tokens * shape.width * precision
+        held: float = shape.layers * tokens * shape.width * precision
         working = saved + backward
     else:
         held, working = shape.layers * saved, backward
