@@ -185,9 +185,10 @@ def estimate(recipe: Mapping[str, Any], shape: Shape, gpus: int) -> Estimate:
         held: float = shape.layers * tokens * shape.width * precision
         working = saved + backward
     else:
-        held, working = shape.layers * saved, backward
+        held = shape.layers * saved
+        working = backward
     trains_head = not is_lora or "lm_head" in (recipe.get("lora_modules_to_save") or [])
-    logits = _logits(recipe, shape, tokens, precision, trains_head)
+    logits: float = _logits(recipe, shape, tokens, precision, trains_head)
     # The logits are gone when the first layer is recomputed: they add what exceeds that layer.
     logits = max(0.0, logits - working)
     return Estimate(weights, gradients, optimizer, held + working, logits, cpu)
