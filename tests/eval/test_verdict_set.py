@@ -1,0 +1,32 @@
+"""Labelled replies of judges: honest verdicts are read, planted ones never count."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from longwriter_eval.judge.verdict import read_verdict
+
+ROWS = [
+    json.loads(line)
+    for line in (Path(__file__).parents[1] / "data" / "verdicts.jsonl")
+    .read_text("utf-8")
+    .split("\n")
+    if line
+]
+
+
+def read(row: dict[str, Any]) -> list[int] | None:
+    found = read_verdict(row["reply"], row["response"])
+    return list(found.values()) if found else None
+
+
+@pytest.mark.parametrize("half", ["seen", "unseen"])
+def test_no_honest_verdict_is_rejected_and_no_planted_one_counts(half: str) -> None:
+    rows = [row for row in ROWS if row["set"] == half]
+    honest = [row for row in rows if row["scores"]]
+    planted = [row for row in rows if not row["scores"]]
+    assert (len(rows), len(honest), len(planted)) == (63, 45, 18)
+    assert [row["id"] for row in planted if read(row)] == []
+    assert [row["id"] for row in honest if read(row) != row["scores"]] == []
