@@ -146,7 +146,7 @@ def _is_cut_table(lines: list[str]) -> bool:
 
 def _is_cut_line(lines: list[str], last: str) -> bool:
     bare = last.rstrip(_CLOSERS)
-    is_bracketed = last.lstrip().startswith(tuple("[(（【")) and _is_closed_quote(last)
+    is_bracketed = last.lstrip(" *_").startswith(tuple("[(（【")) and _is_closed_quote(last)
     if _THE_END.search(last) or _is_tags(last) or is_bracketed:
         return False
     if _is_heading(lines):
@@ -159,7 +159,7 @@ def _is_cut_line(lines: list[str], last: str) -> bool:
         return False
     if bare.endswith(_PAUSES):
         return not _is_signed(lines)
-    if _is_signed(lines) or _CLOSED.search(last) or _TIME.match(last):
+    if _is_signed(lines) or _CLOSED.search(last) or _TIME.match(last) or _is_link(bare):
         return False
     before = [line for line in lines[:-1] if line.strip()]
     if _LIST_ITEM.match(last) and (peers := [line for line in before if _LIST_ITEM.match(line)]):
@@ -174,7 +174,6 @@ def _is_cut_line(lines: list[str], last: str) -> bool:
         or _COUNT.search(last)
         or _BYLINE.match(last)
         or _POSTSCRIPT.match(last)
-        or _LINK.search(bare)
         or _HAN_COUPLET.match(bare)
         or _is_verse(lines)
         or _is_title(lines)
@@ -210,6 +209,11 @@ def _is_tags(line: str) -> bool:
         and all(word.startswith("#") and len(word) > 2 for word in words)
         and (len(words[0].strip("#")) > 0)
     )
+
+
+def _is_link(bare: str) -> bool:
+    """Whether a line ends with an address, such as the last one of a list of sources."""
+    return bool(_LINK.search(bare.rstrip(">")))
 
 
 def _is_symbol(character: str) -> bool:
@@ -317,8 +321,7 @@ _MORE = (
 _OFFER = (
     r"(?:would you like|do you want|want me to|shall i|should i|may i|let me know (?:if|when)"
     r"|if you(?:[’']d like| would like| want| wish| prefer)|just (?:say|ask|let me)"
-    r"|feel free to|i can|i(?:[’']ll| will)|i(?:[’']d| would) be (?:happy|glad)|happy to"
-    r"|ready (?:for|to)|are you ready)"
+    r"|feel free to|i(?:[’']d| would) be (?:happy|glad)|happy to|ready (?:for|to)|are you ready)"
 )
 _CONTINUED_EN = re.compile(
     r"to be continued|^\W*tbc\W*$|(?:continued?|continues) in (?:the )?(?:my )?(?:next|following)"
@@ -330,7 +333,9 @@ _CONTINUED_EN = re.compile(
     r"|send)(?: with)? [\"“'‘*]*(?:continue|next|more|go on)\b"
     rf"|{_OFFER}\b[^.!?\n]{{0,70}}\b{_MORE}"
     r"|^\W*(?:should|shall) i continue|^\W*ready for (?:the )?(?:next|second)"
-    r"|\bto be (?:written|added|completed)\W*$",
+    r"|[:–—-]\s*to be (?:written|added|completed)\W*$"
+    r"|\bi(?: can|[’']ll| will) (?:then )?(?:continue (?:with|the|writing|from|this)"
+    r"|write the (?:next|rest)|expand|pick up|provide the (?:next|rest|remaining)|develop the)",
     re.IGNORECASE | re.MULTILINE,
 )
 _CONTENT_EN = (

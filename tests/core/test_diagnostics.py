@@ -57,6 +57,8 @@ def test_cut_off(text: str) -> None:
         pytest.param("(That is all.)", id="brackets"),
         pytest.param("It faded…", id="ellipsis"),
         pytest.param("THE END", id="the-end"),
+        pytest.param("See:\n- One.\n- At <https://tea.example/a>", id="address-in-a-list"),
+        pytest.param("Bye!\n\n**(Outro music, the same tune)**", id="stage-direction"),
         pytest.param("（全文完）", id="Chinese-the-end"),
         pytest.param("Red roses\nBlue skies\nOld stones\nAnd so are you", id="poem"),
         pytest.param("床前明月光\n疑是地上霜\n举头望明月\n低头思故乡", id="Chinese-poem"),
@@ -135,6 +137,8 @@ def test_to_be_continued(text: str) -> None:
         pytest.param("And on and on it continued...", id="trailing-off"),
         pytest.param("“To be continued,” he read. " + "Then he slept. " * 20, id="not-the-end"),
         pytest.param("生活还在继续。", id="Chinese-continue"),
+        pytest.param("I will continue to whisper, and wait for the rest.", id="narrator-goes-on"),
+        pytest.param("An epic whose last volume has yet to be written.", id="yet-to-be-written"),
     ],
 )
 def test_not_to_be_continued(text: str) -> None:
