@@ -17,6 +17,7 @@ from tqdm import tqdm
 from longwriter_core import files
 from longwriter_core.errors import InputError
 from longwriter_core.text.printable import escape_unprintable, printable
+from longwriter_eval.leaderboard.copies import merge_order, refuse_copies, signature
 from longwriter_eval.report import write_report
 from longwriter_eval.submission.archive import MAX_FILE_SIZE
 from longwriter_eval.submission.limits import limited
@@ -60,7 +61,7 @@ def examine(folder: Path, paths: Sequence[Path], site: Path) -> list[Entry]:
             }
             bar.update()
     entries = [by_path[path] for path in paths]
-    _refuse_copies(entries)
+    refuse_copies(by_path[path] for path in merge_order(folder, paths))
     kept = {entry["sha256"][:16] for entry in entries if not entry["reasons"]}
     for old in parent.iterdir() if parent.is_dir() else ():
         if _FOLDER.fullmatch(old.name) and old.name not in kept:
@@ -121,7 +122,8 @@ def _kept(path: Path, parent: Path) -> Entry | None:
             return None
         sha = files.sha256(path.read_bytes())
         kept: Entry = json.loads((parent / sha[:16] / "entry.json").read_text(encoding="utf-8"))
-        return kept if (kept["sha256"], kept["verified_by"]) == (sha, __version__) else None
+        is_current = (kept["sha256"], kept["verified_by"]) == (sha, __version__)
+        return kept if is_current and kept["signatures"] else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -148,7 +150,11 @@ def _verified(path: Path, parent: Path) -> Entry:
     entry = _entry(verification)
     folder = parent / entry["sha256"][:16]
     with limited(path):
-        write_report([verification.submission.run()], folder / "report.html")
+        write_report(
+            [verification.submission.run()],
+            folder / "report.html",
+            scores=[(verification.scores, verification.rows)],
+        )
     files.write_atomically(
         folder / "entry.json", json.dumps(entry, indent=1, ensure_ascii=False).encode()
     )
@@ -158,13 +164,12 @@ def _verified(path: Path, parent: Path) -> Entry:
 def _entry(verification: Verification) -> Entry:
     submission = verification.submission
     manifest = submission.manifest
-    hashes = sorted(sample["response_sha256"] for sample in submission.samples)
     return {
         "sha256": submission.sha256,
         "verified_by": __version__,
         "reasons": [],
         "report": f"submissions/{submission.sha256[:16]}/report.html",
-        "responses_sha256": files.sha256("".join(hashes)),
+        "signatures": {score.sample.id: signature(score.text) for score in verification.scores},
         **{
             name: manifest[name]
             for name in (
@@ -178,35 +183,3 @@ def _entry(verification: Verification) -> Entry:
             if row["kind"] in ("all", "language")
         },
     }  # fmt: skip
-
-
-def _refuse_copies(entries: Sequence[Entry]) -> None:
-    """Accept the same responses once per judge, and only under one model name.
-
-    If several models claim the same responses, all are refused, since nothing shows who copied.
-    """
-    same: dict[str, list[Entry]] = {}
-    for entry in entries:
-        if not entry["reasons"]:
-            same.setdefault(entry["responses_sha256"], []).append(entry)
-    for copies in same.values():
-        accepted: list[Entry] = []
-        for entry in copies:
-            others = [other for other in copies if _model(other) != _model(entry)]
-            same_judge = [other for other in accepted if other["judge"] == entry["judge"]]
-            if others:
-                names = printable(", ".join(other["file"] for other in others))
-                entry["reasons"] = [
-                    f"its responses are those of {names}, under another model's name: a maintainer "
-                    "must decide whose they are"
-                ]
-            elif same_judge:
-                entry["reasons"] = [
-                    f"its responses are those of {printable(same_judge[0]['file'])}"
-                ]
-            else:
-                accepted.append(entry)
-
-
-def _model(entry: Entry) -> str:
-    return str(entry["model"]["id"]["value"])

@@ -156,7 +156,7 @@ def _data(found: Sequence[Ranking], invalid: Sequence[Entry]) -> dict[str, Any]:
 def _public_entries(ranking: Ranking) -> list[dict[str, Any]]:
     """The entries as leaderboard.json shows them, each with its rank in every scope."""
     of_scope = {scope: ranks(ranking.entries, scope) for scope in SCOPES}
-    private = ("reasons", "verified_by")
+    private = ("reasons", "verified_by", "signatures")
     return [
         {name: value for name, value in entry.items() if name not in private}
         | {

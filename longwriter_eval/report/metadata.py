@@ -55,11 +55,12 @@ class ScoredRun:
     name: str
     run: Run
     scores: Sequence[Score]
+    known_table: Sequence[TableRow] | None = None
 
     @cached_property
-    def table(self) -> list[TableRow]:
+    def table(self) -> Sequence[TableRow]:
         """The score table of each of its benchmarks."""
-        return score_table(self.scores)
+        return score_table(self.scores) if self.known_table is None else self.known_table
 
     @cached_property
     def by_id(self) -> dict[str, Score]:
@@ -118,13 +119,24 @@ class ScoredRun:
         return sum(filter(None, costs)) if costs and None not in costs else None
 
 
-def score_runs(runs: Sequence[Run]) -> list[ScoredRun]:
+def score_runs(
+    runs: Sequence[Run],
+    known: Sequence[tuple[Sequence[Score], Sequence[TableRow]]] | None = None,
+) -> list[ScoredRun]:
     """Score every run and give it a unique name: its model, if that is unique.
+
+    `known` are the scores and the score table of every run, if they were computed before.
 
     Raises InputError for a log that cannot be scored.
     """
-    progress = tqdm(runs, "Scoring", leave=False, disable=None)
-    scored = [ScoredRun(model_name(run), run, score_samples(run.samples)) for run in progress]
+    if known is None:
+        progress = tqdm(runs, "Scoring", leave=False, disable=None)
+        scored = [ScoredRun(model_name(run), run, score_samples(run.samples)) for run in progress]
+    else:
+        scored = [
+            ScoredRun(model_name(run), run, scores, table)
+            for run, (scores, table) in zip(runs, known, strict=True)
+        ]
     named = []
     for number, run in enumerate(scored, 1):
         name, same_model = run.name, [other for other in scored if other.name == run.name]
@@ -133,7 +145,7 @@ def score_runs(runs: Sequence[Run]) -> list[ScoredRun]:
             judge = label(redact(", ".join(model for model, _, _ in run.judges)))
             is_unique = len(judges) == len(same_model) and judge
             name += f", judge {judge}" if is_unique else f" ({number})"
-        named.append(ScoredRun(name, run.run, run.scores))
+        named.append(ScoredRun(name, run.run, run.scores, run.known_table))
     return named
 
 

@@ -20,6 +20,7 @@ from longwriter_eval.report.figures import draw_figures
 from longwriter_eval.report.metadata import BENCHMARKS, LANGUAGES, RULER, TYPES, ScoredRun, Settings
 from longwriter_eval.report.responses import MARK_EVERY, group_by_prompt, listing, pack
 from longwriter_eval.runs import Run
+from longwriter_eval.scoring import Score
 from longwriter_eval.stats.agreement import Agreement, agreement
 from longwriter_eval.stats.inference import Interval
 from longwriter_eval.stats.score_table import TableRow
@@ -42,11 +43,13 @@ def write_report(
     *,
     figure_files: Path | None = None,
     judged_before: Sequence[Run] = (),
+    scores: Sequence[tuple[Sequence[Score], Sequence[TableRow]]] | None = None,
 ) -> list[Path]:
     """Write the page to `path`, and its figures as SVG and PNG into the folder `figure_files`.
 
     `judged_before` are older results for the same responses, for example by another judge: they
-    are used only to report the agreement between verdicts.
+    are used only to report the agreement between verdicts. `scores` are the scores and the score
+    table of every run, if they are known already.
 
     Returns the files written, the page first. Raises InputError if the runs hold no samples or
     cannot be scored, and OSError.
@@ -54,7 +57,7 @@ def write_report(
     runs_with_samples = [run for run in runs if run.samples]
     if not runs_with_samples:
         raise InputError("there is nothing to report: the runs contain no samples")
-    scored = metadata.score_runs(runs_with_samples)
+    scored = metadata.score_runs(runs_with_samples, scores)
     figures = draw_figures(scored)
     has_several_verdicts = len(scored) > 1 or judged_before or scored[0].has_repeats
     agreements = agreement(

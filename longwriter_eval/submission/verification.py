@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ TASKS = {
 }
 _DATE = re.compile(r"-(\d{4}-\d\d-\d\d|\d{8})")
 _MAX_LISTED = 5  # ids in a message
+# One text may answer at most this share of the prompts, such as the same refusal.
+MAX_SAME_RESPONSE = 0.2
 # The metrics that a submission claims. Diagnostics can be computed from its responses.
 _METRICS = (
     "overall_score",
@@ -130,6 +133,8 @@ def judge_prompt(manifest: Mapping[str, Any]) -> JudgePrompt | None:
 def _benchmark_violations(submission: Submission) -> Iterator[str]:
     manifest = submission.manifest
     benchmark = manifest["benchmark"]
+    if datetime.fromisoformat(manifest["date"]) > datetime.now(UTC) + timedelta(days=1):
+        yield f"its date, {manifest['date']}, is in the future"
     if manifest["task_version"] not in VERSIONS[benchmark]:
         verified = " and ".join(f"{version:g}" for version in VERSIONS[benchmark])
         yield (
@@ -159,6 +164,10 @@ def _prompt_violations(submission: Submission) -> Iterator[str]:
         yield f"the benchmark has no {_list(extra)}"
     if duplicates := sorted(id for id, number in counted.items() if number > 1):
         yield f"more than one response to {_list(duplicates)}"
+    texts = Counter(" ".join(sample["response"].split()) for sample in samples)
+    text, number = max(texts.items(), key=lambda item: item[1] if item[0] else 0, default=("", 0))
+    if text and number > max(1, MAX_SAME_RESPONSE * len(samples)):
+        yield f"{number} of its responses are the same text: {text[:60]!r}"
     if wrong := sorted(
         sample["id"]
         for sample in samples

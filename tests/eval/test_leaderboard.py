@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import yaml
 from playwright.sync_api import Browser, Page
 from support.browser import DESK, PHONE, chromium, opened
 from support.commands import command, environment
-from support.submissions import deadly, repacked, submitted, unpacked
+from support.submissions import deadly, hand_in, log, repacked, submitted, unpacked
 
 from longwriter_core.text.printable import escape_unprintable
 from longwriter_eval.cli.main import main
@@ -144,7 +145,7 @@ def test_a_second_build_verifies_nothing_again_and_forgets_what_is_gone(
     def again(*_: object) -> None:
         raise AssertionError("verified a second time")
 
-    monkeypatch.setattr(entries_module, "verify", again)
+    monkeypatch.setattr(entries_module, "verify_file", again)
     assert main(["leaderboard", str(folder), "-o", str(second)]) == 0
     assert len(list((second / "submissions").iterdir())) == 2
     first = (second / "leaderboard.json").read_bytes()
@@ -152,38 +153,59 @@ def test_a_second_build_verifies_nothing_again_and_forgets_what_is_gone(
     assert (second / "leaderboard.json").read_bytes() == first
 
 
-def _copies(*models_and_judges: str) -> list[str]:
-    """The files accepted of copies 0, 1, …, each given as "model judge"."""
-    found: list[dict[str, Any]] = []
-    for number, each in enumerate(models_and_judges):
-        model, judge = each.split()
-        entry = _entry(str(number), 1, 2, returned=judge)
-        found.append(
-            {**entry, "reasons": [], "responses_sha256": "r", "model": {"id": {"value": model}}}
-        )
-    entries_module._refuse_copies(found)
-    return [entry["file"] for entry in found if not entry["reasons"]]
+def _kept(folder: Path, site: Path) -> list[str]:
+    """The names of the accepted submissions below `folder`."""
+    build(folder, site)
+    data = json.loads((site / "leaderboard.json").read_text(encoding="utf-8"))
+    return sorted(entry["file"] for ranking in data["rankings"] for entry in ranking["entries"])
 
 
-def test_copies_are_accepted_once_per_judge_and_not_under_several_models() -> None:
-    assert _copies("m j1", "m j2") == ["0", "1"]
-    assert _copies("m j1", "m j1") == ["0"]
-    assert _copies("m j1", "m j2", "m j2") == ["0", "1"]
-    assert _copies("m j1", "thief j1") == []
-    assert _copies("m j1", "thief j2", "m j2") == []
+def _edited(text: str) -> str:
+    """A response with one word in twelve replaced."""
+    return " ".join("changed" if n % 12 == 5 else word for n, word in enumerate(text.split(" ")))
 
 
-def test_anothers_responses_under_a_new_name_are_for_a_maintainer_to_judge(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def _git(folder: Path, *arguments: str) -> None:
+    author = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+    subprocess.run(["git", "-C", folder, *author, *arguments], check=True, capture_output=True)
+
+
+def test_of_an_honest_submission_a_copy_and_an_edited_copy_the_honest_one_is_kept(
+    tmp_path: Path,
 ) -> None:
-    submitted(tmp_path / "in", "b")
-    manifest, samples = unpacked(tmp_path / "in" / "b.zip")
+    folder = tmp_path / "in"
+    honest = submitted(folder, "honest")
+    _git(folder, "init", "-q")
+    _git(folder, "add", "honest.zip")
+    _git(folder, "commit", "-q", "-m", "honest")
+    manifest, samples = unpacked(honest)
     manifest["model"]["id"]["value"] = "thief"
-    (tmp_path / "in" / "a.zip").write_bytes(repacked(manifest, samples))
-    assert main(["leaderboard", str(tmp_path / "in"), "-o", str(tmp_path / "site")]) == 1
-    printed = capsys.readouterr().err
-    for one, other in (("a", "b"), ("b", "a")):
-        assert f"not accepted: {one}.zip: its responses are those of {other}.zip, under" in printed
+    (folder / "copy.zip").write_bytes(repacked(manifest, samples))  # before "honest" by name
+    made = log(start="honest", grade=lambda _: 5)
+    answers = {id: replace(a, text=_edited(a.text)) for id, a in made.answers.items()}
+    hand_in(made.change(answers=answers).load(folder / "runs" / "edited"), folder / "edited.zip")
+    _git(folder, "add", "copy.zip", "edited.zip")
+    _git(folder, "commit", "-q", "-m", "copies")
+    assert _kept(folder, tmp_path / "site") == ["honest.zip"]
+
+
+def test_a_run_that_was_judged_again_is_linked_and_kept(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    first = submitted(folder, "mine", submitter="me")
+    manifest, samples = unpacked(first)
+    manifest["model"]["dtype"] = {"value": "float16", "source": "submitter"}
+    (folder / "other-dtype.zip").write_bytes(repacked(manifest, samples))
+    manifest["submitter"] = "somebody else"
+    (folder / "theirs.zip").write_bytes(repacked(manifest, samples))
+    assert _kept(folder, tmp_path / "site") == ["mine.zip", "other-dtype.zip"]
+    data = (tmp_path / "site" / "leaderboard.json").read_text(encoding="utf-8")
+    assert '"same_responses_as": "mine.zip"' in data
+
+
+def test_independent_responses_are_not_copies(tmp_path: Path) -> None:
+    for name in ("one", "two", "three"):
+        submitted(tmp_path / "in", name)
+    assert len(_kept(tmp_path / "in", tmp_path / "site")) == 3
 
 
 def test_a_file_name_that_is_no_text_is_shown_by_its_escapes(
@@ -226,10 +248,10 @@ def test_what_nobody_foresaw_refuses_one_submission_and_not_the_board(
     for name in ("good", "bad"):
         shutil.copy(handed_in / f"{name}.zip", folder)
 
-    def write_report(runs: list[Run], page: Path) -> None:
+    def write_report(runs: list[Run], page: Path, **options: Any) -> None:
         if runs[0].path.name == "bad.zip":
             raise ValueError("unforeseen")
-        report(runs, page)
+        report(runs, page, **options)
 
     monkeypatch.setattr(entries_module, "write_report", write_report)
     built = build(folder, tmp_path / "site")

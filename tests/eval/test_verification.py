@@ -120,6 +120,11 @@ def _set_verdict(field: str, value: Any) -> Tampering:
     return lambda _, samples: samples[2]["verdicts"][0].update({field: value})
 
 
+def _one_text(_: Json, samples: list[Json]) -> None:
+    for sample in samples:
+        sample["response"] = "The same text."
+
+
 TAMPERINGS = {
     "edited-response": (_longer_response, "SHA-256 of the response"),
     "edited-response-and-hash": (_longer_response_with_its_hash, "prompt of verdict 0"),
@@ -142,6 +147,11 @@ TAMPERINGS = {
     "verdict-removed": (_set_verdict("repeat", 1), "each response needs 1 verdicts"),
     "verdict-not-escaped": (_set_verdict("defused", True), "verdict 0, escaped"),
     "few-judged": (_few_judged, "8 of 12 responses are judged, but 95% are required"),
+    "one-text-for-many-prompts": (
+        _one_text,
+        "12 of its responses are the same text",
+    ),
+    "future-date": (_set("date", value="2999-01-01T00:00:00Z"), "is in the future"),
     "one-missing": (lambda _, samples: samples.pop(), "it is incomplete: 11 of 12 prompts"),
     "one-twice": (lambda _, s: s.append(s[0]), "more than one response to longwrite_demo/000"),
     "one-more": (

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import zipfile
 from collections.abc import Callable
 from io import BytesIO
@@ -28,13 +29,14 @@ def log(
 ) -> Log:
     """A log over all prompts of a benchmark, each with a response of nearly the asked length.
 
-    Responses begin with `start`. Without it, all models have the same responses.
+    Responses begin with `start` and have words of their own for each `start` and prompt. Without
+    it, all models have the same responses.
     """
     rows = benchmarks.read_prompts(benchmark)
     prompt = "longwriter" if benchmark == "longwrite_demo" else "official"
     answers = {
         row["id"]: Answer(
-            f"{start} {words(row['length'] * 9 // 10 + number)}".strip(),
+            f"{start} {_words_of(start, number, row['length'] * 9 // 10 + number)}".strip(),
             (grade(number),),
             row["prompt"],
             row["length"],
@@ -50,6 +52,14 @@ def log(
         judge_prompt=JudgePrompt.load(prompt).sha256,
         data=benchmarks.data_sha256(benchmark),
     ).change(**changes)
+
+
+def _words_of(start: str, prompt: int, number: int) -> str:
+    """So many words; the same ones for the same `start` and prompt."""
+    if not start:
+        return words(number)
+    dice = random.Random(f"{start} {prompt}")
+    return " ".join("".join(dice.choices("abcdefghij", k=4)) for _ in range(number)) + "."
 
 
 def hand_in(run: Run, path: Path, **stated: Any) -> Path:
