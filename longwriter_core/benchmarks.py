@@ -33,6 +33,11 @@ class Asset:
     sha256: str
 
     @property
+    def is_for_evaluation(self) -> bool:
+        """Whether the tasks need it. The others are AgentWrite's official prompts."""
+        return self.path.startswith("evaluation/")
+
+    @property
     def url(self) -> str:
         """Where the pinned file is downloaded from."""
         return f"https://raw.githubusercontent.com/{REPOSITORY}/{COMMIT}/{self.path}"

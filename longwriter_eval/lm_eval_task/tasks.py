@@ -69,11 +69,21 @@ class LengthTask(ConfigurableTask):  # type: ignore[misc]
             own = self._configure(given, config["dataset_kwargs"]["benchmark"])
             config["metadata"] = {**given, "longwriter": own}
             super().__init__(config=config)
+            self._check_repeats()
         self._lm: Callable[[], Any] = lambda: None
 
     def _configure(self, metadata: Mapping[str, Any], benchmark: str) -> dict[str, Any]:  # noqa: ARG002
         """What results must say of the task: versions, hashes, settings."""
         return {"version": __version__, "data_sha256": benchmarks.data_sha256(benchmark)}
+
+    def _check_repeats(self) -> None:
+        """Raise InputError for several responses to a prompt: all but the first would be lost."""
+        if self.config.repeats != 1:
+            raise InputError(
+                f"{self.config.task}: repeats is {self.config.repeats}, but these tasks score one "
+                "response to each prompt: run lm_eval once per --seed, and compare the runs with "
+                "`longwriter compare` or `longwriter report`"
+            )
 
     def download(self, dataset_kwargs: Mapping[str, Any], **_: Any) -> None:
         """Put the task's rows into the test split."""
@@ -211,6 +221,7 @@ class JudgedTask(LengthTask):
     def build_all_requests(self, **options: Any) -> None:
         """Build the requests, and see that the judge answers before anything is generated."""
         super().build_all_requests(**options)
+        self._judgements = None  # of an earlier evaluation with the same task, as of a checkpoint
         if self._predict_only:
             return
         lm = self._lm()
@@ -220,7 +231,9 @@ class JudgedTask(LengthTask):
                 judge = Judge(self._settings, api_key(self._settings, os.environ))
                 run_async(judge.check())
             self._under_way[self._settings] = Judging(judge, options.get("world_size", 1))
-        self._under_way[self._settings].tasks.append(self)
+        tasks = self._under_way[self._settings].tasks
+        if self not in tasks:  # it is, if an earlier evaluation with this model broke off
+            tasks.append(self)
 
     def apply_filters(self) -> None:
         """Clean the responses of every judged task of the run, and judge them all at once."""

@@ -13,6 +13,7 @@ from support.commands import KEY, command, environment, lm_eval_arguments, load_
 from support.endpoint import Endpoint, completion, verdict
 from support.judging import failing
 
+from longwriter_core import benchmarks
 from longwriter_core.mock_server.server import JUDGE, WRITER, Faults, MockServer
 from longwriter_eval.cli.main import main
 from longwriter_eval.scoring import METRICS, score_samples, value
@@ -52,6 +53,24 @@ def test_a_reader_who_has_seen_enough_is_no_error() -> None:
 def test_assets_is_content_with_the_official_files(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["assets"]) == 0
     assert capsys.readouterr().out.count("ok ") == 6
+
+
+@pytest.mark.usefixtures("upstream")
+def test_assets_needs_only_the_files_of_the_evaluation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("longbench_write.jsonl", "longbench_write_en.jsonl", "longwrite_ruler.jsonl",
+                 "judge.txt"):  # fmt: skip
+        (tmp_path / name).write_bytes(benchmarks.location(name).read_bytes())
+    monkeypatch.setenv("LONGWRITER_ASSETS", str(tmp_path))
+    assert main(["assets"]) == 0
+    assert "missing     plan.txt" in (printed := capsys.readouterr().out)
+    assert "All that evaluation needs is here" in printed
+    (tmp_path / "plan.txt").write_text("other", encoding="utf-8")
+    assert main(["assets"]) == 1  # a wrong file is never fine
+    (tmp_path / "plan.txt").unlink()
+    (tmp_path / "judge.txt").unlink()
+    assert main(["assets"]) == 1
 
 
 def test_fetching_without_a_network_is_one_line(

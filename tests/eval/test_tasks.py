@@ -11,7 +11,7 @@ import pytest
 import yaml
 from lm_eval import simple_evaluate
 from lm_eval.api.model import LM
-from lm_eval.tasks import TaskManager
+from lm_eval.tasks import TaskManager, get_task_dict
 from support.commands import lm_eval_arguments, run
 
 from longwriter_core.errors import InputError
@@ -230,6 +230,38 @@ def test_a_second_run_of_the_same_model_is_judged_again(judge: MockServer) -> No
     assert judge.stats().calls == {JUDGE: 2 * (1 + 12)}
     for results, words in ((first, 1), (second, 2)):
         assert results["results"]["longwrite_demo"]["output_words,none"] == words
+
+
+def test_a_loop_over_checkpoints_may_use_the_same_task_objects(judge: MockServer) -> None:
+    tasks = get_task_dict(["longwrite_demo", "longbench_write_length"], manager())
+    for words, author in ((1, Author("One.")), (2, Author("Two words.")), (2, Author("And two."))):
+        results = lm_eval.evaluator.evaluate(author, tasks)["results"]
+        for task in ("longwrite_demo", "longbench_write_length"):
+            assert results[task]["output_words,none"] == words
+        assert results["longwrite_demo"]["judge_coverage,none"] == 1
+    assert judge.stats().calls == {JUDGE: 3 * (1 + 12)}
+
+
+def test_a_task_whose_evaluation_broke_off_can_be_evaluated_again(judge: MockServer) -> None:
+    class Failing(Author):
+        def generate_until(self, requests: Any, **options: Any) -> list[str]:
+            if self.text:
+                return super().generate_until(requests, **options)
+            raise RuntimeError("out of memory")
+
+    author, tasks = Failing(""), get_task_dict(["longwrite_demo"], manager())
+    with pytest.raises(RuntimeError):
+        lm_eval.evaluator.evaluate(author, tasks)
+    author.text = "One."
+    results = lm_eval.evaluator.evaluate(author, tasks)["results"]["longwrite_demo"]
+    assert results["judge_coverage,none"] == 1
+    assert judge.stats().calls == {JUDGE: 1 + 12}
+
+
+def test_several_responses_per_prompt_are_refused_and_not_dropped() -> None:
+    config = {"dataset_kwargs": {"benchmark": "longwrite_demo"}, **_yaml("longwrite_demo")}
+    with pytest.raises(InputError, match=r"repeats is 3.*once per --seed"):
+        DemoTask({**config, "repeats": 3})
 
 
 def test_without_network_or_folder_one_line_names_both_ways_out(
