@@ -16,7 +16,8 @@ from support.judging import judge_at, judged
 
 from longwriter_core.llm import Store
 from longwriter_core.mock_server import MockReply, MockRequest, MockServer
-from longwriter_core.text.diagnostics import is_cut_off, repetition
+from longwriter_core.text.diagnostics import repetition
+from longwriter_core.text.endings import is_cut_off
 from longwriter_core.text.language import is_written_in, main_language
 from longwriter_core.text.length import count_words
 from longwriter_eval.judge.exam import (
