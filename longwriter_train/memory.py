@@ -157,8 +157,8 @@ def estimate(recipe: Mapping[str, Any], shape: Shape, gpus: int) -> Estimate:
     # Groups of trained parameters: their number, and the bytes of a weight.
     trained = [(shape.parameters, precision)]
     if is_lora:
-        adapter, saved = _lora_parameters(recipe, shape)
-        trained = [(adapter, 4), (saved, precision)]
+        adapter, whole = _lora_parameters(recipe, shape)
+        trained = [(adapter, 4), (whole, precision)]
         weights += sum(count * size for count, size in trained) / shards
     # DeepSpeed's states include a float32 copy of the weights, and recipes sum gradients in it.
     gradients: float = sum(count * (4 if zero else size) for count, size in trained) / shards
@@ -263,10 +263,10 @@ def _deepspeed(recipe: Mapping[str, Any]) -> dict[str, Any]:
             value = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise InputError(f"cannot read deepspeed: {recipe['deepspeed']} ({error})") from error
-    zero: dict[str, Any] = value.get("zero_optimization", {})
-    if zero.get("stage") != 3:
+    zero: Any = value.get("zero_optimization") if isinstance(value, dict) else None
+    if not isinstance(zero, dict) or zero.get("stage") != 3:
         raise InputError("only stage 3 of DeepSpeed is modelled")
-    return zero
+    return dict(zero)
 
 
 def table(found: Estimate, gpus: int, memory: float) -> str:
