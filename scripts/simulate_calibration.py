@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from longwriter_eval.judge.calibration import Pair, fit
+from longwriter_eval.calibration import Pair, fit
 
 MEAN, SD = 55.0, 15.0  # of the texts' quality, in points of S_q
 STEP = 25 / 6

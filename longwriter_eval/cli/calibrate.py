@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from longwriter_eval.judge.calibration import Link, Pair
+    from longwriter_eval.calibration import Link, Pair
     from longwriter_eval.runs import Run
 
 
@@ -36,7 +36,7 @@ def command(
     for scores outside the range on which it was fitted.
     """
     from longwriter_core.errors import InputError
-    from longwriter_eval.judge.calibration import calibrate
+    from longwriter_eval.calibration import calibrate
     from longwriter_eval.runs import load_runs
 
     if judge_a == judge_b:
@@ -115,7 +115,7 @@ def _check(by_run: list[_Scores], judges: tuple[str, str], runs: "Sequence[Run]"
 
 
 def _pairs(by_run: list[_Scores]) -> "list[Pair]":
-    from longwriter_eval.judge.calibration import Pair
+    from longwriter_eval.calibration import Pair
 
     pairs = {}
     for of_a, of_b in by_run:

@@ -12,9 +12,9 @@ import typer
 from longwriter_eval.cli import judge_options
 
 if TYPE_CHECKING:
-    from longwriter_eval.judge.exam import ExamResult
     from longwriter_eval.judge.judge import Judge
     from longwriter_eval.judge.verdict import Judgement
+    from longwriter_eval.judge_exam import ExamResult
     from longwriter_eval.stats.inference import Interval
 
 
@@ -53,9 +53,9 @@ def command(
     import os
 
     from longwriter_core.llm import run_async
-    from longwriter_eval.judge.exam import exam_items, grade
     from longwriter_eval.judge.judge import Judge, judge_with_progress
     from longwriter_eval.judge.settings import JudgeSettings, api_key
+    from longwriter_eval.judge_exam import exam_items, grade
 
     settings = JudgeSettings.resolve(
         judge_options.overrides(
@@ -113,7 +113,7 @@ def _spent(judge: "Judge", judgements: Mapping[str, "Judgement"]) -> dict[str, A
 
 def _lines(judge: "Judge", result: "ExamResult", spent: Mapping[str, Any]) -> Sequence[str]:
     from longwriter_core.llm.profiles import money
-    from longwriter_eval.judge.exam import SEVERITIES
+    from longwriter_eval.judge_exam import SEVERITIES
 
     cost = money(spent["usd"]) or "unknown price"
     lines = [

@@ -10,7 +10,7 @@ from support.commands import run
 from support.logs import Answer, Log
 
 from longwriter_core.errors import InputError
-from longwriter_eval.judge.calibration import Pair, calibrate, fit
+from longwriter_eval.calibration import Pair, calibrate, fit
 from longwriter_eval.stats.thresholds import MAX_BRIDGE_ERROR, MIN_BRIDGE_RESPONSES
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))

@@ -20,7 +20,7 @@ from longwriter_core.text.diagnostics import repetition
 from longwriter_core.text.endings import is_cut_off
 from longwriter_core.text.language import is_written_in, main_language
 from longwriter_core.text.length import count_words
-from longwriter_eval.judge.exam import (
+from longwriter_eval.judge_exam import (
     DAMAGES,
     PADDED,
     SEVERITIES,
