@@ -112,6 +112,9 @@ def read_plan_yaml(path: Path) -> PlanFile:
         raise InputError(f"cannot read {path}: {error}") from error
     except (yaml.YAMLError, RecursionError) as error:
         raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(data, dict):
+        raise InputError(f"{path}: the file must have `instruction` and `steps`, as agentwrite plan "
+                         "writes them")  # fmt: skip
     try:
         return PlanFile.model_validate(data)
     except ValidationError as error:
