@@ -113,8 +113,7 @@ def read_plan_yaml(path: Path) -> PlanFile:
     except (yaml.YAMLError, RecursionError) as error:
         raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(data, dict):
-        raise InputError(f"{path}: the file must have `instruction` and `steps`, as agentwrite plan "
-                         "writes them")  # fmt: skip
+        raise InputError(f"{path}: the file must be as agentwrite plan writes it")
     try:
         return PlanFile.model_validate(data)
     except ValidationError as error:
