@@ -46,14 +46,13 @@ from longwriter_core.errors import InputError
 from longwriter_core.files import sha256
 from longwriter_core.llm.ask import is_error_text
 from longwriter_core.text.diagnostics import (
-    is_cut_off,
-    is_refusal,
-    is_to_be_continued,
     is_wrong_language,
     repetition,
 )
+from longwriter_core.text.endings import is_cut_off, is_to_be_continued
 from longwriter_core.text.language import main_language
 from longwriter_core.text.length import count_words, length_score
+from longwriter_core.text.refusals import is_refusal
 
 DUPLICATE = "duplicate"  # compares a text with earlier ones, so it is not one of RULES
 

@@ -17,8 +17,8 @@ from longwriter_core.llm.client import Reply
 from longwriter_core.llm.errors import CallError
 from longwriter_core.llm.pool import ChatPool
 from longwriter_core.llm.store import CallId
-from longwriter_core.text.diagnostics import is_refusal
 from longwriter_core.text.length import count_words
+from longwriter_core.text.refusals import is_refusal
 from longwriter_core.text.thinking import without_thinking
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """What `sft` and `dpo` write, through axolotl's own strategies: the labels are the answers.
 
-Everything is real but the models: the commands run against the stand-in, which plans, writes and
+Everything is real but the models: the commands run against the mock server, which plans, writes and
 judges, and axolotl reads their files with tiny tokenizers of both families.
 """
 

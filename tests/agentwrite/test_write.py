@@ -377,7 +377,7 @@ def overflowing(most: int) -> Any:
 @pytest.mark.parametrize("told", [True, False], ids=["context-is-given", "endpoint-says-so"])
 def test_the_oldest_text_is_summed_up_when_the_context_is_full(told: bool) -> None:
     instruction = "Write a 12,000-word history of harbours."
-    most = 40_000  # characters; the stand-in writes English: about 10,000 tokens
+    most = 40_000  # characters; the mock server writes English: about 10,000 tokens
     with Model(answer=overflowing(most)) as server:
         text = write(server, instruction, context=most // 4 + 4096 if told else None)
     assert 0 < text.folded < len(text.sections)

@@ -11,13 +11,12 @@ from hypothesis import strategies as st
 from longwriter_core.text.diagnostics import (
     METRICS,
     diagnose,
-    is_cut_off,
-    is_refusal,
-    is_to_be_continued,
     is_wrong_language,
     repeated_passages,
     repetition,
 )
+from longwriter_core.text.endings import is_cut_off, is_to_be_continued
+from longwriter_core.text.refusals import is_refusal
 
 TEN = "one two three four five six seven eight nine ten "
 TWENTY = "春江潮水连海平月上明共生滟随波千万里何处"  # twenty characters, all different
