@@ -34,6 +34,7 @@ _DOCUMENT_START = re.compile(
     r"^(?P<fence>`{3}|~{3})|<(?P<tag>[A-Za-z][\w-]*)(?:\s[^<>]*)?>|\"{3}", re.MULTILINE
 )
 _QUOTATION_START = re.compile('["“「『《«]')
+_QUOTATION_MARKS = "\"“”「」『』《》«» \n"
 _QUOTATION_ENDS = {'"': '"', "“": "”", "「": "」", "『": "』", "《": "》", "«": "»"}
 _PARAGRAPHS = re.compile(r"\n\s*\n")
 _SENTENCE_END = re.compile(r"(?<=[.!?。！？])(?=\s|[^\x00-\x7f])|\n|(?<=[。！？])")
@@ -158,7 +159,7 @@ def own_words(turn: str) -> str:
     """
     text = _without(_DOCUMENT_START, _BLOCK_QUOTE.sub("", turn))
     unquoted = _without(_QUOTATION_START, text)
-    return unquoted if unquoted.strip("…\n .") else text
+    return unquoted if unquoted.strip("…\n .") else text.strip(_QUOTATION_MARKS)
 
 
 def _without(start: re.Pattern[str], text: str) -> str:

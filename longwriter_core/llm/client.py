@@ -96,6 +96,8 @@ class _Failure:
     may_pass: bool
     wait: float = 0.0  # seconds, as Retry-After says
     is_rate_limit: bool = False
+    is_unreachable: bool = False  # nothing answered: no connection, or no reply in time
+    is_timeout: bool = False
 
 
 class Endpoint:
@@ -105,7 +107,9 @@ class Endpoint:
     environment names. Raises InputError for a URL, a key or a proxy that cannot be used.
     """
 
-    def __init__(self, base_url: str | None, api_key: str, retries: int) -> None:
+    def __init__(
+        self, base_url: str | None, api_key: str, retries: int, timeout: float | None = None
+    ) -> None:
         base_url = base_url or _OPENAI
         self.url = public_url(base_url)
         if self.url == NOT_A_URL:  # it may hold a password, so it is not shown
@@ -120,13 +124,14 @@ class Endpoint:
         self._login = unquote(user)
         self._secret = self._login.partition(":")[2] if user else api_key
         self._proxy = _proxy(self._base_url)
-        self._retries = retries
+        self._retries, self._timeout = retries, timeout
         self.limiter = RateLimiter(self.url)
         self._client: openai.AsyncOpenAI | None = None
         self._response_type: Any = None
         self._limit = "max_tokens"  # what the endpoint calls it
         self._takes_schema = True  # until it refuses a response_format
         self._has_answered = self._is_in_trouble = False
+        self._successes = 0
 
     async def close(self) -> None:
         """Close the connections, in the event loop that made the calls."""
@@ -162,13 +167,18 @@ class Endpoint:
         Rate limits, 5xx, timeouts, dropped connections, and answers that are no completion, such
         as a gateway's error page, are retried: after 0.5, 1, 2, 4, 8, 8 … seconds and up to a
         quarter more, so that calls which fail together do not come back together. Ten retries
-        survive about a minute of a server that is down. A Retry-After pauses all calls to the
+        survive about a minute of a server that is down. A 429 of an endpoint that answers other
+        calls meanwhile is no failure: however many calls share its limit, each gets its turn. Where
+        nothing answers at all, the endpoint is useless for all calls (EndpointError). A Retry-After pauses all calls to the
         endpoint for as long as it says; a pause of more than `max_wait` seconds ends the call.
         """
+        failures = timeouts = 0
+        successes_at_start = self._successes
         for retries in itertools.count():
             if self.limiter.pause_left > max_wait:
                 raise CallError(f"{self.url} asks to wait for {self.limiter.pause_left:.0f} s")
             sent_at = await self.limiter.acquire()
+            successes = self._successes
             try:
                 outcome = await self._try(self._adapted(request), retries)
             finally:
@@ -176,18 +186,39 @@ class Endpoint:
             if isinstance(outcome, Reply):
                 self.limiter.succeeded()
                 self._has_answered, self._is_in_trouble = True, False
+                self._successes += 1
                 return outcome
             if outcome.is_rate_limit:
                 self.limiter.refused(sent_at)
-            if retries >= self._retries or not outcome.may_pass:
+            # an endpoint that answers other calls meanwhile is busy, and will answer this one too
+            is_busy = outcome.is_rate_limit and self._successes > successes
+            failures += not is_busy
+            timeouts += outcome.is_timeout
+            if self._is_useless(outcome, failures, timeouts, successes_at_start, max_wait):
+                raise EndpointError(str(outcome.error))
+            if failures > self._retries or not outcome.may_pass:
                 raise outcome.error
+            if outcome.is_unreachable and max_wait < math.inf:
+                raise outcome.error  # another endpoint is free
             if outcome.wait:
                 self.limiter.pause(outcome.wait)
-            elif retries + 1 == _TROUBLE and not self._is_in_trouble:  # once, not for every call
+            elif failures == _TROUBLE and not self._is_in_trouble:  # once, not for every call
                 self._is_in_trouble = True
                 _log.warning("%s: %s; trying again", self.url, outcome.error)
-            await asyncio.sleep(min(0.5 * 2**retries, 8) * random.uniform(1, 1.25))
+            await asyncio.sleep(min(0.25 * 2 ** max(failures, 1), 8) * random.uniform(1, 1.25))
         raise AssertionError  # count() has no end
+
+    def _is_useless(
+        self, failure: _Failure, failures: int, timeouts: int, successes: int, max_wait: float
+    ) -> bool:
+        """Whether all further calls would wait as long as this one for nothing.
+
+        A timeout is retried once. Where several endpoints share the calls, the pool asks another
+        one instead.
+        """
+        if not failure.is_unreachable or self._successes > successes or max_wait < math.inf:
+            return False
+        return 0 < self._retries < failures or timeouts > 1
 
     def _adapted(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """The request as this endpoint takes it."""
@@ -205,7 +236,7 @@ class Endpoint:
         if not self._client:
             self._client = self._open()
         limit = request.get(self._limit)
-        seconds = _TIMEOUT * max(limit if isinstance(limit, int) else 0, _TIMEOUT_TOKENS)
+        seconds = (self._timeout or _TIMEOUT) * max(limit if isinstance(limit, int) else 0, _TIMEOUT_TOKENS)
         seconds /= _TIMEOUT_TOKENS
         try:
             # one limit for the whole call: a server that sends a byte now and then has no more
@@ -216,7 +247,7 @@ class Endpoint:
             return self._failed(request, response.status_code, response.content, response.headers)
         except TimeoutError:
             why = f"Timeout: {self.url} sent no complete reply within {seconds:g} seconds"
-            return _Failure(CallError(why), may_pass=True)
+            return _Failure(CallError(why), may_pass=True, is_unreachable=True, is_timeout=True)
         except (openai.OpenAIError, aiohttp.ClientError, OSError, ValueError) as error:
             return self._disconnected(error)
         reply = self._read(answer.content, retries)
@@ -283,7 +314,7 @@ class Endpoint:
         if isinstance(cause, ValueError):  # a certificate, or a host name: no retry helps
             return _Failure(EndpointError(self._scrubbed(what)), may_pass=False)
         what = self._scrubbed(f"Connection error: {what or type(cause).__name__}")
-        return _Failure(CallError(what), may_pass=True)
+        return _Failure(CallError(what), may_pass=True, is_unreachable=True)
 
     def _failed(
         self, request: dict[str, Any], status: int, answer: bytes, headers: Mapping[str, str]

@@ -21,7 +21,9 @@ from longwriter_core.llm.store import Store
 _log = logging.getLogger(__name__)
 
 RETRIES = 10  # of one call, after its first try
-_COOLDOWN = 60.0  # seconds during which other endpoints are preferred to one that failed
+# Seconds during which other endpoints are preferred to one that failed; each further failure
+# doubles them. Then one call tries it, and the others wait for what becomes of that.
+_COOLDOWN, _MAX_COOLDOWN = 60.0, 3_600.0
 
 
 @dataclass
@@ -46,16 +48,35 @@ class _Member:
     endpoint: Endpoint
     fatal: str | None = None  # why no further call to it is worth making
     cooldown_until: float = 0.0  # on the monotonic clock
+    failures: int = 0  # since its last reply
+    failed_at: float = 0.0
 
     def ready_in(self) -> float:
         """Seconds until the endpoint should be asked before others; 0 if it can be asked now."""
         return max(0.0, self.cooldown_until - time.monotonic(), self.endpoint.limiter.pause_left)
 
+    def begin_try(self) -> None:
+        """While one call finds out whether a failed endpoint is back, others ask elsewhere."""
+        if self.failures and not self.ready_in():
+            self.cooldown_until = math.inf
+
+    def succeeded(self) -> None:
+        """The endpoint has replied."""
+        self.failures, self.cooldown_until = 0, 0.0
+
+    def failed(self, sent_at: float) -> None:
+        """Prefer others for a while. Calls that failed together count once."""
+        if sent_at >= self.failed_at:
+            self.failures, self.failed_at = self.failures + 1, time.monotonic()
+        pause = min(_COOLDOWN * 2 ** min(self.failures - 1, 10), _MAX_COOLDOWN)
+        self.cooldown_until = time.monotonic() + pause
+
 
 class ChatPool:
     """OpenAI-compatible endpoints, with a store in front: `async with ChatPool(...) as pool`.
 
-    `api_key` never appears in a message, a reply or a file. `retries` bounds the tries of one call
+    `api_key`, or one for each base URL, never appears in a message, a reply or a file. `timeout` is
+    the seconds that a reply of up to 4,096 tokens may take; longer ones have longer. `retries` bounds the tries of one call
     beyond the first. Several base URLs serve the same model and share the calls; where one fails,
     the next is asked.
     """
@@ -65,15 +86,21 @@ class ChatPool:
         store: Store,
         *,
         base_url: str | Sequence[str] | None,
-        api_key: str,
+        api_key: str | Sequence[str],
         retries: int = RETRIES,
+        timeout: float | None = None,
     ) -> None:
         self._store = store
         self.usage = Usage()
         self._fatal: str | None = None  # why no further call is worth making
         self._in_flight: dict[str, asyncio.Future[Reply]] = {}  # by the store's key
-        urls = [base_url] if base_url is None or isinstance(base_url, str) else base_url
-        self._members = [_Member(Endpoint(url, api_key, retries)) for url in urls or [None]]
+        given = [base_url] if base_url is None or isinstance(base_url, str) else base_url
+        urls = list(given) or [None]
+        keys = [api_key] * len(urls) if isinstance(api_key, str) else api_key
+        self._members = [
+            _Member(Endpoint(url, key, retries, timeout))
+            for url, key in zip(urls, keys, strict=True)
+        ]
 
     async def __aenter__(self) -> Self:
         return self
@@ -149,10 +176,19 @@ class ChatPool:
                 continue
             others = (other for other in self._members if other is not member)
             has_other = any(not other.fatal and not other.ready_in() for other in others)
+            sent_at = time.monotonic()
+            member.begin_try()
             try:
-                return await member.endpoint.ask(request, _COOLDOWN if has_other else math.inf)
+                reply = await member.endpoint.ask(request, _COOLDOWN if has_other else math.inf)
+                member.succeeded()
+                return reply
             except (ContextOverflowError, RefusedError):
+                member.succeeded()
                 raise  # any other would say the same
+            except asyncio.CancelledError:
+                if member.cooldown_until == math.inf:
+                    member.failed(sent_at)
+                raise
             except EndpointError as error:
                 failure, member.fatal = error, str(error)
                 if all(member.fatal for member in self._members):
@@ -160,5 +196,6 @@ class ChatPool:
                     raise
                 _log.error("%s is not asked any more: %s", member.endpoint.url, error)
             except CallError as error:
-                failure, member.cooldown_until = error, time.monotonic() + _COOLDOWN
+                failure = error
+                member.failed(sent_at)
         raise failure or SkippedError(self._fatal or "no endpoint is left")

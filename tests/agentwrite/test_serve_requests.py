@@ -17,7 +17,6 @@ from agentwrite.server.requests import own_words, requested_words
         ('Write a 5000-word essay titled "Bees".', 5000),
         ('"Write a 5000 word essay on bees"', 5000),
         ("Read this report and write 5,000 words about it.", 5000),
-        ("Rewrite this as a 5,000-word story.\n\nOnce upon a time…", 5000),
         ("Summarise the war in 5,000 words.", 5000),
         ("The topic is tea.\n\nWrite 4,000 words about it.", 4000),
         ("请写一篇5000字的文章", 5000),

@@ -363,3 +363,101 @@ def test_a_long_pause_of_one_endpoint_sends_its_calls_to_the_others() -> None:
         outcomes = share([limited.base_url, free.base_url], 4, retries=3)
     assert all(isinstance(outcome, Reply) for outcome in outcomes)
     assert (limited.requests, free.requests) == (1, 4)
+
+
+# Many calls, few answers
+
+
+def outcomes_of(pool_options: dict[str, Any], calls: int) -> tuple[list[Any], float]:
+    """The outcomes of so many calls at once, and the seconds they took."""
+
+    async def work() -> list[Any]:
+        async with ChatPool(Store(), api_key=KEY, **pool_options) as chat:
+            asked = (
+                chat.ask(call_key(n=n), request(f"Prompt {n}."), affinity=n) for n in range(calls)
+            )
+            return await asyncio.gather(*asked, return_exceptions=True)
+
+    start = time.monotonic()
+    outcomes = run_async(work())
+    return outcomes, time.monotonic() - start
+
+
+def test_every_call_gets_its_turn_at_a_busy_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Far more refusals than retries: what counts is that the endpoint answers other calls."""
+    answered: list[float] = []
+
+    def busy(_: Any) -> MockReply | None:
+        now = time.monotonic()
+        if sum(at > now - 0.1 for at in answered) >= 4:  # 40 a second
+            headers = {"Retry-After": "0.1"}
+            return MockReply(status=429, body={"error": {"message": "Slow."}}, headers=headers)
+        answered.append(now)
+        return None
+
+    with Endpoint(on_request=busy) as server:
+        outcomes, _ = outcomes_of({"base_url": server.base_url, "retries": 2}, 80)
+        assert all(isinstance(outcome, Reply) for outcome in outcomes)
+
+
+def test_a_hanging_url_costs_one_timeout_in_all() -> None:
+    hanging, working = Endpoint(faults=Faults(1.0, ("hang",))), Endpoint()
+    with hanging, working:
+        urls = [hanging.base_url, working.base_url]
+
+        async def rounds() -> list[Any]:
+            async with ChatPool(Store(), base_url=urls, api_key=KEY, timeout=0.5) as chat:
+                done = []
+                for batch in range(5):
+                    asked = (
+                        chat.ask(call_key(n=(batch, n)), request(f"{batch} {n}"), affinity=n)
+                        for n in range(8)
+                    )
+                    done += await asyncio.gather(*asked, return_exceptions=True)
+                return done
+
+        start = time.monotonic()
+        outcomes = run_async(rounds())
+        assert time.monotonic() - start < 2
+        assert all(isinstance(outcome, Reply) for outcome in outcomes)
+        assert hanging.requests == 4  # the calls of the first round that it was sent
+
+
+def test_a_dead_url_costs_no_waiting() -> None:
+    with Endpoint() as working:
+        urls = ["http://127.0.0.1:9/v1", working.base_url]
+        outcomes, seconds = outcomes_of({"base_url": urls}, 20)
+        assert all(isinstance(outcome, Reply) for outcome in outcomes)
+        assert seconds < 5
+
+
+def test_one_url_that_never_answers_ends_all_calls_after_two_timeouts() -> None:
+    with Endpoint(faults=Faults(1.0, ("hang",))) as hanging:
+
+        async def work() -> list[Any]:
+            async with ChatPool(
+                Store(), base_url=hanging.base_url, api_key=KEY, timeout=0.3
+            ) as chat:
+                first = await asyncio.gather(
+                    *(chat.ask(call_key(n=n), request(f"{n}")) for n in range(4)),
+                    return_exceptions=True,
+                )
+                assert chat.is_fatal
+                with pytest.raises(SkippedError):
+                    await chat.ask(call_key(n=9), request("9"))
+                return first
+
+        assert {type(outcome) for outcome in run_async(work())} == {EndpointError}
+
+
+def test_each_url_gets_its_own_key() -> None:
+    with Endpoint(api_key="one") as first, Endpoint(api_key="two") as second:
+        urls = [first.base_url, second.base_url]
+
+        async def work() -> list[Any]:
+            async with ChatPool(Store(), base_url=urls, api_key=["one", "two"]) as chat:
+                asked = (chat.ask(call_key(n=n), request(f"{n}"), affinity=n) for n in range(4))
+                return await asyncio.gather(*asked)
+
+        assert len(run_async(work())) == 4
+        assert (first.requests, second.requests) == (2, 2)
