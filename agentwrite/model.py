@@ -1,7 +1,7 @@
 """One model with its sampling parameters: asked until its reply is valid, for text or decision."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -39,7 +39,8 @@ class ChatModel:
     """One model behind a pool of endpoints, with at most `concurrency` calls in flight at a time.
 
     `scope` is what release 0.1.0 put into the keys of stored calls: the addresses of the endpoints.
-    Replies that it stored are still found.
+    Replies that it stored are still found. `extra` are further fields of every request. Models that
+    share `slots` share their concurrency.
     """
 
     def __init__(
@@ -52,11 +53,14 @@ class ChatModel:
         max_tokens: int,
         scope: str = "",
         seed: int | None = None,
+        extra: Mapping[str, Any] | None = None,
+        slots: asyncio.Semaphore | None = None,
     ) -> None:
         self.chat = chat
         self.model, self.temperature, self.max_tokens = model, temperature, max_tokens
         self._scope, self._seed = scope, seed
-        self._slots = asyncio.Semaphore(concurrency)
+        self._extra = dict(extra or {})
+        self.slots = slots or asyncio.Semaphore(concurrency)
 
     async def ask(
         self,
@@ -85,6 +89,7 @@ class ChatModel:
             "messages": [{"role": "user", "content": prompt}],
             "temperature": self.temperature,
             "max_tokens": self.max_tokens,
+            **self._extra,
         }
         if (seed := self._seed if seed is None else seed) is not None:
             request["seed"] = seed
@@ -94,7 +99,7 @@ class ChatModel:
             read,
             self._call_id(prompt, text_id),
             affinity=affinity,
-            slots=self._slots,
+            slots=self.slots,
             may_be_cut=may_be_cut,
             structured=structured,
         )
@@ -119,7 +124,7 @@ class ChatModel:
         raise WriteError(str(outcome.reason), f"{detail}asked {outcome.attempts} times", place)
 
     def _call_id(self, prompt: str, text_id: str) -> CallId:
-        parts = {
+        parts: dict[str, Any] = {
             "agentwrite": self.model,
             "scope": "",
             "temperature": self.temperature,
@@ -127,4 +132,6 @@ class ChatModel:
             "text": text_id,
             "prompt": sha256(prompt),
         }
+        if self._extra:
+            parts["extra"] = self._extra
         return CallId(parts, {"scope": self._scope} if self._scope else {})

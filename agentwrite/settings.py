@@ -1,5 +1,6 @@
 """Settings of AgentWrite: which model writes, and how."""
 
+import json
 import os
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,31 @@ if TYPE_CHECKING:
 
 _KEYS = ("AGENTWRITE_API_KEY", "OPENAI_API_KEY")
 
+# What `extra` must leave to the fields and options of their own.
+_RESERVED = (
+    "model", "messages", "temperature", "max_tokens", "max_completion_tokens", "stream", "n",
+    "response_format", "seed",
+)  # fmt: skip
+
+
+def _json_object(value: Any) -> Any:
+    if isinstance(value, str):
+        try:
+            value = json.loads(value, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"must be a JSON object, not {value!r}") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"must be a JSON object, not {value!r}")
+    if taken := sorted(set(value) & set(_RESERVED)):
+        raise ValueError(f"cannot set {', '.join(taken)}")
+    return value
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+JsonObject = Annotated[dict[str, Any], BeforeValidator(_json_object)]
 Urls = Annotated[
     tuple[Url, ...],
     BeforeValidator(lambda value: (value,) if isinstance(value, str) else tuple(value or ())),
@@ -42,12 +68,37 @@ class Settings(BaseModel):
         "longwriter",
         description="longwriter (this project's), official (the paper's), or a folder of prompts",
     )
-    temperature: float = Field(1.0, ge=0, le=2, description="sampling temperature")
+    temperature: float = Field(
+        1.0, ge=0, le=2, allow_inf_nan=False, description="sampling temperature"
+    )
     max_tokens: int = Field(4096, ge=1, description="token limit of one reply")
     context: int | None = Field(
         None,
         description="context length of the model in tokens, prompt and reply; the oldest text is "
         "summarised to fit; default: summarise once the endpoint rejects a prompt as too long",
+    )
+
+    extra: JsonObject = Field(
+        default_factory=dict,
+        description="further fields of every request, as a JSON object such as '{\"top_p\": 0.9}'",
+    )
+    plan_model: Text | None = Field(None, description="model that plans; default: --model")
+    summary_model: Text | None = Field(
+        None, description="model that summarises the text so far; default: --model"
+    )
+    timeout: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="seconds that a reply of up to 4,096 tokens may take, more for longer ones; "
+        "default: 600",
+    )
+    max_cost: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="stop before the calls of this run could cost more than this, in USD by list "
+        "prices",
     )
 
     @field_validator("context")
@@ -85,10 +136,29 @@ class Settings(BaseModel):
         return [public_url(url) for url in self.base_urls]
 
     def chat(self, store: "Store", key: str | None = None) -> "ChatPool":
-        """The client; without `key`, with the one of `api_key`."""
-        from longwriter_core.llm import ChatPool
+        """The client; without `key`, with the one of `api_key`. Raises InputError."""
+        from longwriter_core.llm import Budget, ChatPool
 
-        return ChatPool(store, base_url=self.base_urls, api_key=key or self.api_key())
+        models = {self.model, self.plan_model or self.model, self.summary_model or self.model}
+        return ChatPool(
+            store,
+            base_url=self.base_urls,
+            api_key=self._keys(key or self.api_key()),
+            timeout=self.timeout,
+            budget=Budget(self.max_cost, *sorted(models)) if self.max_cost else None,
+        )
+
+    def _keys(self, given: str) -> str | list[str]:
+        """The key of each base URL, where several are given with commas between them."""
+        keys = [key.strip() for key in given.split(",")]
+        if len(keys) == 1:
+            return given
+        if len(keys) != len(self.base_urls):
+            raise InputError(
+                f"{_KEYS[0]} holds {len(keys)} keys for {len(self.base_urls)} base URLs: give one "
+                "key for all, or one for each, with commas between them"
+            )
+        return keys
 
     def api_key(self) -> str:
         """The key from the environment. Raises InputError if OpenAI is asked without one."""

@@ -11,10 +11,12 @@ and its docstring is the help. A command returns its exit code, None meaning 0:
 Command modules import what they need inside the function, so that `--help` stays fast.
 """
 
+import math
 import os
 import shlex
 import sys
 from collections.abc import Sequence
+from copy import copy
 from importlib.metadata import entry_points, version
 from typing import Annotated, Any
 
@@ -77,7 +79,7 @@ def run_command(app: typer.Typer, program: str, arguments: Sequence[str] | None)
     """Run the command line `arguments`, sys.argv's by default; returns the exit code."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        code = typer.main.get_command(app).main(
+        code = _refusing_nan(typer.main.get_command(app)).main(
             given, prog_name=program, standalone_mode=False, obj=resume_line(program, given)
         )
         if code == 130:  # typer returns this for Ctrl-C
@@ -100,6 +102,32 @@ def run_command(app: typer.Typer, program: str, arguments: Sequence[str] | None)
     except (KeyboardInterrupt, click.Abort):
         print(f"\n{program}: stopped; to resume: {resume_line(program, given)}", file=sys.stderr)
         return 130
+
+
+def _refusing_nan(command: Any) -> Any:
+    """`command`, whose number options and those of its subcommands refuse NaN and infinity.
+
+    NaN passes every comparison with a minimum or maximum, so a range alone does not refuse it.
+    """
+    for parameter in command.params:
+        if isinstance(parameter.type, click.types.FloatParamType):
+            parameter.type = _finite(parameter.type)
+    for subcommand in getattr(command, "commands", {}).values():
+        _refusing_nan(subcommand)
+    return command
+
+
+def _finite(number: Any) -> Any:
+    finite = copy(number)
+
+    def convert(value: Any, parameter: Any, context: Any) -> Any:
+        converted = number.convert(value, parameter, context)
+        if not math.isfinite(converted):
+            number.fail(f"{value!r} is not a finite number", parameter, context)
+        return converted
+
+    finite.convert = convert
+    return finite
 
 
 def resume_line(program: str, arguments: Sequence[str]) -> str:

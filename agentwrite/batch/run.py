@@ -122,14 +122,16 @@ async def _write_all(
         await run_queue(
             instructions, folder, pool, write, counts, on_progress, settings.concurrency
         )
-    if counts.stopped and not counts.sections:
+    if counts.stopped and not counts.sections and not counts.usage.calls:
         raise InputError(f"{settings.model} at {settings.where}: {counts.stopped}")
 
 
 def _shared_settings(settings: Settings) -> dict[str, object]:
     """What all texts of a folder share; another model, for example, needs another folder."""
     prompts = Prompts.load(settings.prompts)
+    optional = {name: getattr(settings, name) for name in ("plan_model", "summary_model", "extra")}
     return {
+        **{name: value for name, value in optional.items() if value},
         "model": settings.model,
         "parallel": settings.parallel,
         "prompts": prompts.name,

@@ -34,6 +34,13 @@ PromptSet = Annotated[str, typer.Option("--prompts", metavar="NAME", help=_help(
 Context = Annotated[
     int | None, typer.Option("--context", min=1, metavar="TOKENS", help=_help("context"))
 ]
+MaxTokens = Annotated[int, typer.Option(min=1, metavar="TOKENS", help=_help("max_tokens"))]
+Temperature = Annotated[float, typer.Option(metavar="T", help=_help("temperature"))]
+Extra = Annotated[str, typer.Option(metavar="JSON", help=_help("extra"))]
+PlanModel = Annotated[str | None, typer.Option(metavar="MODEL", help=_help("plan_model"))]
+SummaryModel = Annotated[str | None, typer.Option(metavar="MODEL", help=_help("summary_model"))]
+Timeout = Annotated[float | None, typer.Option(metavar="SECONDS", help=_help("timeout"))]
+MaxCost = Annotated[float | None, typer.Option(metavar="USD", help=_help("max_cost"))]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="print what would be called; call nothing")]
 
 # Another text for the same command.

@@ -10,6 +10,7 @@ from agentwrite.cli import options
 from agentwrite.cli.options import print_counts, tokens
 from agentwrite.cli.progress import ProgressLine
 from agentwrite.settings import Settings
+from longwriter_core.errors import InputError
 
 if TYPE_CHECKING:
     from agentwrite.batch.run import WritingProgress
@@ -27,6 +28,13 @@ def command(
     parallel: options.Parallel = options.DEFAULTS["parallel"],
     prompts: options.PromptSet = options.DEFAULTS["prompts"],
     context: options.Context = options.DEFAULTS["context"],
+    max_tokens: options.MaxTokens = options.DEFAULTS["max_tokens"],
+    temperature: options.Temperature = options.DEFAULTS["temperature"],
+    extra: options.Extra = "{}",
+    plan_model: options.PlanModel = None,
+    summary_model: options.SummaryModel = None,
+    timeout: options.Timeout = None,
+    max_cost: options.MaxCost = None,
     engine: options.Engine = "local",
     ray_address: options.RayAddress = None,
     dry_run: options.DryRun = False,
@@ -45,8 +53,17 @@ def command(
         parallel=parallel,
         prompts=prompts,
         context=context,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        extra=extra,
+        plan_model=plan_model,
+        summary_model=summary_model,
+        timeout=timeout,
+        max_cost=max_cost,
     )
     workers = options.cluster(engine, ray_address)
+    if workers and max_cost:
+        raise InputError("--max-cost needs --engine local: workers do not share a budget")
     if dry_run:
         expected = estimate(instructions, output, settings, limit=limit, default_length=length)
         options.print_estimate(expected, settings)

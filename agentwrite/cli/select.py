@@ -44,6 +44,15 @@ def command(
     ] = None,
     base_url: options.BaseUrls = None,
     concurrency: options.Concurrency = options.DEFAULTS["concurrency"],
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, metavar="TOKENS", help="token limit of one reply")
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(metavar="T", help="sampling temperature; default: 0.5")
+    ] = None,
+    extra: options.Extra = "{}",
+    timeout: options.Timeout = None,
+    max_cost: options.MaxCost = None,
     dry_run: options.DryRun = False,
 ) -> int:
     """Choose instructions that need thousands of words.
@@ -59,7 +68,16 @@ def command(
         raise InputError("name the model that decides with --model, or pass --rules-only")
     settings = None
     if model:
-        settings = Settings.resolve(model=model, base_urls=base_url, concurrency=concurrency)
+        sampling = {"max_tokens": max_tokens, "temperature": temperature}
+        settings = Settings.resolve(
+            **{name: value for name, value in sampling.items() if value is not None},
+            model=model,
+            base_urls=base_url,
+            concurrency=concurrency,
+            extra=extra,
+            timeout=timeout,
+            max_cost=max_cost,
+        )
     quotas = _quotas(quota or [])
     if dry_run:
         _print_estimate(estimate(source, quota=quotas, split=split, limit=limit), settings, quotas)

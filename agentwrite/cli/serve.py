@@ -52,6 +52,13 @@ def command(
     parallel: options.Parallel = options.DEFAULTS["parallel"],
     prompts: options.PromptSet = options.DEFAULTS["prompts"],
     context: options.Context = options.DEFAULTS["context"],
+    max_tokens: options.MaxTokens = options.DEFAULTS["max_tokens"],
+    temperature: options.Temperature = options.DEFAULTS["temperature"],
+    extra: options.Extra = "{}",
+    plan_model: options.PlanModel = None,
+    summary_model: options.SummaryModel = None,
+    timeout: options.Timeout = None,
+    max_cost: options.MaxCost = None,
 ) -> int:
     """Answer chat requests with planned, long texts.
 
@@ -71,6 +78,13 @@ def command(
         parallel=parallel,
         prompts=prompts,
         context=context,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        extra=extra,
+        plan_model=plan_model,
+        summary_model=summary_model,
+        timeout=timeout,
+        max_cost=max_cost,
     )
     key = os.environ.get(_KEY, "").strip()
     if host not in _LOCAL and not key:

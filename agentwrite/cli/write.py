@@ -47,6 +47,13 @@ def command(
     parallel: options.Parallel = options.DEFAULTS["parallel"],
     prompts: options.PromptSet = options.DEFAULTS["prompts"],
     context: options.Context = options.DEFAULTS["context"],
+    max_tokens: options.MaxTokens = options.DEFAULTS["max_tokens"],
+    temperature: options.Temperature = options.DEFAULTS["temperature"],
+    extra: options.Extra = "{}",
+    plan_model: options.PlanModel = None,
+    summary_model: options.SummaryModel = None,
+    timeout: options.Timeout = None,
+    max_cost: options.MaxCost = None,
     seed: options.Seed = None,
     fresh: options.Fresh = False,
     dry_run: options.DryRun = False,
@@ -80,6 +87,13 @@ def command(
         parallel=parallel,
         prompts=prompts,
         context=context,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        extra=extra,
+        plan_model=plan_model,
+        summary_model=summary_model,
+        timeout=timeout,
+        max_cost=max_cost,
     )
     required = length or (planned.plan.words if planned else required_length(instruction))
     if (required or 0) > MAX_TEXT_WORDS:
@@ -150,7 +164,7 @@ def command(
             **settings.model_dump(exclude={"base_urls"}),
         )
     except WriteError as error:
-        if error.is_fatal and not words:
+        if error.is_fatal and not words and error.reason != "max_cost":
             raise InputError(
                 f"{settings.model} at {settings.where} cannot be used: {error.detail}"
             ) from error

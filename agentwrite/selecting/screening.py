@@ -64,13 +64,15 @@ class Screener:
 
     def __init__(self, chat: ChatPool, settings: Settings) -> None:
         self.slots = asyncio.Semaphore(settings.concurrency)
+        chosen = settings.model_fields_set  # the defaults of Settings are those for writing
         self._model = ChatModel(
             chat,
             settings.model,
             concurrency=settings.concurrency,
-            temperature=TEMPERATURE,
-            max_tokens=MAX_TOKENS,
+            temperature=settings.temperature if "temperature" in chosen else TEMPERATURE,
+            max_tokens=settings.max_tokens if "max_tokens" in chosen else MAX_TOKENS,
             scope=settings.scope,
+            extra=settings.extra,
         )
 
     async def ask(self, instruction: str, row: int) -> Answer[Decision]:

@@ -34,7 +34,7 @@ _DOCUMENT_START = re.compile(
     r"^(?P<fence>`{3}|~{3})|<(?P<tag>[A-Za-z][\w-]*)(?:\s[^<>]*)?>|\"{3}", re.MULTILINE
 )
 _QUOTATION_START = re.compile('["“「『《«]')
-_QUOTATION_MARKS = "\"“”「」『』《》«» \n"
+_QUOTATION_MARKS = '"“”「」『』《》«» \n'
 _QUOTATION_ENDS = {'"': '"', "“": "”", "「": "」", "『": "』", "《": "》", "«": "»"}
 _PARAGRAPHS = re.compile(r"\n\s*\n")
 _SENTENCE_END = re.compile(r"(?<=[.!?。！？])(?=\s|[^\x00-\x7f])|\n|(?<=[。！？])")

@@ -8,6 +8,7 @@
 Source: arXiv 2408.07055, section 3.1.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -158,16 +159,24 @@ class Writer:
         self.settings = settings
         self._seed = seed
         self.prompts = prompts or Prompts.load(settings.prompts)
-        self._model = ChatModel(
-            chat,
-            settings.model,
-            concurrency=settings.concurrency,
-            temperature=settings.temperature,
-            max_tokens=settings.max_tokens,
-            scope=scope,
-            seed=seed,
-        )
-        self._planner = Planner(self._model, self.prompts)
+        slots = asyncio.Semaphore(settings.concurrency)
+
+        def model(name: str | None) -> ChatModel:
+            return ChatModel(
+                chat,
+                name or settings.model,
+                concurrency=settings.concurrency,
+                temperature=settings.temperature,
+                max_tokens=settings.max_tokens,
+                scope=scope,
+                seed=seed,
+                extra=settings.extra,
+                slots=slots,
+            )
+
+        self._model = model(None)
+        self._summarizer = model(settings.summary_model)
+        self._planner = Planner(model(settings.plan_model), self.prompts)
 
     async def plan(self, instruction: Instruction) -> Plan:
         """Only plan a text. Raises WriteError."""
@@ -339,7 +348,10 @@ class Writer:
             )
             if self._fits(job, estimate_tokens(prompt)):
                 try:
-                    answer = await self._ask(job, prompt, _read_summary, f"summary before {place}")
+                    answer = await self._summarizer.ask(
+                        prompt, _read_summary, place=f"summary before {place}",
+                        text_id=job.instruction.id, affinity=job.affinity,
+                    )  # fmt: skip
                 except ContextOverflowError as error:
                     why = str(error)
                 else:

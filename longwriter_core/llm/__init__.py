@@ -4,9 +4,11 @@ Importing this package loads neither openai nor aiohttp: the first call does.
 """
 
 from longwriter_core.llm.ask import Outcome, Rejected, Structured, ask_until_valid, read_reply
+from longwriter_core.llm.budget import Budget
 from longwriter_core.llm.client import Endpoint, Reply
 from longwriter_core.llm.concurrency import for_each, run_async
 from longwriter_core.llm.errors import (
+    BudgetError,
     CallError,
     ContextOverflowError,
     EndpointError,
@@ -17,6 +19,8 @@ from longwriter_core.llm.pool import ChatPool, Usage
 from longwriter_core.llm.store import CallId, Store, call_key
 
 __all__ = [
+    "Budget",
+    "BudgetError",
     "CallError",
     "CallId",
     "ChatPool",

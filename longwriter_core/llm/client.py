@@ -169,8 +169,9 @@ class Endpoint:
         quarter more, so that calls which fail together do not come back together. Ten retries
         survive about a minute of a server that is down. A 429 of an endpoint that answers other
         calls meanwhile is no failure: however many calls share its limit, each gets its turn. Where
-        nothing answers at all, the endpoint is useless for all calls (EndpointError). A Retry-After pauses all calls to the
-        endpoint for as long as it says; a pause of more than `max_wait` seconds ends the call.
+        nothing answers at all, the endpoint is useless for all calls (EndpointError). A Retry-After
+        pauses all calls to the endpoint for as long as it says; a pause of more than `max_wait`
+        seconds ends the call.
         """
         failures = timeouts = 0
         successes_at_start = self._successes
@@ -236,7 +237,9 @@ class Endpoint:
         if not self._client:
             self._client = self._open()
         limit = request.get(self._limit)
-        seconds = (self._timeout or _TIMEOUT) * max(limit if isinstance(limit, int) else 0, _TIMEOUT_TOKENS)
+        seconds = (self._timeout or _TIMEOUT) * max(
+            limit if isinstance(limit, int) else 0, _TIMEOUT_TOKENS
+        )
         seconds /= _TIMEOUT_TOKENS
         try:
             # one limit for the whole call: a server that sends a byte now and then has no more

@@ -37,3 +37,9 @@ class SkippedError(CallError):
     """No request was made, because an earlier error was fatal for all calls."""
 
     reason = "not_asked"
+
+
+class BudgetError(SkippedError):
+    """No request was made, because it could cost more than is left."""
+
+    reason = "max_cost"

@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from longwriter_core.llm.budget import Budget
 from longwriter_core.llm.client import Endpoint, Reply
 from longwriter_core.llm.errors import (
+    BudgetError,
     CallError,
     ContextOverflowError,
     EndpointError,
@@ -76,9 +78,9 @@ class ChatPool:
     """OpenAI-compatible endpoints, with a store in front: `async with ChatPool(...) as pool`.
 
     `api_key`, or one for each base URL, never appears in a message, a reply or a file. `timeout` is
-    the seconds that a reply of up to 4,096 tokens may take; longer ones have longer. `retries` bounds the tries of one call
-    beyond the first. Several base URLs serve the same model and share the calls; where one fails,
-    the next is asked.
+    the seconds that a reply of up to 4,096 tokens may take; longer ones have longer. `retries`
+    bounds the tries of one call beyond the first. Several base URLs serve the same model and share
+    the calls; where one fails, the next is asked. No call is made that could exceed `budget`.
     """
 
     def __init__(
@@ -89,8 +91,9 @@ class ChatPool:
         api_key: str | Sequence[str],
         retries: int = RETRIES,
         timeout: float | None = None,
+        budget: Budget | None = None,
     ) -> None:
-        self._store = store
+        self._store, self._budget = store, budget
         self.usage = Usage()
         self._fatal: str | None = None  # why no further call is worth making
         self._in_flight: dict[str, asyncio.Future[Reply]] = {}  # by the store's key
@@ -149,7 +152,16 @@ class ChatPool:
     async def _ask_and_save(self, key: str, request: Mapping[str, Any], affinity: int) -> Reply:
         if self._fatal:
             raise SkippedError(self._fatal)
-        reply = await self._ask_in_order(request, affinity)
+        if self._budget:
+            try:
+                reply = await self._budget.spend(
+                    request, lambda: self._ask_in_order(request, affinity)
+                )
+            except BudgetError as error:
+                self.give_up(str(error))
+                raise
+        else:
+            reply = await self._ask_in_order(request, affinity)
         self.usage.add(reply)
         try:
             await self._store.save(key, reply)

@@ -383,7 +383,7 @@ def outcomes_of(pool_options: dict[str, Any], calls: int) -> tuple[list[Any], fl
     return outcomes, time.monotonic() - start
 
 
-def test_every_call_gets_its_turn_at_a_busy_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_call_gets_its_turn_at_a_busy_endpoint() -> None:
     """Far more refusals than retries: what counts is that the endpoint answers other calls."""
     answered: list[float] = []
 
