@@ -8,7 +8,7 @@ from typing import Any
 from longwriter_core.errors import InputError
 from longwriter_core.llm.client import Reply
 from longwriter_core.llm.errors import BudgetError
-from longwriter_core.llm.prices import cost, money
+from longwriter_core.llm.profiles import cost, money
 
 # Bytes of a request per token: fewer than any usual tokenizer needs, so that a prompt counts at
 # least as many tokens as it will be charged for.
