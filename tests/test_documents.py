@@ -115,8 +115,10 @@ def test_agentwrites_commands_run_as_they_stand(
         monkeypatch.setenv("LONGWRITER_JUDGE_MODEL", JUDGE)
         line = line.replace("$MODEL", WRITER).replace("$BASE_URL", server.base_url)
         words = shlex.split(line)[1:]
+        model = ["--model", WRITER, "--base-url", server.base_url]
+        if "--plan" in words:
+            assert agentwrite_main(["plan", "Write 900 words.", "-o", "plan.yaml", *model]) == 0
         if words[0] == "sft":
-            model = ["--model", WRITER, "--base-url", server.base_url]
             assert agentwrite_main(["run", "instructions.jsonl", "-o", "runs/texts", *model]) == 0
         assert agentwrite_main(words) == 0
     for name in re.findall(r"(?<= -o )\S+", line):

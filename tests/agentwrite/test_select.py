@@ -122,7 +122,7 @@ def test_rules_come_first_and_are_logged(tmp_path: Path) -> None:
         assert len(server.prompts) == 2
     assert [row["selection"]["row"] for row in rows_of(output)] == [2, 3]
     assert [(row["row"], row["rule"]) for row in rows_of(rejects_path(output))] == [
-        (1, "toxic"), (4, "near_duplicate"), (5, "required_length"),
+        (1, "toxic"), (4, "near_duplicate"), (5, "benchmark"),
         (6, "no_instruction"), (7, "required_length"),
     ]  # fmt: skip
     assert selection.rejected.total() == 5
