@@ -11,7 +11,7 @@ import pytest
 import yaml
 from lm_eval import simple_evaluate
 from lm_eval.api.model import LM
-from lm_eval.tasks import TaskManager, get_task_dict
+from lm_eval.tasks import TaskManager
 from support.commands import lm_eval_arguments, run
 
 from longwriter_core.errors import InputError
@@ -62,6 +62,13 @@ def _without_pip_list(monkeypatch: pytest.MonkeyPatch) -> None:
 def manager(**metadata: Any) -> TaskManager:
     """lm-eval's index of our tasks alone: the whole one takes seconds."""
     return TaskManager(include_defaults=False, metadata=metadata)
+
+
+def task_objects(*names: str) -> Any:
+    """Tasks to evaluate several times, as this version of lm-eval loads them."""
+    if hasattr(TaskManager, "load"):
+        return manager().load(list(names))
+    return lm_eval.tasks.get_task_dict(list(names), manager())  # 0.4.11
 
 
 def evaluate(model: LM, *tasks: str, metadata: Any = None, **options: Any) -> Any:
@@ -233,7 +240,7 @@ def test_a_second_run_of_the_same_model_is_judged_again(judge: MockServer) -> No
 
 
 def test_a_loop_over_checkpoints_may_use_the_same_task_objects(judge: MockServer) -> None:
-    tasks = get_task_dict(["longwrite_demo", "longbench_write_length"], manager())
+    tasks = task_objects("longwrite_demo", "longbench_write_length")
     for words, author in ((1, Author("One.")), (2, Author("Two words.")), (2, Author("And two."))):
         results = lm_eval.evaluator.evaluate(author, tasks)["results"]
         for task in ("longwrite_demo", "longbench_write_length"):
@@ -249,7 +256,7 @@ def test_a_task_whose_evaluation_broke_off_can_be_evaluated_again(judge: MockSer
                 return super().generate_until(requests, **options)
             raise RuntimeError("out of memory")
 
-    author, tasks = Failing(""), get_task_dict(["longwrite_demo"], manager())
+    author, tasks = Failing(""), task_objects("longwrite_demo")
     with pytest.raises(RuntimeError):
         lm_eval.evaluator.evaluate(author, tasks)
     author.text = "One."
