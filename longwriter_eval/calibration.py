@@ -1,4 +1,4 @@
-"""The bridge between two judges: what S_q of one judge is on the scale of another. Pure.
+"""The bridge between two judges: converts S_q of one judge to the scale of another. Pure.
 
 Both judges are noisy, so least squares of one on the other would flatten the link. It is fitted by
 Deming's regression, which allows for noise on both sides; its interval is the delete-one jackknife
@@ -25,7 +25,7 @@ from longwriter_eval.stats.thresholds import (
 
 @dataclass(frozen=True)
 class Pair:
-    """S_q of one response by both judges, and the variance of each, where repeats tell it."""
+    """S_q of one response by both judges, and the variance of each if it has repeats."""
 
     prompt: str
     a: float
@@ -47,8 +47,10 @@ class Link:
     low: float
     high: float
     held_out_error: float  # mean absolute error, in points, on prompts that the fit had not seen
-    unlinked_error: float  # the same if A's scores were taken as they are
-    replicates: tuple[tuple[float, float], ...]  # offset and slope without each prompt in turn
+    unlinked_error: float  # the same error if A's scores are used without conversion
+    replicates: tuple[
+        tuple[float, float], ...
+    ]  # offset and slope of the fit without one prompt, per prompt
 
     @property
     def slope_interval(self) -> Interval:
@@ -56,7 +58,7 @@ class Link:
         return self._interval(self.slope, [slope for _, slope in self.replicates])
 
     def at(self, score: float) -> Interval:
-        """What a score of A, or the mean score of a run, is on B's scale, with the link's interval.
+        """Convert a score of A, or the mean score of a run, to B's scale, with the link's interval.
 
         Raises InputError outside the range on which the link was fitted.
         """
@@ -78,10 +80,10 @@ class Link:
 
 
 def calibrate(pairs: Iterable[Pair]) -> Link:
-    """Fit the link, check it on held-out prompts, and refuse it where it cannot be relied on.
+    """Fit the link, check it on held-out prompts, and refuse it if it is unreliable.
 
-    Raises InputError for fewer than MIN_BRIDGE_RESPONSES responses, for judges that do not agree
-    on what is better, and for a held-out error above MAX_BRIDGE_ERROR.
+    Raises InputError for fewer than MIN_BRIDGE_RESPONSES responses, for judges whose scores are
+    not positively related, and for a held-out error above MAX_BRIDGE_ERROR.
     """
     pairs = list(pairs)
     if len(pairs) < MIN_BRIDGE_RESPONSES:
@@ -99,7 +101,7 @@ def calibrate(pairs: Iterable[Pair]) -> Link:
 
 
 def fit(pairs: Sequence[Pair]) -> Link:
-    """The link of `pairs`, whatever it is worth. Raises InputError where there is none."""
+    """The link of `pairs`, without a check of its quality. Raises InputError if none exists."""
     prompts = list(dict.fromkeys(pair.prompt for pair in pairs))
     if len(prompts) < BRIDGE_FOLDS:
         raise InputError(
@@ -147,13 +149,13 @@ def _deming(sums: np.ndarray, ratio: float) -> tuple[np.ndarray, np.ndarray]:
     difference = var_b - ratio * var_a
     with np.errstate(divide="ignore", invalid="ignore"):
         slope = (difference + np.sqrt(difference**2 + 4 * ratio * cov**2)) / (2 * cov)
-        # Nothing in common, down to rounding errors: no link.
+        # Without covariance (beyond rounding errors) there is no link.
         slope = np.where(np.abs(cov) <= 1e-9 * np.maximum(aa, bb), np.nan, slope)
     return b / n - slope * a / n, slope
 
 
 def _noise_ratio(pairs: Sequence[Pair]) -> float | None:
-    """The variance of B's noise over that of A's; None where repeats do not tell it."""
+    """The variance of B's noise over that of A's; None if the repeats do not determine it."""
     known = [
         (pair.noise_a, pair.noise_b)
         for pair in pairs

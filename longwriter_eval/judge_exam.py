@@ -1,8 +1,8 @@
 """The exam of a judge: does it score good texts above the same texts with known damage?
 
-The shipped texts are good by construction, and each damage is made here, so what a judge ought to
-say is known. Every text is judged undamaged, with each damage in three severities, and once padded
-(longer and no better), through the same code path as any response. Pure, apart from loading texts.
+The shipped texts are good by construction, and each damage is applied here, so the correct ranking
+is known. Every text is judged undamaged, with each damage in three severities, and once padded
+(longer but no better), through the same code path as any response. Pure, apart from loading texts.
 """
 
 import random
@@ -31,15 +31,15 @@ UNDAMAGED, PADDED = "undamaged", "padded"
 
 @dataclass(frozen=True)
 class ExamText:
-    """A good text, with the places where facts can be swapped and contradictions put in."""
+    """A good text, with facts that can be swapped and statements that can be contradicted."""
 
     name: str  # such as "en_essay"
     kind: str
     language: Language
     instruction: str
     paragraphs: tuple[str, ...]
-    facts: tuple[tuple[str, str], ...]  # what the text says, and something false in its place
-    contradictions: tuple[tuple[str, str], ...]  # what it says, and a later sentence against it
+    facts: tuple[tuple[str, str], ...]  # a true statement of the text, and a false replacement
+    contradictions: tuple[tuple[str, str], ...]  # a statement, and a sentence that contradicts it
 
     @property
     def text(self) -> str:
@@ -49,7 +49,7 @@ class ExamText:
 
 @dataclass(frozen=True)
 class ExamItem:
-    """A text to judge, and what was done to it. `severity` is 0 for the undamaged text."""
+    """A text to judge, and its damage. `severity` is 0 for the undamaged text."""
 
     text: ExamText
     damage: str
@@ -58,7 +58,7 @@ class ExamItem:
 
     @property
     def id(self) -> str:
-        """Ties the verdict to the item."""
+        """The id that links a verdict to this item."""
         return f"{self.text.name}/{self.damage}/{self.severity}"
 
     @property
@@ -67,7 +67,7 @@ class ExamItem:
         return count_words(self.response)
 
     def item(self) -> Item:
-        """What the judge is given: it sees neither the damage nor the text's name."""
+        """The judge's input, which names neither the damage nor the text."""
         return Item(self.id, self.text.instruction, self.response)
 
 
@@ -97,7 +97,7 @@ def exam_texts() -> tuple[ExamText, ...]:
 
 
 def exam_items(language: str | None = None) -> list[ExamItem]:
-    """Everything that a judge sees in the exam, in both languages or in one."""
+    """All items of the exam, in both languages or only in `language`."""
     items = []
     for text in exam_texts():
         if language in (None, text.language):
@@ -111,8 +111,8 @@ def exam_items(language: str | None = None) -> list[ExamItem]:
     return items
 
 
-# The damages: each takes a text and a severity, and returns the damaged text. All but the cut leave
-# the length about as it was, so that a judge of length alone does not see them.
+# Each damage function takes a text and a severity, and returns the damaged text. All but the cut
+# roughly keep the length, so that a judge that measures only length cannot detect them.
 
 
 def _shuffle(text: ExamText, severity: int) -> str:
@@ -120,7 +120,7 @@ def _shuffle(text: ExamText, severity: int) -> str:
     paragraphs = list(text.paragraphs)
     number = round((len(paragraphs) - 1) * severity / 3)
     chosen = sorted(_dice(text, "shuffle").sample(range(1, len(paragraphs)), number))
-    # A rotation by half of them moves every one, and none to a neighbouring place.
+    # Rotating by half their number moves every paragraph, and none to a neighbouring place.
     moved = chosen[number // 2 :] + chosen[: number // 2]
     for place, source in zip(chosen, moved, strict=True):
         paragraphs[place] = text.paragraphs[source]
@@ -134,12 +134,12 @@ def _cut(text: ExamText, severity: int) -> str:
     while not (whole[end - 1].isalpha() and whole[end].isalpha()) and end > 1:
         end -= 1
     if text.language == "en":
-        end = whole.rfind(" ", 0, end)  # a whole word, as a token limit would leave it
+        end = whole.rfind(" ", 0, end)  # end at a word boundary
     return re.sub(r"\W+\Z", "", whole[:end])
 
 
 def _loop(text: ExamText, severity: int) -> str:
-    """The last sixth, third or half is one passage over and over, up to the old length."""
+    """The last sixth, third or half is replaced by one repeated passage of the same length."""
     kept, spoilt = _split(text.paragraphs, _SHARES[severity])
     passage = kept[-1]
     times = max(2, round(len("".join(spoilt)) / len(passage)))
@@ -147,20 +147,20 @@ def _loop(text: ExamText, severity: int) -> str:
 
 
 def _change_topic(text: ExamText, severity: int) -> str:
-    """The last sixth, third or half is the end of another text in the same language."""
+    """The last sixth, third or half is replaced by the end of another text in that language."""
     others = [other for other in exam_texts() if other.language == text.language]
     other = others[(others.index(text) + 1) % len(others)]
     return _replace_end(text, other, severity)
 
 
 def _change_language(text: ExamText, severity: int) -> str:
-    """The last sixth, third or half is in the other language, and says the same."""
+    """The last sixth, third or half is replaced by its translation into the other language."""
     other = next(t for t in exam_texts() if t.kind == text.kind and t.language != text.language)
     return _replace_end(text, other, severity)
 
 
 def _contradict(text: ExamText, severity: int) -> str:
-    """One, two or three later sentences deny what the text has said."""
+    """One, two or three later sentences contradict the text."""
     paragraphs = list(text.paragraphs)
     for number, (said, sentence) in enumerate(text.contradictions[:severity]):
         first = next(i for i, paragraph in enumerate(paragraphs) if said in paragraph)
@@ -193,7 +193,7 @@ DAMAGES: Mapping[str, Callable[[ExamText, int], str]] = {
 
 
 def _pad(text: ExamText) -> str:
-    """The text, in which every other paragraph is said twice: longer, and no better."""
+    """The text with every other paragraph repeated: longer, but no better."""
     wanted = count_words(text.text) * (1 + _PADDED_SHARE)
     paragraphs = list(text.paragraphs)
     for place in range(len(paragraphs) - 2, 0, -2):
@@ -213,7 +213,7 @@ def _split(paragraphs: Sequence[str], share: float) -> tuple[list[str], list[str
     """The paragraphs before and in the last `share` of the characters; neither is empty."""
     lengths = np.cumsum([len(paragraph) for paragraph in paragraphs])
     number = int(np.searchsorted(lengths, lengths[-1] * (1 - share)))
-    number = min(max(2, number), len(paragraphs) - 1)  # the title alone is no beginning
+    number = min(max(2, number), len(paragraphs) - 1)  # the beginning needs more than the title
     return list(paragraphs[:number]), list(paragraphs[number:])
 
 
@@ -230,10 +230,10 @@ class DamageResult:
     """How a judge did on one damage."""
 
     damage: str
-    texts: int  # damaged texts with a verdict whose undamaged original has one too
+    texts: int  # damaged texts that have a verdict, as does their undamaged original
     detected: float  # share of them that scored below their own original
     detected_by_severity: tuple[float, ...]
-    auc: Interval  # 0.5: damaged and undamaged texts are not told apart; 1: always
+    auc: Interval  # 0.5: no separation of damaged and undamaged texts; 1: perfect separation
     monotony: float  # share of pairs of severities that are in order; 0.5 by chance
 
 
@@ -245,14 +245,14 @@ class ExamResult:
     undamaged: float  # mean S_q of the good texts
     auc: float  # mean over the damages
     retest_sd: float  # of one verdict, from repeated verdicts on the same text; NaN for one repeat
-    padding_gain: Interval  # what padding a good text adds to its score: above 0 is a length bias
+    padding_gain: Interval  # score change from padding a good text; above 0 is a length bias
     length_correlation: float  # Spearman's, of S_q and length; 1: length alone explains the scores
     judged: int
     asked: int
 
 
 def grade(items: Sequence[ExamItem], judgements: Mapping[str, Judgement]) -> ExamResult:
-    """How a judge did in the exam; `judgements` by the items' ids. What has no verdict is left out.
+    """Grade a judge's exam; `judgements` by item id. Items without a verdict are left out.
 
     AUC compares damaged with undamaged texts of one language; its interval resamples the texts.
     """
@@ -293,7 +293,7 @@ def auc(good: ArrayLike, damaged: ArrayLike) -> float:
 def _grade_damage(
     name: str, texts: Sequence[ExamText], scores: Mapping[str, float]
 ) -> DamageResult:
-    """How the judge did on one damage, over the texts all of whose versions have a score."""
+    """The result for one damage, over the texts with a score for every version."""
     levels = []
     languages = []
     for text in texts:
@@ -353,7 +353,7 @@ def _retest_sd(judgements: Iterable[Judgement]) -> float:
 def _length_correlation(items: Sequence[ExamItem], scores: Mapping[str, float]) -> float:
     """Spearman's correlation of score and length, mean of the languages.
 
-    Texts partly in the other language are left out: characters and words are not one length.
+    Texts with two languages are left out, because their length mixes characters and words.
     """
     found = []
     for language in ("en", "zh"):

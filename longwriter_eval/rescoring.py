@@ -1,4 +1,4 @@
-"""Scoring a finished run again: judges what has no verdict, and aggregates as lm-eval does."""
+"""Rescoring a finished run: judges responses without a verdict, and aggregates as lm-eval does."""
 
 import os
 from collections import Counter
@@ -39,18 +39,18 @@ class Scored:
     """The result of scoring a run."""
 
     source: Path  # the results file that was scored
-    path: Path  # the new one
+    path: Path  # the new results file
     table: str
-    verdicts: int  # that there should be
+    verdicts: int  # the expected number
     missing: Counter[str]  # reason -> verdicts without scores
 
 
 def score(folder: Path, overrides: Mapping[str, Any]) -> Scored:
-    """Judge what has no verdict in the newest run below `folder`, and write new results beside it.
+    """Judge responses without a verdict in the newest run below `folder`, and write new results.
 
-    `overrides` are judge settings by metadata name (judge_model, …); settings that neither they nor
-    the environment give are those of the run. Verdicts in this run's logs, older ones too, are
-    reused. The new files have the format of lm-eval's. Raises InputError.
+    `overrides` are judge settings by metadata name (judge_model, …). The environment comes next,
+    and then the run's own settings. Verdicts in this run's logs, including older ones, are reused.
+    The new files lie beside the old ones, in lm-eval's format. Raises InputError.
     """
     run = load_run(folder)
     try:
@@ -108,7 +108,7 @@ def _judges(run: Run, overrides: Mapping[str, Any]) -> dict[str, Judge]:
 def _settings(
     judged: Mapping[str, Mapping[str, Any]], overrides: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """As metadata: `overrides`, and the settings of the run that the environment does not set.
+    """Judge metadata: `overrides`, plus the run's settings that the environment does not set.
 
     The prompt is included if all tasks share it; otherwise each task has its own default. The path
     of a prompt file is not recorded, so it must be given again.
@@ -123,9 +123,11 @@ def _settings(
     def is_chosen(name: str) -> bool:
         return name in overrides or bool(os.environ.get(f"LONGWRITER_{name.upper()}"))
 
-    if not is_chosen("judge"):  # another profile brings all of its own settings
+    if not is_chosen("judge"):  # a different profile replaces all settings
         recorded["judge_base_url"] = first["base_url"]
-        if not is_chosen("judge_model"):  # another model is asked as the paper's judge
+        if not is_chosen(
+            "judge_model"
+        ):  # a different model without a profile uses the paper's constants
             recorded |= {
                 "judge": first.get("profile"),
                 "judge_model": first["model"],
@@ -163,7 +165,7 @@ def _judge(run: Run, judges: Mapping[str, Judge]) -> dict[tuple[str, str], Judge
     for judge, of_judge in items.items():
         if not all(judge.has_verdicts(item) for _, item in of_judge.values()):
             run_async(judge.check())
-            break  # they differ in the prompt alone
+            break  # the judges differ only in their prompt, so one check is enough
     return {
         (sample.task, sample.id): judgement
         for judge, of_judge in items.items()
@@ -179,7 +181,7 @@ def _known_verdicts(
 ) -> dict[tuple[str, str], Iterable[Verdict]]:
     """Verdicts of these judges on this run's responses, from all logs in its folder.
 
-    Older results hold verdicts of this judge if another one was used in between. The newest wins.
+    Older logs matter if another judge was used in between. The newest verdict wins.
     """
     known: dict[tuple[str, str], dict[int, Verdict]] = {
         (sample.task, sample.id): {} for sample in run.samples
@@ -233,7 +235,7 @@ def _metrics(sample: Sample, *, is_judged: bool) -> dict[str, bool]:
 def _aggregate(
     run: Run, rows: Mapping[str, Sequence[Mapping[str, Any]]], judges: Mapping[str, Judge]
 ) -> dict[str, Any]:
-    """What lm-eval's results say about these tasks and their groups, by the results' own keys."""
+    """The scores of these tasks and their groups, under the keys of lm-eval's results."""
     old = run.results
     results: dict[str, dict[str, Any]] = {}
     directions: dict[str, dict[str, bool]] = {}
@@ -259,7 +261,7 @@ def _aggregate(
         versions[name] = old.get("versions", {}).get(name, str(group["metadata"]["version"]))
     rows_by_name = {**results, **groups}
     scored = {
-        # in the old order, which is that of the printed table
+        # keep the old order, in which the table is printed
         "results": {
             name: rows_by_name[name]
             for name in dict.fromkeys([*old.get("results", {}), *rows_by_name])
@@ -267,7 +269,7 @@ def _aggregate(
         },
         "group_subtasks": subtasks,
         "versions": versions,
-        # lm-eval 0.4.11 has none for groups
+        # lm-eval 0.4.11 does not record it for groups
         "n-shot": {
             **dict.fromkeys(results, 0),
             **{name: n for name, n in old.get("n-shot", {}).items() if name in groups},
@@ -287,13 +289,13 @@ def _aggregate(
 def _names(
     results: Mapping[str, Any], key: str, name: str, default: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What a row of `results` says besides metrics, as the version of lm-eval that wrote it."""
+    """The entries of a `results` row besides metrics, which depend on the version of lm-eval."""
     row = results.get(key, {}).get(name)
     return {k: v for k, v in row.items() if "," not in k} if row else dict(default)
 
 
 def _config(run: Run, task: str, judge: Judge | None) -> dict[str, Any]:
-    """The task's configuration, with the judge that judged it now."""
+    """The task's configuration with the current judge."""
     config = run.results["configs"][task]
     record = {**run.record(task), "version": __version__}
     if judge:
@@ -309,5 +311,5 @@ def _groups(tasks: set[str]) -> list[dict[str, Any]]:
 
 
 def _merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """The old results with the new scores; how the responses were generated stays on record."""
+    """The old results with the new scores; keeps the record of how responses were generated."""
     return {**old, **{key: {**old.get(key, {}), **new[key]} for key in new}}

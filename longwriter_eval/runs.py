@@ -1,4 +1,4 @@
-"""The files of an lm-eval run: sample logs in, typed rows out; and the same shape written back."""
+"""Reads and writes the results and sample logs of an lm-eval run."""
 
 import json
 import logging
@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Sample:
-    """One answered prompt. `row` is the log's own line, with everything else that it holds."""
+    """A prompt and its response. `row` is the complete line of the sample log."""
 
     task: str
     id: str
@@ -30,7 +30,7 @@ class Sample:
     language: str
     response: str
     row: dict[str, Any]
-    version: float = TASK_VERSION  # of the task, which says by which rules it is scored
+    version: float = TASK_VERSION  # of the task; selects the scoring rules
 
     @classmethod
     def from_doc(
@@ -41,7 +41,7 @@ class Sample:
         row: dict[str, Any],
         version: float = TASK_VERSION,
     ) -> "Sample":
-        """The sample of a task's document. Raises KeyError or TypeError for a malformed one."""
+        """Build the sample of a task's document. Raises KeyError or TypeError if malformed."""
         for name in ("id", "type", "language"):
             if not isinstance(doc[name], str):
                 raise TypeError(name)
@@ -59,7 +59,7 @@ class Sample:
 
     @property
     def judgement(self) -> dict[str, Any] | None:
-        """The record of the judge's verdicts, or None where nothing was judged."""
+        """The record of the judge's verdicts, or None if no judge was used."""
         judgement: dict[str, Any] | None = self.row["doc"].get("judgement")
         return judgement
 
@@ -74,11 +74,11 @@ class Run:
 
     @property
     def folder(self) -> Path:
-        """Where results and samples lie."""
+        """The folder of the results and samples."""
         return self.path.parent
 
     def record(self, task: str) -> dict[str, Any]:
-        """What a task said of itself: version, data_sha256, and where it was judged, its judge."""
+        """The task's own record: version, data_sha256 and, if it was judged, the judge."""
         record: dict[str, Any] = self.results["configs"][task]["metadata"]["longwriter"]
         return record
 
@@ -90,8 +90,8 @@ _DATE = re.compile(r"_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)$")
 def load_run(place: Path) -> Run:
     """Read the newest results below a folder that hold this package's tasks, and their samples.
 
-    `place` may also be a results file itself. Raises InputError that names the file and the line,
-    also where samples are missing.
+    `place` may also be a results file. Raises InputError, with file and line, if a file is
+    malformed or samples are missing.
     """
     dated = _dated(place)
     for date, path in dated:
@@ -109,8 +109,8 @@ def load_run(place: Path) -> Run:
 def load_runs(folder: Path) -> list[Run]:
     """All results below `folder` that hold this package's tasks, the newest first.
 
-    The verdicts of several judges stand beside each other so. Older results that cannot be read
-    are left out, with a warning. Raises InputError as load_run does.
+    If several judges scored a run, it has several results. Unreadable older results are skipped
+    with a warning. Raises InputError as load_run does.
     """
     newest = load_run(folder)
     runs = [newest]
@@ -131,7 +131,7 @@ def _dated(place: Path) -> list[tuple[str, Path]]:
 
 
 def _load(date: str, path: Path) -> Run | None:
-    """The run of one results file; None where it holds other tasks than ours."""
+    """The run of one results file; None if it holds none of this package's tasks."""
     results = _parse(path)
     if not isinstance(results, dict) or not isinstance(results.get("configs"), dict):
         raise InputError(f"{path} is not a results file of lm-eval: it has no configs")
@@ -160,14 +160,14 @@ def _load(date: str, path: Path) -> Run | None:
 
 
 def _check_record(record: Mapping[str, Any]) -> None:
-    """Raise TypeError for what no task of ours has said of itself."""
+    """Raise TypeError unless `record` has the shape that this package's tasks write."""
     for name, kind in (("data_sha256", str), ("judge_prompt_sha256", str), ("judge", dict)):
         if name in record and not isinstance(record[name], kind):
             raise TypeError(f"{name} is {record[name]!r}")
 
 
 def task_hash(rows: Iterable[Mapping[str, Any]]) -> str:
-    """lm-eval's hash over a task's samples, in their order: results hold it as `task_hashes`."""
+    """lm-eval's hash over a task's samples in order, stored in the results as `task_hashes`."""
     hashes = (row["doc_hash"] + row["prompt_hash"] + row["target_hash"] for row in rows)
     return sha256("".join(hashes))
 
@@ -181,9 +181,9 @@ def row_hashes(doc: Mapping[str, Any], prompt: str) -> dict[str, str]:
 def save_run(
     folder: Path, results: Mapping[str, Any], rows: Mapping[str, Iterable[Mapping[str, Any]]]
 ) -> Path:
-    """Write results and sample rows (by task) as lm-eval names them; return the results' path.
+    """Write results and sample rows (by task) to lm-eval's file names; return the results' path.
 
-    The samples come first: a results file is never without them. Raises OSError.
+    Samples are written first, so that no results file exists without them. Raises OSError.
     """
     date = datetime.now().isoformat().replace(":", "-")
     for task, lines in rows.items():
@@ -195,7 +195,7 @@ def save_run(
 
 
 def _valid(found: Any) -> Any:
-    """`found` with None for what JSON cannot say, as NaN."""
+    """`found` with None in place of NaN and infinity, which JSON cannot represent."""
     if isinstance(found, Mapping):
         return {key: _valid(value) for key, value in found.items()}
     if isinstance(found, list | tuple):

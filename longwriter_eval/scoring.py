@@ -1,4 +1,4 @@
-"""The scorer: every number about a response comes from here.
+"""The scorer, which computes every number about a response.
 
 lm-eval's tasks score with it while they run. `longwriter score`, `report`, `compare` and `verify`
 score the samples of a finished run with it, from their responses and verdicts.
@@ -21,10 +21,10 @@ from longwriter_eval.stats.estimates import DocumentValue
 
 @dataclass(frozen=True)
 class Score:
-    """One response and its scores. `text` is the response as it was counted and judged.
+    """A response and its scores. `text` is the cleaned response that was counted and judged.
 
-    `bucket` is the paper's ("[0,500)" …), for the ruler the required length itself ("10k").
-    `judgement` is None where no judge was asked.
+    `bucket` is the paper's ("[0,500)" …), or for the ruler the required length ("10k").
+    `judgement` is None if no judge was used.
     """
 
     sample: Sample
@@ -42,12 +42,12 @@ class Score:
 
     @property
     def status(self) -> str:
-        """ "judged", "unjudged" where no judge was asked, or why there is no verdict."""
+        """ "judged", "unjudged" if no judge was used, or the reason for a missing verdict."""
         return self.judgement.status if self.judgement else "unjudged"
 
     @property
     def quality(self) -> Mapping[str, float] | None:
-        """The six dimensions, 0–100 each, the mean over repeats; None without a verdict."""
+        """The six dimensions (0–100), averaged over repeats; None without a verdict."""
         if not self.judgement or not self.judgement.quality:
             return None
         return {name: self.judgement.quality[name] for name in DIMENSIONS}
@@ -98,14 +98,14 @@ def value(score: Score, metric: str) -> DocumentValue:
 
 
 def instruction(sample: Sample) -> str:
-    """What several prompts of the ruler share: the text without the required length."""
+    """The part that several ruler prompts share: the text without the required length."""
     return re.sub(r"\d+", "", sample.prompt) if is_ruler(sample) else ""
 
 
 def clean_response(response: str) -> str:
-    """The text that is counted and judged: without special tokens and the blanks around it.
+    """The text to count and judge, without special tokens and surrounding whitespace.
 
-    Half surrogate pairs become escapes, because a log that contains one cannot be written.
+    Lone surrogates become escapes, because a log that contains one cannot be written.
     """
     return strip_special_tokens(encodable(response))
 
@@ -143,7 +143,7 @@ def _diagnostic(name: str) -> Callable[[Score], float | None]:
     return lambda score: score.diagnostics.as_dict()[name]
 
 
-# Names are those of the tasks' metrics; the order is the one to show them in.
+# Metric names of the tasks, in display order.
 METRICS: dict[str, Callable[[Score], float | None]] = {
     "overall_score": lambda score: score.overall_score,
     "length_score": lambda score: score.length_score,
@@ -153,7 +153,7 @@ METRICS: dict[str, Callable[[Score], float | None]] = {
     **{name: _diagnostic(name) for name in DIAGNOSTICS},
 }
 
-# What lm-eval's tasks report; the values say whether higher is better.
+# Metrics that the lm-eval tasks report -> whether higher is better.
 LENGTH_METRICS = {
     "length_score": True,
     "output_words": True,

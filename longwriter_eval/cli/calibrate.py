@@ -62,7 +62,7 @@ _Scores = list[dict[str, tuple[str, float, float | None, str]]]
 
 
 def _scores(results: "Sequence[Run]", judges: tuple[str, str]) -> _Scores:
-    """The scores of both judges in the results of one run folder; of several, the newest."""
+    """The scores of both judges in the results of one run folder; the newest score wins."""
     from longwriter_eval.judge.settings import judge_label
     from longwriter_eval.scoring import score_samples
 
@@ -88,7 +88,7 @@ def _scores(results: "Sequence[Run]", judges: tuple[str, str]) -> _Scores:
 
 
 def _check(by_run: list[_Scores], judges: tuple[str, str], runs: "Sequence[Run]") -> None:
-    """Raise InputError for a judge that has judged nothing, or in two ways."""
+    """Raise InputError if a judge has no verdicts, or verdicts with two different settings."""
     from longwriter_core.errors import InputError
 
     for number, name in enumerate(judges):
@@ -151,7 +151,7 @@ def _lines(link: "Link", judge_a: str, judge_b: str) -> list[str]:
 def _bridged(
     folder: Path, link: "Link", scores: _Scores, judges: tuple[str, str]
 ) -> tuple[str, bool]:
-    """A line for one run: its mean S_q by A, translated, and by B. True if it is refused."""
+    """A line for one run: its mean S_q by A, bridged, and by B. True if it is refused."""
     from longwriter_core.errors import InputError
 
     means = [

@@ -130,7 +130,7 @@ def _report_missing(
     summary: "PreferenceSummary | None",
     resume_line: str,
 ) -> int:
-    """Print which verdicts are missing and how to get them; returns the exit code."""
+    """Print the missing verdicts and the command that retries them; returns the exit code."""
     code = 0
     for path, missing in zip(paths, comparison.unjudged, strict=True):
         if missing:

@@ -99,7 +99,7 @@ def command(
 
 
 def _spent(judge: "Judge", judgements: Mapping[str, "Judgement"]) -> dict[str, Any]:
-    """Tokens and USD of the verdicts, those of earlier runs included; None where unknown."""
+    """Tokens and USD of the verdicts, including those of earlier runs; None if unknown."""
     verdicts = [verdict for judgement in judgements.values() for verdict in judgement.verdicts]
     prompt = sum(verdict.prompt_tokens or 0 for verdict in verdicts)
     completion = sum(verdict.completion_tokens or 0 for verdict in verdicts)

@@ -1,4 +1,4 @@
-"""The judge's settings as command-line options. Their help is that of JudgeSettings' fields."""
+"""The judge's settings as command-line options, with the help texts of JudgeSettings' fields."""
 
 from typing import Annotated, Any
 

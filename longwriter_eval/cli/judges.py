@@ -50,7 +50,7 @@ def command(
 
 
 def _facts(name: str) -> list[tuple[str, str]]:
-    """What is known of a profile, as rows."""
+    """The properties of a profile: name and value."""
     from longwriter_core.llm.profiles import RESPONSES, find_profile, money, today
 
     profile, day = find_profile(name), today()
@@ -92,7 +92,7 @@ def _facts(name: str) -> list[tuple[str, str]]:
 
 
 def _check(settings: "JudgeSettings") -> int:
-    """Ask the endpoint for its models; 1 where the judge that is set is not among them."""
+    """List the endpoint's models; returns 1 if the selected judge is not among them."""
     import os
 
     from longwriter_core.errors import InputError

@@ -36,8 +36,9 @@ def command(
 
 
 def _warn(text: str) -> None:
-    """Print `text`, which others wrote, as a line that GitHub's log does not run as a command."""
+    """Print the untrusted `text` as a line that GitHub Actions does not run as a command."""
     from longwriter_core.text.printable import printable
 
-    # ::error:: is a command at the start of a line, which is ours; ##[error] is one anywhere.
+    # ::error:: is a command only at the start of a line, and `text` starts with our own words.
+    # ##[error] is a command anywhere.
     print(printable(text).replace("##[", "## ["), file=sys.stderr)

@@ -59,7 +59,7 @@ def command(
 
 
 def _verify(path: Path) -> tuple[dict[str, Any], Any]:
-    """What `--json` prints, and the verification."""
+    """The report that `--json` prints, and the verification."""
     from longwriter_eval.submission.verification import table_claims, verify_file
 
     verification = verify_file(path)

@@ -1,4 +1,4 @@
-"""Judging responses: every verdict is scores or a reason, never a guess."""
+"""Judging responses: every verdict has scores or a reason, never a guess."""
 
 import copy
 import logging
@@ -47,9 +47,9 @@ PREFLIGHT_RESPONSE = (
 
 @dataclass(frozen=True)
 class Item:
-    """A response to judge; `id` ties the verdict to it whatever order the calls finish in.
+    """A response to judge; `id` links the verdicts to it in whatever order the calls finish.
 
-    Repeats that `verdicts` already has are not asked again.
+    Repeats that are already in `verdicts` are not judged again.
     """
 
     id: str
@@ -59,7 +59,7 @@ class Item:
 
 
 class Judge:
-    """A judge at an endpoint, with everything that it needs resolved and checked."""
+    """A judge at an endpoint, with resolved and checked settings."""
 
     def __init__(self, settings: JudgeSettings, key: str, store: Store | None = None) -> None:
         self.settings = settings
@@ -68,16 +68,16 @@ class Judge:
         self._store = store or Store()
 
     def with_store(self, store: Store) -> "Judge":
-        """The same judge, whose calls are kept in another store."""
+        """The same judge with another store for its calls."""
         other = copy.copy(self)
         other._store = store
         return other
 
     async def check(self) -> None:
-        """Make a preflight request: one real verdict, on a short text of which nobody is afraid.
+        """Make a preflight request: one real verdict on a short, harmless text.
 
-        Raises InputError if the judge is shut down, or if its spending, the key, the endpoint, the
-        model, its limit on tokens, its replies or the store would fail the run.
+        Raises InputError if the model is shut down, or if the spending limit, key, endpoint, model,
+        token limit, replies or store would fail the run.
         """
         self.settings.check_usable()
         self._store.check()
@@ -118,12 +118,12 @@ class Judge:
         return f"the judge {self.settings.model} at {where}"
 
     def _preflight(self) -> tuple[dict[str, Any], Callable[[str], object | Rejected]]:
-        """The request for the preflight's verdict, and the reader of its reply."""
+        """The preflight request, and the parser of its reply."""
         prompt, _ = self.prompt.render(PREFLIGHT_INSTRUCTION, PREFLIGHT_RESPONSE)
         return self.request(prompt), read_scores
 
     def _setting_for(self, message: str) -> str:
-        """What to set so that an endpoint does not refuse a field of the request again."""
+        """The setting that avoids the request field that the endpoint refused in `message`."""
         if "HTTP 400" not in message and "HTTP 422" not in message:
             return ""
         named = [name for name in self.request("") if re.search(rf"\b{name}\b", message)]
@@ -160,7 +160,7 @@ class Judge:
             )
 
     def cost_note(self, items: Iterable[Item]) -> str:
-        """What judging `items` costs, about and at most, in a line; "" if all are judged."""
+        """The estimated and maximum cost of judging `items`, in one line; "" if all are judged."""
         prompts = [
             self.prompt.render(item.instruction, item.response)[0]
             for item in items
@@ -190,9 +190,9 @@ class Judge:
         done: Callable[[Item, Judgement], None],
         concurrency: int | None = None,
     ) -> None:
-        """Judge every item, and hand each judgement to `done` as soon as it is complete.
+        """Judge every item, and pass each judgement to `done` as soon as it is complete.
 
-        Nothing is raised for what an endpoint does: a verdict without scores has a reason.
+        Endpoint failures do not raise: a verdict without scores has a reason.
         """
 
         async with self.asking() as judge_one:
@@ -206,9 +206,9 @@ class Judge:
     async def asking(
         self, usage: Usage | None = None
     ) -> AsyncIterator[Callable[[Item], Awaitable[Judgement]]]:
-        """A function that judges one item, for as long as the `async with` block lasts.
+        """Yield a function that judges one item, usable inside the `async with` block.
 
-        The calls that it makes are counted in `usage`.
+        Its calls are counted in `usage`.
         """
         async with self.chat() as chat:
             chat.usage = usage or chat.usage
@@ -226,7 +226,7 @@ class Judge:
             yield judge_one
 
     def judgement(self, item: Item, verdicts: Iterable[Verdict] = ()) -> Judgement:
-        """The judgement from `verdicts`; without any, from those that `item` has already."""
+        """The judgement from `verdicts`, or from the item's own verdicts if none are given."""
         known = {verdict.repeat: verdict for verdict in verdicts or item.verdicts}
         repeats = range(self.settings.repeats)
         return Judgement.of(
@@ -239,8 +239,8 @@ class Judge:
     def recorded_verdicts(self, item: Item, record: Mapping[str, Any]) -> dict[int, Verdict]:
         """The usable verdicts in the `record` of a sample log, by repeat.
 
-        A verdict is usable if this judge gave it, with this prompt, on this instruction and
-        response, and if scores can be read again from its raw reply. Raises KeyError, TypeError or
+        A verdict is usable if it was given by this judge with this prompt, on this instruction and
+        response, and if its raw reply still parses to scores. Raises KeyError, TypeError or
         ValueError for a malformed record.
         """
         if not record:
@@ -253,7 +253,7 @@ class Judge:
         }
 
     def has_verdicts(self, item: Item) -> bool:
-        """Whether `item` or the store has a verdict for every repeat, so that nothing is asked."""
+        """Whether `item` or the store has a verdict for every repeat, so that no call is needed."""
         known = {verdict.repeat for verdict in item.verdicts}
         return all(
             repeat in known or self._has_verdict(item, repeat)
@@ -276,7 +276,7 @@ class Judge:
             self._call_id(item, repeat),
             has_format=True,
         )
-        # after a stop, a reply that was cut has not been asked for again: cut is why it is missing
+        # if judging stopped before a cut reply could be retried, the reason is "cut"
         is_cut = outcome.reason == "not_asked" and outcome.rejected[-1:] == ("cut",)
         verdict = Verdict(
             repeat,
@@ -313,7 +313,7 @@ class Judge:
         )
 
     def request(self, prompt: str) -> dict[str, Any]:
-        """The call that asks this judge."""
+        """The request body for `prompt`."""
         return {
             "model": self.settings.model,
             "messages": [{"role": "user", "content": encodable(prompt)}],
@@ -321,7 +321,7 @@ class Judge:
         }
 
     def chat(self, **options: Any) -> ChatPool:
-        """This judge's endpoint, with the store in front and what it may cost behind."""
+        """A pool for this judge's endpoint, with its store and spending limit."""
         return JudgePool(
             self._store,
             base_url=self.settings.base_url,
@@ -338,8 +338,8 @@ def judge_with_progress(
 ) -> dict[str, Judgement]:
     """Judge `items` under a progress bar; item id -> judgement.
 
-    Ctrl-C ends the judging without an error: what has no verdict by then says so. If the longest
-    response does not fit the judge's context, nothing is asked.
+    Ctrl-C ends the judging without an error, and missing verdicts get a reason. If the longest
+    response does not fit the judge's context, no call is made.
     """
     found: dict[str, Judgement] = {}
     try:
@@ -363,7 +363,7 @@ def judge_with_progress(
 
 
 def read_scores(reply: str, response: str = "") -> Scores | Rejected:
-    """The scores that a judge's reply gives to `response`."""
+    """The scores that a judge's reply gives to `response`, or why the reply is rejected."""
     return read_verdict(reply, response) or Rejected("parse_error")
 
 

@@ -1,4 +1,4 @@
-"""The judge's prompt, and putting untrusted text into it."""
+"""The judge's prompt, and inserting untrusted text into it."""
 
 import re
 from collections.abc import Mapping
@@ -10,20 +10,20 @@ from longwriter_core import benchmarks
 from longwriter_core.errors import InputError
 from longwriter_core.files import sha256
 
-BUILT_IN = ("official", "longwriter")  # any other name of a prompt is a file's path
+BUILT_IN = ("official", "longwriter")  # any other name is a file path
 
 _INST, _RESPONSE = "$INST$", "$RESPONSE$"
 
 
 @dataclass(frozen=True)
 class JudgePrompt:
-    """A judge's instructions with places for the request ($INST$) and the response ($RESPONSE$)."""
+    """A prompt template with placeholders for the request ($INST$) and response ($RESPONSE$)."""
 
     template: str
 
     @classmethod
     def load(cls, prompt: str) -> "JudgePrompt":
-        """The prompt that a setting names. Raises InputError where it is unusable."""
+        """The prompt that a setting names. Raises InputError if it is unusable."""
         if prompt == "official":
             return cls(benchmarks.read("judge.txt"))
         if prompt == "longwriter":
@@ -42,7 +42,7 @@ class JudgePrompt:
 
     @property
     def sha256(self) -> str:
-        """Of the template."""
+        """SHA-256 of the template."""
         return sha256(self.template)
 
     def render(self, instruction: str, response: str) -> tuple[str, bool]:
@@ -51,11 +51,11 @@ class JudgePrompt:
 
 
 def fill(template: str, texts: Mapping[str, str]) -> tuple[str, bool]:
-    """`template` with `texts` in their places ($INST$ …), and whether a tag had to be escaped.
+    """`template` with its placeholders ($INST$ …) replaced, and whether a tag was escaped.
 
-    All texts are put in at once, so that none can hold a place for another; a tag of the
-    template's own, such as </Response>, has its "<" written as "&lt;", so that it cannot end its
-    section. Without such a tag nothing is changed: with upstream's prompt, not by a byte.
+    All texts are inserted at once, so a placeholder in one text is not replaced by another. A tag
+    of the template that occurs in a text, such as </Response>, has its "<" written as "&lt;", so
+    that it cannot end its section. Texts without such a tag are inserted byte for byte.
     """
     tags = set(re.findall(r"</?\s*([A-Za-z][\w ]*?)\s*>", template))
     fence = re.compile(

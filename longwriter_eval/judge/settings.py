@@ -1,4 +1,4 @@
-"""The judge's settings: who judges, how, and where that leaves the paper's protocol."""
+"""The judge's settings, and how they differ from the paper's protocol."""
 
 import json
 from collections.abc import Mapping
@@ -37,8 +37,8 @@ MAX_TOKENS = 1024
 DEFAULT_PROFILE = "gpt-4o-2024-11-20"
 
 _ENVIRONMENT = "LONGWRITER_JUDGE_"
-_VARIABLE = "LONGWRITER_JUDGE"  # of the profile
-_OWN_SETTINGS = {  # fields of a request that have a setting of their own
+_VARIABLE = "LONGWRITER_JUDGE"  # names the profile
+_OWN_SETTINGS = {  # request fields with their own setting
     "model": "judge_model",
     "temperature": "judge_temperature",
     "max_tokens": "judge_max_tokens",
@@ -98,10 +98,10 @@ def _dollars(value: Any) -> float | None:
 
 
 class JudgeSettings(BaseModel):
-    """Who judges, and how.
+    """The judge model and how it is called.
 
-    Without a model or a profile, DEFAULT_PROFILE judges. A model that is named without a profile is
-    asked with the paper's constants. What a profile says holds where nothing else is set.
+    Without a model or a profile, DEFAULT_PROFILE applies. A model without a profile uses the
+    paper's constants. A profile's values are defaults, which explicit settings override.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -165,7 +165,7 @@ class JudgeSettings(BaseModel):
             "temperature": profile.temperature,
             "max_tokens": profile.max_tokens,
         }
-        if not profile.is_own_endpoint(None):  # None stays OpenAI's, which OPENAI_BASE_URL replaces
+        if not profile.is_own_endpoint(None):  # None means OpenAI, unless OPENAI_BASE_URL is set
             values["base_url"] = profile.endpoint
         return {**values, **given, "profile": profile.name}
 
@@ -184,16 +184,16 @@ class JudgeSettings(BaseModel):
     def resolve(
         cls, metadata: Mapping[str, Any], environment: Mapping[str, str], **defaults: str
     ) -> "JudgeSettings":
-        """The settings given as `judge_*` metadata, else as LONGWRITER_JUDGE_*, else `defaults`.
+        """Settings from `judge_*` metadata, then LONGWRITER_JUDGE_*, then `defaults`.
 
-        The profile is `judge` or LONGWRITER_JUDGE. A `judge_model` in the metadata wins over a
-        LONGWRITER_JUDGE. lm-eval merges the model's own arguments into the metadata, so other names
-        are ignored. Raises InputError that lists every unknown name and invalid value.
+        The profile is `judge` or LONGWRITER_JUDGE. A `judge_model` in the metadata overrides
+        LONGWRITER_JUDGE. lm-eval merges the model's arguments into the metadata, so other names are
+        ignored. Raises InputError with every unknown name and invalid value.
         """
         fallbacks = {"profile": _VARIABLE}
         if metadata.get("judge_model"):
             fallbacks = {}
-        if metadata.get("judge"):  # as a whole: a model of the environment is another judge's
+        if metadata.get("judge"):  # ignores the environment's model, which belongs to another judge
             environment = {k: v for k, v in environment.items() if k != _ENVIRONMENT + "MODEL"}
 
         def resolved() -> JudgeSettings:
@@ -215,7 +215,7 @@ class JudgeSettings(BaseModel):
 
         settings = resolved()
         if settings.base_url is None and environment.get("OPENAI_BASE_URL"):
-            # The openai library would use this variable silently; here it is on record.
+            # The openai library would use this variable silently; reading it here records it.
             fallbacks = {**fallbacks, "base_url": "OPENAI_BASE_URL"}
             settings = resolved()
         if settings.profile and not settings.base_url and not settings._profile.endpoint:
@@ -233,16 +233,16 @@ class JudgeSettings(BaseModel):
 
     @property
     def known_profile(self) -> Profile | None:
-        """What is known of the model: its profile, also where only the model was named."""
+        """The model's profile, even if only the model was given; None if it has no profile."""
         return self._profile if self.profile else profile_of_model(self.model, self.base_url)
 
     @property
     def label(self) -> str:
-        """The judge's name for people."""
+        """The judge's display name."""
         return self.profile or self.model
 
     def request_fields(self) -> dict[str, Any]:
-        """What a request to this judge holds beside model and messages."""
+        """The fields of a request to this judge besides model and messages."""
         limits: dict[str, Any] = (
             {} if self.temperature is None else {"temperature": self.temperature}
         )
@@ -261,7 +261,7 @@ class JudgeSettings(BaseModel):
 
     @property
     def protocol(self) -> dict[str, Any]:
-        """How the model is asked: part of the judge's identity, and of its calls' keys."""
+        """The request settings that are part of the judge's identity and of its call keys."""
         fields = self._other_fields()
         if fields.get("response_format") == verdict_schema():
             fields = {**fields, "response_format": "verdict"}
@@ -271,9 +271,9 @@ class JudgeSettings(BaseModel):
 
     @property
     def departures(self) -> dict[str, Any]:
-        """Where this judge leaves the paper's protocol, by name; a value of None: nothing is sent.
+        """Deviations from the paper's protocol: setting -> value; None if the field is not sent.
 
-        The verdicts of judges that differ here share no ranking.
+        Judges that differ here are ranked separately.
         """
         papers: dict[str, Any] = {
             "model": PAPERS_JUDGE,
@@ -293,7 +293,7 @@ class JudgeSettings(BaseModel):
         return {k: v for k, v in sorted(own.items()) if k not in papers or papers[k] != v}
 
     def record(self) -> dict[str, Any]:
-        """What a result must say about its judge; never a key, a password or a local path."""
+        """The judge's record in results, without keys, passwords or local paths."""
         return {
             "profile": self.profile,
             "model": self.model,
@@ -307,10 +307,10 @@ class JudgeSettings(BaseModel):
         }
 
     def prices(self) -> Prices | None:
-        """What the judge costs today, None where it is unknown."""
+        """The judge's current prices; None if unknown."""
         profile = self._profile
         if profile.endpoint and not profile.is_own_endpoint(self.base_url):
-            return None  # another server has prices of its own
+            return None  # another server may charge other prices
         return profile.prices_on(today()) or prices_of(self.model, today())
 
     def check_usable(self) -> None:
@@ -332,7 +332,7 @@ class JudgeSettings(BaseModel):
 
 
 def protocol_text(record: Mapping[str, Any]) -> str:
-    """How the judge of a results' record was asked, such as "temperature 0.5, max_tokens 1024"."""
+    """A recorded judge's request settings, such as "temperature 0.5, max_tokens 1024"."""
     named = {
         name: value
         for name, value in record.get("departures", {}).items()
@@ -346,17 +346,17 @@ PAPERS_PROTOCOL = protocol_text({"temperature": TEMPERATURE, "max_tokens": MAX_T
 
 
 def judge_label(record: Mapping[str, Any]) -> str:
-    """The judge of a results' record: its model, and how it was asked if not as the paper's."""
+    """A recorded judge's model, with its request settings if they differ from the paper's."""
     protocol = protocol_text(record)
     return str(record["model"]) + ("" if protocol == PAPERS_PROTOCOL else f" ({protocol})")
 
 
 def api_key(settings: JudgeSettings, environment: Mapping[str, str]) -> str:
-    """The judge's key: LONGWRITER_JUDGE_API_KEY, else the provider's own variable.
+    """The judge's API key from LONGWRITER_JUDGE_API_KEY, else from the provider's variable.
 
-    That is OPENAI_API_KEY unless the profile names another, so a key of OpenAI is never sent to
-    another provider of a profile. A server of one's own often needs none. Raises InputError if
-    there is no key for a provider.
+    That variable is OPENAI_API_KEY unless the profile names another, so that an OpenAI key is
+    never sent to another provider of a profile. A self-hosted server often needs no key. Raises
+    InputError if a provider's key is missing.
     """
     profile = settings.known_profile
     is_providers = profile is not None and profile.is_own_endpoint(settings.base_url)

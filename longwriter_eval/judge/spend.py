@@ -1,4 +1,4 @@
-"""What judging costs at most, and the chat pool that stops before it costs more."""
+"""A chat pool that enforces a limit on the cost of judging."""
 
 import asyncio
 import json
@@ -8,27 +8,27 @@ from typing import Any
 from longwriter_core.llm import ChatPool, Reply, SkippedError
 from longwriter_core.llm.profiles import Prices
 
-# A judge whose first replies are all cut has too low a limit, and every further reply would be paid
-# for in vain.
+# If the judge's first replies are all cut, its token limit is too low, and further replies would
+# cost money without giving a verdict.
 CUT_REPLIES = 10
 
 
 def max_tokens_of(text: str) -> int:
-    """More tokens than `text` can have: no tokenizer in use makes more than one of a byte."""
+    """An upper bound on the tokens in `text`: tokenizers make at most one token per byte."""
     return len(text.encode("utf-8", "surrogatepass"))
 
 
 def estimate_tokens(text: str) -> int:
-    """About as many tokens as `text` has: one for 4 ASCII characters, one for each other."""
+    """A rough token count of `text`: one per 4 ASCII characters, one per other character."""
     others = len(text) - (ascii_characters := sum(map(str.isascii, text)))
     return ascii_characters // 4 + others
 
 
 class JudgePool(ChatPool):
-    """A judge's endpoint, which stops when money runs out or every reply is cut.
+    """A judge's endpoint, which stops at the spending limit or when every reply is cut.
 
-    Calls in flight count at the most that they can cost. A call that might cost too much waits for
-    those in flight; only when none is left that could turn out cheaper, judging stops.
+    Calls in flight count at their maximum cost. A call that might exceed the limit waits for the
+    calls in flight, which may turn out cheaper. Judging stops if it still exceeds the limit.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class JudgePool(ChatPool):
         self._cut = self._whole = 0
 
     async def ask(self, key: str, request: Mapping[str, Any], *, affinity: int = 0) -> Reply:
-        """As ChatPool.ask; raises SkippedError where the call might cost more than is left."""
+        """Like ChatPool.ask; raises SkippedError if the call might cost more than is left."""
         if self._max_cost is None or not self._prices:
             reply = await super().ask(key, request, affinity=affinity)
             self._count(reply)
@@ -65,7 +65,7 @@ class JudgePool(ChatPool):
                     raise SkippedError("max_cost is reached")
                 await self._settled.wait()
             self._reserved += most
-        cost = most  # of a call that failed: it may have been charged
+        cost = most  # a failed call may have been charged, so it counts at its maximum
         try:
             reply = await super().ask(key, request, affinity=affinity)
             cost = self._cost(reply, prompt)
@@ -79,7 +79,7 @@ class JudgePool(ChatPool):
             if self._reserved < 1e-12:
                 self._reserved = 0.0
             self.spent += cost
-            # not through the condition's lock: a cancelled task must not wait here
+            # a new task takes the condition's lock, because a cancelled task must not wait here
             asyncio.get_running_loop().create_task(self._wake())
 
     async def _wake(self) -> None:

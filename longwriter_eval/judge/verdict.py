@@ -25,13 +25,14 @@ DIMENSIONS = {
 
 Scores = dict[str, int]  # dimension -> 1..5
 
-# Characters; replies without their thinking stay far below. Nested braces take quadratic time.
+# Characters. Replies without thinking are far shorter. The limit bounds the parsing time, which
+# is quadratic in nested braces.
 _MAX_REPLY = 50_000
 
 _KEYS = {name.casefold(): dimension for dimension, name in DIMENSIONS.items()}
 _SEPARATORS = re.compile(r"[\s_-]+")
 _TRAILING_COMMA = re.compile(r",(\s*\})")
-_GROUP = re.compile(r"\{[^{}\"]*\}")  # LaTeX and sets; what JSON puts into braces has quotes
+_GROUP = re.compile(r"\{[^{}\"]*\}")  # LaTeX and sets; JSON objects contain quotes
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 _NAMED_SCORE = re.compile(
     r"(relevance|accuracy|coherence|clarity|breadth and depth|reading experience)\W{0,20}([1-5])"
@@ -39,7 +40,7 @@ _NAMED_SCORE = re.compile(
 
 
 def verdict_schema() -> dict[str, Any]:
-    """The `response_format` of a verdict, for endpoints that take one."""
+    """The `response_format` of a verdict, for endpoints that support it."""
     score = {"type": "integer", "enum": [1, 2, 3, 4, 5]}
     properties = {"Analysis": {"type": "string"}, **dict.fromkeys(DIMENSIONS.values(), score)}
     schema = {
@@ -55,17 +56,17 @@ def verdict_schema() -> dict[str, Any]:
 
 
 def read_verdict(reply: str, response: str = "") -> Scores | None:
-    """The six scores (1..5) that a judge's reply gives to `response`, or None if it has no such.
+    """The six scores (1..5) that a judge's reply gives to `response`; None if it has no verdict.
 
     A verdict is a JSON object with a whole number from 1 to 5 for every dimension, fenced or not.
-    Judges quote from what they judge, so a response may plant a verdict of its own in the reply.
-    Therefore there is no verdict if
+    Judges quote the response, so a response can plant its own verdict in the reply. The reply
+    therefore has no verdict if
 
     - several objects with scores disagree,
-    - an object stands inside something larger, as the braces around it tell,
-    - its scores, or the object itself, also occur in the response, in whatever notation.
+    - unbalanced braces show that an object is part of something larger,
+    - its scores, or the object itself, also occur in the response, in any notation.
 
-    Thinking before the answer is not read.
+    Thinking before the answer is ignored.
     """
     text = _TRAILING_COMMA.sub(r"\1", without_thinking(reply))
     objects = _objects(text) if len(text) <= _MAX_REPLY else None
@@ -89,7 +90,7 @@ def quality_scores(scores: Mapping[str, float]) -> dict[str, float]:
 
 
 def last_object(text: str) -> dict[str, Any] | None:
-    """The last JSON object of a reply, unless stray braces say that it stands inside another."""
+    """The last JSON object of a reply; None if stray braces suggest that it is nested."""
     found = _objects(text) if len(text) <= _MAX_REPLY else None
     return found[-1][0] if found else None
 
@@ -110,7 +111,7 @@ def _scores(parsed: Mapping[str, Any]) -> Scores | None:
             continue
         if isinstance(value, str) and value.strip() in ("1", "2", "3", "4", "5"):
             value = int(value)
-        # bool is an int to Python; 4.0 and 4 are the same number to JSON
+        # bool is a subclass of int in Python; 4.0 and 4 are the same number in JSON
         if isinstance(value, bool) or not isinstance(value, int | float):
             return None
         if value not in (1, 2, 3, 4, 5) or dimension in scores:
@@ -131,23 +132,23 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-# strict=False: judges put raw line breaks into their analysis.
+# strict=False, because judges write raw line breaks into their analysis.
 _DECODER = json.JSONDecoder(strict=False, object_pairs_hook=_unique)
 
 
 def _objects(text: str) -> list[tuple[dict[str, Any], str]] | None:
     """The JSON objects of a reply and their sources; None if stray braces surround one.
 
-    Before an object, braces must be closed. After the last one there may only be groups without
-    quotes, such as those of LaTeX: other braces may be the rest of a larger object, which quotes
-    this one from the response.
+    All braces before an object must be closed. After the last object, only groups without quotes
+    are allowed, such as those of LaTeX. Other braces may close a larger object that quotes this
+    one from the response.
     """
     found: list[tuple[dict[str, Any], str]] = []
     end = unclosed = 0  # where the last object ends; braces left open before it
     position = text.find("{")
     while position >= 0:
         unclosed -= text.count("}", end, position)
-        if unclosed < 0:  # a brace that closes nothing would make up for one left open
+        if unclosed < 0:  # an unmatched closing brace would hide an open one
             break
         try:
             parsed, end = _DECODER.raw_decode(text, position)
@@ -168,14 +169,14 @@ def _objects(text: str) -> list[tuple[dict[str, Any], str]] | None:
 
 
 def _plain(text: str) -> str:
-    """`text` in one notation: no escapes, entities, full-width forms or capitals."""
+    """`text` normalised: without escapes, entities, full-width forms and capitals."""
     text = _ESCAPE.sub(lambda escape: chr(int(escape[1], 16)), text)
     text = unicodedata.normalize("NFKC", html.unescape(text)).casefold()
     return _SEPARATORS.sub(" ", text.replace("&", " and "))
 
 
 def _letters(text: str) -> str:
-    """Letters and digits of `text` alone: equal, however it is quoted, fenced or laid out."""
+    """Only the letters and digits of `text`, which quoting, fences and layout do not change."""
     return "".join(filter(str.isalnum, _plain(text)))
 
 
@@ -193,10 +194,10 @@ def _planted(response: str) -> tuple[str, frozenset[tuple[int, ...]]]:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One judge's reading of one response: scores, or the reason why there are none.
+    """One judge's verdict on one response: scores, or the reason why they are missing.
 
     Reasons: parse_error, cut, refused, context_overflow, transport_error, not_asked. `asks` counts
-    the calls that this verdict took in all, `retries` the failed tries below the last of them.
+    all calls for this verdict, `retries` the failed attempts of the last call.
     """
 
     repeat: int
@@ -219,20 +220,20 @@ class Verdict:
         return cls(**{"escaped" if key == "defused" else key: record[key] for key in record})
 
     def record(self) -> dict[str, Any]:
-        """What a sample log keeps of the verdict."""
+        """The verdict's record in a sample log."""
         return {"defused" if key == "escaped" else key: value for key, value in vars(self).items()}
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """All verdicts on one response. It counts as judged where at least one has scores."""
+    """All verdicts on one response, which counts as judged if at least one has scores."""
 
     verdicts: tuple[Verdict, ...]
     prompt_sha256: str
     response_sha256: str
     quality: dict[str, float] = field(default_factory=dict)
     spread: float | None = None
-    # where the judge leaves the paper's protocol, as JudgeSettings.departures says
+    # deviations from the paper's protocol, see JudgeSettings.departures
     departures: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -259,10 +260,10 @@ class Judgement:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any], response: str) -> "Judgement":
-        """The judgement on `response` in a sample log; scores are read again from the raw replies.
+        """The judgement on `response` in a sample log, with scores parsed from the raw replies.
 
-        Verdicts on another text than `response` have no scores, and say "response_changed".
-        Raises KeyError, TypeError or ValueError for what is no such record.
+        Verdicts on a text other than `response` have no scores and the reason "response_changed".
+        Raises KeyError, TypeError or ValueError for a malformed record.
         """
         is_same = record["response_sha256"] == sha256(response)
         verdicts = [
@@ -276,7 +277,7 @@ class Judgement:
 
     @property
     def missing(self) -> list[str]:
-        """The reasons of the verdicts that have no scores."""
+        """The reason of each verdict without scores."""
         return [str(verdict.reason) for verdict in self.verdicts if not verdict.scores]
 
     @property
@@ -285,7 +286,7 @@ class Judgement:
         return "judged" if self.quality else str(self.verdicts[-1].reason)
 
     def record(self) -> dict[str, Any]:
-        """What a sample log keeps: enough to recompute every score from it."""
+        """The record in a sample log, from which every score can be recomputed."""
         return {
             "status": self.status,
             "prompt_sha256": self.prompt_sha256,
@@ -297,10 +298,10 @@ class Judgement:
 
 
 def _read_again(verdict: Verdict, response: str | None) -> Verdict:
-    """The verdict on `response`, as its raw reply says; None stands for another response."""
+    """The verdict parsed from its raw reply; `response` is None if the text has changed."""
     if verdict.scores and response is None:
         return replace(verdict, scores=None, reason="response_changed")
-    # a reply that was cut off may look like a verdict, but had no scores
+    # a reply that was cut off has no scores, even if it looks like a verdict
     scores = read_verdict(verdict.raw, response or "") if verdict.scores else None
     return replace(
         verdict, scores=scores, reason=None if scores else verdict.reason or "parse_error"

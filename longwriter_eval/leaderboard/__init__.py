@@ -1,5 +1,5 @@
-"""`longwriter leaderboard`: verified submissions as a static site. Nothing claimed is shown.
+"""`longwriter leaderboard`: verified submissions as a static site, without unverified claims.
 
-`entries` verifies submissions and keeps what came of each, `ranking` orders them, and `site` writes
-leaderboard.json and the page, whose rows open the submissions' reports.
+`entries` verifies submissions and caches the results, `copies` rejects copied submissions, and
+`site` ranks them and writes leaderboard.json and the page, whose rows link to the reports.
 """

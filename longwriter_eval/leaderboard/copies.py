@@ -25,7 +25,7 @@ MIN_SIMILARITY = 0.4
 
 _PERMUTATIONS = 64
 _SHINGLE = 3  # words, or characters of Chinese
-_MIN_WORDS = 30  # shorter responses, such as refusals, are alike by chance
+_MIN_WORDS = 30  # shorter responses, such as refusals, are similar by chance
 _MAX_WORDS = 2000  # of each response; enough to recognise it
 _WORD = re.compile(r"[\u4e00-\u9fff]|[^\W_\u4e00-\u9fff]+")
 
@@ -66,7 +66,7 @@ def merge_order(folder: Path, paths: Sequence[Path]) -> list[Path]:
 
 
 def _added(folder: Path) -> list[Path]:
-    """The files below `folder` that git has added, oldest first; none outside of a repository."""
+    """The files below `folder` that git has added, oldest first; empty outside a repository."""
     git = ["git", "-C", str(folder)]
     log = "log --first-parent -m --reverse --diff-filter=AR --name-only --format= -z -- ."
     try:
@@ -87,10 +87,10 @@ def _added(folder: Path) -> list[Path]:
 
 
 def refuse_copies(entries: Iterable[dict[str, Any]]) -> None:
-    """Give a reason to every entry whose responses are those of an earlier one, in this order.
+    """Add a reason to every entry that copies the responses of an entry before it.
 
-    The same submitter's run of the same model is no copy if the judge, the revision or the type of
-    the weights differs: it is linked to the earlier entry as `same_responses_as`.
+    A run by the same submitter of the same model is not a copy if the judge, the revision or the
+    weight type differs. It gets a link to the earlier entry, `same_responses_as`.
     """
     accepted: list[dict[str, Any]] = []
     for entry in entries:

@@ -27,13 +27,15 @@ from longwriter_eval.version import __version__
 # An entry as JSON. A verified entry has no `reasons`; a rejected one has nothing else but its file.
 Entry = dict[str, Any]
 
-_MAX_IN_PROCESS = 2  # up to so many are verified here, since starting workers takes seconds
+_MAX_IN_PROCESS = (
+    2  # up to this number are verified in this process, since starting workers takes seconds
+)
 _MAX_REASONS = 20  # per rejected submission on the page
 _FOLDER = re.compile(r"[0-9a-f]{16}")
 
 
 def find(folder: Path) -> list[Path]:
-    """The submissions below `folder`, by name. Raises InputError where there are none."""
+    """The submissions below `folder`, by name. Raises InputError if there are none."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; name a folder with submissions")
     paths = sorted(path for path in folder.rglob("*.zip") if path.is_file())
@@ -112,7 +114,7 @@ def _workers(number: int) -> ProcessPoolExecutor:
 
 
 def _ignore_interrupt() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process ends the work
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles Ctrl-C
 
 
 def _kept(path: Path, parent: Path) -> Entry | None:

@@ -14,7 +14,7 @@ from longwriter_eval.version import __version__
 
 _TITLES = {"longbench_write": "LongBench-Write", "longwrite_demo": "Demo prompts"}
 
-# Scores that we confirmed in the paper; missing metrics are not reported there.
+# Scores that were checked against the paper, which does not report the missing metrics.
 REPORTED_JUDGE, REPORTED_SOURCE = "gpt-4o-2024-05-13", "arXiv 2408.07055"
 REPORTED = (
     {"model": "LongWriter-9B-DPO", "overall_score": 84.0},
@@ -49,7 +49,7 @@ class Ranking:
 
 
 def rankings(entries: Sequence[Mapping[str, Any]]) -> list[Ranking]:
-    """One per benchmark, version of its tasks, judge, and judge's prompt; the largest first."""
+    """One ranking per benchmark, task version, judge and judge prompt; the largest first."""
     found: dict[tuple[str, float, str, str, str], list[Mapping[str, Any]]] = {}
     for entry in entries:
         judge = entry["judge"]

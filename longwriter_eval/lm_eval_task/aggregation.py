@@ -1,4 +1,4 @@
-"""From values per document to a task's row, and from tasks to a group's row. Pure."""
+"""Aggregates values per document into a task's row, and tasks into a group's row. Pure."""
 
 import math
 import statistics
@@ -15,11 +15,11 @@ class Pooled(float):
 
     @staticmethod
     def statistic(documents: Sequence[float]) -> float:
-        """The statistic itself."""
+        """Compute the statistic."""
         raise NotImplementedError
 
     def __new__(cls, documents: Sequence[float]) -> "Pooled":
-        """The statistic over one value per document, NaN for those without one."""
+        """`documents` has one value per document, NaN if it is missing."""
         self = super().__new__(cls, cls.statistic(documents))
         self.documents = tuple(documents)
         return self
@@ -50,20 +50,20 @@ class Max(Pooled):
 
 
 class StandardError(Pooled):
-    """Of the Mean, over the documents that have a value; NaN if the mean is.
+    """Standard error of the Mean, over the documents that have a value; NaN if the mean is NaN.
 
     The ruler's documents with the same instruction are one observation, not six.
     """
 
     @staticmethod
     def statistic(documents: Sequence[float]) -> float:
-        """As lm-eval computes it for its own mean: sample standard deviation / sqrt(n)."""
+        """Sample standard deviation / sqrt(n), as lm-eval computes it for its own mean."""
         units = contributions(documents) if is_covered(documents) else []
         return statistics.stdev(units) / math.sqrt(len(units)) if len(units) > 1 else math.nan
 
 
 def aggregation(metric: str) -> type[Pooled]:
-    """How a metric's values per document become one."""
+    """The type that aggregates a metric's values."""
     return Max if metric.startswith("max_") else Mean
 
 

@@ -19,10 +19,10 @@ _COLUMNS = {
 
 
 def compact_table(results: Mapping[str, Any]) -> list[str]:
-    """S̄, S_l, S_q and coverage of each group, or task outside a group, in all and by bucket.
+    """S̄, S_l, S_q and coverage of each group or ungrouped task, overall and by bucket.
 
-    `results` is what lm-eval passes to its own table. Lines for a terminal; none if no task is
-    this package's.
+    `results` is the argument of lm-eval's own table function. Returns lines for a terminal, or an
+    empty list if none of the tasks belongs to this package.
     """
     grouped = {task for tasks in (results.get("group_subtasks") or {}).values() for task in tasks}
     lines: list[str] = []
@@ -76,6 +76,6 @@ def _bucket(value: float) -> str:
 
 
 def _first_number(bucket: str) -> float:
-    """What orders buckets: "[500,2k)" begins at 500, "10k" at 10,000."""
+    """The sort key of a bucket: 500 for "[500,2k)", 10,000 for "10k"."""
     match = re.search(r"([\d.]+)(k?)", bucket)
     return float(match[1]) * (1000 if match[2] else 1) if match else 0.0

@@ -1,4 +1,4 @@
-"""The judging phase of an evaluation: every response of all its judged tasks, at once."""
+"""The judging phase of an evaluation, which judges the responses of all tasks at once."""
 
 import logging
 import os
@@ -19,20 +19,20 @@ from longwriter_eval.lm_eval_task.lm_eval_internals import model_record, output_
 from longwriter_eval.runs import row_hashes, save_run, task_hash
 from longwriter_eval.stats.thresholds import MIN_COVERAGE
 
-_log = logging.getLogger("lm_eval.longwriter")  # lm-eval shows its own loggers only
+_log = logging.getLogger("lm_eval.longwriter")  # lm-eval shows only its own loggers
 
 _KEPT_RUNS = 20  # how many runs' responses to keep in the cache
 
 
 def item_id(task: str, prompt_id: str) -> str:
-    """What ties a judgement to its response: the same prompt may stand in several tasks."""
+    """The id that links a judgement to its response; a prompt can occur in several tasks."""
     return f"{task}:{prompt_id}"
 
 
 class Judging:
     """The tasks of one evaluation that one judge judges together.
 
-    `ranks` processes share the limit on the judge's calls in flight.
+    The limit on concurrent judge calls is divided among `ranks` processes.
     """
 
     def __init__(self, judge: Judge, ranks: int) -> None:
@@ -54,9 +54,10 @@ class Judging:
                 yield Item(item_id(task.config.task, doc["id"]), doc["prompt"], response)
 
     def _keep_responses(self) -> Path | None:
-        """Write the responses as a run that is not judged yet, for `longwriter score`.
+        """Write the responses as an unjudged run, for `longwriter score`.
 
-        They cost GPU hours, and lm-eval writes them only after the judging, which may be killed.
+        Responses cost GPU hours, but lm-eval writes them only after judging. Without this copy,
+        killing the process while it judges would lose them.
         """
         parent = files.cache_dir() / "responses"
         folder = parent / f"{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}"
@@ -87,7 +88,9 @@ class Judging:
             _log.warning("cannot keep a copy of the responses in %s: %s", folder, error.strerror)
             return None
         for old in sorted(parent.iterdir())[:-_KEPT_RUNS]:
-            if len(list(old.glob("results_*"))) == 1:  # otherwise somebody has scored it
+            if (
+                len(list(old.glob("results_*"))) == 1
+            ):  # more results files mean that the user has scored this run
                 shutil.rmtree(old, ignore_errors=True)
         _log.info("a copy of the responses is kept in %s", folder)
         return folder
@@ -99,7 +102,7 @@ class Judging:
             return
         judged = sum(bool(judgement.quality) for judgement in judgements)
         command = ["longwriter", "score", str(output_folder() or kept or "OUTPUT_PATH")]
-        if self.judge.settings.prompt not in BUILT_IN:  # a file's path is not on record
+        if self.judge.settings.prompt not in BUILT_IN:  # the path of a prompt file is not recorded
             command += ["--judge-prompt", self.judge.settings.prompt]
         _log.warning(
             "%d of %d verdicts are missing (%s)%s; to retry: %s",
@@ -114,7 +117,7 @@ class Judging:
 
 
 def _public_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A task's configuration without secrets: lm-eval puts the model's arguments into metadata."""
+    """A task's configuration without secrets; its metadata contains the model's arguments."""
     metadata = config.get("metadata") or {}
     own = {"longwriter": metadata["longwriter"]} if "longwriter" in metadata else {}
     return {**config, "metadata": {**redact_arguments(metadata), **own}}

@@ -1,9 +1,9 @@
 """Everything that touches lm-eval's internals.
 
 lm-eval (0.4.11 to 0.4.13) has no public way to tell a task which model will run it or where the
-results go, to end on an error without a traceback, to aggregate a group exactly, or to write valid
-JSON where a value is unknown. So this module reads local variables of lm-eval's functions, and
-extends five of its functions. `check_internals` compares all of them with the installed version.
+results go, to exit on an error without a traceback, to aggregate a group exactly, or to write valid
+JSON for an unknown value. So this module reads local variables of lm-eval's functions, and extends
+five of its functions. `check_internals` checks that the installed version has all of them.
 """
 
 import atexit
@@ -26,8 +26,8 @@ from longwriter_eval.lm_eval_task.aggregation import Mean, Pooled, StandardError
 from longwriter_eval.lm_eval_task.compact_table import compact_table
 from longwriter_eval.stats.estimates import DocumentValue
 
-# Functions that are extended or called, and the parameters that they must have.
-# 0.4.11 looks the first three up in evaluator_utils, later versions in metrics.
+# Functions that this module extends or calls, and the parameters that they must have.
+# 0.4.11 has the first three in evaluator_utils, later versions in metrics.
 _MODULES = ("lm_eval.api.metrics", "lm_eval.evaluator_utils")
 _AGGREGATING = {
     "aggregate_subtask_metrics": ("metrics", "sizes"),
@@ -48,7 +48,7 @@ _CALLED = {
     "lm_eval.api.task:ConfigurableTask.aggregation": (),
     "lm_eval.api.task:ConfigurableTask.higher_is_better": (),
 }
-# Local variables that are read, by the function of lm_eval.evaluator that has them.
+# Function of lm_eval.evaluator -> its local variables that this module reads.
 _READ = {
     "evaluate": ("lm", "log_samples"),
     "simple_evaluate": ("model", "model_args", "gen_kwargs", "evaluation_tracker"),
@@ -56,7 +56,7 @@ _READ = {
 
 
 def pinned_internals() -> dict[str, bool]:
-    """Every internal of lm-eval that is needed, and whether the installed version has it."""
+    """Required lm-eval internals -> whether the installed version has them."""
     modules = [importlib.import_module(name) for name in _MODULES]
     found = {
         name: any(_takes(getattr(module, name, None), parameters) for module in modules)
@@ -106,14 +106,14 @@ def check_internals() -> None:
 
 
 def patch_lm_eval() -> None:
-    """Let lm-eval aggregate our statistics for groups, write valid JSON, and end on our table.
+    """Make lm-eval aggregate groups exactly, write valid JSON, and print the paper's table last.
 
-    lm-eval weights a group's tasks by their sizes, which count unjudged documents too; it ignores
-    in the standard error how the tasks differ; and it knows a task's standard error only for its
-    own `mean`. There is no place to configure this (0.4.13 ignores a group's own `aggregation`), so
-    three functions get a case for our types. Two more write null for an unknown value of ours,
-    where lm-eval writes a bare NaN, which is not JSON; with the results, the paper's table is
-    prepared, which the command prints last. For everything else they stay as they are.
+    lm-eval weights a group's tasks by size, counting unjudged documents. Its group standard error
+    ignores differences between tasks, and it computes a task's standard error only for its own
+    `mean`. None of this is configurable (0.4.13 ignores a group's `aggregation`), so three
+    functions get a special case for this package's types. Two more functions write null for this
+    package's unknown values, where lm-eval writes NaN, which is not valid JSON. One of them also
+    prepares the paper's table. Values of other tasks are not affected.
 
     Raises InputError if lm-eval lacks an internal that this package needs.
     """
@@ -152,7 +152,7 @@ def _save_results(
     saved = known(tracker, written, *args, **kwargs)
     results.update({key: written[key] for key in written if key not in rows})
     if _is_lm_eval_command() and (lines := compact_table(results)):
-        # lm-eval prints its own tables next, by a function that it has imported before
+        # lm-eval prints its tables next, using a function that it has already imported
         atexit.register(print, *lines, sep="\n")
     return saved
 
@@ -162,7 +162,7 @@ def _save_samples(known: Callable[..., Any], tracker: Any, task_name: str, sampl
 
 
 def _with_null(row: Any) -> Any:
-    """A row with None for each value of ours that is NaN."""
+    """A row with None for each NaN of this package's types."""
     if not isinstance(row, dict):
         return row
     return {
@@ -172,7 +172,7 @@ def _with_null(row: Any) -> Any:
 
 
 def _extend(owner: Any, name: str, case: Callable[..., Any]) -> None:
-    """Put `case` in front of a function of a module or class, once."""
+    """Make a function of a module or class call `case` first. Repeated calls have no effect."""
     known = getattr(owner, name, None)
     if known is None or getattr(known, "longwriter_case", None) is case:
         return
@@ -186,7 +186,7 @@ def _extend(owner: Any, name: str, case: Callable[..., Any]) -> None:
 
 
 def find_in_lm_eval_stack(name: str, kind: type = object) -> Any:
-    """The local variable `name` of the nearest lm-eval function below us on the stack, or None."""
+    """The local variable `name` of the nearest lm-eval function among the callers, or None."""
     frame = sys._getframe(1)
     while frame := frame.f_back:  # type: ignore[assignment]
         if str(frame.f_globals.get("__name__")).startswith("lm_eval."):
@@ -197,9 +197,9 @@ def find_in_lm_eval_stack(name: str, kind: type = object) -> Any:
 
 
 def metadata_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The task's metadata and the user's --metadata, which wins.
+    """The task's metadata, overridden by the user's --metadata.
 
-    lm-eval 0.4.11 does not pass --metadata to tasks with a class; its TaskManager has it.
+    lm-eval 0.4.11 does not pass --metadata to class-based tasks, but its TaskManager has it.
     """
     manager = find_in_lm_eval_stack("self", importlib.import_module("lm_eval.tasks").TaskManager)
     return {**(config.get("metadata") or {}), **(getattr(manager, "metadata", None) or {})}
@@ -207,7 +207,7 @@ def metadata_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def one_clear_line() -> Iterator[None]:
-    """Under the lm_eval command, end on an InputError's message and exit code 2, no traceback."""
+    """Make the lm_eval command exit with an InputError's message and code 2, not a traceback."""
     try:
         yield
     except InputError as error:
@@ -234,9 +234,9 @@ def output_folder() -> Path | None:
 
 
 def model_record() -> dict[str, Any]:
-    """What lm-eval will write about the model into this run's results, under the same names.
+    """The model's record as lm-eval will write it into this run's results, without secrets.
 
-    Without secrets: this copy stays in the user's cache, where nobody looks for a key.
+    This copy stays in the user's cache, where a user would not expect to find a key.
     """
     model, tracker = find_in_lm_eval_stack("model"), find_in_lm_eval_stack("evaluation_tracker")
     general = getattr(tracker, "general_config_tracker", None)
@@ -260,9 +260,9 @@ def count_tokens(lm: Any, text: Any) -> int | None:
 
 
 def tables(results: Mapping[str, Any]) -> str:
-    """The tables of tasks and groups that lm-eval prints for `results`, and the paper's."""
+    """lm-eval's tables of tasks and groups for `results`, followed by the paper's table."""
     make_table = importlib.import_module("lm_eval.utils").make_table
     columns = ["results", *(["groups"] if results.get("groups") else [])]
-    # make_table removes the rows' names from what it is given
+    # make_table removes the rows' names from its argument
     tables = [make_table(deepcopy(dict(results)), column) for column in columns]
     return "\n".join([*tables, *compact_table(results)])

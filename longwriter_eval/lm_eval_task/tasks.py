@@ -1,8 +1,8 @@
-"""The task classes that harness_tasks/ names: LongBench-Write, LongWrite-Ruler, and the demo.
+"""The task classes for the YAML files in harness_tasks/.
 
 lm-eval builds one task per YAML file, generates for all of them, and then filters, scores and
-aggregates task by task. All judging happens in the first task's filter step, for every task of
-the evaluation, so that none waits for the slowest verdict of the one before it.
+aggregates task by task. The filter step of the first task judges the responses of all tasks, so
+that no task waits for the slowest verdict of the previous one.
 """
 
 import logging
@@ -45,17 +45,17 @@ from longwriter_eval.scoring import (
 from longwriter_eval.version import __version__
 
 with one_clear_line():
-    check_internals()  # before a class of lm-eval's is extended
+    check_internals()  # before subclassing an lm-eval class
 from lm_eval.api.task import ConfigurableTask
 
 _log = logging.getLogger("lm_eval.longwriter")  # lm-eval shows its own loggers only
 
 
 class LengthTask(ConfigurableTask):  # type: ignore[misc]
-    """Writing prompts scored by length and diagnostics alone. Needs no judge.
+    """Writing prompts scored only by length and diagnostics, without a judge.
 
-    The YAML's `dataset_kwargs` name the `benchmark` and, beside it, the values that a row must
-    have (bucket, language, length) to belong to the task.
+    The YAML's `dataset_kwargs` name the `benchmark` and the values (bucket, language, length) that
+    select the task's rows.
     """
 
     metrics = LENGTH_METRICS  # metric -> whether higher is better
@@ -73,7 +73,7 @@ class LengthTask(ConfigurableTask):  # type: ignore[misc]
         self._lm: Callable[[], Any] = lambda: None
 
     def _configure(self, metadata: Mapping[str, Any], benchmark: str) -> dict[str, Any]:  # noqa: ARG002
-        """What results must say of the task: versions, hashes, settings."""
+        """The task's record in the results: versions, hashes and settings."""
         return {"version": __version__, "data_sha256": benchmarks.data_sha256(benchmark)}
 
     def _check_repeats(self) -> None:
@@ -101,7 +101,7 @@ class LengthTask(ConfigurableTask):  # type: ignore[misc]
         super().override_metric(metric_name)
 
     def build_all_requests(self, **options: Any) -> None:
-        """Build the requests, and refuse a backend that would cut a prompt."""
+        """Build the requests. Raises InputError if the backend would truncate a prompt."""
         super().build_all_requests(**options)
         lm = find_in_lm_eval_stack("lm")
         if lm is not None:
@@ -115,13 +115,13 @@ class LengthTask(ConfigurableTask):  # type: ignore[misc]
         return int(next((kwargs[name] for name in names if name in kwargs), 0))
 
     def _check_context(self, lm: Any) -> None:
-        """Raise InputError where prompt and answer do not fit the model's context together.
+        """Raise InputError if prompt and response together exceed the model's context.
 
-        Backends that tokenize would then cut the prompt from the left, down to nothing, and the
-        model would answer something that nobody asked.
+        Backends that tokenize would truncate the prompt from the left, possibly to nothing, and
+        the model would answer a different prompt.
         """
         if lm is None or getattr(lm, "tokenized_requests", True) is False:
-            return  # a chat endpoint checks its own limit, and says so
+            return  # a chat endpoint checks its limit and reports an error
         context = getattr(lm, "max_length", None)
         lengths = [count_tokens(lm, instance.args[0]) for instance in self.instances]
         longest = max((length for length in lengths if length), default=None)
@@ -140,7 +140,7 @@ class LengthTask(ConfigurableTask):  # type: ignore[misc]
     def apply_filters(self) -> None:
         """Remove special tokens, keeping each response with its own prompt."""
         for instance in self.instances:
-            # lm-eval loses the whole log over a text that cannot be encoded
+            # lm-eval loses the whole log if a text cannot be encoded
             instance.resps[:] = [encodable(response) for response in instance.resps]
             instance.filtered_resps["none"] = clean_response(instance.resps[0])
         empty = sum(not instance.filtered_resps["none"] for instance in self.instances)
@@ -174,11 +174,11 @@ class LengthTask(ConfigurableTask):  # type: ignore[misc]
     def reached_limit(self, response: str) -> bool:
         """Whether the backend stopped at its token limit, as far as its tokenizer can tell."""
         tokens, limit = count_tokens(self._lm(), response), self._max_gen_toks()
-        # decoding and encoding again may lose a token or two
+        # decoding and re-encoding may lose a token or two
         return bool(tokens and limit and tokens >= limit - 2)
 
     def aggregation(self) -> dict[str, Any]:
-        """Metric -> how its values over documents become one."""
+        """Metric -> its aggregation function."""
         if self._predict_only:
             return super().aggregation()  # type: ignore[no-any-return]
         return {metric: aggregation(metric) for metric in self.metrics}
@@ -191,22 +191,22 @@ class LengthTask(ConfigurableTask):  # type: ignore[misc]
 
 
 class RulerTask(LengthTask):
-    """LongWrite-Ruler: how much a model writes when asked for more and more."""
+    """LongWrite-Ruler: how much a model writes as the required length grows."""
 
     metrics = RULER_METRICS
 
 
-# Evaluations under way: model -> judge settings -> judging. Gone once judged, or with the model.
+# Active evaluations: model -> judge settings -> judging. Removed after judging or with the model.
 _UNDER_WAY: weakref.WeakKeyDictionary[Any, dict[JudgeSettings, Judging]] = (
     weakref.WeakKeyDictionary()
 )
 
 
 class JudgedTask(LengthTask):
-    """LongBench-Write: length, and quality as an LLM judge sees it."""
+    """LongBench-Write: scored by length, and by quality with an LLM judge."""
 
     metrics = JUDGED_METRICS
-    judge_prompt = "official"  # the default; metadata and environment win
+    judge_prompt = "official"  # the default; metadata and environment override it
 
     def _configure(self, metadata: Mapping[str, Any], benchmark: str) -> dict[str, Any]:
         self._settings = JudgeSettings.resolve(metadata, os.environ, prompt=self.judge_prompt)
@@ -219,9 +219,9 @@ class JudgedTask(LengthTask):
         }
 
     def build_all_requests(self, **options: Any) -> None:
-        """Build the requests, and see that the judge answers before anything is generated."""
+        """Build the requests, and check that the judge answers before generation starts."""
         super().build_all_requests(**options)
-        self._judgements = None  # of an earlier evaluation with the same task, as of a checkpoint
+        self._judgements = None  # a loop over checkpoints may reuse this object
         if self._predict_only:
             return
         lm = self._lm()
@@ -232,7 +232,9 @@ class JudgedTask(LengthTask):
                 run_async(judge.check())
             self._under_way[self._settings] = Judging(judge, options.get("world_size", 1))
         tasks = self._under_way[self._settings].tasks
-        if self not in tasks:  # it is, if an earlier evaluation with this model broke off
+        if (
+            self not in tasks
+        ):  # already there if an earlier evaluation with this model was interrupted
             tasks.append(self)
 
     def apply_filters(self) -> None:
@@ -241,7 +243,7 @@ class JudgedTask(LengthTask):
             super().apply_filters()
         elif self._judgements is None:
             judging = self._under_way.pop(self._settings)
-            # without those of an earlier evaluation with this model that broke off
+            # without the tasks of an interrupted earlier evaluation with this model
             judging.tasks = [t for t in judging.tasks if all(i.resps for i in t.instances)]
             for task in judging.tasks:
                 LengthTask.apply_filters(task)
@@ -261,6 +263,6 @@ class JudgedTask(LengthTask):
 
 
 class DemoTask(JudgedTask):
-    """Prompts of this project's own, judged with its own prompt: nothing is downloaded."""
+    """This project's own prompts and judge prompt; downloads nothing."""
 
     judge_prompt = "longwriter"

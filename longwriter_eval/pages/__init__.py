@@ -1,4 +1,4 @@
-"""Self-contained HTML pages: one file, no network requests, no script but our own.
+"""Self-contained HTML pages: one file, no network requests, and only this package's script.
 
 A page is a template in this folder that extends base.html, and a script. Values come from models
 and from other people, so jinja2's autoescape is on, and the content security policy allows only
@@ -75,7 +75,7 @@ def render(template: str, script: str, values: Mapping[str, Any]) -> str:
 
 
 def _read(name: str) -> str:
-    # line endings as the browser sees them, or the script's hash would not match
+    # use the browser's line endings, or the script's hash would not match
     return (_FOLDER / name).read_text(encoding="utf-8").replace("\r\n", "\n")
 
 

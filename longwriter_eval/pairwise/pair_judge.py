@@ -42,7 +42,7 @@ class PairJudge(Judge):
     """A judge of response pairs; calls the model like Judge, with a prompt of its own."""
 
     def __init__(self, settings: JudgeSettings, key: str, store: Store | None = None) -> None:
-        # the schema that a profile sends is that of a verdict on one text
+        # a profile's response schema describes a verdict on a single text
         extra = json.dumps({**json.loads(settings.extra), "response_format": None})
         own = settings.model_copy(update={"prompt": "longwriter", "extra": extra})
         super().__init__(own, key, store)

@@ -230,7 +230,7 @@ def ruler_chart(names: Sequence[str], points_by_run: Sequence[Sequence[Point]]) 
                 s=80, facecolors="none", edgecolors=colour, linewidths=1.5, zorder=4,
                 clip_on=False,
             )  # fmt: skip
-            if len(runs) == 1:  # above the highest response, where no dot can be
+            if len(runs) == 1:  # placed above the highest response, so that it covers no dot
                 axes.annotate(
                     f"{longest.words:,}", (longest.required, longest.words),
                     xytext=(0, 9), textcoords="offset points", ha="center",

@@ -1,4 +1,4 @@
-"""What a report says about its runs: names, settings, judging, and warnings. Hides secrets."""
+"""Metadata of the runs in a report: names, settings, judging and warnings. Hides secrets."""
 
 import statistics
 from collections import Counter
@@ -20,7 +20,7 @@ from longwriter_eval.scoring import Score, score_samples
 from longwriter_eval.stats.score_table import TableRow, score_table
 from longwriter_eval.stats.thresholds import MIN_COVERAGE
 
-# Display names; the order of the benchmarks is that of the page.
+# Display names, in the order of the page.
 BENCHMARKS = {
     "longbench_write": "LongBench-Write",
     "longwrite_demo": "Demo prompts",
@@ -28,7 +28,7 @@ BENCHMARKS = {
 }
 RULER = "longwrite_ruler"
 LANGUAGES = {"en": "English", "zh": "Chinese"}
-# LongWrite-Ruler names its types in Chinese, LongBench-Write the same ones in English.
+# LongWrite-Ruler uses the Chinese names of LongBench-Write's types.
 TYPES = {
     "社区论坛": "Community Forum",
     "文学与创作": "Literature and Creative Writing",
@@ -45,7 +45,7 @@ FAULT_TITLES = {
     "leftover_thinking": "leftover thinking",
 }
 
-Settings = list[tuple[str, str]]  # name and value, in the order to show them in
+Settings = list[tuple[str, str]]  # name and value, in display order
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class ScoredRun:
 
     @cached_property
     def records(self) -> dict[str, Mapping[str, Any]]:
-        """Task -> what this package recorded about it."""
+        """Task -> this package's record of it."""
         return {task: self.run.record(task) for task in sorted({s.task for s in self.run.samples})}
 
     @property
@@ -235,7 +235,7 @@ def settings(run: ScoredRun) -> Settings:
 
 
 def warnings(scored: Sequence[ScoredRun]) -> list[str]:
-    """What a reader must know before trusting the numbers, one entry per problem."""
+    """Problems that limit what the numbers mean, one entry each."""
     messages = []
     for run in scored:
         asked = [score for score in run.scores if score.judgement]

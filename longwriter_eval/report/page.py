@@ -123,7 +123,7 @@ def _benchmark_title(benchmark: str, scored: Sequence[ScoredRun]) -> str:
 
 
 def _summary(run: ScoredRun) -> list[tuple[str, str, str]]:
-    """The run in a few numbers: title, value and note."""
+    """The run's key figures: title, value and note."""
     rows = {row.benchmark: row for row in run.table if row.kind == "all"}
     main = next((rows[name] for name in run.benchmarks if name != RULER), None)
     metrics = ("overall_score", "length_score", "quality_score") if main else ("length_score",)
@@ -197,7 +197,7 @@ def _range(interval: Interval, digits: int) -> str:
 def _alpha_cell(alpha: Interval) -> tuple[str, str]:
     if math.isnan(alpha.mean):
         return "all grades are equal", ""
-    # not _range: its dash would look like one more minus
+    # not _range, because its dash looks like another minus sign
     limits = "" if math.isnan(alpha.low) else f"{alpha.low:.2f} to {alpha.high:.2f}"
     return f"{alpha.mean:.2f}", limits
 

@@ -27,7 +27,7 @@ MARK_EVERY = 500  # words
 # Share of a response that must be repeated for the list to call it a fault.
 _MIN_REPETITION = 0.1
 
-_WORD = re.compile(r"[\u4e00-\u9fff]|\b[a-zA-Z]+\b")  # the words that length.count_words counts
+_WORD = re.compile(r"[\u4e00-\u9fff]|\b[a-zA-Z]+\b")  # the same words as length.count_words
 _ASTRAL = re.compile(r"[\U00010000-\U0010ffff]")
 
 
@@ -51,7 +51,7 @@ def group_by_prompt(scored: Sequence[ScoredRun]) -> list[list[Score | None]]:
 
 
 def listing(scores: Sequence[Score | None]) -> dict[str, Any]:
-    """What the page's list shows of a prompt, and filters and sorts by."""
+    """The values by which the page's list shows, filters and sorts a prompt."""
     first = next(score for score in scores if score)
     return {
         "id": label(first.sample.id),

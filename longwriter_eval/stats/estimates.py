@@ -1,4 +1,4 @@
-"""What a mean over documents is made of: contributions of independent units. Pure.
+"""The contributions of independent units to a mean over documents. Pure.
 
 Every mean, standard error, interval and test of this package goes through `contributions`. It knows
 two things that a plain list of numbers does not show: S̄ is the mean of S_l over all responses and
@@ -33,7 +33,7 @@ class DocumentValue(float):
         parts: tuple[float, float] | None = None,
         bucket: str = "",
     ) -> "DocumentValue":
-        """Without `cluster`, the document is a unit of its own."""
+        """A document without `cluster` is its own unit."""
         self = super().__new__(cls, value)
         self.cluster, self.parts, self.bucket = cluster, parts, bucket
         return self

@@ -26,7 +26,7 @@ class Interval:
 
     @classmethod
     def unknown(cls, n: int = 0) -> "Interval":
-        """An interval of which only the number of values is known."""
+        """An interval with a known number of values and nothing else."""
         return cls(math.nan, math.nan, math.nan, n)
 
 
@@ -137,14 +137,14 @@ def paired_test(
     if not units.any():
         return 1.0, Interval(0.0, 0.0, 0.0, n)
     flips = _sign_flips(len(units))
-    # A shift by delta is rejected by none of the flips that put it between the mean of the units
-    # that keep their sign and the mean of those that change it.
+    # A flip does not reject a shift by delta if delta lies between the mean of the units that
+    # keep their sign and the mean of the units that change it.
     scale = float(np.abs(units).max())
     kept, sums = flips.sum(axis=1), flips @ (units / scale)
     total = float((units / scale).sum())
     with np.errstate(divide="ignore", invalid="ignore"):
         sides = np.stack([sums / kept, (total - sums) / (len(units) - kept)])
-    sides = np.round(sides, 12)  # equal means stay equal
+    sides = np.round(sides, 12)  # rounding errors must not separate equal means
     whole = np.isnan(sides).any(axis=0)
     low = np.sort(np.where(whole, -math.inf, sides.min(axis=0)))
     high = np.sort(np.where(whole, math.inf, sides.max(axis=0)))[::-1]
@@ -159,7 +159,7 @@ def paired_test(
 
 def paired_permutation_test(a: Sequence[float], b: Sequence[float]) -> float:
     """The p-value of `paired_test` for paired values of equal length."""
-    if list(a) == list(b) or len(a) < 2:  # one pair looks the same from both sides
+    if list(a) == list(b) or len(a) < 2:  # a single pair can reject nothing
         return 1.0
     return paired_test([y - x for x, y in zip(a, b, strict=True)])[0]
 
@@ -180,7 +180,7 @@ def gatekeeping(p_values: Sequence[float], families: Sequence[int]) -> list[floa
     """P-values corrected for multiple comparisons, by families in order of importance (0 first).
 
     All of alpha begins in the first family, and within a family shares are passed on as in Holm's
-    procedure (1979). A difference that is found passes half its share to the rest of its family,
+    procedure (1979). A significant difference passes half its share to the rest of its family,
     and half to the other families in equal parts (Bretz et al., 2009: a sequentially rejective
     graphical procedure), so minor metrics never weaken the test of the main ones. The probability
     that any reported difference is a false positive stays below alpha. NaN stays NaN and takes no

@@ -52,14 +52,14 @@ PERMUTATIONS = 9999
 # A fixed seed gives the same data the same interval and p-value on every machine.
 SEED = 20240813
 
-# Prompts below which a table says what a score over so few cannot show.
+# With fewer prompts, a table warns about failures that so small a sample can miss.
 FEW_PROMPTS = 60
 
 
 def unseen_share(n: int) -> float:
-    """The largest share (0-1) of failures that `n` responses miss altogether with 5% probability.
+    """The largest failure rate (0-1) of which `n` responses show no case with 5% probability.
 
-    An interval is computed from what was seen. Failures that none of the responses shows, such as
-    a loop in one text of twenty, lower no score and widen no interval.
+    Intervals describe observed values only. A failure that occurs in none of the responses, such
+    as a loop in one text of twenty, neither lowers a score nor widens an interval.
     """
     return float(1 - (1 - CONFIDENCE) ** (1 / n))

@@ -314,10 +314,10 @@ def _check_entries(entries: list[zipfile.ZipInfo]) -> None:
 def _compressed(
     entries: list[zipfile.ZipInfo], data: bytes
 ) -> list[tuple[zipfile.ZipInfo, memoryview]]:
-    """Each entry with its bytes in the file. Every byte of the file must have its purpose.
+    """Each entry with its bytes in the file. Every byte of the file must be accounted for.
 
-    Whatever stands between the entries, or differs between an entry's two headers, is refused:
-    another program might read it as something else than what was verified.
+    Data between the entries, and differences between an entry's two headers, are refused, because
+    another program might read something other than what was verified.
     """
     view, position, compressed = memoryview(data), 0, []
     for entry in sorted(entries, key=lambda entry: entry.header_offset):

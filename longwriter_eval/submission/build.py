@@ -35,7 +35,7 @@ _Fact = dict[str, Any] | None
 
 @dataclass(frozen=True)
 class StatedMetadata:
-    """What the submitter states about the model, for whatever the run did not record."""
+    """The submitter's statements about the model, for values that the run did not record."""
 
     model: str | None = None
     revision: str | None = None
@@ -87,7 +87,7 @@ def _judged(run: Run) -> list[Score]:
 
 
 def _problems(run: Run, scores: Iterable[Score]) -> Iterable[str]:
-    """Problems that only the run shows, and not the submission."""
+    """Problems that are visible in the run but not in the submission."""
     if (limit := (run.results.get("config") or {}).get("limit")) is not None:
         yield f"the run used --limit {printable(limit)}"
     judges = [run.record(score.sample.task).get("judge", {}) for score in scores]

@@ -1,7 +1,7 @@
 """Limits on the processor time and memory that a submission may use.
 
 A file of a few hundred kilobytes can describe work for hours: deeply nested replies, or a response
-of millions of words that compresses to nothing. Whatever is done with a submission from others
+of millions of words that compresses to almost nothing. All work on a submission from others
 therefore runs inside `limited`.
 """
 
@@ -71,7 +71,7 @@ def _time_limit(seconds: float) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _memory_limit(extra: int) -> Iterator[None]:
-    """Raise MemoryError once this process needs `extra` bytes more than it has now."""
+    """Raise MemoryError once this process needs `extra` bytes more than it uses now."""
     if sys.platform != "linux":
         yield
         return
