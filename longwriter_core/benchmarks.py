@@ -1,7 +1,7 @@
-"""The benchmarks' prompts: upstream's files, and the demo prompts of this project.
+"""The benchmarks' prompts: upstream's files, and this project's demo prompts.
 
-Upstream's files are pinned to a commit, checked by SHA-256 and cached. They are never part of this
-package.
+Upstream's files are pinned to a commit, checked by SHA-256 and cached. This package never includes
+them.
 """
 
 import http.client
@@ -34,12 +34,12 @@ class Asset:
 
     @property
     def is_for_evaluation(self) -> bool:
-        """Whether the tasks need it. The others are AgentWrite's official prompts."""
+        """Whether the tasks need the file. The other files are AgentWrite's official prompts."""
         return self.path.startswith("evaluation/")
 
     @property
     def url(self) -> str:
-        """Where the pinned file is downloaded from."""
+        """The download URL of the pinned file."""
         return f"https://raw.githubusercontent.com/{REPOSITORY}/{COMMIT}/{self.path}"
 
 
@@ -81,7 +81,7 @@ ASSETS = {
 
 
 def location(name: str) -> Path:
-    """The path of an asset: in the folder LONGWRITER_ASSETS if that is set, else in the cache."""
+    """The path of an asset: in the folder LONGWRITER_ASSETS if set, else in the cache."""
     if folder := os.environ.get("LONGWRITER_ASSETS"):
         return Path(folder).expanduser() / name
     return cache_dir() / "assets" / COMMIT[:12] / name
@@ -90,7 +90,7 @@ def location(name: str) -> Path:
 def read(name: str) -> str:
     """The text of an asset, downloaded on first use.
 
-    Raises InputError if it is missing and cannot be downloaded, or has another SHA-256.
+    Raises InputError if it is missing and cannot be downloaded, or if its SHA-256 is wrong.
     """
     path = location(name)
     if not path.is_file():
@@ -111,7 +111,7 @@ def read(name: str) -> str:
 def fetch(name: str) -> Path:
     """Download an asset, check its SHA-256, write it to its path and return the path.
 
-    Raises InputError if there is no network, or if the download has another SHA-256.
+    Raises InputError if there is no network, or if the SHA-256 of the download is wrong.
     """
     asset, path = ASSETS[name], location(name)
     try:
@@ -148,8 +148,8 @@ def read_prompts(benchmark: str) -> list[dict[str, Any]]:
     """The rows of a benchmark, each with `id`, `prompt`, `type`, `length` and `language`.
 
     `benchmark` is longbench_write, longwrite_ruler or longwrite_demo. `length` is the required
-    length in words. `language` is "en" or "zh"; for LongBench-Write, "en" means that upstream's
-    English file has the prompt.
+    length in words. `language` is "en" or "zh"; for LongBench-Write, "en" means that the prompt is
+    in upstream's English file.
     """
     rows = _rows(_demo_file().decode() if benchmark == DEMO else read(f"{benchmark}.jsonl"))
     if benchmark == "longbench_write":

@@ -1,4 +1,4 @@
-"""How the `longwriter` and `agentwrite` commands start and end.
+"""Shared start and exit code of the `longwriter` and `agentwrite` commands.
 
 Each command is a typed function: its parameters are the options, their defaults are the defaults,
 and its docstring is the help. A command returns its exit code, None meaning 0:
@@ -63,9 +63,9 @@ def add_version_option(app: typer.Typer) -> None:
 def add_plugins(app: typer.Typer, group: str) -> None:
     """Add the subcommands that installed packages declare in the entry-point group `group`.
 
-    The name of an entry point is the subcommand's name; its object is a typed function or a
-    `typer.Typer`. This is how a package adds a subcommand to a command of a package that must not
-    import it.
+    An entry point's name is the subcommand's name; its object is a typed function or a
+    `typer.Typer`. With entry points, a package can add a subcommand to a command of another package
+    that must not import it.
     """
     for entry in sorted(entry_points(group=group), key=lambda entry: entry.name):
         command = entry.load()
@@ -76,7 +76,7 @@ def add_plugins(app: typer.Typer, group: str) -> None:
 
 
 def run_command(app: typer.Typer, program: str, arguments: Sequence[str] | None) -> int:
-    """Run the command line `arguments`, sys.argv's by default; returns the exit code."""
+    """Run the command line `arguments`, by default those in sys.argv; return the exit code."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     try:
         code = _refusing_nan(typer.main.get_command(app)).main(
@@ -85,7 +85,7 @@ def run_command(app: typer.Typer, program: str, arguments: Sequence[str] | None)
         if code == 130:  # typer returns this for Ctrl-C
             raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+    except BrokenPipeError:  # the reader of the output, such as `head`, has exited
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except click.exceptions.NoArgsIsHelpError as error:
@@ -105,9 +105,9 @@ def run_command(app: typer.Typer, program: str, arguments: Sequence[str] | None)
 
 
 def _refusing_nan(command: Any) -> Any:
-    """`command`, whose number options and those of its subcommands refuse NaN and infinity.
+    """Make the number options of `command` and its subcommands refuse NaN and infinity.
 
-    NaN passes every comparison with a minimum or maximum, so a range alone does not refuse it.
+    NaN passes every range check, because all comparisons with NaN are false.
     """
     for parameter in command.params:
         if isinstance(parameter.type, click.types.FloatParamType):
@@ -131,8 +131,10 @@ def _finite(number: Any) -> Any:
 
 
 def resume_line(program: str, arguments: Sequence[str]) -> str:
-    """The command line that resumes the work, without passwords. A command reads it from
-    `click.get_current_context().obj`."""
+    """The command line that resumes the work, without passwords.
+
+    A command reads it from `click.get_current_context().obj`.
+    """
     return shlex.join([program, *map(redact_argument, arguments)])
 
 

@@ -9,11 +9,11 @@ SFT         the question, and response, output, completion or answer: text
 preference  the question, and chosen | rejected: text, a turn, or a list of turns that ends on the
             answer (UltraFeedback binarized)
 
-Whatever else belongs to the question is kept: a system prompt, `input` (Alpaca) or `context`
-(Dolly) beside the instruction, and the `history` before it.
+The question keeps its other parts: a system prompt, the `input` (Alpaca) or `context` (Dolly) of
+the instruction, and the `history` before it.
 
-`training_conversations` reads only the columns that this project writes, and changes nothing: what
-is trained on is exactly what the file contains.
+`training_conversations` reads only the columns that this project writes and changes nothing, so
+training uses exactly what the file contains.
 """
 
 from collections.abc import Mapping
@@ -48,8 +48,8 @@ _CONTEXTS = ("input", "context")  # what the question is about
 _ANSWERS = ("response", "output", "completion", "answer")
 _SYSTEMS = ("system", "system_prompt")
 
-# axolotl's own strategies look for the answer in the rendered template, from its beginning. They
-# would find one as short as "A" or "assistant" in a header, and cut the target there.
+# axolotl's own strategies search the rendered template for the answer, starting at its beginning.
+# An answer as short as "A" or "assistant" would match inside a header and cut the target there.
 _MIN_ANSWER_CHARACTERS = 20
 
 
@@ -62,7 +62,7 @@ class UnusableRowError(ValueError):
 
 
 class FirstInstruction(NamedTuple):
-    """What a row first asks for, with the turns as the data set has them."""
+    """The first instruction of a row, with the turns as they are in the data set."""
 
     text: str
     turn: Mapping[str, Any] | None  # None if the instruction is in a field of its own
@@ -70,10 +70,9 @@ class FirstInstruction(NamedTuple):
 
 
 def first_instruction(row: Mapping[str, Any]) -> FirstInstruction | None:
-    """The first user turn of a row of any shape; None if it contains no text of a user.
+    """The first user turn of a row of any shape; None if no user turn contains text.
 
-    Lenient, because only this turn is used: other turns may be malformed, and images in it are
-    skipped.
+    Only this turn is used, so other turns may be malformed. Images in the turn are skipped.
     """
     lists = (row[name] for name in (*_LISTS, "prompt") if isinstance(row.get(name), list))
     objects = ([turn for turn in turns if isinstance(turn, Mapping)] for turns in lists)
@@ -86,8 +85,8 @@ def first_instruction(row: Mapping[str, Any]) -> FirstInstruction | None:
 def conversation(row: Mapping[str, Any]) -> list[Message]:
     """The messages of an SFT row: at most one system message, then user and assistant in turn.
 
-    They end with the assistant's; a trailing user message is dropped. Raises UnusableRowError with
-    `shape`, `role`, `turns`, `empty`, `encoding` or `special_tokens`.
+    The last message is the assistant's; a trailing user message is dropped. Raises
+    UnusableRowError with `shape`, `role`, `turns`, `empty`, `encoding` or `special_tokens`.
     """
     turns = _listed(row)
     if not turns:
@@ -211,12 +210,12 @@ def _check_encoding(text: str) -> None:
 
 
 def _listed(row: Mapping[str, Any]) -> list[_Turn]:
-    """The turns of a row that has a list of them, else none."""
+    """The turns of a row that has a list of turns; otherwise an empty list."""
     return next((_turns(row[name]) for name in _LISTS if row.get(name)), [])
 
 
 def _asked(row: Mapping[str, Any]) -> list[_Turn]:
-    """The turns up to and including the question, of a row that has fields for them."""
+    """The turns up to and including the question, read from the row's separate fields."""
     if isinstance(row.get("prompt"), list):  # as in TRL
         return _turns(row["prompt"])
     question, history = _question(row), row.get("history")
@@ -231,7 +230,7 @@ def _asked(row: Mapping[str, Any]) -> list[_Turn]:
 
 
 def _question(row: Mapping[str, Any]) -> str:
-    """The question and its context, of a row that has fields for them; "" if it has none."""
+    """The question and its context, read from the row's separate fields; "" if there are none."""
     name = next((name for name in _QUESTIONS if _is_text(row.get(name))), None)
     if name is None:
         return ""
@@ -241,7 +240,7 @@ def _question(row: Mapping[str, Any]) -> str:
 
 
 def _with_system(row: Mapping[str, Any], turns: list[_Turn]) -> list[_Turn]:
-    """Turns with the row's system prompt, if they have none; without an empty one."""
+    """Add the row's system prompt if the turns have none; remove an empty system turn."""
     if turns[0][0] == "system":
         return turns if turns[0][1].strip() else turns[1:]
     system = next((row[name] for name in _SYSTEMS if _is_text(row.get(name))), None)
@@ -292,7 +291,7 @@ def _lenient_content(turn: Mapping[str, Any]) -> str:
 
 
 def _answer(value: Any) -> list[_Turn]:
-    """An answer, perhaps after the turns that it answers."""
+    """The turns of an answer, which may include the turns before it."""
     if isinstance(value, str):
         return [("assistant", value)]
     turns = _turns(value if isinstance(value, list) else [value])
@@ -302,7 +301,7 @@ def _answer(value: Any) -> list[_Turn]:
 
 
 def _checked(turns: list[_Turn], last: str) -> list[Message]:
-    """Messages of turns that alternate as chat templates require, without surrounding blanks."""
+    """Stripped messages, after checking that the turns alternate as chat templates require."""
     dialogue = turns[1:] if turns and turns[0][0] == "system" else turns
     roles = [role for role, _ in dialogue]
     expected = [("user", "assistant")[number % 2] for number in range(len(roles))]

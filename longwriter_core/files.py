@@ -58,8 +58,8 @@ def open_atomically(path: Path) -> Iterator[IO[bytes]]:
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock on `path` in the `with` block, against other processes on this machine.
 
-    Raises BlockingIOError if another holds it. Where a lock cannot be written, as in a folder that
-    is read-only, nothing is locked.
+    Raises BlockingIOError if another process holds the lock. If the lock file cannot be written,
+    for example in a read-only folder, the block runs without a lock.
     """
     import fcntl
 

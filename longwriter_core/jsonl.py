@@ -49,7 +49,7 @@ def scan_jsonl(path: Path) -> Iterator[Line]:
 def read_jsonl(path: Path) -> Iterator[tuple[int, Row]]:
     """The line number, from 1, and the row of every line that is not blank.
 
-    Raises InputError if the file cannot be read, or naming the first line that is not a row.
+    Raises InputError if the file cannot be read or contains a bad line; the error names the line.
     """
     for line in scan_jsonl(path):
         if line.problem:
@@ -79,8 +79,8 @@ def write_jsonl(
 def append_jsonl(path: Path, row: Mapping[str, Any]) -> None:
     """Append `row` to `path`. Raises OSError, for example if the disk is full.
 
-    The row survives a kill of the process. It is not synced to disk, so a power cut may lose it:
-    callers append what they can rebuild from calls that are synced.
+    The row survives if the process is killed. It is not synced to disk, so a power cut may lose it.
+    Callers therefore append only rows that they can rebuild from calls that are synced.
     """
     with path.open("ab") as file:
         size = file.tell()

@@ -5,9 +5,10 @@
     for overlap in find_overlaps(places, prompts):
         print(overlap.place, overlap.prompt_id, overlap.kind, overlap.similarity)
 
-A text contains a prompt if enough of the prompt's shingles occur close together in it, whatever
-surrounds them. That is containment and not Jaccard similarity, because texts are much longer than
-prompts. Translations, traditional characters and free paraphrases are not found.
+A text contains a prompt if enough of the prompt's shingles occur close together in it. The text
+around them does not matter: the measure is containment instead of Jaccard similarity, because texts
+are much longer than prompts. It does not detect translations, traditional characters or free
+paraphrases.
 
 Everything except `benchmark_prompts` is pure.
 """
@@ -25,9 +26,10 @@ from longwriter_core.benchmarks import read_prompts
 _Place = TypeVar("_Place")
 
 BENCHMARKS = ("longbench_write", "longwrite_ruler")
-# A text contains a prompt if it contains this share of it. That allows for an edited word or two.
-# The two most similar prompts of the benchmarks share 0.69. In a prompt of seven words, one changed
-# word may mean another topic, but losing a training sample costs less than training on the test.
+# A text contains a prompt if it contains at least this share of it, which allows for one or two
+# edited words. The two most similar benchmark prompts share 0.69. In a prompt of seven words, one
+# changed word may change the topic. That false positive is acceptable, because losing a training
+# sample costs less than training on the test set.
 NEAR = 0.7
 
 _HAN = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
@@ -38,7 +40,7 @@ _BLANK_AT_HAN = re.compile(rf"(?<=[{_HAN}]) | (?=[{_HAN}])")
 _NUMBER = re.compile(
     r"\d+(?: \d{3})*(?:k\b|[千万])?|[〇零一二两三四五六七八九十百千万]+(?=余?多?个?[字词])"
 )
-# Overlapping: two characters starting at a Chinese one, five starting at any other.
+# Shingles overlap: two characters from a Chinese character on, five from any other character on.
 _SHINGLE = re.compile(rf"(?=([{_HAN}].|[^{_HAN}].{{4}}))", re.DOTALL)
 _SPREAD = 2  # a prompt with additions may be this many times as long as the prompt itself
 
@@ -74,8 +76,8 @@ class PromptIndex:
             shingle: math.log(1 + len(distinct) / number) for shingle, number in holders.items()
         }
         self._total = {id: self._sum(shingles) for id, shingles in self._shingles.items()}
-        # A text that contains a prompt contains at least one of the prompt's rarest shingles, if
-        # those together weigh more than what may be missing. Other texts need no closer look.
+        # Together, the prompt's rarest shingles weigh more than the share that may be missing. A
+        # text that contains the prompt therefore contains at least one of them; skip all others.
         self._rare: defaultdict[str, list[str]] = defaultdict(list)
         for id, shingles in self._shingles.items():
             missing = (1 - threshold) * self._total[id]
@@ -86,7 +88,7 @@ class PromptIndex:
                     break
 
     def find(self, text: str, place: _Place) -> Overlap[_Place] | None:
-        """The prompt that `text` contains, the most similar of several, or None."""
+        """The prompt that `text` contains (the most similar one of several), or None."""
         exact = normalise(text)
         shingles = shingles_of(_loose(exact))
         own = set(shingles)
@@ -159,7 +161,7 @@ def _loose(normal: str) -> str:
 def shingles_of(text: str) -> list[str]:
     """The overlapping shingles of a normalised text: five characters, or two Chinese ones.
 
-    A text that is too short for one is its own shingle.
+    A text shorter than one shingle counts as one shingle.
     """
     return _SHINGLE.findall(text) or [text][: len(text)]
 

@@ -1,4 +1,4 @@
-"""The only redactor: what may be secret, or tells of the user's machine, and how to hide it.
+"""Detects and hides secrets and details of the user's machine. The only redactor.
 
 Every result, report, submission, log line and error message goes through this module. Pure.
 """
@@ -46,7 +46,7 @@ def remove_secret(text: str, secret: str) -> str:
 
 
 def has_key(text: str) -> bool:
-    """Whether `text` contains something in the form of a key. A response may, in a tutorial."""
+    """Whether `text` contains something that looks like a key, as a tutorial may."""
     return bool(_KEY.search(text))
 
 
@@ -125,13 +125,13 @@ def public_url(url: str) -> str:
         parts = urlsplit(url)
         if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
             return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-    except ValueError:  # for example a "/" in the password, so that part of it is read as a port
+    except ValueError:  # for example, a "/" in the password makes part of it parse as a port
         pass
     return NOT_A_URL
 
 
 def redact_argument(argument: str) -> str:
-    """A command-line argument to print. The user has to retype the password and query of a URL."""
+    """A command-line argument, safe to print: the password and query of a URL are removed."""
     if not re.match(r"(--[\w-]+=)?https?://\S+$", argument):
         return argument
     return re.sub(r"\?.*", "?***", re.sub("//[^/?]*@", "//***@", argument))

@@ -38,23 +38,23 @@ def resolve(
 ) -> _Model:
     """Build `model` from `options`, else the environment, else `defaults`, else its own defaults.
 
-    An option is named `option_prefix` + field. With a prefix, options that belong to somebody else
-    may stand beside ours: those that neither start with the prefix's word nor look like a
-    misspelling of one of our names are ignored. Without a prefix, every name must be known.
+    An option is named `option_prefix` + field. With a prefix, `options` may include options of
+    other programs: a name is ignored if it neither starts with the prefix's word nor looks like a
+    misspelling of a known name. Without a prefix, every name must be known.
 
     A variable is named `environment_prefix` + FIELD; an empty one counts as unset. Without a
     prefix no variables are read. `fallbacks` maps fields to variables with names of their own,
     which are read when nothing else sets the field. `names` maps fields to options with names of
     their own.
 
-    `secrets` maps names that must not be given as options to the reason. They may stand in the
-    environment, where the caller reads them.
+    `secrets` maps each name that must not be given as an option to the reason. The environment may
+    contain these settings; the caller reads them from there.
 
     The validation context holds "options", the fields that came from `options`. Validators use it
     to refuse a value that may come from the environment only.
 
-    Raises InputError that lists every unknown name and every invalid value, without the values of
-    secrets.
+    Raises InputError, which lists every unknown name and every invalid value. It never shows the
+    values of secrets.
     """
     secrets = secrets or {}
     option_of = {field: option_prefix + field for field in model.model_fields} | dict(names or {})
@@ -83,7 +83,7 @@ def resolve(
                 take(option_prefix + field, variable, value)
     from_options = set()
     for key, value in options.items():
-        if option_prefix and not _is_ours(key, option_prefix, ours):
+        if option_prefix and not _is_own_option(key, option_prefix, ours):
             continue
         if (field := key.removeprefix(option_prefix)) in secrets:
             problems.append(f"{key} {secrets[field]}")
@@ -93,14 +93,16 @@ def resolve(
     try:
         settings = model.model_validate(values, context={"options": from_options})
     except ValidationError as error:
-        problems += [f"{sources[str(each['loc'][0])]} {_sentence(each)}" for each in error.errors()]
+        problems += [
+            f"{sources[str(problem['loc'][0])]} {_sentence(problem)}" for problem in error.errors()
+        ]
     if problems:
         raise InputError(f"{what}: {'; '.join(problems)}")
     return settings
 
 
-def _is_ours(key: str, prefix: str, known: list[str]) -> bool:
-    # a misspelling such as jugde_model must not silently mean the default
+def _is_own_option(key: str, prefix: str, known: list[str]) -> bool:
+    # a misspelling such as jugde_model must not be ignored, which would silently use the default
     return key.lower().startswith(prefix.rstrip("_")) or bool(
         difflib.get_close_matches(key.lower(), known, 1, 0.85)
     )
@@ -108,7 +110,7 @@ def _is_ours(key: str, prefix: str, known: list[str]) -> bool:
 
 def _sentence(error: Any) -> str:
     """The rest of a sentence that starts with the setting's name."""
-    if error["type"] == "value_error":  # raised by a validator of ours
+    if error["type"] == "value_error":  # raised by a validator of this project
         return str(error["ctx"]["error"])
     if error["type"] == "missing":
         return "must be given"
@@ -132,7 +134,7 @@ def _text(value: Any) -> str:
 
 def _url(value: Any) -> str:
     url = _text(value)
-    if public_url(url) == NOT_A_URL:  # not shown, because it may hold a password
+    if public_url(url) == NOT_A_URL:  # the error omits the URL, which may contain a password
         raise ValueError("must be a URL like https://host/v1")
     return url.rstrip("/")
 

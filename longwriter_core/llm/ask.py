@@ -37,12 +37,12 @@ _ERROR = re.compile(
     r"|\d{3} (?:bad gateway|internal server error|service unavailable))",
     re.IGNORECASE,
 )
-_ERROR_MAX_WORDS = 60  # a long text may begin with an error message; a short one is nothing else
+_ERROR_MAX_WORDS = 60  # a longer text that begins with an error message may still be prose
 
 
 @dataclass(frozen=True)
 class Rejected:
-    """A reply that cannot be used: `reason` is one word to count by, `detail` is for a person."""
+    """An unusable reply. `reason` is one word, for statistics; `detail` is for people to read."""
 
     reason: str
     detail: str = ""
@@ -50,38 +50,38 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Structured(Generic[T]):
-    """Structured output: the pydantic model of a reply in JSON, and what `read` makes of it.
+    """Structured output: the pydantic model of a JSON reply, and `read`, which converts it.
 
-    The model should forbid extra fields. An endpoint that refuses a `response_format`, or ignores
-    it, is read as text: the prompt must ask for the text format.
+    The model should forbid extra fields. If an endpoint refuses or ignores `response_format`, its
+    reply is read as text, so the prompt must ask for the text format.
     """
 
     model: "type[BaseModel]"
     read: Callable[[Any], T | Rejected]
 
     def parse(self, text: str) -> T | Rejected | None:
-        """What the JSON in `text` is read as; None where `text` is no JSON of this model."""
+        """The value read from the JSON in `text`; None if that is not valid JSON for the model."""
         try:
             parsed = self.model.model_validate_json(_FENCE.sub("", text).strip())
-        except ValueError:  # pydantic's ValidationError is one
+        except ValueError:  # the base class of pydantic's ValidationError
             return None
         return self.read(parsed)
 
 
 @dataclass(frozen=True)
 class Outcome(Generic[T]):
-    """What a valid reply was read as, or the reason why there is no value.
+    """The value read from a valid reply, or the reason why there is no value.
 
     Reasons are "cut" (the reply ended at its token limit), "refused", "empty", "error_text" (an
-    error message in the place of an answer), those of the reader, and those of a CallError.
+    error message instead of an answer), the reader's own reasons, and the reasons of a CallError.
     """
 
     value: T | None
-    reason: str | None = None  # None where there is a value
+    reason: str | None = None  # None if there is a value
     detail: str = ""
-    reply: Reply | None = None  # the last one
+    reply: Reply | None = None  # the last reply
     key: str | None = None  # of the last reply in the store
-    error: CallError | None = None  # where the last request gave no reply
+    error: CallError | None = None  # set if the last request gave no reply
     attempts: int = 0  # replies from the store included
     rejected: tuple[str, ...] = ()  # the reason of each reply before the last
     prompt_tokens: int = 0  # of all attempts, as the endpoint counts them
@@ -113,13 +113,13 @@ async def ask_until_valid(
 ) -> Outcome[T]:
     """Send `request` until `read` accepts a reply; at most `max_tries` requests in this run.
 
-    Replies in the store come first, rejected ones too, so that a rerun continues where the last
-    run ended and makes no request twice. A "seed" in the request grows by one with each attempt.
-    `slots` bounds the requests in flight. A reply that ended at its token limit is rejected,
-    unless it `may_be_cut`. `has_format` says that replies have a format which no refusal or error
-    message can have, such as JSON: then a refusal is looked for only where `read` fails.
-    With `structured`, the endpoint is asked for JSON, and `read` takes what comes as text.
-    Raises nothing: an error is in the outcome.
+    Stored replies are read first, including rejected ones, so that a rerun continues where the last
+    run ended and repeats no request. A "seed" in the request increases by one with each attempt.
+    `slots` bounds the requests in flight. A reply that ended at its token limit is rejected unless
+    `may_be_cut` is true. `has_format` means that replies have a format, such as JSON, which no
+    refusal or error message can have; the reply is then checked for a refusal only if `read` fails.
+    With `structured`, the request asks for JSON, and `read` handles replies that come as text.
+    A CallError is not raised: it is in the outcome.
     """
     reply: Reply | None = None
     key: str | None = None
@@ -169,11 +169,12 @@ def read_reply(
     has_format: bool = False,
     structured: Structured[T] | None = None,
 ) -> T | Rejected:
-    """What `read` makes of a reply, or why the reply cannot be used. See `ask_until_valid`."""
-    # First of all: a model that thinks until its limit returns an empty text, and the limit is why.
+    """The value that `read` returns for a reply, or why it is unusable. See `ask_until_valid`."""
+    # Check the limit first: a model that thinks until its token limit returns an empty text, and
+    # the reason must then be the limit.
     if reply.is_cut and not (may_be_cut and reply.text.strip()):
         return Rejected("cut", f"at {reply.completion_tokens or 'max_tokens'} tokens")
-    # Thinking may weigh a refusal, or quote an error, before the answer does neither.
+    # Thinking may consider a refusal or quote an error that the answer does not contain.
     answer = without_thinking(reply.text)
     if structured and (parsed := structured.parse(answer)) is not None:
         return parsed
@@ -186,12 +187,12 @@ def read_reply(
 
 
 def is_error_text(text: str) -> bool:
-    """Whether a short text is an error message in the place of prose."""
+    """Whether a short text is an error message instead of prose."""
     return bool(_ERROR.match(text)) and count_words(text) < _ERROR_MAX_WORDS
 
 
 def _fault(reply: Reply, answer: str) -> Rejected | None:
-    """Why a reply cannot be used whatever the request was; None if nothing is wrong."""
+    """Why a reply is unusable for any request; None if nothing is wrong."""
     if _is_refused(reply, answer):
         return Rejected("refused", _opening(reply.refusal or answer))
     if not answer.strip():
@@ -227,7 +228,7 @@ def _completed(
 def _response_format(model: "type[BaseModel]") -> Mapping[str, Any]:
     import openai
 
-    # the library's public way to the strict subset of JSON Schema that OpenAI takes
+    # the library's public API for the strict subset of JSON Schema that OpenAI accepts
     schema = openai.pydantic_function_tool(model)["function"]["parameters"]
     return {
         "type": "json_schema",

@@ -1,4 +1,4 @@
-"""A limit on what calls may cost, which calls in flight cannot exceed either."""
+"""A cost limit for calls. It also covers calls that are still in flight."""
 
 import asyncio
 import json
@@ -10,8 +10,8 @@ from longwriter_core.llm.client import Reply
 from longwriter_core.llm.errors import BudgetError
 from longwriter_core.llm.profiles import cost, money
 
-# Bytes of a request per token: fewer than any usual tokenizer needs, so that a prompt counts at
-# least as many tokens as it will be charged for.
+# Bytes of a request per token. Common tokenizers use more bytes per token, so the estimate is never
+# below the number of prompt tokens that are charged.
 _BYTES_PER_TOKEN = 2.5
 _UNLIMITED_REPLY = 32_768  # tokens counted for a reply where the request sets no limit
 
@@ -20,8 +20,9 @@ class Budget:
     """At most `usd` for all calls, by list prices.
 
     A call in flight counts at its maximum: its prompt, and a reply up to its token limit. A call
-    that does not fit waits until others have ended and turned out cheaper; when none is left to
-    wait for, it raises BudgetError. Raises InputError for a model without a price.
+    that does not fit waits, because calls in flight may cost less than their maximum. If it still
+    does not fit when no call is in flight, it raises BudgetError. Raises InputError for a model
+    without a price.
     """
 
     def __init__(self, usd: float, *models: str) -> None:
@@ -38,7 +39,7 @@ class Budget:
     async def spend(
         self, request: Mapping[str, Any], call: Callable[[], Awaitable[Reply]]
     ) -> Reply:
-        """Make a call once it fits, and count what it cost."""
+        """Make the call once it fits into the budget, and record its cost."""
         maximum, key = _maximum(request), object()
         while self.spent + sum(self._reserved.values()) + maximum > self.limit:
             if not self._reserved:
@@ -51,7 +52,7 @@ class Budget:
         try:
             reply = await call()
             used = reply.prompt_tokens, reply.completion_tokens
-            # an endpoint that does not count its tokens may have used them all
+            # without token counts from the endpoint, assume the maximum
             paid = None if None in used else cost(request["model"], used[0] or 0, used[1] or 0)
             self.spent += maximum if paid is None else paid
             return reply
@@ -62,7 +63,7 @@ class Budget:
 
 
 def _maximum(request: Mapping[str, Any]) -> float:
-    """What a call can cost, in USD."""
+    """The maximum cost of a call, in USD."""
     prompt = len(json.dumps(request, ensure_ascii=False).encode("utf-8", "replace"))
     limit = request.get("max_tokens") or request.get("max_completion_tokens")
     reply = limit if isinstance(limit, int) else _UNLIMITED_REPLY

@@ -1,7 +1,7 @@
-"""One OpenAI-compatible endpoint: a call by the openai library, its retries, its typed errors.
+"""One OpenAI-compatible endpoint: calls through the openai library, with retries and typed errors.
 
-The library sends the requests, over aiohttp. Its own retries are off: the ones here know the rate
-limiter, gateways that answer with an error page, and when a retry is useless.
+The library sends the requests over aiohttp. Its own retries are disabled, because the retries here
+respect the rate limiter, handle gateways that answer with an error page, and skip useless retries.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ from longwriter_core.redact import NOT_A_URL, public_url, remove_secret
 from longwriter_core.text.special_tokens import encodable
 from longwriter_core.text.thinking import split_message
 
-if TYPE_CHECKING:  # importing openai takes a second, so the first call does it
+if TYPE_CHECKING:  # importing openai takes a second, so it is delayed until the first call
     import aiohttp
     import openai
 
@@ -42,17 +42,18 @@ _log = logging.getLogger(__name__)
 
 _OPENAI = "https://api.openai.com/v1"
 _PATH = "/chat/completions"
-# Seconds for a reply of up to so many tokens: from a slow server it takes minutes. Longer replies
-# have longer.
+# Timeout in seconds for a reply of up to this many tokens, which takes minutes on a slow server.
+# Longer replies get a proportionally longer timeout.
 _TIMEOUT, _TIMEOUT_TOKENS = 600.0, 4_096
 _CONNECT_TIMEOUT = 30.0  # seconds until a host that does not answer at all counts as down
-# uvicorn, and so vLLM, closes a connection after 5 idle seconds: a call sent just then would fail.
+# uvicorn, and therefore vLLM, closes a connection after 5 idle seconds. A call sent at that moment
+# would fail, so idle connections are closed earlier.
 _KEEP_ALIVE = 4.0  # seconds
-_HEADER = 65_536  # bytes of a header's line: some gateways send more than aiohttp's 8 KiB
-_FILES = 4_096  # open files: a connection for each call in flight, and the store
-_TROUBLE = 4  # failed tries of one call before the user is told, after about 4 seconds
+_HEADER = 65_536  # bytes per header line: some gateways exceed aiohttp's default of 8 KiB
+_FILES = 4_096  # open files: one connection per call in flight, and the store's files
+_TROUBLE = 4  # failed tries of one call before a warning is logged, after about 4 seconds
 
-# As OpenAI, vLLM, llama.cpp, Anthropic and their gateways word it.
+# The wording of OpenAI, vLLM, llama.cpp, Anthropic and their gateways.
 _OVERFLOW_SIGNS = (
     "context_length_exceeded",
     "context length",
@@ -62,14 +63,14 @@ _OVERFLOW_SIGNS = (
     "too many tokens",
 )
 _FILTER_SIGNS = ("content_filter", "content_policy", "content management policy", "moderation")
-# Finish reasons of a reply that the server broke off: OpenRouter's word, and vLLM's.
+# Finish reasons of a reply that the server aborted, as OpenRouter and vLLM name them.
 _BROKEN_OFF = ("error", "abort")
 _SCHEMA_SIGNS = (b"response_format", b"json_schema", b"guided", b"grammar")
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What an endpoint answered. Token counts are the endpoint's own, None where it gives none."""
+    """An endpoint's reply. Token counts are the endpoint's own; None if it sends none."""
 
     text: str
     model: str
@@ -79,8 +80,8 @@ class Reply:
     completion_tokens: int | None
     retries: int = 0
     stored: bool = False  # read back from the store: no call was made
-    cached_tokens: int | None = None  # of the prompt, which cost less
-    reasoning: str | None = None  # of a model that thinks, where the endpoint returns it apart
+    cached_tokens: int | None = None  # prompt tokens from the cache, which cost less
+    reasoning: str | None = None  # the model's thinking, if the endpoint returns it separately
 
     @property
     def is_cut(self) -> bool:
@@ -90,7 +91,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class _Failure:
-    """A try that gave no reply, and whether another may."""
+    """A try that gave no reply, and whether a retry may help."""
 
     error: CallError
     may_pass: bool
@@ -103,8 +104,8 @@ class _Failure:
 class Endpoint:
     """One base URL, None for OpenAI's own.
 
-    A user and password in the URL are sent instead of the key. Proxies are those that the
-    environment names. Raises InputError for a URL, a key or a proxy that cannot be used.
+    A user and password in the URL are sent instead of the key. Proxies come from the environment.
+    Raises InputError for a URL, a key or a proxy that cannot be used.
     """
 
     def __init__(
@@ -112,7 +113,7 @@ class Endpoint:
     ) -> None:
         base_url = base_url or _OPENAI
         self.url = public_url(base_url)
-        if self.url == NOT_A_URL:  # it may hold a password, so it is not shown
+        if self.url == NOT_A_URL:  # the error omits the URL, which may contain a password
             raise InputError("cannot use the endpoint: it must be a URL like https://host/v1")
         if not api_key.isprintable():
             raise InputError(f"the key for {self.url} has a line break, or the like, in it")
@@ -128,8 +129,8 @@ class Endpoint:
         self.limiter = RateLimiter(self.url)
         self._client: openai.AsyncOpenAI | None = None
         self._response_type: Any = None
-        self._limit = "max_tokens"  # what the endpoint calls it
-        self._takes_schema = True  # until it refuses a response_format
+        self._limit = "max_tokens"  # the endpoint's name for the token limit
+        self._takes_schema = True  # until the endpoint refuses a response_format
         self._has_answered = self._is_in_trouble = False
         self._successes = 0
 
@@ -140,7 +141,7 @@ class Endpoint:
             self._client = None
 
     async def models(self) -> dict[str, str | None]:
-        """The models that the endpoint offers, and when each is shut down, where it says so.
+        """The endpoint's models, with their shutdown dates (None if the endpoint gives none).
 
         Raises CallError.
         """
@@ -164,14 +165,14 @@ class Endpoint:
     async def ask(self, request: Mapping[str, Any], max_wait: float = math.inf) -> Reply:
         """Make one chat completion call. Raises CallError.
 
-        Rate limits, 5xx, timeouts, dropped connections, and answers that are no completion, such
-        as a gateway's error page, are retried: after 0.5, 1, 2, 4, 8, 8 … seconds and up to a
-        quarter more, so that calls which fail together do not come back together. Ten retries
-        survive about a minute of a server that is down. A 429 of an endpoint that answers other
-        calls meanwhile is no failure: however many calls share its limit, each gets its turn. Where
-        nothing answers at all, the endpoint is useless for all calls (EndpointError). A Retry-After
-        pauses all calls to the endpoint for as long as it says; a pause of more than `max_wait`
-        seconds ends the call.
+        Rate limits, 5xx, timeouts, dropped connections, and answers that are not a completion, such
+        as a gateway's error page, are retried after 0.5, 1, 2, 4, 8, 8 … seconds. Up to a quarter
+        is added at random, so that calls that fail together are not retried together. Ten retries
+        bridge about a minute of server downtime. A 429 does not count as a failure while the
+        endpoint answers other calls, so every call succeeds eventually, however many share the rate
+        limit. If nothing answers at all, the call raises EndpointError, fatal for all calls.
+        A Retry-After header pauses all calls to the endpoint for that time; a pause of more than
+        `max_wait` seconds ends the call.
         """
         failures = timeouts = 0
         successes_at_start = self._successes
@@ -191,7 +192,7 @@ class Endpoint:
                 return outcome
             if outcome.is_rate_limit:
                 self.limiter.refused(sent_at)
-            # an endpoint that answers other calls meanwhile is busy, and will answer this one too
+            # an endpoint that answers other calls is only busy, so it will answer this one later
             is_busy = outcome.is_rate_limit and self._successes > successes
             failures += not is_busy
             timeouts += outcome.is_timeout
@@ -200,7 +201,7 @@ class Endpoint:
             if failures > self._retries or not outcome.may_pass:
                 raise outcome.error
             if outcome.is_unreachable and max_wait < math.inf:
-                raise outcome.error  # another endpoint is free
+                raise outcome.error  # the pool then uses another endpoint
             if outcome.wait:
                 self.limiter.pause(outcome.wait)
             elif failures == _TROUBLE and not self._is_in_trouble:  # once, not for every call
@@ -212,17 +213,17 @@ class Endpoint:
     def _is_useless(
         self, failure: _Failure, failures: int, timeouts: int, successes: int, max_wait: float
     ) -> bool:
-        """Whether all further calls would wait as long as this one for nothing.
+        """Whether every further call would also wait without getting a reply.
 
-        A timeout is retried once. Where several endpoints share the calls, the pool asks another
-        one instead.
+        A timeout is retried once. If several endpoints share the calls, the pool uses another
+        endpoint instead.
         """
         if not failure.is_unreachable or self._successes > successes or max_wait < math.inf:
             return False
         return 0 < self._retries < failures or timeouts > 1
 
     def _adapted(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """The request as this endpoint takes it."""
+        """The request, adapted to what this endpoint accepts."""
         adapted = dict(request)
         if "max_tokens" in adapted:
             adapted[self._limit] = adapted.pop("max_tokens")
@@ -242,7 +243,7 @@ class Endpoint:
         )
         seconds /= _TIMEOUT_TOKENS
         try:
-            # one limit for the whole call: a server that sends a byte now and then has no more
+            # one timeout for the whole call, so a server that trickles bytes cannot extend it
             async with asyncio.timeout(seconds):
                 answer = await self._send(request)
         except openai.APIStatusError as error:
@@ -268,11 +269,11 @@ class Endpoint:
         return _Failure(CallError(self._scrubbed(message)), may_pass=True)
 
     async def _send(self, request: dict[str, Any]) -> Any:
-        """The endpoint's answer, not parsed. Raises what openai and aiohttp raise."""
+        """The endpoint's raw answer. Raises the errors of openai and aiohttp."""
         assert self._client
         try:
             return await self._client.post(_PATH, cast_to=self._response_type, body=request)
-        except UnicodeEncodeError:  # half a surrogate pair cannot be sent; "?" takes its place
+        except UnicodeEncodeError:  # a lone surrogate cannot be encoded, so "?" replaces it
             sendable = json.dumps(request, ensure_ascii=False).encode("utf-8", "replace")
             body = json.loads(sendable)
             return await self._client.post(_PATH, cast_to=self._response_type, body=body)
@@ -280,19 +281,19 @@ class Endpoint:
     def _open(self) -> "openai.AsyncOpenAI":
         import openai
 
-        for name in ("httpx", "httpx2"):  # they log every call with its URL, query included
+        for name in ("httpx", "httpx2"):  # they log the URL of every call, including its query
             if logging.getLogger(name).level == logging.NOTSET:
                 logging.getLogger(name).setLevel(logging.WARNING)
-        http: Any = openai.DefaultAioHttpClient(trust_env=False)  # proxies are the session's
+        http: Any = openai.DefaultAioHttpClient(trust_env=False)  # the session sets the proxy
         http._transport.client = new_session(self._proxy)
-        # The library's HTTP package is httpx or, since its release 3, httpx2. Its response as it
-        # came: reading each one into the library's own types takes time and finds nothing new.
+        # The library's HTTP package is httpx or, since its release 3, httpx2. The raw response is
+        # used, because converting it to the library's types takes time and adds no information.
         self._response_type = importlib.import_module(type(http.headers).__module__).Response
         headers: dict[str, Any] = {"User-Agent": "longwriter"}
         if self._login:
             login = base64.b64encode(self._login.encode()).decode()
             headers["Authorization"] = f"Basic {login}"
-        if self._base_url != _OPENAI:  # the library would send them to any server
+        if self._base_url != _OPENAI:  # otherwise the library sends these to every server
             headers |= {"OpenAI-Organization": openai.Omit(), "OpenAI-Project": openai.Omit()}
         return openai.AsyncOpenAI(
             base_url=self._base_url,
@@ -312,9 +313,9 @@ class Endpoint:
         while cause and not isinstance(cause, aiohttp.ClientError | OSError | ValueError):
             cause = cause.__cause__
         cause = cause or error
-        # some errors show the URL, that of a proxy with its password: only what they say
+        # some errors show the URL, which for a proxy includes the password: keep only the reason
         what = cause.message if isinstance(cause, aiohttp.ClientResponseError) else f"{cause}"
-        if isinstance(cause, ValueError):  # a certificate, or a host name: no retry helps
+        if isinstance(cause, ValueError):  # a bad certificate or host name: a retry does not help
             return _Failure(EndpointError(self._scrubbed(what)), may_pass=False)
         what = self._scrubbed(f"Connection error: {what or type(cause).__name__}")
         return _Failure(CallError(what), may_pass=True, is_unreachable=True)
@@ -322,9 +323,9 @@ class Endpoint:
     def _failed(
         self, request: dict[str, Any], status: int, answer: bytes, headers: Mapping[str, str]
     ) -> _Failure:
-        """The failure for an answer of status 400 or more."""
+        """The failure for an answer with status 400 or more."""
         error = _translated(status, answer, self._scrubbed)
-        # models that think have another name for it, and take no other
+        # reasoning models accept the token limit only under another name
         if status == 400 and "max_tokens" in request and b"max_completion_tokens" in answer:
             self._limit = "max_completion_tokens"
             return _Failure(error, may_pass=True)
@@ -334,13 +335,13 @@ class Endpoint:
             _log.info("%s takes no response_format: replies are read as text", self.url)
             return _Failure(error, may_pass=True)
         if status == 403 and self._has_answered and isinstance(error, EndpointError):
-            # not the key, then, but something in between that dislikes this one prompt
+            # the key has worked before, so a filter in between has rejected this one prompt
             error = CallError(str(error))
         may_pass = type(error) is CallError and (status in (408, 409, 429) or status >= 500)
         return _Failure(error, may_pass, _retry_after(headers) or 0.0, status == 429)
 
     def _read(self, answer: bytes, retries: int) -> Reply | None:
-        """The reply in an answer, or None where it is no chat completion."""
+        """The reply in an answer; None if the answer is not a chat completion."""
         try:
             completion = json.loads(answer)
             choice, usage = completion["choices"][0], completion.get("usage") or {}
@@ -363,11 +364,11 @@ class Endpoint:
             return None
 
     def _without_secret(self, text: str) -> str:
-        """`text` without the key, which some servers echo, and fit to be written to a file."""
+        """`text` without the key, which some servers echo, and encodable as UTF-8."""
         return encodable(remove_secret(text, self._secret))
 
     def _scrubbed(self, message: str) -> str:
-        """An error's message on one line that a terminal can show, without what may be secret."""
+        """An error's message as one printable line without secrets."""
         message = re.sub(r"(/chat/completions)\?[^\s'\"]*", r"\1", message)
         start = self._without_secret(message)[:10_000]
         shown = "".join(char if char.isprintable() else " " for char in start)
@@ -375,7 +376,7 @@ class Endpoint:
 
 
 async def list_models(base_url: str | None, api_key: str) -> dict[str, str | None]:
-    """The models at a base URL, and when each is shut down. Raises CallError."""
+    """The models at a base URL, with their shutdown dates. Raises CallError."""
     endpoint = Endpoint(base_url, api_key, retries=0)
     try:
         return await endpoint.models()
@@ -388,7 +389,7 @@ def new_session(proxy: str | None) -> "aiohttp.ClientSession":
     import aiohttp
 
     _allow_files()
-    # its certificates are those of the system, which a company may have added to
+    # uses the system's certificates, which may include a company's own
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE)
     return aiohttp.ClientSession(
         connector=connector,
@@ -400,7 +401,7 @@ def new_session(proxy: str | None) -> "aiohttp.ClientSession":
 
 
 def _allow_files() -> None:
-    """Raise this process's limit of open files, 256 on macOS and often 1,024, where it may."""
+    """Raise this process's limit on open files if possible; the default is often 256 or 1,024."""
     with contextlib.suppress(ImportError, ValueError, OSError):  # Windows has no such limit
         import resource
 
@@ -411,9 +412,9 @@ def _allow_files() -> None:
 
 
 def _proxy(base_url: str) -> str | None:
-    """What HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY say of a URL.
+    """The proxy for a URL by HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY; None without one.
 
-    Raises InputError for what is no HTTP proxy.
+    Raises InputError if the proxy is not an HTTP proxy.
     """
     target = urlsplit(base_url)
     host, port = target.hostname or "", target.port or (443 if target.scheme == "https" else 80)
@@ -425,7 +426,7 @@ def _proxy(base_url: str) -> str | None:
     if not proxy:
         return None
     proxy = proxy if "://" in proxy else f"http://{proxy}"
-    if public_url(proxy) == NOT_A_URL:  # it may hold a password, so it is not shown
+    if public_url(proxy) == NOT_A_URL:  # the error omits the URL, which may contain a password
         raise InputError(
             f"cannot use the proxy in {name.upper()}_PROXY: it must be a URL like "
             "http://host:port (SOCKS is not supported)"
@@ -438,7 +439,7 @@ def _count(tokens: object) -> int | None:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait as the endpoint says, in seconds or as a date; None where it does not."""
+    """Seconds to wait by the Retry-After header, which gives seconds or a date; None without it."""
     value = headers.get("Retry-After", "")
     try:
         seconds = float(value)
@@ -451,7 +452,7 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def _error_of(answer: bytes) -> tuple[object, str]:
-    """The code and the message of an error in JSON, as APIs send it; of all else, nothing."""
+    """The code and message of an API's JSON error; (None, "") if there is none."""
     with contextlib.suppress(ValueError, RecursionError, AttributeError):
         body = json.loads(answer)
         error = body.get("error", body)
@@ -462,13 +463,13 @@ def _error_of(answer: bytes) -> tuple[object, str]:
 
 
 def _translated(status: int, answer: bytes, scrubbed: Callable[[str], str]) -> CallError:
-    """The CallError that stands for an answer of status 400 or more."""
+    """The CallError for an answer with status 400 or more."""
     text = answer.decode("utf-8", "replace")
     code, said = _error_of(answer)
     message = scrubbed(f"HTTP {status}: {said or text}")
     if code == "insufficient_quota":
         return EndpointError(message)
-    if status in (400, 403, 413, 422):  # 403: how gateways report moderation
+    if status in (400, 403, 413, 422):  # gateways report moderation as 403
         signs = f"{code} {text}".lower()
         if any(sign in signs for sign in _OVERFLOW_SIGNS):
             return ContextOverflowError(message)

@@ -1,4 +1,4 @@
-"""Running coroutines: many at a time, and from synchronous code."""
+"""Run many coroutines at a time, and run a coroutine from synchronous code."""
 
 import asyncio
 import threading
@@ -12,9 +12,9 @@ _T = TypeVar("_T")
 async def for_each(
     items: Iterable[_T], work: Callable[[_T], Awaitable[None]], concurrency: int
 ) -> None:
-    """Run `work` on every item, `concurrency` at a time, drawing items only as workers free up.
+    """Run `work` on every item, `concurrency` at a time; items are drawn only as workers free up.
 
-    What `work` raises first ends the others and is raised here.
+    The first exception that `work` raises cancels the other workers and is raised here.
     """
     queue = iter(items)
 
@@ -26,18 +26,18 @@ async def for_each(
         async with asyncio.TaskGroup() as group:
             for _ in range(concurrency):
                 group.create_task(worker())
-                await asyncio.sleep(0)  # the first call is sent before the last worker begins
+                await asyncio.sleep(0)  # send the first call before the last worker starts
     except BaseExceptionGroup as failures:
         raise failures.exceptions[0] from None
 
 
 def run_async(coroutine: Coroutine[Any, Any, _T]) -> _T:
-    """Run a coroutine to its end, also from inside a running event loop, as in a notebook."""
+    """Run a coroutine to its end. Works inside a running event loop, as in a notebook."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(coroutine)
-    started: Future[Callable[[], Any]] = Future()  # how to cancel, from another thread
+    started: Future[Callable[[], Any]] = Future()  # cancels the run from another thread
     outcome: Future[_T] = Future()
 
     async def run() -> _T:
@@ -56,7 +56,7 @@ def run_async(coroutine: Coroutine[Any, Any, _T]) -> _T:
     thread.start()
     try:
         thread.join()
-    except BaseException:  # Ctrl-C must not leave calls going on, and being paid for
+    except BaseException:  # Ctrl-C must end the calls in flight, because they cost money
         started.result()()
         thread.join()
         raise

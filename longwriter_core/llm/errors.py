@@ -1,18 +1,18 @@
 """Why a call to a model gave no reply.
 
-    CallError                 the retries were used up; a later run may succeed
+    CallError                 all retries failed; a later run may succeed
     ├── ContextOverflowError  the prompt does not fit into the model's context
     ├── RefusedError          the endpoint's content filter refused the prompt
     ├── EndpointError         wrong key, unknown model, no credit, not an API: fatal for all calls
     └── SkippedError          no request was made, because an earlier error was fatal
 
 Every error of the openai library, of HTTP and of the network becomes one of these, in
-`longwriter_core.llm.client`. `reason` is the word that results and tables show.
+`longwriter_core.llm.client`. `reason` is the word shown in results and tables.
 """
 
 
 class CallError(Exception):
-    """A call gave no reply, also after its retries."""
+    """A call gave no reply, even after its retries."""
 
     reason = "transport_error"
 
@@ -40,6 +40,6 @@ class SkippedError(CallError):
 
 
 class BudgetError(SkippedError):
-    """No request was made, because it could cost more than is left."""
+    """No request was made, because it could exceed the remaining budget."""
 
     reason = "max_cost"

@@ -9,19 +9,19 @@ from collections import deque
 
 _log = logging.getLogger(__name__)
 
-# Successes that win back a slot which a 429 took. While more than one call in twenty is refused,
-# the concurrency falls; a few refusals by chance leave it as it is.
+# Successes that restore a slot lost to a 429. The concurrency falls only while more than one call
+# in twenty is refused, so occasional refusals do not lower it.
 _SUCCESSES_PER_SLOT = 20
 _LOGGED_PAUSE = 5.0  # seconds; shorter pauses are not worth a line in the log
 _MAX_JITTER = 5.0  # seconds
 
 
 class RateLimiter:
-    """Bounds the calls in flight by what the endpoint accepts, and pauses them when it says so.
+    """Limits the calls in flight to what the endpoint accepts, and pauses them on Retry-After.
 
-    Without a 429 there is no bound. Every 429 takes one slot, down to half of the calls that were
-    in flight when the first of them arrived: refusals of requests that were sent before say nothing
-    new. Every success returns a fraction of a slot.
+    There is no limit until the first 429. Every 429 takes one slot, down to half of the calls that
+    were in flight when the first of them arrived, because refusals of requests that were already
+    sent give no new information. Every success returns a fraction of a slot.
     """
 
     def __init__(self, name: str) -> None:
@@ -34,17 +34,17 @@ class RateLimiter:
 
     @property
     def pause_left(self) -> float:
-        """Seconds until calls are sent again; 0 or less where there is no pause."""
+        """Seconds until calls are sent again; 0 or less without a pause."""
         return self.paused_until - time.monotonic()
 
     async def acquire(self) -> float:
-        """Wait for a slot and for the end of a pause; returns the time, for `refused`.
+        """Wait for a slot and the end of any pause; return the time to pass to `refused`.
 
         Every `acquire` needs a `release`.
         """
         while True:
             if (pause := self.pause_left) > 0:
-                # not all at the same moment: that would earn the next 429
+                # jitter, because resuming all calls at the same moment would cause the next 429
                 await asyncio.sleep(pause + random.uniform(0, min(pause / 4, _MAX_JITTER)))
             elif self._in_flight < self.limit:
                 self._in_flight += 1
@@ -63,14 +63,14 @@ class RateLimiter:
             self.limit += 1 / _SUCCESSES_PER_SLOT + 1 / self.limit
 
     def refused(self, sent_at: float) -> None:
-        """Lower the limit: a request that was sent at this time got a 429."""
+        """Lower the limit: a request sent at `sent_at` got a 429."""
         if sent_at >= self._round_began:
             self.limit = min(self.limit, self._in_flight)
             self._floor, self._round_began = max(1.0, self.limit / 2), time.monotonic()
         self.limit = max(self._floor, self.limit - 1)
 
     def pause(self, seconds: float) -> None:
-        """Send nothing for this long: the endpoint said so."""
+        """Send nothing for `seconds`, as the endpoint requested."""
         until = time.monotonic() + seconds
         if until > self.paused_until + _LOGGED_PAUSE and seconds > _LOGGED_PAUSE:
             _log.warning("%s asks to wait for %s: no call until then", self._name, _shown(seconds))
@@ -83,7 +83,7 @@ class RateLimiter:
             await future
         except asyncio.CancelledError:
             if future.done() and not future.cancelled():
-                self._wake()  # the slot was meant for this task: hand it on
+                self._wake()  # this task was to get the slot, so wake the next one instead
             raise
 
     def _wake(self) -> None:

@@ -1,4 +1,4 @@
-"""Several endpoints of one model, with the store behind them."""
+"""Several endpoints that serve one model, with a store of finished calls."""
 
 import asyncio
 import logging
@@ -24,13 +24,13 @@ _log = logging.getLogger(__name__)
 
 RETRIES = 10  # of one call, after its first try
 # Seconds during which other endpoints are preferred to one that failed; each further failure
-# doubles them. Then one call tries it, and the others wait for what becomes of that.
+# doubles the time. After it, one call tries the endpoint while other calls still avoid it.
 _COOLDOWN, _MAX_COOLDOWN = 60.0, 3_600.0
 
 
 @dataclass
 class Usage:
-    """Calls that were made, and so paid for, with their tokens by the endpoint's count."""
+    """The calls made (and therefore paid for), and their tokens as counted by the endpoint."""
 
     calls: int = 0
     prompt_tokens: int = 0
@@ -45,20 +45,20 @@ class Usage:
 
 @dataclass
 class _Member:
-    """An endpoint, and whether it is worth asking."""
+    """An endpoint and its state."""
 
     endpoint: Endpoint
-    fatal: str | None = None  # why no further call to it is worth making
+    fatal: str | None = None  # why every further call to it would fail
     cooldown_until: float = 0.0  # on the monotonic clock
     failures: int = 0  # since its last reply
     failed_at: float = 0.0
 
     def ready_in(self) -> float:
-        """Seconds until the endpoint should be asked before others; 0 if it can be asked now."""
+        """Seconds until the endpoint should be asked before others; 0 if it is ready now."""
         return max(0.0, self.cooldown_until - time.monotonic(), self.endpoint.limiter.pause_left)
 
     def begin_try(self) -> None:
-        """While one call finds out whether a failed endpoint is back, others ask elsewhere."""
+        """Make other calls avoid a failed endpoint while one call tests whether it is back."""
         if self.failures and not self.ready_in():
             self.cooldown_until = math.inf
 
@@ -67,7 +67,7 @@ class _Member:
         self.failures, self.cooldown_until = 0, 0.0
 
     def failed(self, sent_at: float) -> None:
-        """Prefer others for a while. Calls that failed together count once."""
+        """Prefer other endpoints for a while. Calls that failed together count as one failure."""
         if sent_at >= self.failed_at:
             self.failures, self.failed_at = self.failures + 1, time.monotonic()
         pause = min(_COOLDOWN * 2 ** min(self.failures - 1, 10), _MAX_COOLDOWN)
@@ -77,10 +77,11 @@ class _Member:
 class ChatPool:
     """OpenAI-compatible endpoints, with a store in front: `async with ChatPool(...) as pool`.
 
-    `api_key`, or one for each base URL, never appears in a message, a reply or a file. `timeout` is
-    the seconds that a reply of up to 4,096 tokens may take; longer ones have longer. `retries`
-    bounds the tries of one call beyond the first. Several base URLs serve the same model and share
-    the calls; where one fails, the next is asked. No call is made that could exceed `budget`.
+    `api_key` is one key, or one per base URL; keys never appear in a message, a reply or a file.
+    `timeout` is the seconds that a reply of up to 4,096 tokens may take; longer replies get more
+    time. `retries` is the maximum number of retries per call. Several base URLs must serve the same
+    model: they share the calls, and if one fails, the next is used. A call that could exceed
+    `budget` is not made.
     """
 
     def __init__(
@@ -95,7 +96,7 @@ class ChatPool:
     ) -> None:
         self._store, self._budget = store, budget
         self.usage = Usage()
-        self._fatal: str | None = None  # why no further call is worth making
+        self._fatal: str | None = None  # why every further call would fail
         self._in_flight: dict[str, asyncio.Future[Reply]] = {}  # by the store's key
         given = [base_url] if base_url is None or isinstance(base_url, str) else base_url
         urls = list(given) or [None]
@@ -114,7 +115,7 @@ class ChatPool:
 
     @property
     def is_fatal(self) -> bool:
-        """Whether no further call will be made: every endpoint refuses, or the disk is full."""
+        """Whether the pool has stopped making calls: all endpoints refuse, or the disk is full."""
         return bool(self._fatal)
 
     async def stored(self, *keys: str) -> Reply | None:
@@ -122,20 +123,20 @@ class ChatPool:
         return await self._store.fetch(*keys)
 
     async def ask(self, key: str, request: Mapping[str, Any], *, affinity: int = 0) -> Reply:
-        """Make one chat completion call, and return once its reply is in the store under `key`.
+        """Make one chat completion call and return its reply, which is then stored under `key`.
 
-        `request` holds the call's own fields (model, messages, temperature, …). `affinity` chooses
-        among several endpoints: calls of one affinity share the prefix cache of one server. Raises
-        CallError. After an EndpointError of every endpoint, or a store that cannot be written, no
-        further call is made.
+        `request` holds the call's fields (model, messages, temperature, …). `affinity` chooses one
+        of several endpoints: calls with the same affinity share one server's prefix cache. Raises
+        CallError. The pool makes no further calls once every endpoint has raised an EndpointError
+        or the store cannot be written.
         """
-        while key in self._in_flight:  # the same call is made once, however many wait for it
+        while key in self._in_flight:  # identical calls in flight share one request
             try:
                 return await asyncio.shield(self._in_flight[key])
             except asyncio.CancelledError:
                 if (task := asyncio.current_task()) and task.cancelling():
                     raise
-                # not this task was cancelled, but the one that made the call: make it here
+                # the task that made the call was cancelled, not this one: make the call here
         future = self._in_flight[key] = asyncio.get_running_loop().create_future()
         try:
             reply = await self._ask_and_save(key, request, affinity)
@@ -143,7 +144,7 @@ class ChatPool:
             return reply
         except CallError as error:
             future.set_exception(error)
-            future.exception()  # nobody needs to be waiting: without this, asyncio would complain
+            future.exception()  # otherwise asyncio warns if no task waits for the future
             raise
         finally:
             del self._in_flight[key]
@@ -166,20 +167,20 @@ class ChatPool:
         try:
             await self._store.save(key, reply)
         except OSError as error:
-            # The reply is paid for, so the caller gets it; further ones would be lost.
+            # Return this reply, because it is paid for. Make no more calls: replies would be lost.
             self.give_up(
                 f"cannot write to {self._store.folder} ({error.strerror}): {self._store.advice}"
             )
         return reply
 
     def give_up(self, why: str) -> None:
-        """Make no further call; say so once, though many calls in flight may find out."""
+        """Make no further calls, and log the reason once, even if many calls in flight fail."""
         if not self._fatal:
             _log.error("no further call is made: %s", why)
         self._fatal = why
 
     async def _ask_in_order(self, request: Mapping[str, Any], affinity: int) -> Reply:
-        """The reply of the first endpoint that gives one; those that just failed come last."""
+        """The first reply of any endpoint; endpoints that failed recently are tried last."""
         first = affinity % len(self._members)
         in_order = [*self._members[first:], *self._members[:first]]
         failure: CallError | None = None
@@ -196,7 +197,7 @@ class ChatPool:
                 return reply
             except (ContextOverflowError, RefusedError):
                 member.succeeded()
-                raise  # any other would say the same
+                raise  # every other endpoint would return the same error
             except asyncio.CancelledError:
                 if member.cooldown_until == math.inf:
                     member.failed(sent_at)

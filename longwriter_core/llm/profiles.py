@@ -1,7 +1,7 @@
-"""What models take, cost, and how long they live: profiles.toml, and a file of the user's own.
+"""Models' parameters, prices and shutdown dates, from profiles.toml and an optional user file.
 
-LONGWRITER_PROFILES=FILE, else ~/.config/longwriter/profiles.toml, adds to the shipped profiles and
-wins over them. LONGWRITER_PRICES=FILE sets prices alone:
+LONGWRITER_PROFILES=FILE, or ~/.config/longwriter/profiles.toml, adds to the shipped profiles and
+overrides them. LONGWRITER_PRICES=FILE sets only prices:
 
     [mine.models]
     "my-model" = [0.10, 0.40]    # USD per million tokens: prompt, completion
@@ -25,16 +25,16 @@ from longwriter_core.redact import NOT_A_URL, public_url
 
 OPENAI = "https://api.openai.com/v1"
 
-# gpt-4.1-2025-04-14 and claude-haiku-4-5-20251001 cost what their model costs, unless listed.
+# Dated snapshots such as gpt-4.1-2025-04-14 cost the same as their model, unless listed.
 _SNAPSHOT = re.compile(r"-\d{4}-\d{2}-\d{2}$|-\d{8}$")
 _CONFIG = "longwriter/profiles.toml"
-# A run of LongBench-Write, roughly: tokens of a judge's prompt, of its reply, and of its thinking.
+# Rough token counts per judge call in LongBench-Write: prompt, reply, and thinking.
 RESPONSES = 120
 _PROMPT_TOKENS, _REPLY_TOKENS, _THINKING_TOKENS = 4_000, 400, 2_000
 
 
 class Prices(BaseModel):
-    """USD per million tokens. Cached prompt tokens cost like others unless they have a price."""
+    """USD per million tokens. Cached prompt tokens have the same price unless one is given."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -54,14 +54,14 @@ class Prices(BaseModel):
         return cls(prompt=numbers[0], cached=numbers[-2], completion=numbers[-1])
 
     def cost(self, prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0) -> float:
-        """USD for so many tokens, of which `cached_tokens` are among those of the prompt."""
+        """The cost in USD of these tokens. `cached_tokens` is part of `prompt_tokens`."""
         cached = min(max(cached_tokens, 0), prompt_tokens)
         usd = (prompt_tokens - cached) * self.prompt + cached * self.cached
         return (usd + completion_tokens * self.completion) / 1e6
 
 
 class Profile(BaseModel):
-    """How one model is asked as a judge, and what is known of it. None means unknown."""
+    """One model's settings as a judge, and known facts about it. None means unknown."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -96,40 +96,40 @@ class Profile(BaseModel):
         return url and url.rstrip("/")
 
     def is_own_endpoint(self, base_url: str | None) -> bool:
-        """Whether `base_url` (None: OpenAI's) is the provider's own, whose dates and keys count."""
+        """Whether `base_url` (None: OpenAI's) is the provider's own, to which the facts apply."""
         return self.endpoint == (base_url or OPENAI).rstrip("/")
 
     def is_shut_down(self, base_url: str | None, day: date) -> bool:
-        """Whether the provider has shut it down by `day`; other servers may still have it."""
+        """Whether the provider has shut it down by `day`; other servers may still offer it."""
         ends = self.shutdown_date
         return ends is not None and ends <= day and self.is_own_endpoint(base_url)
 
     def run_cost(self, day: date) -> float | None:
-        """About how many USD judging 120 responses of LongBench-Write costs; None if unknown."""
+        """Estimated USD for judging 120 LongBench-Write responses; None if unknown."""
         prices = self.prices_on(day)
         reply = _REPLY_TOKENS + (_THINKING_TOKENS if self.thinks else 0)
         return RESPONSES * prices.cost(_PROMPT_TOKENS, reply) if prices else None
 
     def prices_on(self, day: date) -> Prices | None:
-        """The list prices that hold on `day`."""
+        """The list prices valid on `day`."""
         return None if self.prices_until and day > self.prices_until else self.prices
 
 
 def today() -> date:
-    """The date by which shutdowns count. Tests put a date of their own in its place."""
+    """The current date, with which shutdown dates are compared. Tests replace this function."""
     return date.today()
 
 
 def profiles() -> dict[str, Profile]:
-    """All profiles by name: those of the package, and the user's own.
+    """All profiles by name: the package's and the user's.
 
-    Raises InputError, with one line, for a file that cannot be used.
+    Raises InputError with a one-line message for an unusable file.
     """
     return {**_load("")[0], **_load(_own_file())[0]}
 
 
 def find_profile(name: str) -> Profile:
-    """The profile of that name. Raises InputError that names the known ones."""
+    """The profile of that name. Raises InputError, which lists the known profiles."""
     known = profiles()
     if name not in known:
         close = difflib.get_close_matches(name, known, 1, 0.6)
@@ -142,26 +142,32 @@ def find_profile(name: str) -> Profile:
 
 
 def profile_of_model(model: str, base_url: str | None) -> Profile | None:
-    """The profile of a model at its provider's own endpoint, None if there is none."""
-    matching = (each for each in profiles().values() if each.model == model)
-    return next((each for each in matching if each.is_own_endpoint(base_url)), None)
+    """The profile of a model at its provider's own endpoint, or None."""
+    matching = (profile for profile in profiles().values() if profile.model == model)
+    return next((profile for profile in matching if profile.is_own_endpoint(base_url)), None)
 
 
 def living_profiles(day: date) -> list[str]:
     """The names of the profiles that are not shut down on `day`."""
-    return [name for name, each in profiles().items() if not each.is_shut_down(each.endpoint, day)]
+    return [
+        name
+        for name, profile in profiles().items()
+        if not profile.is_shut_down(profile.endpoint, day)
+    ]
 
 
 def prices_of(model: str, day: date | None = None) -> Prices | None:
-    """The list prices of a model by its name at the endpoint; None where they are unknown.
+    """The list prices of a model, by its name at the endpoint; None if unknown.
 
-    Raises InputError where a file of prices or profiles cannot be used.
+    Raises InputError if a file of prices or profiles cannot be used.
     """
     for name in dict.fromkeys((model, _SNAPSHOT.sub("", model))):
         for known, listed in (({}, _load_prices(_prices_file())), _load(_own_file()), _load("")):
             if name in listed:
                 return listed[name]
-            matching = [each for each in known.values() if each.model == name and each.prices]
+            matching = [
+                profile for profile in known.values() if profile.model == name and profile.prices
+            ]
             if matching:
                 return matching[0].prices_on(day or date.min)
     return None
@@ -170,13 +176,13 @@ def prices_of(model: str, day: date | None = None) -> Prices | None:
 def cost(
     model: str, prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0
 ) -> float | None:
-    """USD for so many tokens of `model` at list prices; None where they are unknown."""
+    """The cost in USD of these tokens at the list prices of `model`; None if unknown."""
     prices = prices_of(model)
     return prices.cost(prompt_tokens, completion_tokens, cached_tokens) if prices else None
 
 
 def money(usd: float | None) -> str:
-    """An amount for people to read, such as $1,234.50 or $0.0042; "" where it is unknown."""
+    """An amount for people to read, such as $1,234.50 or $0.0042; "" if unknown."""
     if usd is None:
         return ""
     return f"${usd:,.2f}" if usd == 0 or usd >= 0.1 else f"${usd:.2g}"
@@ -196,7 +202,7 @@ def _prices_file() -> str:
 
 @cache
 def _load(path: str) -> tuple[dict[str, Profile], dict[str, Prices]]:
-    """The profiles and the prices of a file; "" is the package's own."""
+    """The profiles and prices in a file; "" means the package's own file."""
     where = path or "profiles.toml"
     tables = _tables(path, "profiles")
     problems = [f"unknown table [{name}]" for name in tables if name not in ("profiles", "prices")]
@@ -211,8 +217,8 @@ def _load(path: str) -> tuple[dict[str, Profile], dict[str, Prices]]:
         try:
             known[name] = Profile(name=name, **entry)
         except ValidationError as error:
-            problems += [_problem(name, each) for each in error.errors()]
-        except TypeError:  # a key "name", which the table's own name is
+            problems += [_problem(name, problem) for problem in error.errors()]
+        except TypeError:  # the table has a key "name", which conflicts with the table's name
             problems.append(f"[profiles.{name}] name: unknown key")
     if problems:
         raise InputError(f"{where}: {'; '.join(problems)}")
@@ -236,7 +242,7 @@ def _problem(profile: str, error: Any) -> str:
 
 @cache
 def _load_prices(path: str) -> dict[str, Prices]:
-    """What LONGWRITER_PRICES names; nothing for ""."""
+    """The prices in the file that LONGWRITER_PRICES names; empty for ""."""
     if not path:
         return {}
     try:
@@ -257,7 +263,7 @@ def _tables(path: str, kind: str) -> dict[str, Any]:
         return tomllib.loads(Path(path).expanduser().read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"cannot read {where}: {error.strerror}") from error
-    except ValueError as error:  # TOML's and UTF-8's errors are ValueErrors
+    except ValueError as error:  # the base class of TOML and UTF-8 errors
         what = " ".join(str(error).split())
         raise InputError(f"{where} is no TOML file: {what}") from error
 
@@ -267,7 +273,7 @@ def _named(kind: str) -> str:
 
 
 def _read_prices(tables: Any) -> dict[str, Prices]:
-    """Raises ValueError for what is not a price list."""
+    """Prices by model. Raises ValueError if `tables` is not a price list."""
     listed: dict[str, Prices] = {}
     if not isinstance(tables, Mapping):
         raise ValueError("prices is no table")

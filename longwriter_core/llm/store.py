@@ -1,8 +1,8 @@
-"""The store of finished calls on disk, and the keys under which it files them.
+"""The store of finished calls on disk, and its keys.
 
-A key holds the protocol (what is done with the reply), the model, the prompt and an optional scope,
-and never the address of an endpoint: a run that continues at another port, at another spelling of
-the URL or with one more server pays for nothing twice.
+A key consists of the protocol (the use of the reply), the model, the prompt and an optional scope.
+It never includes an endpoint's address, so a run that resumes with another port, another spelling
+of the URL or an additional server does not pay for a call twice.
 """
 
 import asyncio
@@ -24,16 +24,16 @@ _FIELDS = tuple(Reply.__dataclass_fields__)
 
 
 def call_key(**parts: Any) -> str:
-    """The store's key for what was asked: a SHA-256 over its parts."""
+    """The store's key for a call: a SHA-256 over the call's parts."""
     return sha256(json.dumps(parts, sort_keys=True, ensure_ascii=True))
 
 
 @dataclass(frozen=True)
 class CallId:
-    """What identifies a call whose reply may need several attempts.
+    """Identifies a call whose reply may need several attempts.
 
-    `parts` are the protocol, the model, the prompt and an optional scope. `legacy` are the parts
-    with which release 0.1.0 filed the same call: it had the address of the endpoint among them.
+    `parts` are the protocol, the model, the prompt and an optional scope. `legacy` are the parts of
+    the key that release 0.1.0 used for the same call, which included the endpoint's address.
     """
 
     parts: Mapping[str, Any]
@@ -48,15 +48,15 @@ class CallId:
 
 
 class Store:
-    """Finished calls, one small file each, below `folder`.
+    """Finished calls, in one small file per call below `folder`.
 
-    Files, not a database: they are written whole or not at all, several processes may share them,
-    they work on network file systems, and one bad file spoils one call.
+    Files are used instead of a database because they can be written atomically, several processes
+    can share them, they work on network file systems, and a damaged file affects one call only.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder or cache_dir() / "calls"
-        # what to do where it cannot be written
+        # advice for the error if the folder cannot be written
         self.advice = "free space there" if folder else "free space there, or set LONGWRITER_CACHE"
 
     def check(self) -> None:
@@ -74,7 +74,7 @@ class Store:
     def get(self, *keys: str) -> Reply | None:
         """The reply under the first of `keys` that has one, or None.
 
-        A file that cannot be read counts as none.
+        A file that cannot be read counts as missing.
         """
         for key in keys:
             path = self._path(key)
@@ -99,18 +99,18 @@ class Store:
             attempt += 1
 
     def put(self, key: str, reply: Reply) -> None:
-        """Write `reply` under `key`. Raises OSError, as when the disk is full."""
+        """Write `reply` under `key`. Raises OSError, for example if the disk is full."""
         fields = {**vars(reply), "stored": True}
         write_atomically(self._path(key), json.dumps(fields).encode())
 
     async def fetch(self, *keys: str) -> Reply | None:
-        """As `get`. The file is small: a thread would take longer than reading it here."""
+        """Like `get`. Blocks, because reading a small file is faster than starting a thread."""
         return self.get(*keys)
 
     async def save(self, key: str, reply: Reply) -> None:
-        """As `put`, without blocking other calls, and also to its end if this is cancelled."""
-        # Not asyncio.to_thread: Ctrl-C cancels its task, and with it a write that still waits for
-        # a thread. What is in the executor is written before the loop closes.
+        """Like `put`, without blocking other calls. The write completes even if cancelled."""
+        # asyncio.to_thread is unsuitable: Ctrl-C cancels its task, and with it a write that still
+        # waits for a thread. Writes submitted to the executor finish before the loop closes.
         writing = asyncio.get_running_loop().run_in_executor(None, self.put, key, reply)
         await asyncio.shield(writing)
 

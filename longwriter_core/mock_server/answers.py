@@ -1,7 +1,7 @@
-"""What the mock models answer: plans, texts, verdicts and decisions, chosen by dice.
+"""The mock models' answers: plans, texts, verdicts and decisions, chosen at random.
 
-An answer depends only on the model's name, the user messages, the seed and the JSON schema that
-was asked for. A judge's scores say nothing about any text.
+An answer depends only on the model's name, the user messages, the seed and the requested JSON
+schema. A judge's scores are random and say nothing about a text.
 """
 
 import json
@@ -12,8 +12,8 @@ from typing import Any
 
 from longwriter_core.mock_server.prose import TOKEN, sentence, sentences
 
-# Written out, not imported from the judge: a mistake in the judge's own list must not go unnoticed
-# because the mock server shares it.
+# Repeated here instead of imported from the judge: if both used one list, tests would not notice a
+# mistake in it.
 _DIMENSIONS = (
     "Relevance",
     "Accuracy",
@@ -24,7 +24,7 @@ _DIMENSIONS = (
 )
 _REQUIRED_LENGTH = re.compile(r"(\d[\d,]{0,9})\s*(?:-?\s*words?\b|个?字)", re.IGNORECASE)
 _HAN = re.compile(r"[\u4e00-\u9fff]")
-# How AgentWrite's prompts show the form of a plan, name the total length, and name one step.
+# How AgentWrite's prompts show a plan's format, state the total length, and identify one step.
 _PLAN_FORM = re.compile(r"^(Paragraph|Chapter) 1 - Main Point: \[", re.MULTILINE)
 _TOTAL = re.compile(r"^Total length: (\d+) words", re.MULTILINE)
 _STEP = re.compile(r"Main Point: (.*?) - Word Count: \d+ words")
@@ -33,22 +33,22 @@ _TWO_TEXTS = re.compile(r"^<Second Text>$", re.MULTILINE)
 _CHOICES = ("first", "second", "tie")
 _STEP_WORDS = {"Paragraph": 400, "Chapter": 5_000}
 _MAX_STEPS = 50
-_MAX_WORDS = 50_000  # of one text, however long the prompt asks it to be
+_MAX_WORDS = 50_000  # per text, even if the prompt asks for more
 _WORD_FIELD = re.compile("word|length|target", re.IGNORECASE)
 _NUMBER_FIELD = re.compile("number|index|^id$|^step$", re.IGNORECASE)
 
 
 def required_length(prompt: str) -> int:
-    """The last length that the prompt names, in words or characters of Chinese; else 300."""
+    """The last length that the prompt names, in words (Chinese: characters); 300 without one."""
     named = _REQUIRED_LENGTH.findall(prompt)
     return int(named[-1].replace(",", "")) if named else 300
 
 
 def write(prompt: str, dice: random.Random) -> str:
-    """A plan or a yes or no where the prompt asks for one; else prose of about the right length.
+    """A plan or a yes/no decision if the prompt asks for one; otherwise prose.
 
-    The text of one step of a plan has 0.8 to 1.2 times the words that the step names; any other
-    text has 0.5 to 1.3 times the words that the prompt names.
+    The text for a step of a plan has 0.8 to 1.2 times the step's length. Any other text has 0.5 to
+    1.3 times the length that the prompt names.
     """
     if _YES_OR_NO.search(prompt):
         return f"Reason: a throw of dice.\nAnswer: {dice.choice(('yes', 'no'))}"
@@ -64,9 +64,9 @@ def write(prompt: str, dice: random.Random) -> str:
 
 
 def judge(prompt: str, dice: random.Random) -> str:
-    """A verdict in the form that LongWriter's judge gives, or a choice between two texts.
+    """A verdict in the format of LongWriter's judge, or a choice between two texts.
 
-    Nothing of the prompt's text is repeated in it.
+    It repeats no text from the prompt.
     """
     if _TWO_TEXTS.search(prompt):
         choice = {"Analysis": "A mock choice: dice.", "Better": dice.choice(_CHOICES)}
@@ -79,9 +79,9 @@ def judge(prompt: str, dice: random.Random) -> str:
 def fill_schema(schema: Mapping[str, Any], prompt: str, dice: random.Random) -> str:
     """JSON that fits a JSON schema.
 
-    A list of objects that have a whole number is taken for the steps of a plan: it gets as many
-    items as the plan needs, and the numbers add up to the required length. Every other value is
-    drawn at random; a whole number without limits is from 1 to 5.
+    A list of objects with an integer property is treated as the steps of a plan: it gets as many
+    items as the plan needs, and the integers add up to the required length. All other values are
+    random; an integer without limits is from 1 to 5.
     """
     return json.dumps(_Schema(schema, prompt, dice).value(schema), ensure_ascii=False)
 
@@ -93,7 +93,7 @@ class _Schema:
         self._root, self._prompt, self._dice = root, prompt, dice
 
     def value(self, schema: Mapping[str, Any], name: str = "") -> Any:
-        """A value that fits `schema`, of the property `name`."""
+        """A value of the property `name` that fits `schema`."""
         schema = self._resolve(schema)
         if "const" in schema:
             return schema["const"]
@@ -117,7 +117,7 @@ class _Schema:
         return text[: schema.get("maxLength", len(text))]
 
     def _resolve(self, schema: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The schema behind references and alternatives; the first that is not null."""
+        """Resolve references; of alternatives, use the first that is not null."""
         while True:
             if reference := schema.get("$ref"):
                 schema = self._root
@@ -150,10 +150,10 @@ class _Schema:
 
 
 def _plan(prompt: str, label: str, dice: random.Random) -> list[tuple[str, int]]:
-    """Main point and words of each step; the words add up to the length that the prompt asks for.
+    """The main point and words of each step; the words add up to the required length.
 
-    That is the total length where the prompt names one, else the largest length that it names, as
-    in upstream's prompt.
+    The required length is the total length if the prompt names one, else the largest length that
+    it names, as in upstream's prompt.
     """
     total = _TOTAL.search(prompt)
     named = [int(length.replace(",", "")) for length in _REQUIRED_LENGTH.findall(prompt)]
@@ -176,5 +176,5 @@ def _language(text: str) -> str:
 
 
 def _language_of_instruction(prompt: str) -> str:
-    """AgentWrite's own prompts are in English, so any Chinese comes from the instruction."""
+    """The instruction's language: AgentWrite's prompts are English, so Chinese is from it."""
     return "zh" if _HAN.search(prompt) else "en"

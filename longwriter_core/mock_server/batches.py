@@ -22,7 +22,7 @@ from longwriter_core.mock_server.messages import (
 class Batches:
     """All uploaded files and all batches.
 
-    A batch is answered when it is created, and says that it is in progress for `seconds` more.
+    A batch is answered when it is created, and reports that it is in progress for `seconds`.
     """
 
     answer: Callable[[MockRequest], MockReply]  # the reply to one chat call
@@ -128,7 +128,7 @@ class Batches:
         return MockReply(body=self._now(batch["id"]))
 
     def _now(self, id: str) -> Json:
-        """A batch as it is at this moment."""
+        """The current state of a batch."""
         batch = self.batches[id]
         if batch["status"] == "cancelled" or time.time() < batch["completed_at"]:
             counts = {"total": batch["request_counts"]["total"], "completed": 0, "failed": 0}
@@ -140,7 +140,7 @@ class Batches:
 
 
 def _page(rows: list[Json], http: web.BaseRequest) -> MockReply:
-    """The rows after the one that `after` names, `limit` of them."""
+    """Up to `limit` rows after the one named by the query's `after`."""
     ids = [row["id"] for row in rows]
     after, limit = http.query.get("after"), int(http.query.get("limit", 20))
     start = ids.index(after) + 1 if after in ids else 0

@@ -1,4 +1,4 @@
-"""What the mock server reads and sends: requests, replies chosen by a test, completions, errors."""
+"""The mock server's messages: requests, replies chosen by a test, completions and errors."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ class MockRequest:
     method: str
     path: str  # with the query
     headers: Mapping[str, str]
-    body: Json = field(default_factory=dict)  # {} where there was no JSON object
+    body: Json = field(default_factory=dict)  # {} if the request had no JSON object
     was_accepted: bool = False  # a chat call that was neither malformed nor refused
 
     @property
@@ -36,17 +36,17 @@ class MockRequest:
 
     @property
     def model(self) -> str:
-        """The model that was asked for; "" for none."""
+        """The requested model; "" if there is none."""
         return str(self.body.get("model", ""))
 
     @property
     def is_judge(self) -> bool:
-        """Whether the model is a judge, which any model with "judge" in its name is."""
+        """Whether the model is a judge: its name contains "judge"."""
         return "judge" in self.model
 
     @cached_property
     def prompt(self) -> str:
-        """The user messages, joined by blank lines. Raises ValueError where they are malformed."""
+        """The user messages, joined by blank lines. Raises ValueError if they are malformed."""
         try:
             return "\n\n".join(
                 message["content"] for message in self.body["messages"] if message["role"] == "user"
@@ -56,21 +56,21 @@ class MockRequest:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the prompt in UTF-8, hex."""
+        """The hexadecimal SHA-256 of the prompt in UTF-8."""
         return hashlib.sha256(self.prompt.encode()).hexdigest()
 
     @property
     def seed(self) -> Any:
-        """The seed as it was sent."""
+        """The seed, as sent."""
         return self.body.get("seed")
 
     @property
     def max_tokens(self) -> Any:
-        """The limit on tokens under either of its names."""
+        """The token limit, under either of its names."""
         return self.body.get("max_completion_tokens") or self.body.get("max_tokens")
 
     def check(self) -> None:
-        """Raise ValueError, with a sentence for the caller, if it is no well-formed chat call."""
+        """Raise ValueError, with a message for the client, if the chat call is malformed."""
         if not (self.model and self.prompt is not None):
             raise ValueError("`model` is missing.")
         if self.body.get("stream") or self.body.get("n") not in (None, 1):
@@ -93,7 +93,7 @@ class MockRequest:
         return schema.get("schema") if schema.get("name") else None
 
     def answer(self) -> str:
-        """What the mock model answers."""
+        """The mock model's answer."""
         dice = random.Random(f"{self.model} {self.seed} {self.digest}")
         if self.schema:
             return fill_schema(self.schema, self.prompt, dice)
@@ -104,8 +104,8 @@ class MockRequest:
 class MockReply:
     """A reply that the hook chose: a text, an error, any JSON, or a fault.
 
-    `body`, where it is given, is sent as JSON as it is. Else a `status` other than 200 sends an
-    error, and 200 a completion of `text`, or of what the model would have answered for None.
+    A given `body` is sent unchanged as JSON. Otherwise a `status` other than 200 sends an error,
+    and 200 sends a completion with `text`, or with the mock model's own answer if `text` is None.
     """
 
     text: str | None = None
@@ -118,14 +118,14 @@ class MockReply:
 
     @property
     def has_body(self) -> bool:
-        """Whether the body was given. It may be None, which is sent as null."""
+        """Whether a body was given. It may be None, which is sent as null."""
         return self.body is not _NOT_GIVEN
 
 
 def completion(
     request: MockRequest, reply: MockReply, reasoning_tokens: int = 0, usage: bool = True
 ) -> Json:
-    """A chat completion. The limit on tokens cuts first the reasoning and then the text."""
+    """A chat completion. The token limit applies to the reasoning first, then to the text."""
     text = request.answer() if reply.text is None else reply.text
     limit = request.max_tokens
     message: Json = {"role": "assistant"}
@@ -156,7 +156,7 @@ def completion(
         "choices": [{"index": 0, "message": message, "finish_reason": reason}],
     }
     if usage:
-        asked = len(request.prompt.encode()) // 4  # roughly, for speed
+        asked = len(request.prompt.encode()) // 4  # an estimate, for speed
         spent = tokens + (thought if reasoning_tokens else 0)
         result["usage"] = {
             "prompt_tokens": asked,
@@ -171,7 +171,7 @@ def completion(
 def error_reply(
     status: int, code: str, message: str, param: str | None = None, **headers: str
 ) -> MockReply:
-    """An error as OpenAI's API words it."""
+    """An error in the format of OpenAI's API."""
     kind = "server_error" if status >= 500 else "invalid_request_error"
     error = {"message": message, "type": kind, "param": param, "code": code}
     return MockReply(
@@ -184,7 +184,7 @@ def error_reply(
 def refuse_parameters(
     request: MockRequest, *, is_thinking: bool, refuses: Sequence[str]
 ) -> MockReply | None:
-    """The error of a model that does not take a parameter of the request; None if it takes all."""
+    """The error for a parameter that the model does not accept; None if it accepts all."""
     body = request.body
     for name in refuses:
         if name in body:

@@ -1,7 +1,7 @@
-"""Text without meaning, for the mock models, the tests and the benchmarks.
+"""Meaningless text for the mock models, the tests and the benchmarks.
 
 The same arguments always give the same text. `prose` makes grammatical sentences that language
-detection recognises as English or Chinese. `random_words` makes up words that exist in no language.
+detection recognises as English or Chinese. `random_words` makes words that exist in no language.
 """
 
 import random
@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from itertools import accumulate
 
-# A word, or a Chinese character (字). The mock server also counts tokens with it, which is close
-# enough to a real tokenizer for its purpose.
+# A word, or a Chinese character (字). The mock server also counts tokens with this pattern, which
+# is close enough to a real tokenizer.
 TOKEN = re.compile(r"[\u4e00-\u9fff]|[A-Za-z0-9]+")
 
 _SENTENCES = {
@@ -72,7 +72,7 @@ def sentence(dice: random.Random, language: str = "en") -> str:
 
 
 def sentences(words: int, dice: random.Random, language: str = "en") -> str:
-    """Paragraphs of whole sentences, of `words` words or up to one sentence more."""
+    """Paragraphs of whole sentences: at least `words` words, at most one sentence more."""
     pieces: list[str] = []
     count = 0
     while count < words:
@@ -83,16 +83,16 @@ def sentences(words: int, dice: random.Random, language: str = "en") -> str:
 
 
 def prose(words: int, seed: int = 0, language: str = "en") -> str:
-    """Paragraphs of exactly `words` words, or characters of Chinese; the last sentence is cut."""
+    """Paragraphs of exactly `words` words (Chinese: characters); the last sentence is cut."""
     text = sentences(words, random.Random(f"{words} {seed} {language}"), language)
     ends = [match.end() for match in TOKEN.finditer(text)][: max(words, 0)]
     return text[: ends[-1]] + _full_stop(language) if ends else ""
 
 
 def random_words(seed: int = 0, vocabulary: int = 20_000) -> Iterator[str]:
-    """Made-up words without end, drawn from `vocabulary` of them by Zipf's law.
+    """An endless iterator of made-up words, drawn by Zipf's law from a set of `vocabulary` words.
 
-    They compress about as well as English does, which the words of `prose` do not.
+    They compress about as well as English, unlike the words of `prose`.
     """
     dice = random.Random(seed)
     words, weights = _vocabulary(vocabulary)

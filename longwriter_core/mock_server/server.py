@@ -1,8 +1,8 @@
-"""A local OpenAI-compatible server with mock models, in place of paid ones.
+"""A local OpenAI-compatible server with mock models that replace paid ones.
 
-The demo, the tests and the benchmarks use it. The mock writer writes text without meaning of about
-the required length and answers AgentWrite's prompts with a plan or the text of one step. A mock
-judge rolls dice: its scores show that the pipeline works, and say nothing about any text.
+The demo, the tests and the benchmarks use it. The mock writer writes meaningless text of about the
+required length, and answers AgentWrite's prompts with a plan or the text of one step. A mock judge
+gives random scores: they show that the pipeline works, and say nothing about a text.
 
     with MockServer(delay=0.5, faults=Faults(share=0.2)) as server:
         client = AsyncOpenAI(base_url=server.base_url, api_key="any")
@@ -10,9 +10,9 @@ judge rolls dice: its scores show that the pipeline works, and say nothing about
     python -m longwriter_core.mock_server --port 8000      # prints its base URL once it is ready
 
 Every model with "judge" in its name is a judge. An answer depends only on the model, the user
-messages, the seed and the JSON schema that was asked for, never on the time or the order of calls.
+messages, the seed and the requested JSON schema, never on the time or the order of calls.
 
-A test chooses answers with `on_request`, which gets every request that the server would not refuse:
+A test can choose answers with `on_request`, which gets every request that the server accepts:
 
     def on_request(request: MockRequest) -> MockReply | str | int | None:
         return 503 if "lighthouse" in request.prompt else None     # None: the mock model answers
@@ -45,7 +45,7 @@ from longwriter_core.mock_server.messages import (
 
 WRITER, JUDGE = "mock-writer", "mock-judge"
 FAULT_CYCLE = ("429", "500", "reset", "empty", "refusal", "broken_json", "html")
-FAULT_KINDS = (*FAULT_CYCLE, "hang")  # `hang` only on request: it costs the client its timeout
+FAULT_KINDS = (*FAULT_CYCLE, "hang")  # no default: with `hang`, the client waits for its timeout
 Hook = Callable[[MockRequest], MockReply | str | int | None]
 
 
@@ -53,10 +53,10 @@ Hook = Callable[[MockRequest], MockReply | str | int | None]
 class Faults:
     """Which judge calls fail, and how.
 
-    `share` (0 to 1) of the judge calls fail, evenly spread; `kinds` take turns.
-    `Faults(1.0, ("500",))` fails always and in one way. Which calls fail depends only on how many
-    judge calls there were before, so a retry succeeds. Raises ValueError for a share outside 0 to
-    1 and for unknown or missing kinds.
+    A `share` (0 to 1) of the judge calls fails, evenly spread, with `kinds` in rotation.
+    `Faults(1.0, ("500",))` makes every call fail with a 500. Whether a call fails depends only on
+    the number of earlier judge calls, so a retry can succeed. Raises ValueError
+    for a share outside 0 to 1 and for unknown or missing kinds.
     """
 
     share: float
@@ -91,30 +91,30 @@ class Stats:
 
 @dataclass(repr=False, eq=False)  # a repr would show the key
 class MockServer:
-    """The server, on 127.0.0.1 and in a thread of its own, for as long as the `with` block lasts.
+    """The server, on 127.0.0.1 in its own thread, running while the `with` block runs.
 
     Entering raises OSError if the port is taken or the log cannot be written.
     """
 
-    port: int = 0  # 0 takes a free one
+    port: int = 0  # 0 means any free port
     delay: float = 0.0  # seconds from a chat call's arrival to its answer
     api_key: str | None = None  # if given, every request must carry it
     faults: Faults | None = None
     # Gets one JSON line per chat call (model, prompt_sha256, time in Unix seconds) before the
     # call is answered, so that calls can be counted even if the client or the server is killed.
     log: Path | None = None
-    jitter: float = 0.0  # seconds that each call may take longer, drawn at random
+    jitter: float = 0.0  # the maximum random extra delay per call, in seconds
     on_request: Hook | None = None  # chooses replies; called in the server's thread
-    usage: bool = True  # whether replies count their tokens
+    usage: bool = True  # whether replies contain token counts
     # Models other than judges, and the date (YYYY-MM-DD) on which each is shut down, if any.
     models: Mapping[str, str | None] = field(default_factory=lambda: {WRITER: None, JUDGE: None})
-    # Above 0, all models think before they answer: they spend this many tokens on it, and refuse
+    # Above 0, all models are reasoning models: they spend this many tokens on thinking, and refuse
     # `max_tokens` and any temperature other than 1.
     reasoning_tokens: int = 0
     refuses: Sequence[str] = ()  # request parameters that all models refuse, such as "stop"
-    calls_per_minute: int | None = None  # more chat calls than that get a 429 with Retry-After
+    calls_per_minute: int | None = None  # further chat calls get a 429 with Retry-After
     batch_seconds: float = 0.0  # from a batch's creation to its completion
-    keep_history: bool = True  # a benchmark's requests would fill the memory
+    keep_history: bool = True  # benchmarks disable it, because their requests need much memory
     history: list[MockRequest] = field(default_factory=list, init=False)
     _stats: Stats = field(default_factory=Stats, init=False)
 
@@ -124,16 +124,16 @@ class MockServer:
 
     @property
     def base_url(self) -> str:
-        """What an OpenAI client takes as its base URL."""
+        """The base URL for an OpenAI client."""
         return f"http://127.0.0.1:{self.port}/v1"
 
     @property
     def prompts(self) -> list[str]:
-        """The prompts of all accepted chat calls, in the order of arrival."""
+        """The prompts of all accepted chat calls, in order of arrival."""
         return [request.prompt for request in self.history if request.was_accepted]
 
     def stats(self) -> Stats:
-        """A snapshot. It can be taken from any thread, also after the `with` block."""
+        """A snapshot. May be called from any thread, and after the `with` block."""
         now = self._stats
         return replace(now, calls=dict(now.calls), faults=dict(now.faults))
 
@@ -157,8 +157,8 @@ class MockServer:
         runner = web.ServerRunner(server, shutdown_timeout=0.1)  # seconds; some calls hang
         try:
             await runner.setup()
-            # With the usual backlog of 128, hundreds of clients that connect at once would wait
-            # a second for their SYN to be sent again.
+            # With the default backlog of 128, some of hundreds of simultaneous connections would
+            # wait a second until the client resends the SYN.
             await web.TCPSite(runner, "127.0.0.1", self.port, backlog=1024).start()
             self.port = runner.addresses[0][1]
             self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
@@ -202,20 +202,20 @@ class MockServer:
         stats.in_flight += 1
         stats.max_in_flight = max(stats.max_in_flight, stats.in_flight)
         try:
-            # The answer is ready by now, so that making it takes nothing from the client's time.
+            # The answer was computed before the delay, so computing it does not add to the delay.
             end = arrival + self.delay + random.uniform(0, self.jitter)
             await asyncio.sleep(max(0.0, end - time.monotonic()))
             if reply.fault == "hang":
                 await asyncio.Event().wait()  # until the client gives up or the server stops
             if reply.fault == "reset" and http.transport:
-                http.transport.abort()  # what is returned below goes nowhere
+                http.transport.abort()  # the response returned below is then not sent
             stats.finished += 1
             return _send(reply)
         finally:
             stats.in_flight -= 1
 
     def _answer(self, request: MockRequest) -> MockReply:
-        """The reply to a chat call, by the hook or by the model, ready to be sent."""
+        """The complete reply to a chat call, from the hook or from the model."""
         refusal = self._refusal(request)
         if refusal:
             return refusal
@@ -226,7 +226,7 @@ class MockServer:
         return reply if reply.has_body else self._complete(request, reply)
 
     def _chosen(self, request: MockRequest) -> MockReply | None:
-        """What the hook chose for a request, None where it chose nothing."""
+        """The reply that the hook chose, or None."""
         reply = self.on_request(request) if self.on_request else None
         if isinstance(reply, str):
             return MockReply(reply)
@@ -238,7 +238,7 @@ class MockServer:
         return reply
 
     def _refusal(self, request: MockRequest) -> MockReply | None:
-        """The error for a call that is malformed or that the model does not take."""
+        """The error for a call that is malformed or that the model does not accept."""
         try:
             request.check()
         except ValueError as error:
@@ -253,7 +253,7 @@ class MockServer:
         )
 
     def _over_limit(self, now: float) -> MockReply | None:
-        """The 429 of an account that has made its calls of this minute."""
+        """The 429 for an account that has reached its calls per minute."""
         if self.calls_per_minute is None:
             return None
         times = self._call_times
@@ -284,7 +284,7 @@ class MockServer:
         return self.faults.kind_of(judged)
 
     def _with_fault(self, request: MockRequest, fault: str) -> MockReply:
-        """The model's answer, spoilt by a fault, if any."""
+        """The model's answer with the given fault, if any."""
         if fault:
             faults = self._stats.faults
             faults[fault] = faults.get(fault, 0) + 1
@@ -319,7 +319,7 @@ class MockServer:
 
 
 async def _read_json(http: web.BaseRequest) -> dict[str, Any] | None:
-    """The body, where it is a JSON object. Requests may be of any size."""
+    """The body if it is a JSON object, else None. Requests may be of any size."""
     data = await http.content.read()
     try:
         body = json.loads(data) if data else None

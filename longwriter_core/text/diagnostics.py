@@ -1,7 +1,7 @@
 """Faults of long texts, measured without a judge.
 
-These are heuristics: each documents what it looks at, so that a reader can tell a real fault from
-an unusual style.
+These are heuristics. Each one documents what it measures, so that a reader can tell a real fault
+from an unusual style.
 """
 
 import re
@@ -42,8 +42,8 @@ _ASKS_FOR = re.compile(
 class Diagnostics:
     """Faults and style of one response.
 
-    Each is 0 or 1, except `repetition` and `diversity`, shares from 0 to 1, and `slop`, a rate per
-    1,000 words. Only for `diversity` is more better.
+    All are 0 or 1, except `repetition` and `diversity`, which are shares from 0 to 1, and `slop`,
+    which is a rate per 1,000 words. A higher value is better only for `diversity`.
     """
 
     empty: float
@@ -62,15 +62,15 @@ class Diagnostics:
 
 
 METRICS = tuple(Diagnostics.__dataclass_fields__)
-# Those that are 0 or 1.
+# The metrics that are 0 or 1.
 FAULTS = tuple(name for name in METRICS if name not in ("repetition", "slop", "diversity"))
 
 
 def diagnose(prompt: str, response: str, *, reached_limit: bool = False) -> Diagnostics:
     """Every diagnostic of `response` to `prompt`.
 
-    `reached_limit`: the backend stopped at its token limit, so the response is cut off, whatever
-    its last character is.
+    `reached_limit` means that the backend stopped at its token limit. The response then counts as
+    cut off, however it ends.
     """
     return Diagnostics(
         empty=float(not response.strip()),
@@ -101,9 +101,9 @@ def wanted_language(prompt: str) -> str:
 
 
 def repetition(text: str) -> float:
-    """Share (0..1) of the words that are in a run of ten words which occurred earlier in the text.
+    """Share (0..1) of the words that belong to a run of ten words that occurred earlier.
 
-    For Chinese, in a run of twenty characters. The first occurrence of a passage does not count.
+    In Chinese, a run is twenty characters. The first occurrence of a passage does not count.
     """
     words = words_of(text)
     return sum(end - start for start, end in _repeats(text, words)) / len(words) if words else 0.0

@@ -1,7 +1,7 @@
-"""How a text ends: finished, cut off, or with an announcement of more. Pure.
+"""Detects how a text ends: finished, cut off, or with an announcement of more. Pure.
 
-The rules look at the last lines only, so they take the same time for a text of any length.
-Measured on labelled texts by scripts/measure_diagnostics.py.
+The rules look at the last lines only, so their time does not depend on the length of the text.
+scripts/measure_diagnostics.py measures them on labelled texts.
 """
 
 import re
@@ -16,7 +16,7 @@ _NO_PUNCTUATION = re.compile(
     r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]$"
 )  # Thai, Lao, Burmese, Khmer
 _PAUSES = tuple(",，、;；:：")
-# A final full stop that ends no sentence.
+# A final full stop that does not end a sentence.
 _ABBREVIATION = re.compile(r"\b(?:Dr|Mrs?|Ms|Prof|St|Rev|Capt|Lt|Col|Gen|Sgt|Mme|vs|e\.g|i\.e)\.$")
 # A list marker without its item, the key of a reference without the reference.
 _BARE_MARKER = re.compile(
@@ -99,9 +99,9 @@ _SMALL_WORDS = frozenset(("a", "an", "and", "at", "by", "for", "in", "of", "on",
 def is_cut_off(text: str) -> bool:
     """Whether a non-empty text stops before it is finished.
 
-    That is a text that ends within a word, sentence, list, table, code block or formula, or on a
-    heading. Endings that need no final punctuation are finished: signatures, references, hashtags,
-    verse, rows of tables, labels, credits, and lists whose items have none.
+    Such a text ends within a word, sentence, list, table, code block or formula, or on a heading.
+    Some endings are finished without final punctuation: signatures, references, hashtags, verse,
+    table rows, labels, credits, and lists whose items have no punctuation.
     """
     tail = text[-_WINDOW:].rstrip()
     if text.count("```") % 2:
@@ -137,7 +137,7 @@ def _has_open_markup(lines: list[str]) -> bool:
 
 
 def _is_cut_table(lines: list[str]) -> bool:
-    """Whether the last row of a table is not complete, or is the one below the header."""
+    """Whether the last row of a table is incomplete, or is the divider below the header."""
     last = lines[-1].strip()
     width = len(lines) > 1 and lines[-2].lstrip().startswith("|") and lines[-2].count("|")
     is_separator = not last.strip("|-: ")
@@ -181,10 +181,10 @@ def _is_cut_line(lines: list[str], last: str) -> bool:
 
 
 def _is_heading(lines: list[str]) -> bool:
-    """Whether the last line is a heading, which is followed by nothing."""
+    """Whether the last line is a heading without any text below it."""
     last = lines[-1].strip()
     if _HEADING.match(last) and not _is_finished(last):
-        # Headings in a row are an outline.
+        # Consecutive headings are an outline.
         return len(lines) == 1 or not _HEADING.match(lines[-2]) or _is_dangling(last)
     if _HAN_HEADING.match(last) and not last.endswith(_FINAL_PUNCTUATION):
         return not any(_LIST_ITEM.match(line) for line in lines[-3:-1])
@@ -217,12 +217,12 @@ def _is_link(bare: str) -> bool:
 
 
 def _is_symbol(character: str) -> bool:
-    """Whether a character is an emoji or another symbol that ends a text as a full stop does."""
+    """Whether a character is an emoji or another symbol that can end a text like a full stop."""
     return unicodedata.category(character) in ("So", "Sk", "Mn", "Cf")
 
 
 def _is_signed(lines: list[str]) -> bool:
-    """Whether the text ends as letters do: a closing formula, and at most seven short lines."""
+    """Whether the text ends like a letter: a closing formula, then at most seven short lines."""
     written = [line.strip() for line in lines if line.strip()][-8:]
     if _HAN_SIGNATURE.search(written[-1]):
         return True
@@ -307,8 +307,8 @@ def _is_title(lines: list[str]) -> bool:
     )
 
 
-# What announces more, at the end of a text. Quoted speech is removed before: a character's offer is
-# none of the writer's.
+# Announcements of more text, at the end of a text. Quoted speech is removed first, because an offer
+# that a character makes is not an offer of the writer.
 _QUOTED = re.compile(r'"[^"\n]*"|“[^”\n]*”|「[^」\n]*」|『[^』\n]*』')
 _QUOTED_WORD = re.compile(r"\W*(?:[\u4e00-\u9fff]{1,4}|[^\W\u4e00-\u9fff]+)\W*")
 _MORE = (
@@ -382,10 +382,10 @@ _PLACEHOLDER_WINDOW = 500
 
 
 def is_to_be_continued(text: str) -> bool:
-    """Whether the text ends by announcing, offering or leaving blank what it should contain.
+    """Whether the text ends by announcing, offering or leaving out what it should contain.
 
-    That is "to be continued", "shall I go on with chapter 4?", "[rest of the chapter goes here]".
-    What characters say in quotes does not count.
+    Examples: "to be continued", "shall I go on with chapter 4?", "[rest of the chapter goes here]".
+    Quoted speech does not count.
     """
     tail = text[-_PLACEHOLDER_WINDOW:].rstrip()
     if _PLACEHOLDER_EN.search(tail) or _PLACEHOLDER_ZH.search(tail):
@@ -396,5 +396,5 @@ def is_to_be_continued(text: str) -> bool:
 
 
 def without_speech(text: str) -> str:
-    """The text without what it quotes, except single words such as in: reply "continue"."""
+    """The text without quotations, except quoted single words, as in: reply "continue"."""
     return _QUOTED.sub(lambda quoted: quoted[0] if _QUOTED_WORD.fullmatch(quoted[0]) else "", text)

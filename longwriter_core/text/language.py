@@ -11,31 +11,32 @@ _ENGLISH_WORD = re.compile(r"\b[a-zA-Z]+\b")
 _CHINESE_CHARACTER = re.compile(r"[\u4e00-\u9fff]")
 _LETTER = re.compile(r"[^\W\d_]")
 
-# py3langid knows 140 languages; the rare ones win by chance on short or odd texts.
+# py3langid knows 140 languages. Only common ones are allowed, because on short or unusual texts a
+# rare language sometimes scores highest by chance.
 _CANDIDATES = frozenset(
     ("ar", "bg", "bn", "ca", "cs", "da", "de", "el", "en", "es", "fa", "fi", "fr", "he", "hi", "hu",
      "id", "it", "ja", "ko", "ms", "nl", "no", "pl", "pt", "ro", "ru", "sv", "th", "tr", "uk", "vi",
      "zh")
 )  # fmt: skip
-# How much more likely another language must be: the log-odds per square root of the text's bytes,
-# since a text's words do not tell independently of each other. Sentences in French, German, Spanish
-# or Malay reach 7 to 18 against English, Japanese 16 against Chinese; random syllables reach up to
-# 6, code, tables and lists of words below 1.
+# How much more likely another language must be, as log-odds divided by the square root of the
+# text's bytes (the square root, because a text's words are not independent evidence). Sentences in
+# French, German, Spanish or Malay reach 7 to 18 against English, and Japanese reaches 16 against
+# Chinese. Random syllables reach up to 6; code, tables and word lists stay below 1.
 _MIN_EVIDENCE = 6.5
-_PASSAGES, _PASSAGE = 20, 1_000  # of longer texts, this many passages of this many characters
+_PASSAGES, _PASSAGE = 20, 1_000  # sample of a longer text: passages, and characters each
 
 
 def main_language(text: str) -> Language:
-    """The script that most of the text's words have; English if it has no words.
+    """English or Chinese, by the script of most words; English if there are no words.
 
-    Counts words as the benchmarks do, and tells English from Chinese only.
+    Counts words as the benchmarks do.
     """
     chinese = len(_CHINESE_CHARACTER.findall(text))
     return "zh" if chinese and chinese > len(_ENGLISH_WORD.findall(text)) else "en"
 
 
 def language_of(text: str) -> str:
-    """The code of a text's language: main_language unless another one is clearly more likely."""
+    """The code of a text's language: `main_language`, unless another is clearly more likely."""
     main = main_language(text)
     best, evidence = _best(text, main)
     return best if evidence >= _MIN_EVIDENCE else main
@@ -61,7 +62,7 @@ def _best(text: str, language: str) -> tuple[str, float]:
 
 
 def _sample(text: str) -> str:
-    """Passages from all over a long text: enough to tell its language in a few milliseconds."""
+    """Passages spread over a long text, so that detection takes only a few milliseconds."""
     if len(text) <= _PASSAGES * _PASSAGE:
         return text
     step = (len(text) - _PASSAGE) / (_PASSAGES - 1)
@@ -71,6 +72,6 @@ def _sample(text: str) -> str:
 
 @cache
 def _identifier() -> Any:
-    import py3langid  # loads numpy, so not at start
+    import py3langid  # imported here because it loads numpy
 
     return py3langid

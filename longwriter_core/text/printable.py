@@ -1,16 +1,16 @@
-"""Names and settings from other people, made safe to show among our own words. Pure."""
+"""Makes names and settings from other people safe to display. Pure."""
 
 import re
 import unicodedata
 
-# Letters and symbols that look like nothing: Hangul fillers and the empty Braille pattern.
+# Invisible letters and symbols: Hangul fillers and the empty Braille pattern.
 _BLANK = "\u115f\u1160\u2800\u3164\uffa0"
 # Control and format characters, surrogates, private use, line and paragraph separators
 _HIDDEN_CATEGORIES = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
 
 
 def printable(text: object, max_length: int | None = 200) -> str:
-    """`text` on one line of at most `max_length` characters, fit for a terminal or a page.
+    """`text` on one line of at most `max_length` characters, safe for a terminal or a page.
 
     Characters that break the line, are invisible or reverse the text direction become �.
     """
@@ -21,7 +21,7 @@ def printable(text: object, max_length: int | None = 200) -> str:
 
 
 def escape_unprintable(name: str) -> str:
-    """`name` with escapes for what printable() would replace; distinct names stay distinct."""
+    """`name` with escapes instead of unprintable characters; distinct names stay distinct."""
     doubled = name.replace("\\", "\\\\")
     return re.sub(
         ".", lambda m: ascii(m[0])[1:-1] if _is_hidden(m[0]) else m[0], doubled, flags=re.S

@@ -1,9 +1,9 @@
-"""Whether a response refuses its task, in whole or in part, in English or Chinese. Pure.
+"""Detects complete and partial refusals in English and Chinese responses. Pure.
 
-A partial refusal writes something else instead: an outline, a summary or a shortened version "due
-to length limits". The rules look at the beginning and the end of a response, without what it
-quotes, since characters in stories refuse things too.
-Measured on labelled texts by scripts/measure_diagnostics.py.
+A partial refusal gives something else instead: an outline, a summary or a shortened version "due
+to length limits". The rules look at the beginning and the end of a response. They ignore quoted
+text, because characters in stories also refuse things.
+scripts/measure_diagnostics.py measures the rules on labelled texts.
 """
 
 import re
@@ -44,7 +44,7 @@ _COMPLETE_EN = re.compile(
 )
 _LETTER = re.compile(r"^\W*(?:dear\b|尊敬的|亲爱的|敬爱的)", re.IGNORECASE)
 
-# What stands in for the text that was asked for.
+# What a partial refusal gives instead of the requested text.
 _SUBSTITUTE_EN = (
     r"(?:outline|summar\w+|synopsis|condens\w+|abridg\w+|shorten\w*|short(?:er)? version|framework"
     r"|excerpt|overview|abbreviat\w+|sample|brief(?:er)?\b"
@@ -133,10 +133,11 @@ _PARTIAL_ZH = re.compile(
 
 
 def is_refusal(text: str) -> bool:
-    """Whether a text refuses the request, or gives less than was asked for and says so.
+    """Whether a text refuses the request, or says that it gives less than requested.
 
-    A complete refusal opens a text of fewer than 200 words. A partial one, such as "Due to length
-    limits, here is an outline", stands in the first or last 500 characters of a text of any length.
+    A complete refusal is at the start of a text of fewer than 200 words. A partial refusal, such as
+    "Due to length limits, here is an outline", is in the first or last 500 characters of a text of
+    any length.
     """
     text = text.strip()
     opening = without_speech(text[:_WINDOW])
@@ -147,8 +148,8 @@ def is_refusal(text: str) -> bool:
     if _LETTER.match(opening):
         return False
     opening = opening[:_OPENING]
-    found = _COMPLETE_EN.search(opening) or _COMPLETE_ZH.search(opening)
-    return bool(found) and count_words(text) < _REFUSAL_MAX_WORDS
+    refusal = _COMPLETE_EN.search(opening) or _COMPLETE_ZH.search(opening)
+    return bool(refusal) and count_words(text) < _REFUSAL_MAX_WORDS
 
 
 def _is_partial(passage: str) -> bool:

@@ -1,16 +1,16 @@
-"""The length that an instruction asks to be written, in words (Chinese: characters). Pure.
+"""The required length in an instruction, in words (Chinese: characters). Pure.
 
-Instructions name many lengths: of the text to write, of its parts, of a text to summarise, of what
-is already written, and word counts that have nothing to do with any text. Each length is classified
-by the words around it. Where that leaves a doubt, there is no required length: a plan without one
-is better than a text that is fifty times too long.
+An instruction may name the length of the text to write, of its parts, of a text to summarise or of
+an existing text, and word counts unrelated to any text. Each length is classified by the words
+around it. In case of doubt, there is no required length, because a plan without one is better than
+a text that is fifty times too long.
 """
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# Maps one character to one, so that positions in the narrow text are those of the original.
+# Maps single characters to single characters, so positions in the original text stay the same.
 _NARROW = str.maketrans(
     "０１２３４５６７８９：，．（）～－—–％＃＝＋萬兩個約數內點觀總計詞餘來於標驟節漢體號篇寫為爲這",
     "0123456789:,.()~---%#=+万两个约数内点观总计词余来于标骤节汉体号篇写为为这",
@@ -35,7 +35,7 @@ _SPELLED = (
     rf"(?:[\s-]+(?:and[\s-]+)?(?:{_SMALL}|hundred|thousand)\b){{0,4}}"
 )
 _AMOUNT = (
-    # not within a number, but possibly right after a comma: "fifty years of tea,600字"
+    # not inside a number, but possibly right after a comma: "fifty years of tea,600字"
     r"(?<!\d)(?<!\d[.,])(?:\d{1,3}(?:,\d{3})+|\d{1,7}(?:\.\d{1,3})?)"
     r"\s*(?:[kKwW](?![A-Za-z])|thousand\b|million\b|m(?![A-Za-z])"
     r"|百万|十万|千万|[十百千](?![^字万])|万(?:\d千?)?|百|千)?"
@@ -59,11 +59,14 @@ _UNITLESS = re.compile(
     re.IGNORECASE,
 )
 _BLANKS = re.compile(r"\s+")
-_MAX_PARTS = 5  # different lengths of parts; a text with more is no instruction that tells its own
+_MAX_PARTS = 5  # different part lengths; with more, the lengths are not reliable
 _WINDOW = 60  # characters before and after a length that are searched for cues
-_MIN_WORDS = {"en": 20, "zh": 20}  # less when spelled out is an idiom: "in two words", 四字成语
+_MIN_WORDS = {
+    "en": 20,
+    "zh": 20,
+}  # smaller spelled-out numbers are idioms: "in two words", 四字成语
 
-# What has parts. Group names of these patterns: the same noun must be counted and measured.
+# Nouns for parts of a text. The number of parts and their length must refer to the same noun.
 _PART = (
     r"(?P<noun>chapter|section|part|paragraph|essay|stor(?:y|ie)|article|episode|scene|post|letter"
     r"|act|entr(?:y|ie)|module|lesson|essay|piece|volume)"
@@ -96,8 +99,8 @@ _RATE_BEFORE = re.compile(
     r"|(?:每(?:天|日|周|月|分钟|小时)|(?:一)天)[^，。,\n]{0,8}$|每$|稿费.{0,4}$",
     re.IGNORECASE,
 )
-# What is done to a text that exists: its length is not what is asked for, unless "to", "into" or
-# "in" leads to the length.
+# Verbs for work on an existing text, whose length is not the required length, unless "to", "into"
+# or "in" introduces the length.
 _ON_TEXT = re.compile(
     r"\b(?:summari[sz]e|condense|shorten|cut|reduce|trim|edit|proofread|review|translate|analy[sz]e"
     r"|critique|rewrite|expand|extend|lengthen|read|turn|convert|compress|abridge|paraphrase|adapt"
@@ -193,12 +196,12 @@ _INEXACT_ZH = re.compile(r"[几数好若]\s*$")  # 几千字, 数万字
 
 @dataclass(frozen=True)
 class _Length:
-    """A length that is named in an instruction."""
+    """A length in an instruction."""
 
     words: int
     kind: str  # "whole", "each" or "part"
-    noun: str = ""  # for each: what is that long
-    count: int | None = None  # for each: how many, where it is said right there
+    noun: str = ""  # for "each": the part that has this length
+    count: int | None = None  # for "each": the number of parts, if named next to the length
     is_total: bool = False
 
 
@@ -213,35 +216,35 @@ def narrow(text: str) -> str:
 def number(text: str) -> float | None:
     """The value of "1,500", "1.5万", "10k", "三千五百", "two thousand"; None for anything else."""
     amount = narrow(text).strip().lower().replace(",", "")
-    if found := re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*(\D*)", amount):
+    if match := re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*(\D*)", amount):
         factors = {
             "": 1, "k": 1000, "thousand": 1000, "千": 1000, "w": 10_000, "万": 10_000,
             "million": 1_000_000, "m": 1_000_000, "百": 100, "十": 10, "十万": 100_000,
             "百万": 1_000_000, "千万": 10_000_000,
         }  # fmt: skip
-        factor = factors.get(found[2].strip())
-        return float(found[1]) * factor if factor else None
-    if found := re.fullmatch(r"([0-9]+)万([0-9])千?", amount):  # 1万5千, 2万5
-        return float(found[1]) * 10_000 + float(found[2]) * 1000
+        factor = factors.get(match[2].strip())
+        return float(match[1]) * factor if factor else None
+    if match := re.fullmatch(r"([0-9]+)万([0-9])千?", amount):  # 1万5千, 2万5
+        return float(match[1]) * 10_000 + float(match[2]) * 1000
     if re.fullmatch(rf"{CHINESE_NUMBER}+", amount):
         return _chinese_number(amount)
     return _english_number(amount)
 
 
 def required_length(instruction: str) -> int | None:
-    """The length that `instruction` asks to be written: "10,000 words", "a 2k-word essay".
+    """The required length in `instruction`, such as "10,000 words" or "a 2k-word essay".
 
-    A range gives its middle; a minimum or a maximum gives itself. Of several lengths, one that is
+    A range gives its middle; a minimum or a maximum gives that number. Of several lengths, the one
     called the total counts, else the largest, since a text is longer than its parts. The length of
-    each part counts where the instruction also says how many there are. None if no length is named,
-    or if it is in doubt what the named length is that of.
+    each part counts if the instruction also names the number of parts. None if no length is named,
+    or if it is unclear what the named length refers to.
     """
-    # because of its several \s*, _LENGTH would take cubic time on a long run of blanks
+    # _LENGTH contains several \s*, so it would take cubic time on a long run of blanks
     text = _BLANKS.sub(lambda run: "\n" if "\n" in run[0] else " ", narrow(instruction))
     lengths = [
         length
-        for found in _LENGTH.finditer(text)
-        if (length := _classified(text, found)) and length.words > 0
+        for match in _LENGTH.finditer(text)
+        if (length := _classified(text, match)) and length.words > 0
     ]
     wholes = [length for length in lengths if length.kind == "whole"]
     if totals := [length.words for length in wholes if length.is_total]:
@@ -267,18 +270,18 @@ def _middle(low_text: str, high_text: str | None) -> int:
     return round((low + high) / 2)
 
 
-def _classified(text: str, found: re.Match[str]) -> _Length | None:
-    """What a named length is that of; None where it is not that of a text to write."""
-    before = text[max(0, found.start() - _WINDOW) : found.start()]
-    after = text[found.end() : found.end() + _WINDOW]
-    low, high = found["low"], found["high"]
-    joint = found["dash"] or ""
+def _classified(text: str, match: re.Match[str]) -> _Length | None:
+    """A length with what it refers to; None if it is not the length of a text to write."""
+    before = text[max(0, match.start() - _WINDOW) : match.start()]
+    after = text[match.end() : match.end() + _WINDOW]
+    low, high = match["low"], match["high"]
+    joint = match["dash"] or ""
     is_grown = False
     if high and (
         re.search(r"\bfrom\s*$", before, re.IGNORECASE)
         and re.search(r"\b(?:expand|extend|lengthen|shorten|cut|reduce|grow|trim)", before, re.I)
     ):
-        low, is_grown = high, True  # from 500 to 2000 words: only the second is asked for
+        low, is_grown = high, True  # "from 500 to 2000 words": only the second is required
     elif (
         high
         and re.search(r"\s(?:and|or)\s|、", joint)
@@ -291,17 +294,17 @@ def _classified(text: str, found: re.Match[str]) -> _Length | None:
         return None
     if is_spelled and low == "千" and (after.startswith("文") and not before.endswith("篇")):
         return None  # 千字文 is a book
-    if is_spelled and words < 50 and "字" in found["unit"]:
+    if is_spelled and words < 50 and "字" in match["unit"]:
         return None  # 二十四字核心价值观
     if _TITLE_OPEN.search(before) and _TITLE_CLOSE.match(after):
         return None
     if _RATE.match(after) or _RATE_BEFORE.search(before) or _INEXACT_ZH.search(before):
         return None
-    each = _each(before, after)
-    if each is not None:
-        noun, count = each
+    part = _part_of(before, after)
+    if part is not None:
+        noun, count = part
         return _Length(words, "each", noun, count)
-    is_english = "word" in found["unit"].lower() or "chinese" in found["unit"].lower()
+    is_english = "word" in match["unit"].lower() or "chinese" in match["unit"].lower()
     is_elsewhere = _is_elsewhere if is_english else _is_elsewhere_zh
     if not is_grown and is_elsewhere(before, after):
         return None
@@ -318,28 +321,28 @@ def _classified(text: str, found: re.Match[str]) -> _Length | None:
     return _Length(words, "whole", is_total=is_total)
 
 
-def _each(before: str, after: str) -> tuple[str, int | None] | None:
-    """The noun that is that long each ("" for an unnamed one) and their number, if it says so."""
-    if found := _OF_PARTS.search(before):
-        return _singular(found["noun"]), _count(found["count"])
-    if found := _EACH_AFTER.match(after):
-        return _singular(found["noun"] or ""), None
-    if (found := _EACH_BEFORE.search(before)) or (found := _EACH_BEFORE_ZH.search(before)):
-        return _singular(found["noun"] or ""), None
+def _part_of(before: str, after: str) -> tuple[str, int | None] | None:
+    """The noun of parts with this length ("" if unnamed), and their number if it is named."""
+    if match := _OF_PARTS.search(before):
+        return _singular(match["noun"]), _count(match["count"])
+    if match := _EACH_AFTER.match(after):
+        return _singular(match["noun"] or ""), None
+    if (match := _EACH_BEFORE.search(before)) or (match := _EACH_BEFORE_ZH.search(before)):
+        return _singular(match["noun"] or ""), None
     return None
 
 
 def _product(text: str, length: _Length) -> int | None:
-    """Words of all parts, where the instruction says how many there are, once."""
+    """The words of all parts, if the instruction names exactly one number of parts."""
     if length.count:
         return length.count * length.words
     counts = set()
-    for found in (*_COUNTED.finditer(text), *_COUNTED_ZH.finditer(text)):
-        noun = _singular(found["noun"])
-        if noun == length.noun or (not length.noun and "word" not in found[0]):
-            counts.add(_count(found["count"]))
+    for match in (*_COUNTED.finditer(text), *_COUNTED_ZH.finditer(text)):
+        noun = _singular(match["noun"])
+        if noun == length.noun or (not length.noun and "word" not in match[0]):
+            counts.add(_count(match["count"]))
     if re.search(r"第[一二三四五六七八九十\d]+[章节]|\bchapter (?:\d|one)\b", text, re.I):
-        return None  # perhaps only that chapter is to be written
+        return None  # the instruction may ask for that chapter only
     counts.discard(None)
     counts -= {1} if length.noun in ("章", "篇", "节", "") else set()  # 写一篇…，分五章
     only = counts.pop() if len(counts) == 1 else None
@@ -361,7 +364,7 @@ def _count(text: str) -> int | None:
 
 
 def _is_elsewhere(before: str, after: str) -> bool:
-    """Whether an English length is that of a text that exists, or counts a vocabulary."""
+    """Whether an English length belongs to an existing text, or counts a vocabulary."""
     if _VOCABULARY.match(after) or _DERIVED.search(before):
         return True
     sentence = re.split(r"[.!?\n;]\s", before)[-1]
@@ -371,8 +374,8 @@ def _is_elsewhere(before: str, after: str) -> bool:
         return not re.search(r"\b(?:word|words|length|limit|should|must|needs?)\b", sentence, re.I)
     if re.search(r"[\"”’'], an?\s+(?:[a-z]+\s+){0,2}$", sentence, re.I):
         return True  # "War and Peace", a 587,287-word novel
-    if found := _ON_TEXT.search(sentence):
-        return not _LEADS_TO.search(found[0]) or bool(
+    if match := _ON_TEXT.search(sentence):
+        return not _LEADS_TO.search(match[0]) or bool(
             re.search(r"(?:these|those|following|how many)\s*$", sentence, re.I)
         )
     return bool(re.match(r"[\s-]*(?:novel|book|manuscript),? (?:that|which|is|was)\b", after))
@@ -414,11 +417,11 @@ def _english_number(text: str) -> float | None:
 
 
 def _chinese_number(text: str) -> float:
-    """三千五百 is 3500; 一万五, as people say it, is 15000; 两三千 is 2500."""
-    if found := re.fullmatch(r"([一二两三四五六七八九])([一二三四五六七八九])([十百千万]+)", text):
-        first, second = _CHINESE_DIGITS[found[1]], _CHINESE_DIGITS[found[2]]
+    """三千五百 is 3500; the colloquial 一万五 is 15000; 两三千 is 2500."""
+    if match := re.fullmatch(r"([一二两三四五六七八九])([一二三四五六七八九])([十百千万]+)", text):
+        first, second = _CHINESE_DIGITS[match[1]], _CHINESE_DIGITS[match[2]]
         if second == first + 1:
-            return (first + second) / 2 * _chinese_number(f"一{found[3]}")
+            return (first + second) / 2 * _chinese_number(f"一{match[3]}")
     total = section = digit = 0
     unit = 1
     for character in text:

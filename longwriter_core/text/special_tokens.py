@@ -1,12 +1,12 @@
-"""Special tokens and lone surrogates that backends leave in a model's text. Pure."""
+"""Handles special tokens and lone surrogates that backends leave in a model's text. Pure."""
 
 import re
 
-# A role header contains the name of the role, which is not part of the answer either.
+# A role header includes the role's name, which is not part of the answer.
 _HEADER = re.compile(r"<\|start_header_id\|>[^<]{0,40}<\|end_header_id\|>\s*")
-# <|eot_id|>, <|user|>, <｜end▁of▁sentence｜> … have no other meaning, so they go everywhere.
+# <|eot_id|>, <|user|>, <｜end▁of▁sentence｜> … have no other meaning, so they are removed everywhere.
 _ANYWHERE = re.compile(r"<[|｜][\w▁.-]{1,40}[|｜]>|\[gMASK\]|<sop>|<eop>")
-# </s> and the like are also HTML, so they go only at the start and end of the text.
+# </s> and similar tokens are also HTML, so they are removed only at the start and end of the text.
 _HTML_LIKE = r"</?s>|<(?:bos|eos|pad|unk|end_of_turn|start_of_turn)>"
 _HTML_LIKE_RUN = re.compile(rf"(?:(?:{_HTML_LIKE})\s*)+")
 
@@ -16,8 +16,9 @@ def strip_special_tokens(text: str) -> str:
     if "<" not in text and "[gMASK]" not in text:  # the usual case, in microseconds
         return text.strip()
     text = _ANYWHERE.sub("", _HEADER.sub("", text)).strip()
-    # A pattern anchored with $ would retry from every token of a long run: quadratic time, minutes
-    # for the output of a broken model. Matching whole runs and looking at their position is linear.
+    # A pattern anchored with $ would retry from every token of a long run. That takes quadratic
+    # time: minutes for the output of a broken model. Matching whole runs and then checking their position
+    # takes linear time.
     return _HTML_LIKE_RUN.sub(
         lambda run: "" if run.start() == 0 or run.end() == len(text) else run[0], text
     ).strip()
@@ -25,8 +26,8 @@ def strip_special_tokens(text: str) -> str:
 
 def special_token_in(text: str) -> str | None:
     """The first special token in `text`, or None."""
-    found = _ANYWHERE.search(text) if "<" in text or "[" in text else None
-    return found and found[0]
+    match = _ANYWHERE.search(text) if "<" in text or "[" in text else None
+    return match and match[0]
 
 
 def encodable(text: str) -> str:

@@ -1,6 +1,6 @@
-"""The style of a text, measured without a judge: over-used words, and variety of words. Pure.
+"""The style of a text, measured without a judge: overused words, and variety of words. Pure.
 
-The lists are our own selection of what is reported as typical of language models:
+The lists are this project's selection of patterns reported as typical of language models:
 
 - Kobak et al. 2024, "Delving into ChatGPT usage in academic writing through excess vocabulary"
   (arXiv 2406.07016), and Liang et al. 2024 (arXiv 2403.07183): words whose use has jumped
@@ -8,8 +8,8 @@ The lists are our own selection of what is reported as typical of language model
   "not X, but Y" in fiction
 - Wikipedia, "Signs of AI writing": stock phrases in essays and articles
 
-The Chinese list has the counterparts of these patterns. Every entry is also normal language:
-compare models on the same prompts, and read nothing into a single text.
+The Chinese list has the counterparts of these patterns. Every entry is also normal language, so
+compare models on the same prompts, and do not draw conclusions from a single text.
 """
 
 import re
@@ -71,7 +71,7 @@ _SLOP_CHINESE = re.compile(
 
 
 def slop(text: str) -> float:
-    """Over-used words and patterns per 1,000 words (in Chinese, characters); 0 without words."""
+    """Overused words and patterns per 1,000 words (Chinese: characters); 0 without words."""
     words = count_words(text)
     if not words:
         return 0.0
@@ -87,8 +87,8 @@ def slop(text: str) -> float:
 def diversity(text: str) -> float:
     """Moving-average type-token ratio, 0 to 1: the share of different words in a passage.
 
-    It is the mean over all passages of 100 words (in Chinese, 200 characters), so that it does not
-    fall with the length of the text. A shorter text is one passage; 0 without words.
+    The mean over all passages of 100 words (Chinese: 200 characters), so that it does not fall with
+    the length of the text. A shorter text is one passage; 0 without words.
     Source: Covington and McFall 2010, doi:10.1080/09296171003643098.
     """
     return type_token_ratio(words_of(text.lower()), _DIVERSITY_WINDOW[main_language(text)])
@@ -97,7 +97,8 @@ def diversity(text: str) -> float:
 def type_token_ratio(words: Sequence[str], window: int) -> float:
     """The mean share of different words over all runs of `window` words; 0 without words.
 
-    Linear: a word counts in the windows that contain it, but not its previous occurrence.
+    Takes linear time: a word counts in every window that contains it but not its previous
+    occurrence.
     """
     window = min(window, len(words))
     if not window:

@@ -1,4 +1,4 @@
-"""The thinking that reasoning models put before their answer, in all formats in use. Pure.
+"""Separates the thinking of reasoning models from their answer, in all common formats. Pure.
 
 <think>…</think>         DeepSeek, Qwen, GLM
 <thinking>…</thinking>   prompted models
@@ -6,11 +6,11 @@
 ◁think▷…◁/think▷         Kimi
 <|channel|>analysis<|message|>…<|end|><|start|>assistant<|channel|>final<|message|>…   gpt-oss
 
-Many chat templates put the first tag into the prompt, so that a reply has only the closing one.
-A reply that was cut while thinking has no closing tag, and no answer. Most servers separate the
-thinking themselves: then it is in a field of the message (`split_message`).
+Many chat templates put the opening tag into the prompt, so the reply has only the closing tag. A
+reply that was cut while thinking has no closing tag and no answer. Most servers separate the
+thinking themselves and send it in a field of the message (`split_message`).
 
-Thinking comes first, so tags later in a text are a text about tags, and stay.
+Thinking comes first. A later tag is therefore part of a text about tags, and is kept.
 """
 
 import re
@@ -42,8 +42,8 @@ def split_thinking(text: str) -> tuple[str, str]:
         return channels
     thoughts: list[str] = []
     answer = text
-    while found := _first_thought(answer, is_first=not thoughts):
-        thought, answer = found
+    while parts := _first_thought(answer, is_first=not thoughts):
+        thought, answer = parts
         thoughts.append(thought.strip())
     return "\n\n".join(thoughts), answer
 
@@ -54,19 +54,19 @@ def without_thinking(text: str) -> str:
 
 
 def has_leftover_thinking(text: str) -> bool:
-    """Whether a line of an answer begins with a tag of thinking, which `split_thinking` has left.
+    """Whether a line of an answer begins with a thinking tag that `split_thinking` has kept.
 
-    That is how broken replies look, with thinking between paragraphs. Prose that mentions a tag
-    within a sentence does not count.
+    This detects broken replies with thinking between paragraphs. Prose that mentions a tag within a
+    sentence does not count.
     """
     return bool(_TAG_AT_LINE_START.search(text))
 
 
 def split_message(message: Mapping[str, Any]) -> tuple[str, str]:
-    """The thinking and the content of a chat message, as servers send them apart.
+    """The thinking and the content of a chat message, as the server separated them.
 
     Reads `reasoning_content` (DeepSeek, vLLM, SGLang), `reasoning` (OpenRouter, vLLM) and typed
-    parts of `content` (Mistral). Tags within the content stay: see `split_thinking`. Raises
+    parts of `content` (Mistral). Tags within the content are kept: see `split_thinking`. Raises
     LookupError, TypeError or AttributeError for a malformed message.
     """
     thinking = next(
@@ -89,18 +89,18 @@ def _thinking_of(part: Mapping[str, Any]) -> str:
     if part["type"] not in ("thinking", "reasoning"):
         return ""
     inner = part.get(part["type"]) or part.get("text") or ""
-    return inner if isinstance(inner, str) else "".join(each.get("text", "") for each in inner)
+    return inner if isinstance(inner, str) else "".join(item.get("text", "") for item in inner)
 
 
 def _first_thought(text: str, is_first: bool) -> tuple[str, str] | None:
-    """The thought that `text` begins with and the rest; None if it begins with none."""
+    """The thought at the start of `text`, and the rest; None if there is no thought."""
     start = text.lstrip()
     for opening, closing in _TAGS:
         if start.startswith(opening):
             thought, _, rest = start.removeprefix(opening).partition(closing)
             return thought, rest.lstrip()
-        # The opening tag may be in the prompt. Then the closing tag begins or ends a line; within
-        # a line it is a text about tags.
+        # The opening tag may be in the prompt. Then the closing tag begins or ends a line. A tag in
+        # the middle of a line belongs to a text about tags.
         thought, end, rest = text.partition(closing)
         if is_first and end and opening not in thought:
             begins_line = not thought.rpartition("\n")[2].strip()
