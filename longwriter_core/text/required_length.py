@@ -64,7 +64,7 @@ _WINDOW = 60  # characters before and after a length that are searched for cues
 _MIN_WORDS = {
     "en": 20,
     "zh": 20,
-}  # smaller spelled-out numbers are idioms: "in two words", 四字成语
+}  # below it, spelled out: idioms, "in two words", 四字成语
 
 # Nouns for parts of a text. The number of parts and their length must refer to the same noun.
 _PART = (

@@ -4,7 +4,7 @@ import re
 
 # A role header includes the role's name, which is not part of the answer.
 _HEADER = re.compile(r"<\|start_header_id\|>[^<]{0,40}<\|end_header_id\|>\s*")
-# <|eot_id|>, <|user|>, <｜end▁of▁sentence｜> … have no other meaning, so they are removed everywhere.
+# <|eot_id|>, <|user|>, <｜end▁of▁sentence｜> … have no other meaning: removed everywhere.
 _ANYWHERE = re.compile(r"<[|｜][\w▁.-]{1,40}[|｜]>|\[gMASK\]|<sop>|<eop>")
 # </s> and similar tokens are also HTML, so they are removed only at the start and end of the text.
 _HTML_LIKE = r"</?s>|<(?:bos|eos|pad|unk|end_of_turn|start_of_turn)>"
@@ -17,8 +17,8 @@ def strip_special_tokens(text: str) -> str:
         return text.strip()
     text = _ANYWHERE.sub("", _HEADER.sub("", text)).strip()
     # A pattern anchored with $ would retry from every token of a long run. That takes quadratic
-    # time: minutes for the output of a broken model. Matching whole runs and then checking their position
-    # takes linear time.
+    # time: minutes for the output of a broken model. Matching whole runs and then checking their
+    # position takes linear time.
     return _HTML_LIKE_RUN.sub(
         lambda run: "" if run.start() == 0 or run.end() == len(text) else run[0], text
     ).strip()
