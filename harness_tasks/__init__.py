@@ -1,1 +1,1 @@
-"""YAML that lm-eval reads, one folder per benchmark. `import_hook` tells lm-eval where it is."""
+"""Task YAML for lm-eval, one folder per benchmark. `import_hook` tells lm-eval where it is."""

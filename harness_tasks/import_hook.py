@@ -1,29 +1,29 @@
 """Makes lm-eval find this package's tasks without `--include_path`.
 
 No released lm-eval (0.4.11 to 0.4.13) has an entry point for tasks. Copying YAML into lm-eval's own
-folder would do, but beside an editable lm-eval that folder would shadow the real package. So the
-wheel installs a `.pth` file that imports this module when Python starts, and this module waits:
-when `lm_eval.tasks` is first imported, it wraps `TaskManager.__init__` so that this folder is
-searched before the user's own `include_path`, which therefore wins.
+folder is not an option: with an editable lm-eval, that folder would shadow the real package.
+Instead, the wheel installs a `.pth` file that imports this module when Python starts. When
+`lm_eval.tasks` is first imported, this module wraps `TaskManager.__init__` so that lm-eval searches
+this folder before the user's own `include_path`. The user's tasks therefore take precedence.
 
-lm-eval's pull request 4015 adds an entry point, `lm_eval.tasks`, which pyproject.toml declares
-already. Where lm-eval reads it, nothing is wrapped.
+lm-eval's pull request 4015 adds an entry point, `lm_eval.tasks`, which pyproject.toml already
+declares. If lm-eval reads it, nothing is wrapped.
 
-This module is imported by every Python process of the environment, so it imports only `sys` until
-lm-eval is imported.
+Every Python process of the environment imports this module, so it imports only `sys` until lm-eval
+is imported.
 """
 
 import sys
 
-_MODULES = ("lm_eval.tasks.manager", "lm_eval.tasks")  # since 0.4.13, and before
+_MODULES = ("lm_eval.tasks.manager", "lm_eval.tasks")  # from 0.4.13 on, and in earlier releases
 
 
 class _Finder:
-    """Finds the two modules as Python would, and patches them once they are executed."""
+    """Finds the two modules as Python would, and patches them after they are executed."""
 
     @classmethod
     def find_spec(cls, name, path=None, target=None):
-        """The spec that another finder gives, with a loader that patches the module."""
+        """Return the spec of another finder, with a loader that patches the module."""
         if name not in _MODULES:
             return None
         for finder in sys.meta_path:
@@ -45,13 +45,13 @@ def _patch_when_executed(loader):
 
 
 def install():
-    """Wait for lm-eval. Once is enough, however often it is called."""
+    """Install the finder that waits for lm-eval. Further calls have no effect."""
     if _Finder not in sys.meta_path:
         sys.meta_path.insert(0, _Finder)
 
 
 def patch(module):
-    """Let the TaskManager that `module` defines search this folder, too."""
+    """Make the TaskManager that `module` defines search this folder too."""
     manager = getattr(module, "TaskManager", None)
     if manager is None or manager.__module__ != module.__name__ or _reads_entry_points():
         return
@@ -70,7 +70,7 @@ def patch(module):
 
 
 def _reads_entry_points():
-    """Whether this lm-eval finds tasks by the entry point `lm_eval.tasks`, by its source."""
+    """Return whether this lm-eval's source reads the entry point `lm_eval.tasks`."""
     from importlib.util import find_spec
     from pathlib import Path
 

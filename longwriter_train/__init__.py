@@ -1,6 +1,6 @@
-"""What `axolotl train` needs to train as in LongWriter's paper.
+"""Extensions that let `axolotl train` reproduce the training of the LongWriter paper.
 
-A recipe names these:
+A recipe refers to them by name:
 
     plugins:
       - longwriter_train.checks.ChecksPlugin   # checks recipe and data before training
@@ -20,7 +20,7 @@ __all__ = ["LossPlugin", "preference"]
 
 
 def __getattr__(name: str) -> Any:
-    """`LossPlugin`, which is imported when axolotl asks for it."""
+    """Import `LossPlugin` on first access."""
     if name != "LossPlugin":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from longwriter_train.loss.plugin import LossPlugin
@@ -31,7 +31,8 @@ def __getattr__(name: str) -> Any:
 def preference(cfg: Any, **options: Any) -> Any:
     """`type: longwriter_train.preference`. See `longwriter_train.chat.preference`.
 
-    axolotl looks for DPO strategies at the top of a package, so it stands here.
+    axolotl looks up DPO strategies in the top-level module of a package, so the function is
+    defined here.
     """
     from longwriter_train import chat
 

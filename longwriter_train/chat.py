@@ -1,15 +1,16 @@
-"""Conversations to tokens: what of them carries loss, for SFT and for DPO.
+"""Tokenize conversations for SFT and DPO, and mark the tokens that carry loss.
 
 axolotl loads `type: longwriter_train.chat` for SFT and `type: longwriter_train.preference` for DPO.
 Its own chat_template strategies are not used, because they
 
-- tokenize header and answer as one text, so that an answer's first newline melts into the header's;
-- leave the end-of-turn token out of the loss, with a warning only, where `eot_tokens` lacks it;
-- in DPO drop blanks around the answer, and look for its text in the rendered dialogue, where it may
-  occur earlier.
+- tokenize header and answer as one text, which can merge an answer's first newline with the
+  header's;
+- only warn, and leave the end-of-turn token out of the loss, if `eot_tokens` does not list it;
+- in DPO, strip whitespace around the answer and search for its text in the rendered dialogue, where
+  the same text may occur earlier.
 
-Here every answer is tokenized by itself, as a model meets it when it writes: after the tokens of
-the prompt. What carries loss is the answer, whole, and the token that ends its turn.
+Here every answer is tokenized separately, after the tokens of the prompt, as in generation. The
+whole answer and the token that ends its turn carry loss.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,17 +29,17 @@ Render = Callable[
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of a rendered conversation; `learned` says whether it carries loss."""
+    """A part of a rendered conversation. `learned` says whether it carries loss."""
 
     text: str
     learned: bool
 
 
 def segments(messages: Sequence[Message], render: Render, ends: Sequence[str]) -> Iterator[Segment]:
-    """The rendered conversation, in order: prompts, and answers with the token that ends them.
+    """Yield the rendered conversation in order: prompts, and answers with their end token.
 
-    `ends` are the end-of-turn tokens. Raises ValueError where there is no answer, or where the
-    template does not put prompt, answer and end after each other.
+    `ends` are the end-of-turn tokens. Raises ValueError if the conversation has no answer, or if
+    the template does not render prompt, answer and end token one after the other.
     """
     done = ""
     for position, message in enumerate(messages):
@@ -61,7 +62,7 @@ def segments(messages: Sequence[Message], render: Render, ends: Sequence[str]) -
 
 
 def renderer(tokenizer: Any) -> Render:
-    """Renders messages with the tokenizer's own chat template, as text."""
+    """Return a function that renders messages as text with the tokenizer's chat template."""
 
     def render(messages: Sequence[Message], answer_follows: bool) -> str:
         text: str = tokenizer.apply_chat_template(
@@ -73,9 +74,9 @@ def renderer(tokenizer: Any) -> Render:
 
 
 def load(tokenizer: Any, cfg: Any) -> Any:
-    """The strategy behind `type: longwriter_train.chat`: rows to `input_ids` and `labels`.
+    """Return the strategy for `type: longwriter_train.chat`: rows to `input_ids` and `labels`.
 
-    Raises ValueError where an end-of-turn token is not one token of the tokenizer.
+    Raises ValueError if an end-of-turn token is not a single token of the tokenizer.
     """
     from axolotl.prompt_tokenizers import PromptTokenizingStrategy
 
@@ -98,7 +99,7 @@ def load(tokenizer: Any, cfg: Any) -> Any:
 
 
 def preference(cfg: Any, **_: Any) -> tuple[Callable[..., dict[str, str]], dict[str, str]]:
-    """The strategy behind `type: longwriter_train.preference`: rows to prompt, chosen, rejected."""
+    """Return the strategy for `type: longwriter_train.preference`: prompt, chosen and rejected."""
 
     def transform(row: Mapping[str, Any], tokenizer: Any) -> dict[str, str]:
         messages, *answers = training_pair(row)

@@ -54,7 +54,9 @@ def check(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="the recipe's YAML file")],
 ) -> None:
     """Check a recipe's settings and data. Needs axolotl, but no GPU."""
-    os.environ.setdefault("AXOLOTL_LOG_LEVEL", "ERROR")  # its log is long for a correct recipe too
+    os.environ.setdefault(
+        "AXOLOTL_LOG_LEVEL", "ERROR"
+    )  # axolotl logs a lot even for a valid recipe
     from longwriter_train.checks.recipe import report
 
     print(report(file))
@@ -76,9 +78,9 @@ def fit(
     from longwriter_train import recipes
 
     settings = recipes.settings(recipe)
-    found = arithmetic.estimate(settings, arithmetic.shape_of(settings), gpus)
-    print(arithmetic.table(found, gpus, memory * arithmetic.GIB))
-    if not found.fits(memory * arithmetic.GIB):
+    estimate = arithmetic.estimate(settings, arithmetic.shape_of(settings), gpus)
+    print(arithmetic.table(estimate, gpus, memory * arithmetic.GIB))
+    if not estimate.fits(memory * arithmetic.GIB):
         raise typer.Exit(1)
 
 

@@ -1,14 +1,15 @@
-"""DPO on responses of 32k tokens, without ever holding the logits of a pair.
+"""DPO on responses of 32k tokens without holding all logits of a pair in memory.
 
-TRL's trainer holds them several times: a pair of 32,768 tokens each, a vocabulary of 151,552 and
-two bytes per logit are 20 GB, once more for their log-softmax, and once more for the gradient.
-(Liger's fused DPO loss splits a batch by pairs, not by tokens, so with one pair per GPU it saves
-nothing.) Here `lm_head` returns each token's log-probability instead of its logits, computed
-`CHUNK` tokens at a time, and computes the logits again in the backward pass.
+TRL's trainer holds the logits several times. With two responses of 32,768 tokens, a vocabulary of
+151,552 and two bytes per logit, the logits take 20 GB, their log-softmax takes as much again, and
+so does the gradient. Liger's fused DPO loss splits a batch by pairs, not by tokens, so it saves
+nothing with one pair per GPU. Here `lm_head` returns the log-probability of each token instead of
+its logits. It processes `CHUNK` tokens at a time and recomputes the logits in the backward pass.
 
-This happens inside the module's own forward pass, so FSDP and ZeRO-3 gather its weight as usual.
-A recipe says `trainer_cls: longwriter_train.dpo.ChunkedDPOTrainer`. That class needs axolotl and is
-created on first use; everything else here needs torch and transformers alone.
+The computation runs inside the forward pass of `lm_head`, so FSDP and ZeRO-3 gather its weight as
+usual. To use it, set `trainer_cls: longwriter_train.dpo.ChunkedDPOTrainer` in a recipe. That class
+needs axolotl and is created on first use. The rest of this module needs only torch and
+transformers.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,7 +26,7 @@ from longwriter_train.loss.trainer import non_finite_weights
 
 CHUNK = 2048  # tokens; 1.2 GB of float32 logits at a vocabulary of 151,552
 
-# Settings that this trainer does not compute, and the values that leave them off.
+# Settings that this trainer does not support, and the values that disable them.
 REQUIRED_SETTINGS = {
     "loss_type": ["sigmoid"],
     "f_divergence_type": "reverse_kl",
@@ -35,22 +36,22 @@ REQUIRED_SETTINGS = {
     "use_liger_kernel": False,
     "sync_ref_model": False,
 }
-# Settings of a model whose forward pass changes the logits after lm_head.
+# Config settings of models that change the logits after lm_head, which is not supported.
 LOGIT_TRANSFORMS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 
 
 class TokenLogProbs(torch.autograd.Function):  # type: ignore[misc]
     """The log-probabilities of given tokens under a linear head, without holding all logits.
 
-    `hidden` (tokens × width), `weight` (vocabulary × width) and `tokens` (tokens) give float32
-    (tokens). The softmax and the gradient of the weight are computed in float32.
+    Inputs are `hidden` (tokens × width), `weight` (vocabulary × width) and `tokens` (tokens). The
+    output is float32 (tokens). The softmax and the gradient of the weight are computed in float32.
     """
 
     @staticmethod
     def forward(
         ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, tokens: torch.Tensor
     ) -> torch.Tensor:
-        """Returns the log-probability of each token."""
+        """Return the log-probability of each token."""
         ctx.save_for_backward(hidden, weight, tokens)
         return torch.cat(
             [
@@ -61,7 +62,7 @@ class TokenLogProbs(torch.autograd.Function):  # type: ignore[misc]
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None, None]:
-        """d log p(token) / d logits is onehot − softmax."""
+        """Return the gradients, from d log p(token) / d logits = onehot − softmax."""
         hidden, weight, tokens = ctx.saved_tensors
         hidden_gradient = torch.empty_like(hidden)
         is_trained = ctx.needs_input_grad[1]  # under LoRA the head is frozen
@@ -86,10 +87,10 @@ def _chunks(*tensors: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
 
 
 def head_layers(model: Any) -> list[Any]:
-    """The linear layers that may compute this model's logits, whichever adapter is active.
+    """Return the linear layers that may compute this model's logits, whichever adapter is active.
 
-    Usually there is one. With `lora_modules_to_save: [lm_head]` PEFT keeps the original layer
-    beside a trained copy for each adapter.
+    Most models have one. With `lora_modules_to_save: [lm_head]` PEFT keeps the original layer
+    and a trained copy for each adapter.
     """
     head = model.get_output_embeddings()
     if hasattr(head, "original_module") and hasattr(head, "modules_to_save"):
@@ -98,7 +99,7 @@ def head_layers(model: Any) -> list[Any]:
 
 
 def check_head(model: Any) -> None:
-    """Raise InputError where the model's logits are not hidden states times its head's weight."""
+    """Raise InputError unless the model's logits are its hidden states times its head's weight."""
     for layer in head_layers(model):
         if type(layer) is not torch.nn.Linear or layer.bias is not None:
             kind = f"{type(layer).__module__}.{type(layer).__qualname__}"
@@ -119,10 +120,10 @@ def check_head(model: Any) -> None:
 def log_probs_instead_of_logits(
     heads: Sequence[Any], tokens: torch.Tensor, is_answer: torch.Tensor
 ) -> Iterator[None]:
-    """Inside, `heads` return log-probabilities (batch × length) instead of logits.
+    """Within this context, `heads` return log-probabilities (batch × length) instead of logits.
 
-    At each position, that of the next of `tokens` (batch × length) if `is_answer` is set for it,
-    and 0 elsewhere.
+    Each position holds the log-probability of the next of `tokens` (batch × length) if `is_answer`
+    is set for that next token, and 0 otherwise.
     """
     following = tokens.roll(-1, dims=1)
     mask = is_answer.roll(-1, dims=1).bool()
@@ -138,13 +139,13 @@ def log_probs_instead_of_logits(
 
     with ExitStack() as restore:
         for head in heads:
-            head.forward = forward_of(head)  # on the instance, so its class stays as it is
+            head.forward = forward_of(head)  # set on the instance, so its class is unchanged
             restore.callback(delattr, head, "forward")
         yield
 
 
 def answer_log_probs(model: Any, inputs: dict[str, Any], heads: Sequence[Any]) -> torch.Tensor:
-    """log p of each answer given its prompt, (rows): the sum over the answer's tokens."""
+    """Return log p of each answer given its prompt (rows), summed over the answer's tokens."""
     with log_probs_instead_of_logits(heads, inputs["input_ids"], inputs["completion_mask"]):
         outputs = model(
             input_ids=inputs["input_ids"],
@@ -155,10 +156,10 @@ def answer_log_probs(model: Any, inputs: dict[str, Any], heads: Sequence[Any]) -
 
 
 class ChunkedDPO(Trainer):  # type: ignore[misc]
-    """The part of `ChunkedDPOTrainer` that stands before axolotl's DPO trainer.
+    """The mixin that `ChunkedDPOTrainer` puts before axolotl's DPO trainer.
 
-    The tokens are those of `longwriter_train.chat`: prompt and answers are tokenized apart, and
-    nothing is added to them. Raises InputError for settings and models that it does not compute.
+    The tokens are those of `longwriter_train.chat`: prompt and answers are tokenized separately,
+    and no token is added. Raises InputError for settings and models that it does not support.
     """
 
     def __init__(self, *positional: Any, args: Any, **named: Any) -> None:
@@ -178,7 +179,7 @@ class ChunkedDPO(Trainer):  # type: ignore[misc]
     def _prepare_dataset(
         self, dataset: Any, processing_class: Any, args: Any, dataset_name: str
     ) -> Any:
-        """The rows' texts as token ids. Raises InputError for a pair that would have to be cut."""
+        """Tokenize the rows. Raises InputError for a pair that would have to be truncated."""
 
         def tokenize(row: dict[str, str]) -> dict[str, list[int]]:
             ids: dict[str, list[int]] = {
@@ -198,14 +199,17 @@ class ChunkedDPO(Trainer):  # type: ignore[misc]
         )
 
     def _answer_log_probs(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
-        """log p of each answer (2 × pairs): of the chosen ones, then of the rejected ones."""
+        """Return log p of each answer (2 × pairs): all chosen answers, then all rejected ones."""
         heads = head_layers(self.accelerator.unwrap_model(model))
         return answer_log_probs(model, inputs, heads)
 
     def compute_ref_log_probs(
         self, model: Any, inputs: dict[str, Any]
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The same under the reference: its own model, or this one without its adapter."""
+        """Return log p of the chosen and of the rejected answers under the reference model.
+
+        The reference is a model of its own, or the policy without its adapter.
+        """
         from trl.models.utils import disable_gradient_checkpointing
         from trl.trainer.utils import use_adapter
 
@@ -258,7 +262,7 @@ class ChunkedDPO(Trainer):  # type: ignore[misc]
     def prediction_step(
         self, model: Any, inputs: Any, *_: Any, **__: Any
     ) -> tuple[torch.Tensor, None, None]:
-        """The loss of an evaluation batch; there are no logits."""
+        """Return the loss of an evaluation batch, without logits or labels."""
         with torch.no_grad(), self.compute_loss_context_manager():
             return self.compute_loss(model, self._prepare_inputs(inputs)), None, None
 
@@ -276,7 +280,7 @@ def _trainer_class() -> type[Any]:
 
 
 def __getattr__(name: str) -> Any:
-    """`ChunkedDPOTrainer`, for which axolotl is imported."""
+    """Create `ChunkedDPOTrainer` on first access, because it needs axolotl."""
     if name != "ChunkedDPOTrainer":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return _trainer_class()

@@ -1,15 +1,15 @@
-"""The GPU memory that a recipe needs, by arithmetic: `longwriter recipes fit`.
+"""Estimate the GPU memory that a recipe needs, for `longwriter recipes fit`.
 
     shape = shape_of(recipe)
     estimate(recipe, shape, gpus=8).total     # bytes per GPU
 
-Counts what is held at the peak, in the backward pass of a step's last micro-batch: weights,
-gradients and the optimizer's states, a checkpoint per layer, the activations of the layer that is
-being recomputed, and what the logits need beyond that. Buffers of NCCL, the CUDA context and
+Memory peaks in the backward pass of a step's last micro-batch. The estimate counts what is held
+then: weights, gradients and optimizer states, a checkpoint per layer, the activations of the layer
+that is being recomputed, and what the logits need beyond that. NCCL buffers, the CUDA context and
 fragmentation are not counted, so `RESERVE` is kept free for them. tests/train/test_memory.py
-compares the numbers with the measured peak of tiny models.
+compares the estimates with the measured peak of tiny models.
 
-Needs neither torch nor a GPU.
+This module needs neither torch nor a GPU.
 """
 
 import json
@@ -22,17 +22,21 @@ from typing import Any
 from longwriter_core.errors import InputError
 
 GIB = 2**30
-RESERVE = 0.08  # of a GPU's memory: CUDA context, NCCL's buffers, fragmentation
+RESERVE = 0.08  # share of a GPU's memory for CUDA context, NCCL buffers, fragmentation
 DPO_CHUNK = 2_048  # tokens, as in longwriter_train.dpo, which needs torch
-ZERO3_LIVE = 1_000_000_000  # parameters gathered at a time: stage3_max_live_parameters' default
-# Bytes per trained parameter that an optimizer keeps beside weights and gradients. "8bit" is two
-# quantized moments; a moment has the type of its weight otherwise.
+ZERO3_LIVE = 1_000_000_000  # gathered parameters: the default of stage3_max_live_parameters
+# Bytes of optimizer state per trained parameter with an 8-bit optimizer: two quantized moments.
+# With other optimizers, a moment has the type of its weight.
 EIGHT_BIT = 2
 
 
 @dataclass(frozen=True)
 class Shape:
-    """The sizes of a model. `gate` is the width of the MLP; `attention` that of all query heads."""
+    """The sizes of a model.
+
+    `gate` is the width of the MLP. `attention` and `key_value` are the widths of all query heads
+    and of all key (or value) heads together.
+    """
 
     layers: int
     width: int
@@ -45,7 +49,7 @@ class Shape:
 
     @property
     def linear(self) -> tuple[tuple[int, int], ...]:
-        """Inputs and outputs of a layer's matrices, gate and up apart."""
+        """The inputs and outputs of each matrix in a layer. Gate and up are separate matrices."""
         return (
             (self.width, self.attention),
             (self.width, self.key_value),
@@ -58,12 +62,12 @@ class Shape:
 
     @property
     def embedding(self) -> int:
-        """The parameters of the embedding, and as many again of the head unless it is tied."""
+        """The number of parameters of the embedding. An untied head has as many again."""
         return self.vocabulary * self.width
 
     @property
     def parameters(self) -> int:
-        """All parameters."""
+        """The number of all parameters."""
         biases = (self.attention + 2 * self.key_value) * self.attention_bias
         layer = sum(inputs * outputs for inputs, outputs in self.linear) + biases + 2 * self.width
         return self.layers * layer + (1 if self.tied else 2) * self.embedding + self.width
@@ -71,7 +75,7 @@ class Shape:
 
 LLAMA_8B = Shape(32, 4_096, 14_336, 4_096, 1_024, 128_256)
 GLM_9B = Shape(40, 4_096, 13_696, 4_096, 256, 151_552, attention_bias=True)
-# Recipes name a model on the hub, or a checkpoint that another recipe will write.
+# The base models of the recipes: models on the hub, and checkpoints that other recipes write.
 KNOWN = {
     "meta-llama/Llama-3.1-8B": LLAMA_8B,
     "zai-org/glm-4-9b-hf": GLM_9B,
@@ -82,7 +86,7 @@ KNOWN = {
 
 @dataclass(frozen=True)
 class Estimate:
-    """Bytes per GPU at the peak, and the CPU memory of the whole machine that an offload takes."""
+    """Bytes per GPU at the peak. `cpu` is the bytes that offloading takes on the whole machine."""
 
     weights: float
     gradients: float
@@ -93,18 +97,18 @@ class Estimate:
 
     @property
     def total(self) -> float:
-        """Bytes per GPU."""
+        """All bytes per GPU."""
         return self.weights + self.gradients + self.optimizer + self.activations + self.logits
 
     def fits(self, memory: float) -> bool:
-        """Whether a GPU with `memory` bytes has room for it, with `RESERVE` left free."""
+        """Return whether it fits on a GPU with `memory` bytes, with `RESERVE` kept free."""
         return self.total <= memory * (1 - RESERVE)
 
 
 def shape_of(recipe: Mapping[str, Any]) -> Shape:
-    """The sizes of a recipe's base model: known, or from its config.json.
+    """Return the sizes of a recipe's base model, from `KNOWN` or from its config.json.
 
-    Raises InputError for a model that is neither known nor a local folder.
+    Raises InputError for a model that is neither in `KNOWN` nor a local folder.
     """
     base = str(recipe.get("base_model") or "")
     config = Path(base) / "config.json"
@@ -120,7 +124,7 @@ def shape_of(recipe: Mapping[str, Any]) -> Shape:
 
 
 def from_config(config: Mapping[str, Any]) -> Shape:
-    """The sizes in a Llama's or GLM's config.json. Raises InputError where one is missing."""
+    """Return the sizes in a Llama's or GLM's config.json. Raises InputError if one is missing."""
     try:
         heads = config["num_attention_heads"]
         head = config.get("head_dim") or config["hidden_size"] // heads
@@ -139,9 +143,9 @@ def from_config(config: Mapping[str, Any]) -> Shape:
 
 
 def estimate(recipe: Mapping[str, Any], shape: Shape, gpus: int) -> Estimate:
-    """What each of `gpus` GPUs holds at the peak of a training step.
+    """Return what each of `gpus` GPUs holds at the peak of a training step, in bytes.
 
-    Raises InputError for settings whose memory is not modelled.
+    Raises InputError for settings whose memory use is not modelled.
     """
     zero = _deepspeed(recipe)
     shards = gpus if zero else 1
@@ -153,14 +157,14 @@ def estimate(recipe: Mapping[str, Any], shape: Shape, gpus: int) -> Estimate:
 
     weights: float = precision * shape.parameters / shards
     if is_dpo and not is_lora:
-        weights *= 2  # the reference
-    # Groups of trained parameters: their number, and the bytes of a weight.
+        weights *= 2  # the reference model
+    # Groups of trained parameters: their number, and the bytes per weight.
     trained = [(shape.parameters, precision)]
     if is_lora:
         adapter, whole = _lora_parameters(recipe, shape)
         trained = [(adapter, 4), (whole, precision)]
         weights += sum(count * size for count, size in trained) / shards
-    # DeepSpeed's states include a float32 copy of the weights, and recipes sum gradients in it.
+    # DeepSpeed's states include a float32 copy of the weights. Recipes sum gradients in float32.
     gradients: float = sum(count * (4 if zero else size) for count, size in trained) / shards
     eight_bit = "8bit" in str(recipe.get("optimizer"))
     optimizer: float = sum(
@@ -189,17 +193,17 @@ def estimate(recipe: Mapping[str, Any], shape: Shape, gpus: int) -> Estimate:
         working = backward
     trains_head = not is_lora or "lm_head" in (recipe.get("lora_modules_to_save") or [])
     logits: float = _logits(recipe, shape, tokens, precision, trains_head)
-    # The logits are gone when the first layer is recomputed: they add what exceeds that layer.
+    # The logits are freed before the first layer is recomputed, so only the excess over it counts.
     logits = max(0.0, logits - working)
     return Estimate(weights, gradients, optimizer, held + working, logits, cpu)
 
 
 def _layer(shape: Shape, tokens: int, size: int) -> float:
-    """The activations that a layer saves for its backward pass.
+    """Return the bytes of activations that a layer saves for its backward pass.
 
-    Counted in the code of transformers' Llama and GLM: the two norms keep a float32 copy of their
-    input, its normalised form and their output; attention keeps the rotated queries and keys, the
-    values, and its output; the MLP keeps gate, its SiLU, up, and their product.
+    The counts follow the code of transformers' Llama and GLM. Each of the two norms keeps a float32
+    copy of its input, the normalised input and its output. Attention keeps the rotated queries and
+    keys, the values, and its output. The MLP keeps gate, its SiLU, up, and their product.
     """
     norms = 2 * shape.width * (4 + size) + 2 * shape.width * size
     attention = (2 * shape.attention + 2 * shape.key_value) * size
@@ -208,7 +212,10 @@ def _layer(shape: Shape, tokens: int, size: int) -> float:
 
 
 def _layer_backward(shape: Shape, tokens: int, size: int) -> float:
-    """The gradients on their way through a layer, at its MLP, and those of its largest weight."""
+    """Return the bytes of gradients held while the backward pass is in a layer's MLP.
+
+    These are the gradients of the activations and of the layer's largest weight.
+    """
     return float(
         (tokens * (2 * shape.gate + 2 * shape.width) + 2 * shape.gate * shape.width) * size
     )
@@ -217,23 +224,26 @@ def _layer_backward(shape: Shape, tokens: int, size: int) -> float:
 def _logits(
     recipe: Mapping[str, Any], shape: Shape, tokens: int, size: int, trains_head: bool
 ) -> float:
-    """The logits and what is computed from them, in one of three ways."""
+    """Return the bytes of the logits and of everything computed from them.
+
+    They are computed in chunks by ChunkedDPOTrainer or by Liger, or all at once.
+    """
     head = shape.embedding
     if "ChunkedDPOTrainer" in str(recipe.get("trainer_cls")):
         chunk = min(DPO_CHUNK, tokens)
-        # logits, in float32, their softmax; a float32 gradient of the head, and that of a chunk
+        # logits, their float32 copy and softmax; the head's float32 gradient and that of a chunk
         return float(chunk * shape.vocabulary * (size + 8) + trains_head * head * (4 + size + 4))
     if recipe.get("liger_fused_linear_cross_entropy"):
         parts = math.ceil(shape.vocabulary / shape.width)
         chunk = min(tokens, 1 << (math.ceil(tokens / parts) - 1).bit_length())
         gradient = tokens * shape.width * size + trains_head * head * size
         return float(chunk * shape.vocabulary * (size + 4) + gradient)
-    # whole: the logits, a float32 copy, its log-softmax, and the gradient
+    # all at once: the logits, a float32 copy, its log-softmax, and the gradient
     return float(tokens * shape.vocabulary * (size + 12))
 
 
 def _lora_parameters(recipe: Mapping[str, Any], shape: Shape) -> tuple[int, int]:
-    """The parameters of the adapter, and of the modules that are trained whole."""
+    """Return the numbers of parameters of the adapter and of the fully trained modules."""
     if not recipe.get("lora_target_linear"):
         raise InputError("LoRA without lora_target_linear is not modelled")
     rank = _number(recipe, "lora_r", 8)
@@ -249,7 +259,7 @@ def _number(recipe: Mapping[str, Any], name: str, default: int) -> int:
 
 
 def _deepspeed(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """The recipe's settings of ZeRO-3, or {} where it does not use DeepSpeed."""
+    """Return the recipe's ZeRO-3 settings, or {} if it does not use DeepSpeed."""
     value = recipe.get("deepspeed")
     if not value:
         return {}
@@ -269,16 +279,16 @@ def _deepspeed(recipe: Mapping[str, Any]) -> dict[str, Any]:
     return dict(zero)
 
 
-def table(found: Estimate, gpus: int, memory: float) -> str:
-    """The estimate as lines for a terminal, with the verdict first."""
-    free = memory * (1 - RESERVE) - found.total
-    verdict = "fits" if found.fits(memory) else "does not fit"
+def table(needed: Estimate, gpus: int, memory: float) -> str:
+    """Return the estimate as lines for a terminal, with the verdict first."""
+    free = memory * (1 - RESERVE) - needed.total
+    verdict = "fits" if needed.fits(memory) else "does not fit"
     lines = [
-        f"{verdict}: {found.total / GIB:.1f} GiB per GPU on {gpus} × {memory / GIB:.0f} GiB, "
+        f"{verdict}: {needed.total / GIB:.1f} GiB per GPU on {gpus} × {memory / GIB:.0f} GiB, "
         + (f"{free / GIB:.1f} GiB left" if free >= 0 else f"{-free / GIB:.1f} GiB too much")
         + f" with {RESERVE:.0%} kept free"
     ]
-    parts = asdict(found)
+    parts = asdict(needed)
     cpu = parts.pop("cpu")
     lines += [f"  {name:<12}{value / GIB:>7.1f} GiB" for name, value in parts.items()]
     if cpu:

@@ -1,6 +1,6 @@
-"""The recipes that come with this package: find, show and copy them.
+"""Find, read and copy the recipes that come with this package.
 
-`longwriter_train.checks.recipe` checks them.
+The checks are in `longwriter_train.checks.recipe`.
 """
 
 import re
@@ -12,26 +12,26 @@ import yaml
 
 from longwriter_core.errors import InputError
 
-PREFIX = "recipes/"  # of the paths in recipes, which are relative to the working directory
+PREFIX = "recipes/"  # prefix of paths in recipes, which are relative to the working directory
 _FILE = re.compile(rf"\b{PREFIX}[\w./-]+\.(?:jinja|jsonl?|yaml)")
 
 
 def folder() -> Path:
-    """The folder of the recipes: in the installed package, or beside it in a checkout."""
+    """Return the folder of the recipes: inside an installed package, or beside it in a checkout."""
     package = Path(__file__).parent
     installed = package / "recipes"
     return installed if installed.is_dir() else package.parent / "recipes"
 
 
 def names() -> list[str]:
-    """Every recipe's name: its path without the ending, such as glm4-9b/sft."""
+    """Return the names of all recipes: paths without the ending, such as glm4-9b/sft."""
     return sorted(
         path.relative_to(folder()).with_suffix("").as_posix() for path in folder().rglob("*.yaml")
     )
 
 
 def read(name: str) -> str:
-    """The text of a recipe. Raises InputError for an unknown name."""
+    """Return the text of a recipe. Raises InputError for an unknown name."""
     plain = _plain(name)
     if plain not in names():
         near = get_close_matches(plain, names(), 1) or ["longwriter recipes ls"]
@@ -40,20 +40,20 @@ def read(name: str) -> str:
 
 
 def title(name: str) -> str:
-    """What a recipe does: the first line of its header."""
+    """Return what a recipe does: the first line of its header."""
     return title_of(read(name))
 
 
 def title_of(text: str) -> str:
-    """The first line of a recipe's header."""
+    """Return the first line of a recipe's header."""
     return text.partition("\n")[0].removeprefix("#").strip()
 
 
 def for_directory(name: str) -> tuple[str, str]:
-    """The recipe as the one that `axolotl train recipes/` trains: its file name, and its text.
+    """Return the file name and text of the copy that `axolotl train recipes/` trains.
 
-    `axolotl train DIRECTORY` trains the only YAML file at the top of the directory. Where there are
-    several it asks which one, on every rank; it does not look into subdirectories.
+    `axolotl train DIRECTORY` trains the only YAML file at the top of the directory. If there are
+    several, it asks on every rank which one to train. It ignores subdirectories.
     """
     plain = _plain(name)
     file = "dpo.yml" if "dpo" in plain.rpartition("/")[2] else "sft.yml"
@@ -63,12 +63,12 @@ def for_directory(name: str) -> tuple[str, str]:
 
 
 def copy(name: str, destination: Path) -> list[Path]:
-    """Copy a recipe, and the files that it names, to `destination`; returns the copies.
+    """Copy a recipe and the files that it names to `destination`. Return the paths of the copies.
 
     Paths inside the copies begin with `destination` instead of recipes/, so that they work from the
-    current directory. Where no YAML file is at the top of `destination` yet, the recipe is also
-    written there, for `axolotl train DESTINATION`. Raises InputError where a copy would overwrite a
-    file that differs, and where `destination` is not a folder.
+    current directory. If `destination` has no YAML file at its top yet, the recipe is also written
+    there, for `axolotl train DESTINATION`. Raises InputError if a copy would overwrite a file with
+    different contents, or if `destination` is not a folder.
     """
     if destination.exists() and not destination.is_dir():
         raise InputError(f"{destination} is a file: name a folder to copy to")
@@ -101,9 +101,9 @@ def _plain(name: str) -> str:
 
 
 def settings(name: str) -> dict[str, Any]:
-    """The settings of a recipe: of a YAML file, or of one that comes with this package.
+    """Return the settings of a recipe, given as a YAML file or as the name of a bundled recipe.
 
-    Raises InputError where there is neither.
+    Raises InputError if it is neither.
     """
     if Path(name).suffix in (".yaml", ".yml") and Path(name).is_file():
         return load(Path(name))
@@ -112,7 +112,7 @@ def settings(name: str) -> dict[str, Any]:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """A recipe's settings. Raises InputError where the file is missing or not a recipe."""
+    """Return a recipe's settings. Raises InputError if the file is missing or not a recipe."""
     try:
         recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:

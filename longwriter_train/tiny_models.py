@@ -1,12 +1,11 @@
-"""Tiny random chat models, for whole trainings and generations on a CPU.
+"""Tiny random chat models for complete training and generation runs on a CPU.
 
-The weights are noise, so the answers are noise too. Everything around them is as in the two
-families the benchmark is run with: the architecture, the special tokens, a chat template, a
-tokenizer that adds its own prefix and several end tokens in the generation config. That is where
-a model backend and a long-generation task can disagree, and it costs nothing to test.
+The weights are random, so the answers are noise. Everything else matches the two model families of
+the benchmark: the architecture, the special tokens, a chat template, a tokenizer that adds its own
+prefix, and several end tokens in the generation config. Model backends and long-generation tasks
+can disagree about these details, and tiny models make that cheap to test.
 
-torch and transformers are imported inside the functions, so that what imports this module can do
-without them.
+torch and transformers are imported inside the functions, so importing this module needs neither.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 SEED = 20240813
 VOCAB_SIZE = 512
 
-# Both languages, so that neither falls apart into single bytes.
+# Sentences in both languages, so that the tokenizer does not split either into single bytes.
 SENTENCES = (
     "Write a long article about the history of the lighthouse, in about 2000 words.",
     "The keeper climbed the stairs every evening and wrote down the state of the weather.",
@@ -72,7 +71,7 @@ GLM_CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
 )
 
-# Small enough for about 0.6 MB of weights; grouped heads, as in the real models.
+# About 0.6 MB of weights. Key and value heads are grouped, as in the real models.
 SIZES: dict[str, Any] = {
     "hidden_size": 64,
     "intermediate_size": 128,
@@ -85,8 +84,8 @@ SIZES: dict[str, Any] = {
 def make_tiny_llama(path: Path, max_position_embeddings: int = 2048) -> Path:
     """Save a random ``LlamaForCausalLM`` with Llama-3.1's tokens and turn format to ``path``.
 
-    The turn ends with ``<|eot_id|>``, which is the tokenizer's end token, while the generation
-    config lists three end tokens: a backend that knows the tokenizer only would miss two.
+    The turn ends with ``<|eot_id|>``, which is the tokenizer's end token. The generation config
+    lists three end tokens, so a backend that reads only the tokenizer misses two.
     """
     from transformers import LlamaConfig
 
@@ -112,7 +111,7 @@ def make_tiny_glm(path: Path, max_position_embeddings: int = 2048) -> Path:
 
     A GLM turn has no end token of its own: it ends where the next role begins, so ``<|user|>`` and
     ``<|observation|>`` end a generation although the tokenizer's end token is ``<|endoftext|>``.
-    There is no beginning-of-text token either, yet the tokenizer adds ``[gMASK]<sop>``.
+    GLM has no beginning-of-text token either, but the tokenizer adds ``[gMASK]<sop>``.
     """
     from transformers import GlmConfig
 
@@ -128,7 +127,7 @@ def make_tiny_glm(path: Path, max_position_embeddings: int = 2048) -> Path:
         vocab_size=len(tokenizer),
         max_position_embeddings=max_position_embeddings,
         head_dim=SIZES["hidden_size"] // SIZES["num_attention_heads"],
-        # The defaults are ids of the real vocabulary; _save sets the ones of this tokenizer.
+        # The defaults are ids in the real vocabulary. _save sets the ids of this tokenizer.
         pad_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         **SIZES,
@@ -137,17 +136,17 @@ def make_tiny_glm(path: Path, max_position_embeddings: int = 2048) -> Path:
 
 
 def _train(special_tokens: tuple[str, ...]) -> Tokenizer:
-    """Train a byte-level BPE tokenizer, the kind both families use, on ``SENTENCES``."""
+    """Train a byte-level BPE tokenizer, as in both families, on ``SENTENCES``."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    make_trainer: Any = trainers.BpeTrainer  # typed in some releases of tokenizers only
+    make_trainer: Any = trainers.BpeTrainer  # only some releases of tokenizers have types
     trainer = make_trainer(
         vocab_size=VOCAB_SIZE,
         special_tokens=list(special_tokens),
-        # All 256 bytes, so that any text can be encoded and nothing is unknown.
+        # All 256 bytes, so that any text can be encoded.
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
@@ -158,7 +157,7 @@ def _train(special_tokens: tuple[str, ...]) -> Tokenizer:
 def _fast_tokenizer(
     tokenizer: Tokenizer, prefix: tuple[str, ...], chat_template: str, **kwargs: Any
 ) -> PreTrainedTokenizerFast:
-    """Wrap ``tokenizer`` for transformers and let it put ``prefix`` before every text."""
+    """Wrap ``tokenizer`` for transformers and make it put ``prefix`` before every text."""
     from tokenizers.processors import TemplateProcessing
     from transformers import PreTrainedTokenizerFast
 
@@ -182,8 +181,8 @@ def _save(
 ) -> Path:
     """Save a model with seeded random weights, its tokenizer and its generation config.
 
-    ``do_sample`` is on in the generation config, as in both families' published ones: some servers
-    never turn sampling on themselves, whatever temperature a request asks for.
+    The generation config sets ``do_sample``, as both families' published ones do. Some servers
+    sample only if it is set, whatever temperature a request asks for.
     """
     import torch
     from transformers import AutoModelForCausalLM, GenerationConfig
@@ -192,7 +191,7 @@ def _save(
     config.bos_token_id = tokenizer.bos_token_id
     config.eos_token_id = end_ids
     config.pad_token_id = tokenizer.pad_token_id
-    # A private random state: making a model must not change what a test draws next.
+    # The global random state is restored, so creating a model does not change a test's draws.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         model = AutoModelForCausalLM.from_config(config)

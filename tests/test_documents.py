@@ -1,4 +1,4 @@
-"""The documentation is true: every path, option and command in it exists and works."""
+"""Every path, option and command in the documentation exists and works."""
 
 import json
 import re
@@ -36,9 +36,9 @@ COMMANDS = [
 
 
 def _starting_with(program: str) -> list[str]:
-    found = [line for line in COMMANDS if line.startswith(program + " ")]
-    assert found
-    return found
+    commands = [line for line in COMMANDS if line.startswith(program + " ")]
+    assert commands
+    return commands
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_lm_eval_knows_every_option(line: str, run_options: str) -> None:
         and "runs/scores" not in line  # recipes/README.md: see train/test_recipe_training.py
     ],
 )
-def test_the_endpoint_commands_run_as_they_stand(line: str, tmp_path: Path) -> None:
+def test_the_endpoint_commands_run_unchanged(line: str, tmp_path: Path) -> None:
     with MockServer() as server:
         values = {"$MODEL": WRITER, "$BASE_URL": server.base_url, "runs/mine": str(tmp_path)}
         for name, value in values.items():
@@ -78,7 +78,7 @@ def test_the_endpoint_commands_run_as_they_stand(line: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("line", [*_starting_with("longwriter"), *_starting_with("agentwrite")])
-def test_our_commands_know_every_subcommand_and_option(
+def test_longwriter_commands_know_every_subcommand_and_option(
     line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     program, name, *words = shlex.split(line)
@@ -99,7 +99,7 @@ def test_our_commands_know_every_subcommand_and_option(
     ],
 )
 @pytest.mark.usefixtures("upstream")
-def test_agentwrites_commands_run_as_they_stand(
+def test_agentwrite_commands_run_unchanged(
     line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -125,7 +125,7 @@ def test_agentwrites_commands_run_as_they_stand(
         assert (tmp_path / name).exists()
 
 
-def test_the_three_lines_of_python_write_a_text(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_python_example_writes_a_text(capsys: pytest.CaptureFixture[str]) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", WRITE, re.DOTALL)
     assert sum(map(bool, code.splitlines())) == 3
     with MockServer() as server:

@@ -1,4 +1,4 @@
-"""What imports may cost, and which way they may point."""
+"""What imports may load, and which packages may import which."""
 
 import ast
 import subprocess
@@ -15,7 +15,7 @@ HEAVY = MODELS | {
     "openai", "aiohttp", "pydantic", "numpy", "scipy", "matplotlib", "ray", "py3langid",
     "datasketch", "jsonschema", "krippendorff", "axolotl",
 }  # fmt: skip
-# Which of the four packages each of them may import.
+# The packages that each of the four packages may import.
 MAY_IMPORT = {
     "longwriter_core": set(),
     "longwriter_eval": {"longwriter_core"},
@@ -26,7 +26,7 @@ PACKAGES = sorted(MAY_IMPORT)
 
 
 def _loaded_by(code: str, candidates: set[str] = HEAVY) -> set[str]:
-    """Which of the candidates a new interpreter has loaded after running `code`."""
+    """Return the candidates that a new interpreter has loaded after running `code`."""
     code = f"{code}\nimport sys; print(*({candidates!r} & set(sys.modules)), sep=',')"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return set(filter(None, ended.stdout.splitlines()[-1].split(",")))
@@ -51,12 +51,15 @@ def test_help_loads_nothing_heavy(command: str) -> None:
 
 
 @pytest.mark.parametrize("module", ["agentwrite.batch.run", "longwriter_eval.judge"])
-def test_writing_and_judging_need_neither_lm_eval_nor_torch(module: str) -> None:
+def test_writing_and_judging_load_neither_lm_eval_nor_torch(module: str) -> None:
     assert _loaded_by(f"import {module}", MODELS) == set()
 
 
 def _imports(package: str) -> Iterator[tuple[str, str]]:
-    """Importing and imported module of every import in a package, also those inside functions."""
+    """Yield (importing module, imported module) for every import in a package.
+
+    Imports inside functions are included.
+    """
     files = sorted((ROOT / package).rglob("*.py"))
     assert files
     for file in files:
@@ -77,7 +80,7 @@ def test_packages_import_in_one_direction(package: str) -> None:
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_modules_and_subpackages_import_each_other_in_no_circle(package: str) -> None:
+def test_modules_and_subpackages_have_no_import_cycle(package: str) -> None:
     modules, subpackages = TopologicalSorter[str](), TopologicalSorter[str]()
     for importing, imported in _imports(package):
         if imported.startswith(f"{package}."):
@@ -87,7 +90,7 @@ def test_modules_and_subpackages_import_each_other_in_no_circle(package: str) ->
             rooms = [_subpackage(importing), _subpackage(imported)]
             if all(rooms) and rooms[0] != rooms[1]:
                 subpackages.add(*rooms)
-    modules.prepare()  # raises CycleError, with the circle
+    modules.prepare()  # raises CycleError, which names the cycle
     subpackages.prepare()
 
 
@@ -97,6 +100,6 @@ def _is_module(name: str) -> bool:
 
 
 def _subpackage(module: str) -> str:
-    """The folder inside the package that a module is in; "" for a module at the top."""
+    """Return the folder inside the package that a module is in, or "" for a top-level module."""
     room = ".".join(module.split(".")[:2])
     return room if (ROOT / room.replace(".", "/")).is_dir() else ""

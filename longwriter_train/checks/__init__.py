@@ -1,12 +1,12 @@
-"""Checks of recipe and data before anything is loaded or paid for.
+"""Checks of the recipe and its data before training starts.
 
     plugins:
       - longwriter_train.checks.ChecksPlugin
 
-The plugin refuses keys that axolotl would drop without a word, and JSONL files with rows that
-cannot be trained on, or whose prompts hold benchmark prompts. Such rows of a data set from the hub
-are skipped, and listed. axolotl does not notice when a file or chat template has changed since it
-prepared the data; with this plugin it prepares them again.
+The plugin refuses keys that axolotl would silently drop. It also refuses JSONL files with rows that
+cannot be trained on or whose prompts contain benchmark prompts. In a data set from the hub, such
+rows are skipped and listed. axolotl does not notice when a file or chat template has changed since
+it prepared the data. This plugin makes axolotl prepare the data again after such a change.
 
 Importing this package does not import axolotl.
 """
@@ -17,7 +17,7 @@ __all__ = ["ChecksArgs", "ChecksPlugin"]
 
 
 def __getattr__(name: str) -> Any:
-    """`ChecksPlugin` and `ChecksArgs`, for which axolotl is imported."""
+    """Import `ChecksPlugin` and `ChecksArgs` on first access, because they need axolotl."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from longwriter_train.checks import plugin

@@ -1,4 +1,4 @@
-"""What is wrong with training data, reported before a model is loaded.
+"""Find invalid training data before a model is loaded.
 
 Reading data sets that are not JSONL files needs axolotl.
 """
@@ -28,15 +28,15 @@ class Checked:
 
 
 def is_file(entry: Mapping[str, Any]) -> bool:
-    """Whether a recipe's data set is a JSONL file, which its user can correct."""
+    """Return whether a recipe's data set is a local JSONL file, which its user can correct."""
     path = str(entry["path"])
     return Path(path).suffix in JSONL_SUFFIXES and "://" not in path
 
 
 def check(recipe: Mapping[str, Any]) -> Iterator[Checked]:
-    """Check every row of every data set of a recipe; a wrong row raises nothing.
+    """Check every row of every data set of a recipe, and report invalid rows without raising.
 
-    A row is wrong if it cannot be trained on, or if its prompt holds a prompt of
+    A row is invalid if it cannot be trained on, or if its prompt contains a prompt of
     LongBench-Write or LongWrite-Ruler (unless the recipe says `benchmark_check: false`). Raises
     InputError for a file or data set that cannot be read, and if the benchmarks' files are
     missing.
@@ -59,13 +59,14 @@ def check(recipe: Mapping[str, Any]) -> Iterator[Checked]:
         else:
             column = inspected(entry, recipe)[1]
             wrong = [(f"row {number}", why) for number, why in enumerate(column, 1)]
-        yield Checked(str(entry["path"]), len(wrong), [each for each in wrong if each[1]])
+        yield Checked(str(entry["path"]), len(wrong), [(place, why) for place, why in wrong if why])
 
 
 def require_file(entry: Mapping[str, Any], recipe: Mapping[str, Any]) -> int:
-    """The number of rows of a JSONL file whose rows are all valid.
+    """Return the number of rows of a JSONL file, all of which must be valid.
 
-    Raises InputError that names the first wrong lines and the number of the others.
+    Raises InputError if the file is empty or has invalid rows. The message names the first
+    invalid lines and counts the others.
     """
     (checked,) = check({**recipe, "datasets": [entry]})
     if not checked.rows:
@@ -81,7 +82,7 @@ def require_file(entry: Mapping[str, Any], recipe: Mapping[str, Any]) -> int:
 
 
 def inspected(entry: Mapping[str, Any], recipe: Mapping[str, Any]) -> tuple[Any, list[str]]:
-    """A data set as axolotl loads it, and for each row what is wrong with it, or ""."""
+    """Return a data set as axolotl loads it, and for each row the reason it is invalid, or ""."""
     dataset = _load(entry)
     column = dataset.map(
         inspector(recipe),
@@ -93,7 +94,7 @@ def inspected(entry: Mapping[str, Any], recipe: Mapping[str, Any]) -> tuple[Any,
 
 
 def inspector(recipe: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], dict[str, str]]:
-    """A function that returns as `wrong` what is wrong with a row of the recipe's data, or ""."""
+    """Return a function that maps a row to `{"wrong": reason}`, with "" for a valid row."""
     index = PromptIndex(benchmark_prompts() if recipe.get("benchmark_check") is not False else {})
     return partial(_inspect, dpo=recipe.get("rl") == "dpo", index=index)
 
@@ -111,7 +112,7 @@ def _inspect(row: Mapping[str, Any], dpo: bool, index: PromptIndex) -> dict[str,
 
 
 def _load(entry: Mapping[str, Any]) -> Any:
-    """A data set as axolotl loads it."""
+    """Return a data set as axolotl loads it."""
     from axolotl.utils.data.shared import load_dataset_with_config
     from axolotl.utils.dict import DictDefault
 

@@ -1,4 +1,4 @@
-"""The axolotl plugin that checks recipe and data before a model is loaded."""
+"""The axolotl plugin that checks a recipe and its data before a model is loaded."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ from longwriter_train.checks.data import inspected, is_file, require_file
 from longwriter_train.checks.recipe import unknown_keys, unread_keys
 from longwriter_train.recipes import title_of
 
-LOG = get_logger("axolotl.longwriter_train")  # axolotl shows INFO only of names below its own
+LOG = get_logger("axolotl.longwriter_train")  # axolotl shows INFO only for loggers below its own
 
 
 class ChecksArgs(BaseModel):
@@ -37,14 +37,14 @@ class ChecksArgs(BaseModel):
 
 
 class ChecksPlugin(BasePlugin):  # type: ignore[misc]
-    """Ends the command with one line and exit code 2 if the recipe or its data is wrong."""
+    """Ends the command with a one-line error and exit code 2 if recipe or data is invalid."""
 
     def get_input_args(self) -> str:
-        """The class that adds `benchmark_check` to axolotl's schema."""
+        """Name the class that adds `benchmark_check` to axolotl's schema."""
         return "longwriter_train.checks.ChecksArgs"
 
     def register(self, cfg: Mapping[str, Any]) -> None:
-        """Say what hardware the recipe is for, and refuse keys that axolotl would drop."""
+        """Log the recipe's title and this machine's hardware, and refuse unknown keys."""
         _connect_cpu_ranks()
         path = cfg.get("axolotl_config_path")
         text = Path(path).read_text(encoding="utf-8") if path else ""
@@ -62,7 +62,7 @@ class ChecksPlugin(BasePlugin):  # type: ignore[misc]
             _refuse(f"{path}: longwriter_train does not read {', '.join(unread)}: remove it")
 
     def load_datasets(self, cfg: Any, preprocess: bool = False) -> None:  # noqa: ARG002
-        """Check the data. Wrong rows of a data set that is not a JSONL file are skipped."""
+        """Check the data. Invalid rows are skipped in any data set that is not a JSONL file."""
         prepared = Path(cfg.dataset_prepared_path or DEFAULT_DATASET_PREPARED_PATH)
         try:
             for entry in cfg.datasets:
@@ -75,10 +75,10 @@ class ChecksPlugin(BasePlugin):  # type: ignore[misc]
             _refuse(str(error))
         cfg.dataset_prepared_path = str(prepared / _digest(_contents(cfg)))
         if cfg.device == "cpu" and cfg.world_size > 1:
-            cfg.device_map = {"": "cpu"}  # axolotl would name a GPU for each rank
+            cfg.device_map = {"": "cpu"}  # axolotl would assign each rank a GPU
 
     def post_model_load(self, cfg: Any, model: Any) -> None:
-        """Give a merged model its end tokens, as the trainer does for a model that it trains."""
+        """Set the end tokens of a merged model, as the trainer does for a model that it trains."""
         if cfg.merge_lora:
             from axolotl.loaders import load_tokenizer
             from transformers.trainer_utils import align_special_tokens
@@ -87,7 +87,7 @@ class ChecksPlugin(BasePlugin):  # type: ignore[misc]
 
 
 def hardware() -> str:
-    """The devices that this process can use, such as `8 × NVIDIA H100 80GB HBM3, 79 GiB`."""
+    """Return the devices that this process can use, such as `8 × NVIDIA H100 80GB HBM3, 79 GiB`."""
     import torch
 
     if not torch.cuda.is_available():
@@ -100,7 +100,7 @@ def hardware() -> str:
 def _connect_cpu_ranks() -> None:
     """Let several processes without a GPU train one model, to try out a launch command.
 
-    axolotl and accelerate would let each process train a model of its own, without a word.
+    Without this, axolotl and accelerate would silently train a separate model in each process.
     """
     import torch
     from accelerate import PartialState
@@ -111,7 +111,7 @@ def _connect_cpu_ranks() -> None:
 
 
 def _use_valid_rows(entry: Any, cfg: Any, folder: Path) -> None:
-    """Point a recipe's data set to a copy of its valid rows. The first process makes the copy."""
+    """Point a recipe's data set to a copy of its valid rows, which the first process writes."""
     settings = {**entry, "rl": cfg.rl, "benchmark_check": cfg.benchmark_check}
     copy = (
         folder / f"{_digest([json.dumps(settings, sort_keys=True, default=str).encode()])}.parquet"
@@ -149,9 +149,9 @@ def _digest(contents: Iterable[bytes]) -> str:
 
 
 def _contents(cfg: Any) -> Iterator[bytes]:
-    """The contents of the recipe's local files: its template and its data."""
+    """Yield the contents of the recipe's local files: its template and its data."""
     for name in [cfg.chat_template_jinja, *(entry["path"] for entry in cfg.datasets)]:
-        # the recipe may also hold the template itself, which is not a path then
+        # chat_template_jinja may be the template itself instead of a path
         if name and "\n" not in name and (path := Path(name)).is_file():
             yield path.read_bytes()
 

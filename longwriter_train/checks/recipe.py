@@ -1,7 +1,7 @@
-"""What is wrong with a recipe, reported before axolotl starts.
+"""Find mistakes in a recipe before axolotl starts.
 
-axolotl drops keys that it does not know without a word; here they are named. Needs axolotl, which
-is imported when it is needed.
+axolotl silently drops keys that it does not know. These checks name them. They need axolotl, which
+is imported on first use.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,9 +16,9 @@ from longwriter_core.errors import InputError
 from longwriter_train.checks.data import check, is_file, require_file
 from longwriter_train.recipes import load
 
-# axolotl validates a recipe for the GPUs that it is given; these are the ones it was written for.
+# axolotl validates a recipe against GPU capabilities. These are the GPUs the recipes are meant for.
 _GPUS = {"bf16": True, "fp8": True, "tf32": True, "compute_capability": "sm_90"}
-# The keys of a data set that say where its rows are. The others are for axolotl's own strategies.
+# The keys of a data set that locate its rows. Only axolotl's own strategies read the other keys.
 DATASET_KEYS = {
     "data_files", "ds_type", "name", "path", "preprocess_shards", "revision", "shards",
     "shards_idx", "split", "trust_remote_code", "type",
@@ -26,9 +26,9 @@ DATASET_KEYS = {
 
 
 def report(path: Path) -> str:
-    """What `longwriter recipes check` prints: the verdict, then what was checked.
+    """Return what `longwriter recipes check` prints: the verdict, then what was checked.
 
-    Raises InputError where the recipe or its data cannot be trained.
+    Raises InputError if the recipe or its data cannot be trained.
     """
     if reasons := list(problems(path)):
         raise InputError(f"{path} cannot be trained: " + "; ".join(reasons))
@@ -49,9 +49,10 @@ def report(path: Path) -> str:
 
 
 def problems(path: Path) -> Iterator[str]:
-    """Why axolotl cannot train this recipe as it is: unknown keys, missing files, its own checks.
+    """Yield the reasons why axolotl cannot train this recipe.
 
-    Raises InputError where the file is not a recipe, or axolotl is not installed.
+    The reasons are unknown keys, missing files and the findings of axolotl's own validation.
+    Raises InputError if the file is not a recipe or axolotl is not installed.
     """
     recipe = load(path)
     try:
@@ -64,7 +65,7 @@ def problems(path: Path) -> Iterator[str]:
     for key in unknown:
         yield f"axolotl does not know {key}"
     for key, ending in {"chat_template_jinja": ".jinja", "deepspeed": ".json"}.items():
-        value = recipe.get(key)  # the recipe may also hold the template or settings themselves
+        value = recipe.get(key)  # the value may also be the template or the settings themselves
         if isinstance(value, str) and value.endswith(ending) and not Path(value).is_file():
             yield f"{key}: {value} does not exist (paths are relative to the working directory)"
     datasets = recipe.get("datasets") or []
@@ -82,7 +83,7 @@ def problems(path: Path) -> Iterator[str]:
 
 
 def _axolotl_problems(recipe: dict[str, Any]) -> Iterator[str]:
-    """What axolotl's own validation says, one line per problem."""
+    """Yield the problems that axolotl's own validation reports, one line each."""
     import torch
     from axolotl.integrations.base import PluginManager
     from axolotl.utils.config import prepare_plugins, validate_config
@@ -92,7 +93,7 @@ def _axolotl_problems(recipe: dict[str, Any]) -> Iterator[str]:
     version = {"torch_version": torch.__version__.partition("+")[0]}
     gpus = {**_GPUS, "n_gpu": 8 if recipe.get("deepspeed") else 1}
     settings = DictDefault(recipe)
-    PluginManager.get_instance().plugins.clear()  # those of a recipe checked before
+    PluginManager.get_instance().plugins.clear()  # plugins of a recipe checked earlier
     prepare_plugins(settings)
     try:
         validate_config(settings, capabilities=gpus, env_capabilities=version)
@@ -106,10 +107,11 @@ def _axolotl_problems(recipe: dict[str, Any]) -> Iterator[str]:
 
 
 def unknown_keys(recipe: Mapping[str, Any]) -> list[str]:
-    """The keys that neither axolotl nor a plugin of the recipe reads, with the likely spelling.
+    """Return the keys that neither axolotl nor a plugin of the recipe knows.
 
-    Nested keys are written as `datasets.0.path`. Loads the recipe's plugins: raises InputError if
-    one of them cannot be loaded, and ImportError if axolotl is not installed.
+    Each comes with the likely spelling. Nested keys are written as `datasets.0.path`. Loads the
+    recipe's plugins. Raises InputError if one of them cannot be loaded, and ImportError if axolotl
+    is not installed.
     """
     from axolotl.integrations.base import load_plugin
     from axolotl.utils.schemas.config import AxolotlInputConfig
@@ -130,13 +132,13 @@ def unknown_keys(recipe: Mapping[str, Any]) -> list[str]:
 
 
 def unread_keys(recipe: Mapping[str, Any]) -> list[str]:
-    """The keys that axolotl knows, but longwriter_train.chat and .preference do not read."""
-    unread, is_ours = [], False
+    """Return the keys that axolotl knows but longwriter_train.chat and .preference ignore."""
+    unread, uses_longwriter = [], False
     for number, entry in enumerate(recipe.get("datasets") or []):
         if isinstance(entry, Mapping) and str(entry.get("type")).startswith("longwriter_train."):
-            is_ours = True
+            uses_longwriter = True
             unread += [f"datasets.{number}.{key}" for key in entry if key not in DATASET_KEYS]
-    if is_ours and recipe.get("train_on_inputs"):
+    if uses_longwriter and recipe.get("train_on_inputs"):
         unread.append("train_on_inputs")
     return unread
 
@@ -151,7 +153,9 @@ def _unknown(
             yield f"{prefix}{key}" + (f" (did you mean {similar[0]}?)" if similar else "")
             continue
         inner = list(_schemas(fields[key]))
-        if key == "datasets":  # the schema has several kinds; the stage says which one applies
+        if (
+            key == "datasets"
+        ):  # the schema allows several kinds; the stage decides which one applies
             kind = "DPODataset" if settings.get("rl") == "dpo" else "SFTDataset"
             inner = [schema for schema in inner if schema.__name__ == kind]
         entries = value if isinstance(value, list) else [value]
@@ -173,7 +177,7 @@ def _fields(schema: type[BaseModel]) -> dict[str, Any]:
 
 
 def _schemas(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The pydantic models inside a type, such as list[A | B] | None."""
+    """Yield the pydantic models inside a type, such as list[A | B] | None."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     elif get_origin(annotation) in (Union, UnionType, list) or hasattr(annotation, "__metadata__"):

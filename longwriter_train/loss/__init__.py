@@ -1,9 +1,9 @@
 """An optimiser step's loss as one average over its global batch.
 
 averages      each average as divisors of the tokens' losses; a fused, weighted cross-entropy
-requirements  the recipe's setting, and what it takes for the average to be right
-trainer       the trainer that applies it, and its sampler, which packs every sequence
+requirements  the setting `loss_average`, and the conditions under which the average is correct
+trainer       the trainer that applies the average, and a sampler that packs every sequence
 plugin        the axolotl plugin
 
-All but `plugin` can be imported where there is torch and transformers, but no axolotl.
+Only `plugin` needs axolotl on import. The other modules need torch and transformers.
 """

@@ -1,4 +1,4 @@
-"""The three averages of a step's loss, as divisors of its tokens' losses; a weighted cross-entropy.
+"""The three averages of a step's loss, and a weighted cross-entropy that computes them.
 
 A step's loss is a sum over the global batch (all packs of all micro-batches of all ranks) of
 each label token's cross-entropy times its weight:
@@ -10,13 +10,12 @@ each label token's cross-entropy times its weight:
 | upstream | sequences of its micro-batch / 30                 |                          |
 |          |   / (label tokens of its micro-batch · total)     | micro-batches with one   |
 
-`token` is the paper's (section 4.1). `upstream` is what the released code computes (train/main.py
-and train/patch/modeling_llama.py at 3fcfdff): the token mean of a pack, times its number of
-sequences over 30, averaged over packs. There a pack of many short sequences, and each of its
-tokens, weighs more than a long text that fills a pack alone.
+`token` is the paper's average (section 4.1). `upstream` is what the released code computes
+(train/main.py and train/patch/modeling_llama.py at 3fcfdff): the token mean of a pack, times its
+number of sequences over 30, averaged over packs. With `upstream`, a pack of many short sequences
+weighs more than a long text that fills a pack alone.
 
-The first token of a sequence is never predicted, whether or not the sequence is packed, so its
-label does not count.
+The first token of a sequence is never predicted, packed or not, so its label does not count.
 """
 
 import inspect
@@ -30,17 +29,17 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 IGNORED = -100  # the label of a token that carries no loss
 UPSTREAM_SEQUENCES = 30
-CHUNK = 1024  # tokens whose logits exist at a time; 0.6 GB in float32 with GLM-4's vocabulary
+CHUNK = 1024  # tokens whose logits are in memory at once; 0.6 GB in float32 for GLM-4
 
 Average = Literal["token", "sequence", "upstream"]
 AVERAGES: tuple[Average, ...] = get_args(Average)
 
 
 def sequence_starts(batch: Mapping[str, Tensor]) -> Tensor:
-    """Whether a sequence begins at each token, (rows, tokens).
+    """Return for each token whether a sequence begins there, (rows, tokens).
 
-    One begins at position 0 and in each row's first column. A collator that packs restarts
-    `position_ids` at each sequence, and at the padding.
+    A sequence begins at every position 0 and in the first column of each row. A packing collator
+    restarts `position_ids` at each sequence and at the padding.
     """
     labels = batch["labels"]
     starts = torch.zeros_like(labels, dtype=torch.bool)
@@ -51,19 +50,19 @@ def sequence_starts(batch: Mapping[str, Tensor]) -> Tensor:
 
 
 def targets(batch: Mapping[str, Tensor]) -> Tensor:
-    """The labels that are predicted: all but the first of each sequence."""
+    """Return the labels, with the first label of each sequence replaced by `IGNORED`."""
     return batch["labels"].masked_fill(sequence_starts(batch), IGNORED)
 
 
 def labels_per_sequence(batch: Mapping[str, Tensor]) -> Tensor:
-    """The number of predicted labels of each sequence in the batch; padding is a sequence too."""
+    """Return the number of predicted labels of each sequence. Padding counts as a sequence."""
     sequence_ids = _sequence_ids(batch)
     labelled = sequence_ids[targets(batch) != IGNORED]
     return torch.bincount(labelled, minlength=int(sequence_ids.max()) + 1)
 
 
 def share_of_total(average: Average, batch: Mapping[str, Tensor]) -> Tensor:
-    """What one micro-batch adds to the average's total, an integer."""
+    """Return what one micro-batch adds to the average's total, an integer."""
     if average == "token":
         return (targets(batch) != IGNORED).sum()
     if average == "sequence":
@@ -72,11 +71,11 @@ def share_of_total(average: Average, batch: Mapping[str, Tensor]) -> Tensor:
 
 
 def divisors(average: Average, batch: Mapping[str, Tensor], total: Tensor) -> tuple[Tensor, Tensor]:
-    """How to weight one micro-batch: (divisor of each token's loss, factor of their sum).
+    """Return the weights of one micro-batch: (divisor of each token's loss, factor of their sum).
 
-    The divisors are integers, because mixed precision rounds what passes through a model: one for
-    all tokens, or with `sequence` one for each token (rows, tokens). The factor is one number. An
-    empty total counts as 1, so that nothing is divided by 0.
+    The divisors are integers, because mixed precision rounds floats that pass through a model.
+    There is one divisor for all tokens, or with `sequence` one for each token (rows, tokens). The
+    factor is a scalar. A total of 0 counts as 1 to avoid dividing by zero.
     """
     total = total.clamp(min=1)
     if average == "token":
@@ -89,7 +88,7 @@ def divisors(average: Average, batch: Mapping[str, Tensor], total: Tensor) -> tu
 
 
 def _sequence_ids(batch: Mapping[str, Tensor]) -> Tensor:
-    """The number of each token's sequence, counted through the whole micro-batch."""
+    """Return the index of each token's sequence within the whole micro-batch, (rows, tokens)."""
     starts = sequence_starts(batch)
     return (starts.flatten().cumsum(0) - 1).view_as(starts)
 
@@ -97,16 +96,16 @@ def _sequence_ids(batch: Mapping[str, Tensor]) -> Tensor:
 def weighted_cross_entropy(
     hidden: Tensor, head: Tensor, labels: Tensor, divisors: Tensor
 ) -> Tensor:
-    """The sum over all labels of cross-entropy / divisor, a float32 scalar.
+    """Return the sum over all labels of cross-entropy / divisor, a float32 scalar.
 
     `hidden` is (rows, tokens, width), `head` (vocabulary, width), `labels` and `divisors` (rows,
-    tokens). They are not shifted: the hidden state of a token predicts the label of the next.
+    tokens). They are not shifted: each hidden state predicts the label of the next token.
 
     Fused kernels (Liger, cut-cross-entropy) sum a whole pack under one weight, so the average over
-    sequences needs this function. It never holds all logits: 32,768 tokens by a vocabulary of
-    151,552 are 20 GB in float32. The gradients are computed in the forward pass, chunk by chunk. A
-    backward pass that computed the logits again would need the head's weights after a sharded
-    trainer has released them.
+    sequences needs this function. It never holds all logits, which take 20 GB in float32 for 32,768
+    tokens and a vocabulary of 151,552. The forward pass also computes the gradients, chunk by
+    chunk. Recomputing the logits in the backward pass would need the head's weights after a
+    sharded trainer has released them.
     """
     kept = labels[:, 1:] != IGNORED
     loss: Tensor = _WeightedCrossEntropy.apply(
@@ -168,7 +167,7 @@ STOCK_FORWARD = (
 
 
 def why_loss_cannot_be_replaced(model: Any) -> str | None:
-    """Why this model's loss is not just the cross-entropy of a linear head; None if it is."""
+    """Return why this model's loss is not the cross-entropy of a linear head, or None if it is."""
     kind = type(model).__name__
     stock: Callable[..., Any] = type(model).forward
     try:
@@ -187,14 +186,15 @@ def why_loss_cannot_be_replaced(model: Any) -> str | None:
 
 
 def use_weighted_cross_entropy(model: Any) -> None:
-    """Give a causal model a forward pass that takes a divisor for each token and returns no logits.
+    """Replace a causal model's forward pass by one that takes a divisor for each token.
 
-    For models that `why_loss_cannot_be_replaced` has no objection to. Without labels, or without
-    divisors, the model's own forward pass runs.
+    The new forward pass returns the loss without logits. Call this only if
+    `why_loss_cannot_be_replaced` returns None. Without labels or divisors, the original forward
+    pass runs.
     """
-    own = model.forward
+    original_forward = model.forward
 
-    @wraps(own)  # the trainer reads the signature to find the columns that the model takes
+    @wraps(original_forward)  # the trainer reads the accepted columns from the signature
     def forward(
         *args: Any,
         labels: Tensor | None = None,
@@ -202,7 +202,7 @@ def use_weighted_cross_entropy(model: Any) -> None:
         **kwargs: Any,
     ) -> Any:
         if labels is None or num_items_in_batch is None:
-            return own(*args, labels=labels, **kwargs)
+            return original_forward(*args, labels=labels, **kwargs)
         hidden = model.model(*args, **kwargs).last_hidden_state
         loss = weighted_cross_entropy(hidden, model.lm_head.weight, labels, num_items_in_batch)
         return CausalLMOutputWithPast(loss=loss)

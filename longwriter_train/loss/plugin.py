@@ -1,4 +1,4 @@
-"""The axolotl plugin that makes a step's loss the average that the recipe names."""
+"""The axolotl plugin that averages each step's loss as the recipe's `loss_average` says."""
 
 from typing import Any
 
@@ -8,14 +8,14 @@ from axolotl.utils.logging import get_logger
 from longwriter_core.errors import InputError
 from longwriter_train.loss.requirements import check_pinned_internals
 
-LOG = get_logger("axolotl.longwriter_train")  # axolotl shows INFO only of names below its own
+LOG = get_logger("axolotl.longwriter_train")  # axolotl shows INFO only for loggers below its own
 
 
 class LossPlugin(BasePlugin):  # type: ignore[misc]
     """Averages each optimiser step's loss over the global batch, as `loss_average` says."""
 
     def get_input_args(self) -> str:
-        """The class that adds `loss_average` to axolotl's schema."""
+        """Name the class that adds `loss_average` to axolotl's schema."""
         return "longwriter_train.loss.requirements.LossArgs"
 
     def register(self, cfg: dict[str, Any]) -> None:  # noqa: ARG002
@@ -27,13 +27,16 @@ class LossPlugin(BasePlugin):  # type: ignore[misc]
         return {"average_tokens_across_devices": True}
 
     def get_trainer_cls(self, cfg: Any) -> type[Any]:
-        """The trainer with the recipe's average."""
+        """Return the trainer with the recipe's average."""
         from longwriter_train.loss.trainer import trainer_class
 
         return trainer_class(cfg.loss_average)
 
     def post_trainer_create(self, cfg: Any, trainer: Any) -> None:
-        """Check the trainer that the recipe led to, and log the average."""
+        """Check the trainer that axolotl created for the recipe, and log the average.
+
+        Raises InputError if another trainer or setting would make the average wrong.
+        """
         from transformers.trainer import unwrap_peft_model
 
         from longwriter_train.loss.averages import (
@@ -71,5 +74,7 @@ class LossPlugin(BasePlugin):  # type: ignore[misc]
         if wrong:
             raise InputError(f"LossPlugin cannot average the loss with {'; '.join(wrong)}")
         if args.sample_packing and not cfg.max_steps:
-            args.max_steps = -1  # axolotl's own count rounds down; the trainer's covers all packs
+            args.max_steps = (
+                -1
+            )  # axolotl's count rounds down; the trainer's own count covers all packs
         LOG.info(f"LossPlugin: loss_average: {trainer.average}, over the global batch of each step")

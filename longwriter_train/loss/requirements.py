@@ -1,7 +1,7 @@
-"""The setting `loss_average`, and everything that must hold for the average to be right.
+"""The setting `loss_average`, and the conditions under which the average is correct.
 
-Nothing falls back to axolotl's own average: a recipe or an installation under which the loss would
-not be the one that the recipe names is refused before training.
+There is no fallback to axolotl's own average. If the recipe or the installation would lead to a
+different loss than `loss_average` names, it is refused before training.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field, model_validator
 from longwriter_core.errors import InputError
 from longwriter_train.loss.averages import Average
 
-# Recipe settings that are refused, with the reason and what to do about it.
+# Recipe settings that are refused, with the reason and the remedy.
 REFUSED: dict[str, str] = {
     "rl": "has its own loss, averaged over pairs; remove LossPlugin from this recipe",
     "reward_model": "has its own loss; remove LossPlugin from this recipe",
@@ -34,7 +34,7 @@ REFUSED: dict[str, str] = {
     "tensor_parallel_size": "is untested with LossPlugin; shard with FSDP2 or ZeRO-3 instead",
     "expert_parallel_size": "is untested with LossPlugin; shard with FSDP2 or ZeRO-3 instead",
 }
-# Fused kernels sum a pack under one weight.
+# Fused kernels give all tokens of a pack the same weight.
 REFUSED_WITH_SEQUENCE = dict.fromkeys(
     (
         "liger_fused_linear_cross_entropy",
@@ -45,13 +45,13 @@ REFUSED_WITH_SEQUENCE = dict.fromkeys(
     "cannot weight sequences; loss_average: sequence has its own fused cross-entropy; remove it",
 )
 
-# The average is right only because the functions below do what they do. A release that changes one
-# may keep every name and still train on another loss. So they are recognised by their source, in
-# the versions that axolotl itself pins:
-# - `_run_epoch` fetches a window of micro-batches and passes their total on,
-#   `get_batch_samples` computes that total, `training_step` must not divide by it again,
-#   `compute_loss` passes it to the model and multiplies by the number of ranks, and
-#   `prediction_step` does so in evaluation;
+# The average is correct only with these implementations of the functions below. A release that
+# changes one of them may keep its name and signature and still train on a different loss. So their
+# sources are checked by hash, in the versions that axolotl itself pins:
+# - `_run_epoch` fetches a window of micro-batches and passes their total on;
+#   `get_batch_samples` computes that total; `training_step` must not divide by it again;
+#   `compute_loss` passes it to the model and multiplies by the number of ranks;
+#   `prediction_step` does the same in evaluation.
 # - axolotl's overrides must pass the total through, and ask plugins for their trainer.
 AXOLOTL = "0.19.0"
 VERSIONS = {"axolotl": AXOLOTL, "transformers": "5.16.1", "accelerate": "1.13.0"}
@@ -90,9 +90,9 @@ class LossArgs(BaseModel):
 
 
 def refused_settings(cfg: Mapping[str, Any]) -> list[str]:
-    """The settings under which this recipe's loss would be wrong: one line for each.
+    """Return one line for each setting that would make this recipe's loss wrong.
 
-    A degree of parallelism of 1 is the same as none.
+    A degree of parallelism of 1 means no parallelism, and is accepted.
     """
     refused = REFUSED | (REFUSED_WITH_SEQUENCE if cfg.get("loss_average") == "sequence" else {})
     return [
@@ -103,7 +103,7 @@ def refused_settings(cfg: Mapping[str, Any]) -> list[str]:
 
 
 def check_pinned_internals() -> None:
-    """Raise one `InputError` that names every pinned version and function that differs."""
+    """Raise `InputError` that names every pinned version and function that differs, if any does."""
     wrong = [
         f"{package} is {installed or 'missing'}, not {pinned}"
         for package, pinned in VERSIONS.items()
@@ -119,9 +119,10 @@ def check_pinned_internals() -> None:
 
 
 def fingerprint(place: str) -> str:
-    """The start of the SHA-256 of a function's source, given as `module:Class.function`.
+    """Return the first 16 hex digits of the SHA-256 of a function's source.
 
-    Where the source cannot be read, the reason instead.
+    `place` has the form `module:Class.function`. If the source cannot be read, the reason is
+    returned instead.
     """
     module, _, path = place.partition(":")
     try:

@@ -1,11 +1,11 @@
-"""A trainer whose step's loss is averaged over the global batch, and a sampler that packs all data.
+"""A trainer that averages the loss over the global batch, and a sampler that packs all data.
 
 transformers can average over the global batch itself: it counts the labels of all micro-batches
 and ranks, passes the count to the model as `num_items_in_batch`, and multiplies by the number of
 ranks, over which gradients are averaged. axolotl 0.19.0 switches both halves off, for Llama and GLM
 in `AxolotlTrainer.__init__` and for all models in `TrainerBuilderBase._set_base_training_args`.
-Here they are switched on again, with a count for each kind of average, and the first micro-batch
-verifies that the model divides by it.
+This trainer switches them on again, with a count for each kind of average. The first micro-batch
+verifies that the model divides by that count.
 """
 
 import warnings
@@ -22,27 +22,27 @@ from transformers.trainer_utils import EvalLoopOutput
 from longwriter_core.errors import InputError
 from longwriter_train.loss.averages import IGNORED, Average, divisors, share_of_total, targets
 
-# Between two forward passes over the same micro-batch; bfloat16 kernels may differ in the last
-# bits.
+# Relative difference allowed between two forward passes over the same micro-batch. bfloat16 kernels
+# may differ in the last bits.
 TOLERANCE = 1e-2
 
 
 class LosslessPackSampler(BatchSampler):  # type: ignore[misc]
-    """Batches of packs of the indices of `lengths`, in which every index occurs.
+    """Batches of packs of the indices of `lengths`, without dropping any index.
 
-    axolotl 0.19.0 packs first-fit, four times over, and trains as many packs as the smallest of the
-    four results has. On several ranks it also drops the packs of an incomplete last round, the same
-    ones in every epoch, and rounds `max_steps` down besides. The released LongWriter code loses the
-    pack that is open at the end of its data, and those that do not fill a round of all GPUs.
+    axolotl 0.19.0 runs its first-fit packing four times and trains on as many packs as the smallest
+    of the four results has. On several ranks it also drops the packs of an incomplete last round,
+    the same ones in every epoch, and rounds `max_steps` down. The released LongWriter code loses
+    the unfinished pack at the end of its data and the packs that do not fill a round of all GPUs.
 
-    Here the packs are made once, with the same first-fit, in one random order that all epochs and
-    ranks share, so that a run resumed from a checkpoint finds the same packs. To fill the last
-    round, packs of the shortest sequence alone are appended; the trainer masks their labels.
+    This sampler packs once, with the same first-fit algorithm. All epochs and ranks share one
+    random order, so a run resumed from a checkpoint gets the same packs. To fill the last round,
+    it appends filler packs that contain only the shortest sequence. The trainer masks their labels.
 
-    `capacity` is a pack's size in tokens, `rows` the number of packs in a batch. The number of
-    batches is a multiple of `ranks`, which take them in turn. With `seed` None the sequences keep
-    their order as far as packing allows. A pack has at most `max_sequences` sequences; `group_size`
-    sequences are packed at a time.
+    `capacity` is a pack's size in tokens, and `rows` is the number of packs in a batch. The number
+    of batches is a multiple of `ranks`, which take the batches in turn. With `seed` None the
+    sequences keep their order as far as packing allows. A pack has at most `max_sequences`
+    sequences. `group_size` sequences are packed at a time.
     """
 
     def __init__(
@@ -78,16 +78,16 @@ class LosslessPackSampler(BatchSampler):  # type: ignore[misc]
         self._batches = [packs[start : start + rows] for start in range(0, len(packs), rows)]
 
     def __iter__(self) -> Iterator[list[list[int]]]:
-        """A list of packs for each batch, a list of indices for each pack."""
+        """Yield each batch as a list of packs. A pack is a list of indices."""
         return iter(self._batches)
 
     def __len__(self) -> int:
-        """The number of batches, over all ranks."""
+        """Return the number of batches over all ranks."""
         return len(self._batches)
 
 
 class GlobalAverageTrainer(Trainer):  # type: ignore[misc]
-    """A trainer whose loss is the average that `average` names, over each step's global batch."""
+    """A trainer that averages the loss over each step's global batch, as `average` says."""
 
     average: Average = "token"
 
@@ -95,12 +95,12 @@ class GlobalAverageTrainer(Trainer):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self.model_accepts_loss_kwargs = True
         self._divisor_is_verified = False
-        self._packs: int | None = None  # of an epoch, where LosslessPackSampler packs them
+        self._packs: int | None = None  # per epoch; None without LosslessPackSampler
         self._eval_packs: int | None = None
         self._eval_sums: list[tuple[Tensor, Tensor]] = []
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        """A `LosslessPackSampler`, unless packs keep the order of the data."""
+        """Return a `LosslessPackSampler`, unless packing is off or keeps the order of the data."""
         args, self._packs = self.args, None
         if not args.sample_packing or args.sample_packing_sequentially:
             return super()._get_train_sampler(train_dataset)
@@ -112,7 +112,7 @@ class GlobalAverageTrainer(Trainer):  # type: ignore[misc]
         return sampler
 
     def _get_eval_sampler(self, eval_dataset: Any = None) -> Any:
-        """The same for evaluation, where axolotl would drop an incomplete last round."""
+        """Return the same for evaluation, where axolotl would drop an incomplete last round."""
         args, self._eval_packs = self.args, None
         if (
             eval_dataset is None
@@ -140,13 +140,13 @@ class GlobalAverageTrainer(Trainer):  # type: ignore[misc]
         )
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor:
-        """The average's total over these micro-batches on all ranks."""
+        """Return the average's total over these micro-batches on all ranks."""
         if (
             self._packs is not None
             and batch_samples
             and self.accelerator.gradient_state.end_of_dataloader
         ):
-            # Only the last round has filler packs, and the last micro-batch of each rank is of it.
+            # Only the last round has filler packs. It is the last micro-batch of each rank.
             rows, ranks = batch_samples[-1]["labels"].shape[0], self.args.world_size
             last_round = (self._packs - 1) // (rows * ranks) * ranks
             self._mask_filler(batch_samples[-1], self._packs, last_round)
@@ -163,7 +163,7 @@ class GlobalAverageTrainer(Trainer):  # type: ignore[misc]
     def _mask_filler(self, batch: dict[str, Any], packs: int, round_start: int) -> None:
         """Remove the labels of a micro-batch's filler packs.
 
-        `round_start` is the number of batches that all ranks together took before this round.
+        `round_start` is the number of batches that all ranks together processed before this round.
         """
         number = round_start + self.accelerator.process_index
         real = max(0, packs - number * batch["labels"].shape[0])
@@ -176,9 +176,9 @@ class GlobalAverageTrainer(Trainer):  # type: ignore[misc]
         return_outputs: bool = False,
         num_items_in_batch: Tensor | None = None,
     ) -> Any:
-        """One micro-batch's part of the step's loss, times the number of ranks.
+        """Return one micro-batch's part of the step's loss, times the number of ranks.
 
-        The gradients are averaged over the ranks, which divides by that number again.
+        Averaging the gradients over the ranks divides by that number again.
         """
         self._check_batch(model, inputs, num_items_in_batch)
         assert num_items_in_batch is not None
@@ -194,7 +194,7 @@ class GlobalAverageTrainer(Trainer):  # type: ignore[misc]
     def prediction_step(
         self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any
     ) -> Any:
-        """As in the base class, without the rows that only fill the last round of the ranks."""
+        """As in the base class, but mask the rows that only fill up the last round of the ranks."""
         state, accelerator = self.accelerator.gradient_state, self.accelerator
         if self._eval_packs is not None:
             self._mask_filler(inputs, self._eval_packs, len(self._eval_sums) * self.args.world_size)
@@ -205,7 +205,7 @@ class GlobalAverageTrainer(Trainer):  # type: ignore[misc]
         return super().prediction_step(model, inputs, *args, **kwargs)
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
-        """As in the base class, but the average is over the whole set, not of batch means."""
+        """As in the base class, but average over the whole set instead of averaging batch means."""
         self._eval_sums = []
         output = super().evaluation_loop(*args, **kwargs)
         prefix = kwargs.get("metric_key_prefix", "eval")
@@ -230,10 +230,10 @@ class GlobalAverageTrainer(Trainer):  # type: ignore[misc]
             )
 
     def _verify_divisor(self, model: nn.Module, inputs: dict[str, Any], divisor: Tensor) -> None:
-        """Run the first micro-batch twice, to verify that the model divides by what it is given."""
+        """Run the first micro-batch twice to verify that the model divides by the given divisor."""
         losses = [self._loss_without_gradient(model, inputs, divisor * n) for n in (1, 2)]
-        # Summed over all ranks, because each rank must come to the same result: under ZeRO-3 a
-        # forward pass needs all of them.
+        # The losses are summed over all ranks, so that all ranks reach the same result. They must
+        # agree because under ZeRO-3 a forward pass needs every rank.
         once, half = self.accelerator.gather(torch.stack(losses)[None]).sum(dim=0)
         if not torch.isfinite(once):
             raise InputError(
@@ -241,7 +241,7 @@ class GlobalAverageTrainer(Trainer):  # type: ignore[misc]
                 f"{non_finite_weights(model)}; look at base_model and attn_implementation"
             )
         if once == 0:
-            return  # no label in this micro-batch: it verifies nothing, the next one may
+            return  # a micro-batch without labels verifies nothing; check the next one
         if not torch.allclose(once, 2 * half, rtol=TOLERANCE):
             kind = type(self.accelerator.unwrap_model(model)).__name__
             raise InputError(
@@ -260,14 +260,14 @@ class GlobalAverageTrainer(Trainer):  # type: ignore[misc]
             torch.random.fork_rng(devices=devices),
             warnings.catch_warnings(),
         ):
-            # Reentrant gradient checkpointing says so; here no gradient is wanted.
+            # Reentrant gradient checkpointing warns about this, but no gradient is needed here.
             warnings.filterwarnings("ignore", "None of the inputs have requires_grad")
             loss: Tensor = model(**inputs, num_items_in_batch=divisor)["loss"]
         return loss
 
 
 def non_finite_weights(model: nn.Module) -> str:
-    """Which weights on this rank hold NaN or infinity, as the rest of a sentence."""
+    """Return which weights on this rank hold NaN or infinity, as the end of a sentence."""
     names = [
         f"{name} holds {'NaN' if torch.isnan(weights).any() else 'infinity'}"
         for name, weights in model.named_parameters()
@@ -280,7 +280,7 @@ def non_finite_weights(model: nn.Module) -> str:
 
 
 def trainer_class(average: Average) -> type[Any]:
-    """axolotl's SFT trainer with that average. Imports axolotl."""
+    """Return axolotl's SFT trainer with that average. Imports axolotl."""
     from axolotl.core.trainers.base import AxolotlTrainer
 
     return type("LossTrainer", (GlobalAverageTrainer, AxolotlTrainer), {"average": average})

@@ -1,4 +1,4 @@
-"""Modules marked `axolotl` get axolotl imported without its warnings, or are skipped without it."""
+"""Import axolotl without its warnings for modules marked `axolotl`, or skip them without it."""
 
 import os
 import warnings
@@ -8,10 +8,10 @@ import pytest
 
 @pytest.fixture(autouse=True, scope="module")
 def _axolotl(request: pytest.FixtureRequest) -> None:
-    """Import axolotl before the tests' own imports: it and torchao warn when they are imported."""
+    """Import axolotl before the tests' own imports, because it and torchao warn on import."""
     if request.node.get_closest_marker("axolotl") is None:
         return
-    os.environ["AXOLOTL_DO_NOT_TRACK"] = "1"  # it would report its use to its authors
+    os.environ["AXOLOTL_DO_NOT_TRACK"] = "1"  # no telemetry
     os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
     pytest.importorskip("axolotl", reason="needs the train extra")
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""scripts/bench_gpu.py, rehearsed on a CPU as on a GPU machine without axolotl or a network."""
+"""scripts/bench_gpu.py runs on a CPU without axolotl, as a rehearsal of a bare GPU machine."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ pytest.importorskip("liger_kernel", reason="needs the train extra")
 pytestmark = pytest.mark.axolotl
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "bench_gpu.py"
-# Runs the script where axolotl, trl, peft and deepspeed cannot be imported.
+# Runs the script with axolotl, trl, peft and deepspeed made unimportable.
 WITHOUT_AXOLOTL = """
 import importlib.util, runpy, sys
 
@@ -55,7 +55,7 @@ def test_each_model_is_measured_with_both_losses(tmp_path: Path) -> None:
     assert [line for line in written.splitlines() if line in rows] == rows
 
 
-def test_the_failure_of_one_model_is_a_row_and_the_other_is_measured() -> None:
+def test_a_failed_model_gets_a_row_and_the_other_is_still_measured() -> None:
     code, (_, _, *rows) = _rehearse(glm='{"hidden_act": "none"}')
     assert code == 1
     assert [row.split(" | ")[0] for row in rows] == ["| llama", "| llama", "| glm"]

@@ -1,4 +1,4 @@
-"""What can be imported from longwriter_train, and what that imports in turn."""
+"""What longwriter_train exports, and what importing it loads."""
 
 import pkgutil
 import subprocess
@@ -10,14 +10,14 @@ import longwriter_train
 
 
 def _python(code: str) -> None:
-    """Run code in an interpreter that has imported nothing yet."""
+    """Run code in a new interpreter."""
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-def test_the_package_exports_what_recipes_name_at_its_top() -> None:
+def test_the_package_exports_the_names_that_recipes_use() -> None:
     assert longwriter_train.__all__ == ["LossPlugin", "preference"]
     with pytest.raises(AttributeError, match="LosPlugin"):
         _ = longwriter_train.LosPlugin
@@ -32,7 +32,7 @@ def test_the_commands_import_neither_torch_nor_axolotl() -> None:
 
 
 def _light_modules() -> list[str]:
-    """The modules that must work on a GPU machine without axolotl: all but its plugins."""
+    """Return the modules that must work without axolotl: all but the axolotl plugins."""
     names = {
         module.name
         for module in pkgutil.walk_packages(longwriter_train.__path__, "longwriter_train.")
@@ -42,7 +42,7 @@ def _light_modules() -> list[str]:
     return sorted(names - plugins)
 
 
-def test_the_loss_and_dpo_are_imported_with_torch_and_transformers_alone() -> None:
+def test_the_loss_and_dpo_import_with_only_torch_and_transformers() -> None:
     pytest.importorskip("torch")
     _python(
         f"""

@@ -1,7 +1,7 @@
 """The loss that `axolotl train` minimises with LossPlugin, against gradients computed by hand.
 
-The trainings are real, by axolotl's own functions, and small: one step of plain gradient descent at
-rate 1, so that what the weights lose is the gradient of the loss.
+The training runs are small and use axolotl's own functions. Most take one step of plain gradient
+descent at learning rate 1, so the change of the weights is the negative gradient of the loss.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from support.tiny_models import make_tiny_glm, make_tiny_llama
 
 pytest.importorskip("axolotl")
 
-# the first test waits for all trainings
+# the first test waits for all training runs
 pytestmark = [pytest.mark.axolotl, pytest.mark.timeout(1200)]
 
 EXACT = 1e-5
-# Packs that no packer can make otherwise, with 201 and 6 label tokens.
+# Only one packing is possible: packs with 201 and 6 label tokens.
 PACKS = [[sequence(250, 201, seed=1)], [sequence(200, 4, seed=2), sequence(50, 2, seed=3)]]
 THREE_PACKS = [*PACKS, [sequence(245, 90, seed=4)]]
 ROWS = [row for pack in PACKS for row in pack]
@@ -34,7 +34,7 @@ LLAMA_FORWARD = "transformers.models.llama.modeling_llama:LlamaForCausalLM.forwa
 
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with every training of this file, made by one process."""
+    """A folder with the results of all training runs of this file, in one process."""
     folder = tmp_path_factory.mktemp("loss")
     models = {"llama": make_tiny_llama(folder / "llama"), "glm": make_tiny_glm(folder / "glm")}
 
@@ -47,7 +47,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     many = data("many", MANY)
     evaluated = {"test_datasets": [two], "eval_strategy": "steps", "eval_steps": 1}
     plain = {**ONE_STEP, "base_model": str(models["llama"]), "datasets": [two]}
-    ours = {**plain, **PLUGIN}
+    plugin = {**plain, **PLUGIN}
     glm = {"base_model": str(models["glm"])}
     checkpointed = {
         "gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": True},
@@ -57,7 +57,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "curriculum_sampling": True, "shuffle_merged_datasets": False,
     }  # fmt: skip
     epochs = {
-        **ours, "datasets": [many], "max_steps": 12, "num_epochs": 4, "learning_rate": 0.01,
+        **plugin, "datasets": [many], "max_steps": 12, "num_epochs": 4, "learning_rate": 0.01,
         "optimizer": "adamw_torch", "save_strategy": "steps", "save_steps": 4,
     }  # fmt: skip
     pairs = write_rows(
@@ -83,43 +83,43 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
             **epochs, "output_dir": str(folder / "killed"), "auto_resume_from_checkpoints": True,
         },
         "llama-none": plain,
-        "llama-token": {**ours, **evaluated},
-        "llama-sequence": {**ours, **evaluated, "loss_average": "sequence"},
-        "llama-upstream": {**ours, "loss_average": "upstream"},
+        "llama-token": {**plugin, **evaluated},
+        "llama-sequence": {**plugin, **evaluated, "loss_average": "sequence"},
+        "llama-upstream": {**plugin, "loss_average": "upstream"},
         "llama-token-unpacked": {
-            **ours, "sample_packing": False, "micro_batch_size": 2, "pad_to_sequence_len": False,
+            **plugin, "sample_packing": False, "micro_batch_size": 2, "pad_to_sequence_len": False,
         },
         "llama-token-checkpointed": {
-            **ours, **checkpointed, **evaluated, "eval_sample_packing": True,
+            **plugin, **checkpointed, **evaluated, "eval_sample_packing": True,
         },
-        "llama-sequence-checkpointed": {**ours, **checkpointed, "loss_average": "sequence"},
-        "llama-epoch": {**ours, **epoch},
+        "llama-sequence-checkpointed": {**plugin, **checkpointed, "loss_average": "sequence"},
+        "llama-epoch": {**plugin, **epoch},
         "llama-epoch-none": {**plain, **epoch},
-        # Three packs in micro-batches of two: one pack of the last is a filler.
+        # Three packs in micro-batches of two, so the last micro-batch has one filler pack.
         "llama-filler": {
-            **ours, "datasets": [three], "micro_batch_size": 2, "multipack_real_batches": True,
+            **plugin, "datasets": [three], "micro_batch_size": 2, "multipack_real_batches": True,
             "curriculum_sampling": True, "shuffle_merged_datasets": False,
         },
         "glm-none": {**plain, **glm},
-        "glm-token": {**ours, **glm},
-        "glm-sequence": {**ours, **glm, "loss_average": "sequence"},
-        "glm-upstream": {**ours, **glm, "loss_average": "upstream"},
+        "glm-token": {**plugin, **glm},
+        "glm-sequence": {**plugin, **glm, "loss_average": "sequence"},
+        "glm-upstream": {**plugin, **glm, "loss_average": "upstream"},
         "dpo": dpo,
-        "refused-model": {**ours, "DEAF": LLAMA_FORWARD},
-        "refused-nan": {**ours, "base_model": str(_with_nan(folder))},
-        "refused-trainer": {**ours, "DEAF": "transformers.trainer:Trainer.training_step"},
+        "refused-model": {**plugin, "DEAF": LLAMA_FORWARD},
+        "refused-nan": {**plugin, "base_model": str(_with_nan(folder))},
+        "refused-trainer": {**plugin, "DEAF": "transformers.trainer:Trainer.training_step"},
         "refused-dpo": {**dpo, **PLUGIN},
-        "refused-context-parallel": {**ours, "context_parallel_size": 2},
-        "refused-setting": {**ours, "loss_average": "tokens"},
+        "refused-context-parallel": {**plugin, "context_parallel_size": 2},
+        "refused-setting": {**plugin, "loss_average": "tokens"},
         "refused-sequence-liger": {
-            **ours, "loss_average": "sequence", "liger_fused_linear_cross_entropy": True,
+            **plugin, "loss_average": "sequence", "liger_fused_linear_cross_entropy": True,
             "plugins": [*PLUGIN["plugins"], "axolotl.integrations.liger.LigerPlugin"],
         },
     }  # fmt: skip
     # Liger replaces the models' forward passes for the rest of the process.
     for name in ("llama", "glm"):
         recipes[f"{name}-token-liger"] = {
-            **ours, "base_model": str(models[name]), "liger_fused_linear_cross_entropy": True,
+            **plugin, "base_model": str(models[name]), "liger_fused_linear_cross_entropy": True,
             "plugins": [*PLUGIN["plugins"], "axolotl.integrations.liger.LigerPlugin"],
         }  # fmt: skip
     # Triton's interpreter runs Liger's kernels on a CPU.
@@ -128,7 +128,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _with_nan(folder: Path) -> Path:
-    """A tiny Llama, one of whose weights is NaN."""
+    """Save a tiny Llama with one NaN weight, and return its folder."""
     import torch
     from safetensors.torch import load_file, save_file
 
@@ -139,8 +139,8 @@ def _with_nan(folder: Path) -> Path:
     return path
 
 
-def off(runs: Path, run: str, average: str) -> float:
-    """How far the run's update is from the gradient of the average, relative to it."""
+def relative_error(runs: Path, run: str, average: str) -> float:
+    """Return the relative error of the run's update against the gradient of the average."""
     model = runs / run.split("-")[0]
     weights = weights_by_hand(average, PACKS)
     _, gradient = step_by_hand(model, zip(ROWS, weights, strict=True))
@@ -152,35 +152,35 @@ def off(runs: Path, run: str, average: str) -> float:
 def test_a_step_is_the_gradient_of_the_average_that_the_recipe_names(
     runs: Path, model: str, average: str
 ) -> None:
-    assert off(runs, f"{model}-{average}", average) < EXACT
+    assert relative_error(runs, f"{model}-{average}", average) < EXACT
 
 
 @pytest.mark.parametrize("model", ["llama", "glm"])
 def test_without_the_plugin_axolotl_averages_micro_batches(runs: Path, model: str) -> None:
     measured = {
-        f"{run}, from {average}": off(runs, f"{model}-{run}", average)
+        f"{run}, from {average}": relative_error(runs, f"{model}-{run}", average)
         for run, average in (("none", "micro-batch"), ("none", "token"), ("token", "token"))
     }
-    print(model, measured)  # pytest -s shows the numbers of recipes/LOSS.md
+    print(model, measured)  # pytest -s shows the numbers in recipes/LOSS.md
     assert measured["none, from micro-batch"] < EXACT
     assert measured["none, from token"] > 0.5
 
 
 def test_packed_and_unpacked_rows_make_the_same_step(runs: Path) -> None:
-    assert off(runs, "llama-token-unpacked", "token") < EXACT
+    assert relative_error(runs, "llama-token-unpacked", "token") < EXACT
 
 
 @pytest.mark.parametrize("average", ["token", "sequence"])
 def test_gradient_checkpointing_changes_nothing(runs: Path, average: str) -> None:
-    assert off(runs, f"llama-{average}-checkpointed", average) < EXACT
+    assert relative_error(runs, f"llama-{average}-checkpointed", average) < EXACT
 
 
 @pytest.mark.parametrize("model", ["llama", "glm"])
 def test_ligers_fused_cross_entropy_makes_the_same_step(runs: Path, model: str) -> None:
-    assert off(runs, f"{model}-token-liger", "token") < EXACT
+    assert relative_error(runs, f"{model}-token-liger", "token") < EXACT
 
 
-def test_a_window_cut_short_by_the_end_of_the_epoch_is_averaged_over_what_it_has(
+def test_an_incomplete_window_at_the_end_of_an_epoch_is_averaged_over_its_batches(
     runs: Path,
 ) -> None:
     losses, gradients = [], None
@@ -199,7 +199,7 @@ def test_a_window_cut_short_by_the_end_of_the_epoch_is_averaged_over_what_it_has
     assert distance(update(runs / "llama", runs / "llama-epoch"), gradients) < EXACT
 
 
-def test_an_epoch_trains_every_sequence_where_axolotl_leaves_the_last_window_out(
+def test_an_epoch_trains_every_sequence_while_axolotl_drops_the_last_window(
     runs: Path,
 ) -> None:
     assert log(runs / "llama-epoch", "tokens/trainable")[-1] == 201 + 6 + 90
@@ -214,33 +214,34 @@ def test_filler_packs_carry_no_loss(runs: Path) -> None:
     assert distance(update(runs / "llama", runs / "llama-filler"), gradient) < EXACT
 
 
-def test_no_token_of_a_pack_sees_another_sequence(runs: Path) -> None:
+def test_tokens_in_a_pack_do_not_attend_to_other_sequences(runs: Path) -> None:
     joined = {key: ROWS[1][key] + ROWS[2][key] for key in ROWS[1]}
     _, mixed = step_by_hand(runs / "llama", [(ROWS[0], 1 / 207), (joined, 1 / 207)])
-    # The packed step is that of the sequences apart (see above), and this is how it would differ.
+    # The tests above show that packed and separate sequences give the same step. This one measures
+    # how much the step would differ if tokens attended to other sequences.
     assert distance(update(runs / "llama", runs / "llama-token"), mixed) > 1e-2
 
 
 @pytest.mark.parametrize("average", ["token", "sequence"])
-def test_the_loss_that_is_logged_is_the_average_in_training_and_in_evaluation(
+def test_the_logged_loss_is_the_average_in_training_and_in_evaluation(
     runs: Path, average: str
 ) -> None:
     weights = weights_by_hand(average, PACKS)
     loss, _ = step_by_hand(runs / "llama", zip(ROWS, weights, strict=True))
     run = runs / f"llama-{average}"
     assert log(run) == pytest.approx([loss], rel=EXACT)
-    # Evaluation is unpacked, three batches of one row: the mean of their means is another number.
+    # Evaluation has three unpacked batches of one row. The mean of their means would differ.
     assert log(run, "eval_loss")[0] == pytest.approx(loss, rel=EXACT)
 
 
-def test_packed_evaluation_is_the_same_average(runs: Path) -> None:
+def test_packed_evaluation_gives_the_same_average(runs: Path) -> None:
     weights = weights_by_hand("token", PACKS)
     loss, _ = step_by_hand(runs / "llama", zip(ROWS, weights, strict=True))
     evaluated = log(runs / "llama-token-checkpointed", "eval_loss")
     assert evaluated[0] == pytest.approx(loss, rel=EXACT)
 
 
-def test_a_killed_run_goes_on_from_its_checkpoint_with_the_same_losses(runs: Path) -> None:
+def test_a_killed_run_resumes_from_its_checkpoint_with_the_same_losses(runs: Path) -> None:
     whole = log(runs / "whole")
     assert len(whole) == 12
     assert log(runs / "killed") == whole
@@ -298,17 +299,17 @@ def test_dpo_is_the_log_sigmoid_of_the_difference_in_log_ratios(runs: Path) -> N
         ("refused-sequence-liger", "loss_average: sequence has its own fused cross-entropy"),
     ],
 )
-def test_what_cannot_be_right_is_refused_before_the_first_step(
+def test_a_setup_with_a_wrong_average_is_refused_before_the_first_step(
     runs: Path, run: str, words: str
 ) -> None:
     assert words in (runs / run / "error.txt").read_text()
     assert not (runs / run / "model.safetensors").exists()
 
 
-def test_the_log_says_which_average_is_on(runs: Path) -> None:
+def test_the_log_names_the_average(runs: Path) -> None:
     printed = (runs / "printed.txt").read_text()
     assert "LossPlugin: loss_average: upstream, over the global batch of each step" in printed
 
 
-def test_gradient_checkpointing_is_not_warned_about(runs: Path) -> None:
+def test_gradient_checkpointing_causes_no_warning(runs: Path) -> None:
     assert "None of the inputs have requires_grad" not in (runs / "printed.txt").read_text()

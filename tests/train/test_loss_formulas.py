@@ -1,4 +1,4 @@
-"""The weights of the three averages, and the weighted cross-entropy, without a trainer."""
+"""The weights of the three averages and the weighted cross-entropy, tested without a trainer."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from longwriter_train.loss import averages, requirements
 from longwriter_train.loss.averages import divisors, share_of_total
 from longwriter_train.loss.requirements import refused_settings
 
-# Label counts of the sequences in each micro-batch, of 5 tokens each but for the last row.
+# Label counts of the sequences in each micro-batch.
 WINDOW = ([3, 1], [4], [2, 0, 4])
 
 
 def micro_batch(labels: Sequence[int], padding: int = 3) -> dict[str, Any]:
-    """A pack of 5-token sequences, with this many labels at the end of each, and padding."""
+    """Return a pack of 5-token sequences, each with the given number of labels, and padding."""
     positions = [*range(5)] * len(labels) + [*range(padding)]
     marked = [n + 1 if n >= 5 - count else -100 for count in labels for n in range(5)]
     return {
@@ -29,14 +29,14 @@ def micro_batch(labels: Sequence[int], padding: int = 3) -> dict[str, Any]:
 
 
 def weights(average: averages.Average) -> list[float]:
-    """The weight of every label token of the window, micro-batch by micro-batch."""
+    """Return the weight of every label token in the window, in order."""
     batches = [micro_batch(labels) for labels in WINDOW]
     total = torch.stack([share_of_total(average, batch) for batch in batches]).sum()
     computed: list[float] = []
     for batch in batches:
         divisor, factor = divisors(average, batch, total)
-        each = (factor / divisor).expand_as(batch["labels"])
-        computed += each[batch["labels"] != averages.IGNORED].tolist()
+        token_weights = (factor / divisor).expand_as(batch["labels"])
+        computed += token_weights[batch["labels"] != averages.IGNORED].tolist()
     return computed
 
 
@@ -89,14 +89,14 @@ def test_the_weighted_cross_entropy_equals_the_unfused_one(
     loss = averages.weighted_cross_entropy(computed[0], computed[1], labels, divisor)
     (3 * loss).backward()
     logits = expected[0][:, :-1] @ expected[1].T
-    each = torch.nn.functional.cross_entropy(
+    token_losses = torch.nn.functional.cross_entropy(
         logits.flatten(0, 1), labels[:, 1:].flatten(), reduction="none"
     )
-    plain = (each / divisor[:, 1:].flatten()).sum()
+    plain = (token_losses / divisor[:, 1:].flatten()).sum()
     (3 * plain).backward()
     assert loss.item() == pytest.approx(plain.item(), rel=1e-6)
-    for ours, theirs in zip(computed, expected, strict=True):
-        torch.testing.assert_close(ours.grad, theirs.grad)
+    for fused, unfused in zip(computed, expected, strict=True):
+        torch.testing.assert_close(fused.grad, unfused.grad)
 
 
 def test_the_weighted_cross_entropy_of_no_labels_is_zero() -> None:

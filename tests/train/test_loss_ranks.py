@@ -1,4 +1,4 @@
-"""The loss over several processes: one step by two gloo ranks, against gradients by hand."""
+"""The loss on two gloo ranks: one step, compared with gradients computed by hand."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from support.tiny_models import make_tiny_llama
 
 pytest.importorskip("axolotl")
 
-# the first test waits for all trainings
+# the first test waits for all training runs
 pytestmark = [pytest.mark.axolotl, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 EXACT = 1e-5
-# Four packs that no packer can make otherwise: two for each rank, very unequal.
+# Only one packing is possible: four packs, two for each rank, with very unequal label counts.
 PACKS = [
     [sequence(250, 201, seed=1)],
     [sequence(200, 4, seed=2), sequence(50, 2, seed=3)],
@@ -29,7 +29,7 @@ ROWS = [row for pack in PACKS for row in pack]
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with every training of this file, made by two processes."""
+    """A folder with the results of all training runs of this file, on two processes."""
     folder = tmp_path_factory.mktemp("ranks")
     data = {
         "path": str(write_rows(folder / "rows.jsonl", ROWS)),
@@ -59,8 +59,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def off(runs: Path, run: str, average: str) -> float:
-    """How far the run's update is from the gradient of the average, relative to it."""
+def relative_error(runs: Path, run: str, average: str) -> float:
+    """Return the relative error of the run's update against the gradient of the average."""
     weights = weights_by_hand(average, PACKS)
     _, gradient = step_by_hand(runs / "llama", zip(ROWS, weights, strict=True))
     return distance(update(runs / "llama", runs / run), gradient)
@@ -69,19 +69,19 @@ def off(runs: Path, run: str, average: str) -> float:
 @pytest.mark.parametrize(
     "run", ["ddp-token", "ddp-sequence", "ddp-upstream", "sharded-token", "sharded-sequence"]
 )
-def test_two_ranks_make_the_step_that_one_would(runs: Path, run: str) -> None:
+def test_two_ranks_make_the_same_step_as_one(runs: Path, run: str) -> None:
     average = run.partition("-")[2]
-    assert off(runs, run, average) < EXACT
+    assert relative_error(runs, run, average) < EXACT
     weights = weights_by_hand(average, PACKS)
     loss, _ = step_by_hand(runs / "llama", zip(ROWS, weights, strict=True))
     assert log(runs / run) == pytest.approx([loss], rel=EXACT)
 
 
 def test_without_the_plugin_two_ranks_average_micro_batches(runs: Path) -> None:
-    assert off(runs, "ddp-none", "token") > 0.5
+    assert relative_error(runs, "ddp-none", "token") > 0.5
 
 
-def test_rows_that_only_fill_the_last_round_are_not_evaluated_twice(runs: Path) -> None:
+def test_filler_rows_of_the_last_round_are_not_evaluated_twice(runs: Path) -> None:
     weights = weights_by_hand("token", PACKS)
     loss, _ = step_by_hand(runs / "llama", zip(ROWS, weights, strict=True))
     assert log(runs / "ddp-unpacked", "eval_loss")[0] == pytest.approx(loss, rel=EXACT)

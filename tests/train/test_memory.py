@@ -1,4 +1,4 @@
-"""`longwriter recipes fit`: its arithmetic equals what tiny models really hold."""
+"""The estimates of `longwriter recipes fit` match the memory that tiny models use."""
 
 import gc
 import json
@@ -31,7 +31,7 @@ CONFIGS = {
 
 
 class Peak(TorchDispatchMode):  # type: ignore[misc]
-    """Inside, `.bytes` is the largest sum of the storages that operations made and that live."""
+    """A context whose `.bytes` is the peak size of the live storages created inside it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,14 +82,14 @@ def test_activations_and_logits_equal_the_measured_peak(
         model.gradient_checkpointing_enable({"use_reentrant": True})
         model.enable_input_require_grads()
     ids = torch.randint(0, 32, (1, TOKENS))
-    model(input_ids=ids, labels=ids, use_cache=False).loss.backward()  # gradients exist from now on
+    model(input_ids=ids, labels=ids, use_cache=False).loss.backward()  # allocates the gradients
     model.zero_grad(set_to_none=False)
     gc.collect()
     with Peak() as peak:
         model(input_ids=ids, labels=ids, use_cache=False).loss.backward()
     recipe = {"sequence_len": TOKENS, "bf16": True, "gradient_checkpointing": checkpointing}
-    found = memory.estimate(recipe, shape, 1)
-    assert peak.bytes == pytest.approx(found.activations + found.logits, rel=0.15)
+    estimate = memory.estimate(recipe, shape, 1)
+    assert peak.bytes == pytest.approx(estimate.activations + estimate.logits, rel=0.15)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw_torch_fused"])
@@ -99,16 +99,16 @@ def test_weights_gradients_and_states_equal_the_tensors(optimizer: str) -> None:
     ids = torch.randint(0, 32, (1, 8))
     model(input_ids=ids, labels=ids).loss.backward()
     adam.step()
-    found = memory.estimate({"bf16": True, "optimizer": optimizer}, shape, 1)
-    assert found.weights == sum(weight.nbytes for weight in model.parameters())
-    assert found.gradients == sum(weight.grad.nbytes for weight in model.parameters())
+    estimate = memory.estimate({"bf16": True, "optimizer": optimizer}, shape, 1)
+    assert estimate.weights == sum(weight.nbytes for weight in model.parameters())
+    assert estimate.gradients == sum(weight.grad.nbytes for weight in model.parameters())
     states = [
         value for state in adam.state.values() for value in state.values() if value.numel() > 1
     ]
-    assert found.optimizer == sum(value.nbytes for value in states)
+    assert estimate.optimizer == sum(value.nbytes for value in states)
 
 
-def test_the_chunked_dpo_head_holds_what_is_estimated() -> None:
+def test_the_memory_of_the_chunked_dpo_head_matches_the_estimate() -> None:
     from longwriter_train.dpo import TokenLogProbs
 
     tokens, width, vocabulary = 8_192, 64, 4_096
@@ -118,11 +118,11 @@ def test_the_chunked_dpo_head_holds_what_is_estimated() -> None:
         TokenLogProbs.apply(hidden, weight, torch.zeros(tokens, dtype=torch.long)).sum().backward()
     shape = memory.Shape(1, width, 1, width, width, vocabulary)
     recipe = {"trainer_cls": "x.ChunkedDPOTrainer", "rl": "dpo", "sequence_len": 4_096, "bf16": 1}
-    found = memory._logits(recipe, shape, tokens, 2, trains_head=True)
-    assert peak.bytes == pytest.approx(found, rel=0.15)
+    estimated = memory._logits(recipe, shape, tokens, 2, trains_head=True)
+    assert peak.bytes == pytest.approx(estimated, rel=0.15)
 
 
-def test_lora_parameters_equal_those_that_peft_trains() -> None:
+def test_lora_parameters_equal_the_ones_that_peft_trains() -> None:
     peft = pytest.importorskip("peft")
     model, shape = model_of("llama")
     config = peft.LoraConfig(r=4, target_modules="all-linear", modules_to_save=["lm_head"])
@@ -140,7 +140,7 @@ def test_zero3_divides_weights_gradients_and_states_among_the_gpus() -> None:
     assert eight.activations == sixteen.activations
 
 
-def test_every_big_recipe_fits_on_the_hardware_of_its_title(
+def test_every_big_recipe_fits_on_the_hardware_in_its_title(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     names = [name for name in recipes.names() if not name.startswith("tiny/")]
@@ -157,7 +157,7 @@ def test_a_recipe_that_does_not_fit_exits_with_1(capsys: pytest.CaptureFixture[s
     assert "GiB too much" in capsys.readouterr().out
 
 
-def test_the_table_of_the_readme_is_the_arithmetic() -> None:
+def test_the_table_in_the_readme_matches_the_estimates() -> None:
     lines = (recipes.folder() / "README.md").read_text(encoding="utf-8").splitlines()
     rows = {line.split("`")[1]: line.split("|") for line in lines if line.startswith("| `")}
     for name, cells in rows.items():
@@ -165,8 +165,8 @@ def test_the_table_of_the_readme_is_the_arithmetic() -> None:
             continue
         gpus = 1 if "1gpu" in name else 8
         recipe = recipes.settings(name)
-        found = memory.estimate(recipe, memory.shape_of(recipe), gpus)
-        assert cells[3].strip() == f"{found.total / memory.GIB:.0f} GiB", name
+        estimate = memory.estimate(recipe, memory.shape_of(recipe), gpus)
+        assert cells[3].strip() == f"{estimate.total / memory.GIB:.0f} GiB", name
 
 
 @pytest.mark.parametrize(

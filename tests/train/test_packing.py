@@ -1,4 +1,4 @@
-"""Packs of LongWriter-like lengths are full and leave nothing out: the benchmark's own numbers."""
+"""Packing sequences of LongWriter-like lengths fills the packs and drops no sequence."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ pytestmark = pytest.mark.axolotl
 SCRIPT = Path(__file__).parents[2] / "scripts" / "bench_packing.py"
 
 
-def test_packs_are_98_percent_full_and_leave_no_sequence_out(tmp_path: Path) -> None:
+def test_packs_are_98_percent_full_and_contain_every_sequence(tmp_path: Path) -> None:
     table = tmp_path / "table.md"
     run_script(
         SCRIPT, "--no-training", "--sequences", "6000", "--ranks", "2", "--output", str(table)
     )
     text = table.read_text()
-    print(text)  # pytest -s shows it
+    print(text)  # shown by pytest -s
     rows = [line.strip("| ").split(" | ") for line in text.splitlines() if "%" in line]
     full = {row[0]: float(row[2].rstrip("%")) for row in rows}
     lost = {row[0]: int(row[3].replace(",", "")) for row in rows}

@@ -1,4 +1,4 @@
-"""scripts/pipeline.sh from data to score, with the mock server and a tiny model on a CPU."""
+"""scripts/pipeline.sh runs from data to score on a CPU, with the mock server and a tiny model."""
 
 import os
 import re

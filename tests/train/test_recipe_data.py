@@ -1,4 +1,4 @@
-"""Wrong training data is named, with file and line, before any model is loaded."""
+"""Invalid training data is reported with file and line before a model is loaded."""
 
 import json
 import re
@@ -63,18 +63,18 @@ WRONG_DPO = {
 
 
 @pytest.mark.parametrize("complaint", WRONG_SFT)
-def test_a_wrong_conversation(complaint: str) -> None:
+def test_an_invalid_conversation_is_reported(complaint: str) -> None:
     with pytest.raises(UnusableRowError, match=re.escape(complaint)):
         training_conversations(WRONG_SFT[complaint], dpo=False)
 
 
 @pytest.mark.parametrize("complaint", WRONG_DPO)
-def test_a_wrong_pair(complaint: str) -> None:
+def test_an_invalid_pair_is_reported(complaint: str) -> None:
     with pytest.raises(UnusableRowError, match=re.escape(complaint)):
         training_conversations(WRONG_DPO[complaint], dpo=True)
 
 
-def test_rows_as_agentwrite_writes_them_are_right() -> None:
+def test_rows_written_by_agentwrite_are_valid() -> None:
     row = {**sft(ASK, ANSWER), "id": "1", "model": "m"}
     assert training_conversations(row, dpo=False) == [[ASK, ANSWER]]
     for pair in (
@@ -111,7 +111,7 @@ def test_an_empty_file_is_refused(tmp_path: Path) -> None:
         require_file({"path": str(tmp_path / "sft.jsonl")}, RECIPE)
 
 
-def test_right_rows_are_counted(tmp_path: Path) -> None:
+def test_valid_rows_are_counted(tmp_path: Path) -> None:
     assert require_file(write(tmp_path / "sft.jsonl", *[sft(ASK, ANSWER)] * 3), RECIPE) == 3
 
 
@@ -122,12 +122,12 @@ def test_benchmark_prompts_are_found_and_named(benchmark: str, tmp_path: Path) -
     exact = {"role": "user", "content": f"Hello!\n{row['prompt'].upper()}"}
     near = {"role": "user", "content": row["prompt"].replace("0", "1") + " Thank you very much."}
     entry = write(tmp_path / "sft.jsonl", sft(ASK, ANSWER), sft(exact, ANSWER), sft(near, ANSWER))
-    (found,) = check({"datasets": [entry]})
-    assert found.rows == 3
-    assert [place for place, _ in found.wrong] == ["line 2", "line 3"]
-    assert f"holds the evaluation prompt {benchmark}/" in found.wrong[0][1]
-    assert f"the evaluation prompt {benchmark}/" in found.wrong[1][1]
-    assert row["id"] in found.wrong[0][1] or benchmark == "longwrite_ruler"
+    (checked,) = check({"datasets": [entry]})
+    assert checked.rows == 3
+    assert [place for place, _ in checked.wrong] == ["line 2", "line 3"]
+    assert f"holds the evaluation prompt {benchmark}/" in checked.wrong[0][1]
+    assert f"the evaluation prompt {benchmark}/" in checked.wrong[1][1]
+    assert row["id"] in checked.wrong[0][1] or benchmark == "longwrite_ruler"
 
 
 @pytest.mark.usefixtures("upstream")
@@ -137,11 +137,11 @@ def test_benchmark_prompts_in_pairs_are_found(tmp_path: Path) -> None:
         {"messages": [ask], "chosen": ANSWER, "rejected": OTHER},
         {"chosen": [ask, ANSWER], "rejected": [ask, OTHER]},
     ]
-    (found,) = check({"rl": "dpo", "datasets": [write(tmp_path / "dpo.jsonl", *rows)]})
-    assert len(found.wrong) == 2
+    (checked,) = check({"rl": "dpo", "datasets": [write(tmp_path / "dpo.jsonl", *rows)]})
+    assert len(checked.wrong) == 2
 
 
-def test_missing_benchmark_files_are_no_reason_to_skip_the_check(
+def test_missing_benchmark_files_do_not_skip_the_check(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LONGWRITER_ASSETS", str(tmp_path))
@@ -149,7 +149,7 @@ def test_missing_benchmark_files_are_no_reason_to_skip_the_check(
         require_file(write(tmp_path / "sft.jsonl", sft(ASK, ANSWER)), {})
 
 
-# From here on axolotl is needed.
+# The tests below need axolotl.
 
 
 @pytest.fixture
@@ -169,18 +169,18 @@ def settings(folder: Path, *entries: Any, **more: Any) -> Any:
     )
 
 
-def test_training_ends_with_one_line_where_a_file_is_wrong(
+def test_an_invalid_file_ends_training_with_a_one_line_error(
     plugin: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     cfg = settings(tmp_path, write(tmp_path / "sft.jsonl", sft(ASK)))
     with pytest.raises(SystemExit) as ended:
         plugin.load_datasets(cfg)
     assert ended.value.code == 2
-    (line,) = [each for each in capfd.readouterr().err.splitlines() if "sft.jsonl" in each]
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if "sft.jsonl" in line]
     assert line.startswith("longwriter: error: ")
 
 
-def test_wrong_rows_of_a_data_set_that_is_not_a_file_are_skipped(
+def test_invalid_rows_of_a_data_set_that_is_not_a_file_are_skipped(
     plugin: Any, tmp_path: Path
 ) -> None:
     from datasets import Dataset, load_dataset
@@ -200,13 +200,11 @@ def test_wrong_rows_of_a_data_set_that_is_not_a_file_are_skipped(
     assert (named["row"], named["wrong"]) == (2, "has an empty answer")
     (tmp_path / "set" / "train.parquet").unlink()
     again = settings(tmp_path, dict(entry))
-    plugin.load_datasets(again)  # a restart reads nothing anew
+    plugin.load_datasets(again)  # a restart does not read the data again
     assert again.datasets[0].path == used.path
 
 
-def test_what_was_prepared_of_a_file_is_not_used_after_a_change(
-    plugin: Any, tmp_path: Path
-) -> None:
+def test_prepared_data_is_not_reused_after_the_file_changes(plugin: Any, tmp_path: Path) -> None:
     paths = []
     for content in ("The sea is calm.", "The sea is calm.", "The sea is rough."):
         answer = {"role": "assistant", "content": content}
@@ -229,7 +227,7 @@ def test_a_misspelt_key_is_refused(
     assert "datasets.0.typ (did you mean type?)" in said
 
 
-def test_a_key_that_our_strategies_do_not_read_is_refused(
+def test_a_key_that_longwriter_train_does_not_read_is_refused(
     plugin: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "recipe.yaml"

@@ -1,4 +1,4 @@
-"""DPO without holding a pair's logits computes exactly what TRL computes with them."""
+"""Chunked DPO computes the same loss, gradients and metrics as TRL."""
 
 import math
 from pathlib import Path
@@ -25,11 +25,11 @@ def test_log_probabilities_and_their_gradients() -> None:
     weight = torch.randn(23, 8, requires_grad=True)
     tokens = torch.randint(23, (17,))
     wanted = (hidden @ weight.t()).log_softmax(-1)[torch.arange(17), tokens]
-    found = dpo.TokenLogProbs.apply(hidden, weight, tokens)
-    torch.testing.assert_close(found, wanted)
+    log_probs = dpo.TokenLogProbs.apply(hidden, weight, tokens)
+    torch.testing.assert_close(log_probs, wanted)
     upstream = torch.randn(17)
     expected = torch.autograd.grad(wanted, (hidden, weight), upstream)
-    given = torch.autograd.grad(found, (hidden, weight), upstream)
+    given = torch.autograd.grad(log_probs, (hidden, weight), upstream)
     torch.testing.assert_close(given, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -47,7 +47,7 @@ PAIRS = [
 ]
 
 
-# The adapter's settings, and DPO's; without an adapter there is a reference model of its own.
+# Settings of the adapter and of DPO. Without an adapter, a separate reference model is used.
 CASES: dict[str, tuple[dict[str, Any] | None, dict[str, Any]]] = {
     "full fine-tuning": (None, {}),
     "weighted loss": (None, {"loss_type": ["sigmoid"], "loss_weights": [0.3]}),
@@ -57,7 +57,7 @@ CASES: dict[str, tuple[dict[str, Any] | None, dict[str, Any]]] = {
 
 
 def make_trainer(kind: Any, path: Path, adapter: dict[str, Any] | None, **settings: Any) -> Any:
-    """A DPO trainer of a tiny Llama at `path`, with PAIRS as its data."""
+    """Return a DPO trainer for the tiny Llama at `path`, with PAIRS as its data."""
     from axolotl.core.trainers.dpo.args import AxolotlDPOConfig
     from datasets import Dataset
     from peft import LoraConfig
@@ -93,7 +93,7 @@ def make_trainer(kind: Any, path: Path, adapter: dict[str, Any] | None, **settin
 def trainers(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Any]:
-    """TRL's trainer as axolotl uses it, and ours, on the same model, reference and pairs."""
+    """axolotl's TRL trainer and ChunkedDPOTrainer on the same model, reference and pairs."""
     from axolotl.core.trainers.dpo.trainer import AxolotlDPOTrainer
 
     path = make_tiny_llama(tmp_path_factory.mktemp("model"))
@@ -101,8 +101,8 @@ def trainers(
     trainers = {}
     for kind in (AxolotlDPOTrainer, dpo.ChunkedDPOTrainer):
         trainer = make_trainer(kind, path, adapter, **settings)
-        trained = [each for each in trainer.model.parameters() if each.requires_grad]
-        with torch.no_grad():  # an untrained policy equals its reference, which hides mistakes
+        trained = [weights for weights in trainer.model.parameters() if weights.requires_grad]
+        with torch.no_grad():  # an untrained policy equals its reference, which would hide errors
             for number, weights in enumerate(trained):
                 torch.manual_seed(number)
                 weights += 0.05 * torch.randn_like(weights)
@@ -111,16 +111,16 @@ def trainers(
 
 
 def test_loss_gradient_and_metrics_equal_trls(trainers: dict[str, Any]) -> None:
-    theirs, ours = trainers.values()
-    batch = ours.data_collator(list(ours.train_dataset))
+    trl, chunked = trainers.values()
+    batch = chunked.data_collator(list(chunked.train_dataset))
     losses, gradients, metrics = [], [], []
-    for trainer in (theirs, ours):
+    for trainer in (trl, chunked):
         trainer.model.zero_grad()
         loss = trainer.compute_loss(trainer.model, dict(batch))
         loss.backward()
         losses.append(loss.item())
-        trained = [each for each in trainer.model.parameters() if each.requires_grad]
-        gradients.append(torch.cat([each.grad.flatten() for each in trained]))
+        trained = [weights for weights in trainer.model.parameters() if weights.requires_grad]
+        gradients.append(torch.cat([weights.grad.flatten() for weights in trained]))
         metrics.append({key: value[-1] for key, value in trainer._metrics["train"].items()})
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     assert losses[1] != pytest.approx(math.log(2), rel=1e-3)
@@ -135,7 +135,7 @@ def test_the_model_returns_logits_again_afterwards(trainers: dict[str, Any]) -> 
     assert logits.shape == (1, 3, model.config.vocab_size)
 
 
-def test_a_loss_that_is_not_computed_is_refused(tmp_path: Path) -> None:
+def test_an_unsupported_loss_is_refused(tmp_path: Path) -> None:
     from axolotl.core.trainers.dpo.args import AxolotlDPOConfig
 
     args = AxolotlDPOConfig(output_dir=str(tmp_path), loss_type=["hinge"], use_cpu=True, bf16=False)

@@ -1,4 +1,4 @@
-"""What carries loss: the assistant's text, whole, and its end-of-turn token. Nothing else."""
+"""Only the assistant's whole text and its end-of-turn token carry loss."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -41,15 +41,15 @@ def settings(*ends: str) -> Any:
 
 
 def learned(row: dict[str, list[int]], tokenizer: Any) -> list[str]:
-    """The stretches of tokens with a label, decoded."""
-    stretches: list[list[int]] = [[]]
+    """Return the decoded runs of tokens that have a label."""
+    runs: list[list[int]] = [[]]
     for token, label in zip(row["input_ids"], row["labels"], strict=True):
         assert label in (token, chat.IGNORED)
         if label != chat.IGNORED:
-            stretches[-1].append(token)
-        elif stretches[-1]:
-            stretches.append([])
-    return [tokenizer.decode(each) for each in stretches if each]
+            runs[-1].append(token)
+        elif runs[-1]:
+            runs.append([])
+    return [tokenizer.decode(run) for run in runs if run]
 
 
 ANSWERS = {
@@ -81,7 +81,7 @@ def test_every_answer_of_a_dialogue_is_learned(tokenizer: Any, family: str) -> N
     ]
     row = chat.load(tokenizer, settings(END[family])).tokenize_prompt({"messages": messages})
     assert learned(row, tokenizer) == [f"First.{END[family]}", f"Second.{END[family]}"]
-    # what a model sees in training is what it is shown when it is asked
+    # training and generation must see the same prompt tokens
     shown = tokenizer.apply_chat_template(messages[:4], add_generation_prompt=True, tokenize=False)
     assert shown.endswith(HEAD[family])
     whole = tokenizer.decode(row["input_ids"])
@@ -89,7 +89,7 @@ def test_every_answer_of_a_dialogue_is_learned(tokenizer: Any, family: str) -> N
     assert whole.count(tokenizer.decode(tokenizer("")["input_ids"])) == 1
 
 
-def test_the_prompt_is_tokenized_as_when_the_model_is_asked(tokenizer: Any, family: str) -> None:
+def test_the_prompt_is_tokenized_as_in_generation(tokenizer: Any, family: str) -> None:
     answer = {"role": "assistant", "content": "\n\nThe sea."}
     row = chat.load(tokenizer, settings(END[family])).tokenize_prompt({"messages": [ASK, answer]})
     asked = tokenizer.apply_chat_template([ASK], add_generation_prompt=True, return_dict=False)
@@ -106,7 +106,7 @@ def test_dpo_learns_both_answers_and_their_ends(name: str, tokenizer: Any, famil
     rejected = {"role": "assistant", "content": "No."}
     pairs = [
         {"messages": [ASK], "chosen": chosen, "rejected": rejected},  # agentwrite dpo
-        {"chosen": [ASK, chosen], "rejected": [ASK, rejected]},  # most sets on the hub
+        {"chosen": [ASK, chosen], "rejected": [ASK, rejected]},  # most data sets on the hub
     ]
     for pair in pairs:
         texts = transform(pair, tokenizer)

@@ -1,4 +1,4 @@
-"""After LoRA, the merged model is the recipe's: its template, its end of a turn, its context."""
+"""After LoRA, the merged model has the recipe's template, end tokens and context length."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.axolotl
 LORA = "glm4-9b/sft_1gpu_lora"
 
 
-def test_a_merged_model_has_the_recipes_template_end_and_context(
+def test_a_merged_model_has_the_recipes_template_end_tokens_and_context(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from axolotl.cli.merge_lora import do_cli

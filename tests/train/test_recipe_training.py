@@ -1,7 +1,7 @@
-"""The tiny recipes from model to score, with the settings and code of the big ones, on a CPU.
+"""Train and score the tiny recipes on a CPU, with the settings and code of the big ones.
 
-All four are trained in one process by the function behind `axolotl train`. The command itself runs
-once, as on two machines.
+One process trains all four by calling the function behind `axolotl train`. One test runs the
+command itself, as on two machines.
 """
 
 import json
@@ -24,12 +24,12 @@ from longwriter_train import recipes
 
 pytestmark = [
     pytest.mark.axolotl,
-    pytest.mark.timeout(1200),  # the first test waits for all trainings
+    pytest.mark.timeout(1200),  # the first test waits for all training runs
 ]
 
 FAMILIES = {"llama": "<|eot_id|>", "glm": "<|user|>"}
 ALONE = {"dataset_num_proc": 1, "dataloader_num_workers": 0, "dataloader_pin_memory": False}
-# What a CPU and a tiny model change in a big recipe.
+# The settings of a big recipe that a CPU and a tiny model change.
 TINY_SIZES = {
     "attn_implementation": "sdpa", "bf16": False, "tf32": False, "sequence_len": 2048,
     "num_epochs": 1,
@@ -43,7 +43,7 @@ README = (recipes.folder() / "README.md").read_text(encoding="utf-8")
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with everything that the README's "Try it on a CPU" copies and makes."""
+    """A folder with everything that the README's "Try it on a CPU" copies and creates."""
     folder = tmp_path_factory.mktemp("place")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -56,10 +56,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def trained(place: Path) -> dict[str, Path]:
-    """The checkpoints of the four tiny recipes, a few steps each."""
+    """The checkpoints of the four tiny recipes after a few steps each."""
     short = {"sft": {"num_epochs": 1}, "dpo": {"max_steps": 2, "save_steps": 2}}
     files, folders = [], {}
-    for stage, fewer in short.items():  # DPO starts from what SFT leaves
+    for stage, fewer in short.items():  # DPO starts from the SFT checkpoint
         for family in FAMILIES:
             recipe = recipes.load(Path(f"recipes/tiny/{family}_{stage}.yaml")) | fewer | ALONE
             files.append(f"{family}_{stage}.yaml")
@@ -82,16 +82,16 @@ def test_sft_learns(trained: dict[str, Path], family: str) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_dpo_starts_from_its_reference_and_leaves_it(trained: dict[str, Path], family: str) -> None:
+def test_dpo_starts_at_its_reference_and_moves_away(trained: dict[str, Path], family: str) -> None:
     first, second = losses(trained[f"{family}_dpo"])
-    assert first == pytest.approx(0.6931, abs=1e-3)  # policy and reference are the same
+    assert first == pytest.approx(0.6931, abs=1e-3)  # ln 2: policy and reference are the same
     assert second < first
 
 
 @pytest.mark.parametrize(
     "name", [f"{family}_{stage}" for stage in ("sft", "dpo") for family in FAMILIES]
 )
-def test_the_checkpoint_knows_its_template_and_where_to_stop(
+def test_the_checkpoint_has_its_template_and_end_tokens(
     trained: dict[str, Path], name: str
 ) -> None:
     from transformers import AutoTokenizer
@@ -106,7 +106,7 @@ def test_the_checkpoint_knows_its_template_and_where_to_stop(
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_what_axolotl_prepared_has_loss_on_all_answers_and_nothing_else(
+def test_only_the_answers_in_the_prepared_data_carry_loss(
     trained: dict[str, Path], family: str
 ) -> None:
     from datasets import load_from_disk
@@ -123,7 +123,7 @@ def test_what_axolotl_prepared_has_loss_on_all_answers_and_nothing_else(
     assert sorted(learned) == sorted(answer + FAMILIES[family] for answer in answers)
 
 
-def test_a_glm_keeps_the_context_that_its_recipe_gives_it(trained: dict[str, Path]) -> None:
+def test_a_glm_keeps_the_context_length_of_its_recipe(trained: dict[str, Path]) -> None:
     for name in ("glm_sft", "glm_dpo"):
         config = json.loads((trained[name] / "config.json").read_text())
         assert config["max_position_embeddings"] == 4096
@@ -131,7 +131,7 @@ def test_a_glm_keeps_the_context_that_its_recipe_gives_it(trained: dict[str, Pat
         assert config["rope_parameters"]["partial_rotary_factor"] == 0.5
 
 
-def test_axolotl_train_takes_the_directory(place: Path, tmp_path: Path) -> None:
+def test_axolotl_train_accepts_the_directory(place: Path, tmp_path: Path) -> None:
     """`axolotl train recipes/` after `recipes cp`; only model, data and sizes are overridden."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path)
@@ -155,7 +155,7 @@ def test_axolotl_train_takes_the_directory(place: Path, tmp_path: Path) -> None:
         [sys.executable, axolotl_cli.__file__, line.split()[-1]],
         cwd=tmp_path,
         env=environment(CUDA_VISIBLE_DEVICES="", OMP_NUM_THREADS="1", **QUIET),
-        stdin=subprocess.DEVNULL,  # a question would end the run
+        stdin=subprocess.DEVNULL,  # a prompt for input would end the run
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -169,7 +169,7 @@ def test_axolotl_train_takes_the_directory(place: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("upstream")
-def test_the_readmes_command_scores_the_checkpoint(
+def test_the_command_in_the_readme_scores_the_checkpoint(
     trained: dict[str, Path], tmp_path: Path
 ) -> None:
     (line,) = re.findall(r"^lm_eval run .*pretrained=runs/glm4-9b-sft.*$", README, re.MULTILINE)
@@ -180,9 +180,9 @@ def test_the_readmes_command_scores_the_checkpoint(
     ended = run(*shlex.split(line), *short)
     assert ended.code == 0, ended.out
     assert "length_score" in ended.out
-    found = load_run(tmp_path)
-    assert len(found.samples) == 2
-    for sample in found.samples:
+    scored = load_run(tmp_path)
+    assert len(scored.samples) == 2
+    for sample in scored.samples:
         prompt = sample.row["arguments"]["gen_args_0"]["arg_0"]
         assert prompt.startswith("[gMASK]<sop><|user|>\n")
         assert prompt.endswith("<|assistant|>\n")
@@ -190,7 +190,7 @@ def test_the_readmes_command_scores_the_checkpoint(
 
 @pytest.mark.slow
 def test_two_machines_train_one_model(place: Path, trained: dict[str, Path]) -> None:
-    """The README's torchrun line, each machine played by a process of its own."""
+    """The README's torchrun line, with one process in place of each machine."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])

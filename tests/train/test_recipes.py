@@ -1,4 +1,4 @@
-"""Every recipe is whole: axolotl knows its keys and accepts it, and its header tells the truth."""
+"""axolotl knows every key and accepts every recipe, and each recipe's header is correct."""
 
 import importlib
 import json
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 NAMES = recipes.names()
 RECIPES = {name: recipes.load(recipes.folder() / f"{name}.yaml") for name in NAMES}
 
-# What two recipes that differ in one thing may differ in, besides their output folders.
+# The settings in which two sibling recipes may differ, besides their output folders.
 ONE_GPU = {"deepspeed", "gradient_accumulation_steps", "optimizer", "optim_args"}
 LORA = {key for recipe in RECIPES.values() for key in recipe if key.startswith("lora_")} | {
     "adapter", "learning_rate", "gradient_checkpointing_kwargs", "merge_method",
@@ -41,7 +41,7 @@ MAY_DIFFER = {
     ("dpo", "dpo_1gpu"): ONE_GPU,
     ("dpo_1gpu", "dpo_1gpu_lora"): LORA,
 }
-# What a CPU, a tiny model and 16 rows make necessary.
+# The settings that a CPU, a tiny model and 16 rows require.
 TINY = {
     "attn_implementation", "benchmark_check", "bf16", "datasets", "deepspeed",
     "gradient_accumulation_steps", "learning_rate", "liger_fused_linear_cross_entropy", "max_steps",
@@ -59,10 +59,10 @@ def stages(model: str) -> set[str]:
     return {name.rpartition("/")[2] for name in NAMES if name.startswith(model)}
 
 
-def test_there_are_recipes() -> None:
+def test_every_model_has_all_recipes() -> None:
     assert stages("glm4-9b/") == stages("llama3.1-8b/")
     assert stages("tiny/") == {"glm_dpo", "glm_sft", "llama_dpo", "llama_sft"}
-    assert {each for pair in MAY_DIFFER for each in pair} == stages("glm4-9b/")
+    assert {stage for pair in MAY_DIFFER for stage in pair} == stages("glm4-9b/")
     assert len(list(recipes.folder().rglob("*.yaml"))) == len(NAMES)
     assert [path.name for path in recipes.folder().rglob("*.yml")] == ["sft.yml"]
 
@@ -76,7 +76,7 @@ def test_axolotl_knows_every_key_and_accepts_the_recipe(
     assert list(problems(recipes.folder() / f"{name}.yaml")) == []
 
 
-def test_a_recipe_with_mistakes_is_refused_with_all_of_them(
+def test_all_mistakes_in_a_recipe_are_reported_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
 
@@ -87,14 +87,14 @@ def test_a_recipe_with_mistakes_is_refused_with_all_of_them(
         "fsdp_config": {"ofload_params": True},
     }
     (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(wrong), encoding="utf-8")
-    found = " ".join(problems(tmp_path / "wrong.yaml"))
-    assert "learning_rat (did you mean learning_rate?)" in found
-    assert "fsdp_config.ofload_params (did you mean offload_params?)" in found
-    assert "recipes/deepspeed/zero3.json does not exist" in found
-    assert "recipes/chat_templates/llama3.jinja does not exist" in found
+    message = " ".join(problems(tmp_path / "wrong.yaml"))
+    assert "learning_rat (did you mean learning_rate?)" in message
+    assert "fsdp_config.ofload_params (did you mean offload_params?)" in message
+    assert "recipes/deepspeed/zero3.json does not exist" in message
+    assert "recipes/chat_templates/llama3.jinja does not exist" in message
 
 
-def test_a_setting_that_axolotl_refuses_is_said(tmp_path: Path) -> None:
+def test_a_setting_that_axolotl_refuses_is_reported(tmp_path: Path) -> None:
 
     wrong = {**RECIPES["tiny/llama_dpo"], "sample_packing": True}
     (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(wrong), encoding="utf-8")
@@ -103,7 +103,7 @@ def test_a_setting_that_axolotl_refuses_is_said(tmp_path: Path) -> None:
     assert "pydantic" not in said
 
 
-def test_a_value_of_the_wrong_kind_is_named_with_its_key(tmp_path: Path) -> None:
+def test_a_value_of_the_wrong_type_is_reported_with_its_key(tmp_path: Path) -> None:
 
     wrong = {**RECIPES["tiny/llama_sft"], "num_epochs": "many"}
     (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(wrong), encoding="utf-8")
@@ -113,10 +113,10 @@ def test_a_value_of_the_wrong_kind_is_named_with_its_key(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(("one", "other"), MAY_DIFFER, ids=" ".join)
 @pytest.mark.parametrize("model", ["glm4-9b", "llama3.1-8b"])
-def test_siblings_differ_only_where_they_must(model: str, one: str, other: str) -> None:
-    found = differences(f"{model}/{one}", f"{model}/{other}")
-    assert found
-    assert found <= MAY_DIFFER[one, other]
+def test_siblings_differ_only_where_allowed(model: str, one: str, other: str) -> None:
+    differing = differences(f"{model}/{one}", f"{model}/{other}")
+    assert differing
+    assert differing <= MAY_DIFFER[one, other]
 
 
 @pytest.mark.parametrize("stage", sorted(stages("glm4-9b/")))
@@ -126,11 +126,13 @@ def test_both_models_are_trained_alike(stage: str) -> None:
 
 @pytest.mark.parametrize("stage", ["sft", "dpo"])
 @pytest.mark.parametrize(("tiny", "big"), [("glm", "glm4-9b"), ("llama", "llama3.1-8b")])
-def test_the_tiny_recipes_are_the_big_ones_made_small(tiny: str, big: str, stage: str) -> None:
-    found = differences(f"tiny/{tiny}_{stage}", f"{big}/{stage}")
-    assert found <= TINY | {"base_model", "overrides_of_model_config"}
-    ours = [plugin for plugin in RECIPES[f"{big}/{stage}"]["plugins"] if "longwriter" in plugin]
-    assert RECIPES[f"tiny/{tiny}_{stage}"]["plugins"] == ours
+def test_the_tiny_recipes_differ_from_the_big_ones_only_in_size(
+    tiny: str, big: str, stage: str
+) -> None:
+    differing = differences(f"tiny/{tiny}_{stage}", f"{big}/{stage}")
+    assert differing <= TINY | {"base_model", "overrides_of_model_config"}
+    plugins = [plugin for plugin in RECIPES[f"{big}/{stage}"]["plugins"] if "longwriter" in plugin]
+    assert RECIPES[f"tiny/{tiny}_{stage}"]["plugins"] == plugins
 
 
 def test_keys_have_the_same_order_everywhere() -> None:
@@ -139,7 +141,7 @@ def test_keys_have_the_same_order_everywhere() -> None:
         assert common == [key for key in other if key in one]
 
 
-def test_every_run_has_a_seed_and_folders_of_its_own() -> None:
+def test_every_run_has_a_seed_and_its_own_folders() -> None:
     outputs = [recipe["output_dir"] for recipe in RECIPES.values()]
     assert len(set(outputs)) == len(outputs)
     for recipe in RECIPES.values():
@@ -147,7 +149,7 @@ def test_every_run_has_a_seed_and_folders_of_its_own() -> None:
         assert recipe["dataset_prepared_path"] == f"{recipe['output_dir']}/prepared"
 
 
-def test_the_papers_hyperparameters() -> None:
+def test_the_recipes_use_the_papers_hyperparameters() -> None:
     for model in ("glm4-9b", "llama3.1-8b"):
         recipe = RECIPES[f"{model}/sft_offload"]
         assert recipe["deepspeed"] == "recipes/deepspeed/zero3_offload.json"
@@ -172,12 +174,12 @@ def test_the_papers_hyperparameters() -> None:
     "path", sorted((recipes.folder() / "deepspeed").iterdir()), ids=lambda path: path.name
 )
 def test_deepspeed_sums_gradients_in_float32(path: Path) -> None:
-    # DeepSpeed's own default is the weights' bf16, where the 27th micro-batch hardly counts.
+    # DeepSpeed's default is the bf16 of the weights, in which late micro-batches lose precision.
     assert json.loads(path.read_text())["data_types"] == {"grad_accum_dtype": "fp32"}
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_headers_paths_and_commands_are_right(name: str) -> None:
+def test_the_paths_and_commands_in_headers_are_correct(name: str) -> None:
     text = recipes.read(name)
     header = " ".join(line[1:].strip() for line in text.splitlines() if line.startswith("#"))
     path = f"recipes/{name}.yaml"
@@ -194,7 +196,7 @@ def test_the_headers_paths_and_commands_are_right(name: str) -> None:
         assert stage in header
 
 
-def test_the_marks_say_what_is_the_papers() -> None:
+def test_settings_from_the_paper_are_marked() -> None:
     marked = {
         name: re.findall(r"^(\w+):.*# paper", recipes.read(name), re.MULTILINE) for name in NAMES
     }
@@ -208,7 +210,7 @@ def test_the_marks_say_what_is_the_papers() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "longwriter_train.chat.load",  # axolotl calls the `load` of a module that it is given
+        "longwriter_train.chat.load",  # axolotl calls the module's `load`
         "longwriter_train.preference",
         "longwriter_train.LossPlugin",
         "longwriter_train.checks.ChecksPlugin",
@@ -216,7 +218,7 @@ def test_the_marks_say_what_is_the_papers() -> None:
         "longwriter_train.dpo.ChunkedDPOTrainer",
     ],
 )
-def test_every_name_that_stands_in_copied_recipes_exists(name: str) -> None:
+def test_every_name_in_copied_recipes_exists(name: str) -> None:
     module, _, attribute = name.rpartition(".")
     assert callable(getattr(importlib.import_module(module), attribute))
 
@@ -229,7 +231,7 @@ COMMANDS = [
 ]
 
 
-def test_the_readme_names_every_recipe_and_no_other() -> None:
+def test_the_readme_names_exactly_the_existing_recipes() -> None:
     rows = [line for line in README.splitlines() if line.startswith("| `")]
     named = [name for row in rows for name in re.findall(r"`([\w./-]+)`", row)]
     assert sorted(named) == NAMES
@@ -241,7 +243,7 @@ def test_the_readme_names_every_recipe_and_no_other() -> None:
         assert (ROOT / "longwriter_train" / f"{name}.py").exists() or name == "LossPlugin"
 
 
-def test_the_readmes_commands_are_known(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_commands_in_the_readme_are_known(capsys: pytest.CaptureFixture[str]) -> None:
     from axolotl.cli.config_options import AXOLOTL_CONFIG_CLI_OPTIONS
 
     options = {name for option in AXOLOTL_CONFIG_CLI_OPTIONS for name in _names(option)}
@@ -249,13 +251,13 @@ def test_the_readmes_commands_are_known(capsys: pytest.CaptureFixture[str]) -> N
     lines += re.findall(r"(axolotl train … [^`]*)`", README)
     checked = 0
     for line in lines:
-        ours = line.split(" -- ")[0]
+        own_part = line.split(" -- ")[0]
         if line.startswith(("axolotl train", "--")):
-            given = re.findall(r"--[\w-]+", ours)
+            given = re.findall(r"--[\w-]+", own_part)
             assert set(given) <= options | {"--launcher"}, line
             checked += len(given)
         elif line.startswith("longwriter "):
-            words = shlex.split(ours)
+            words = shlex.split(own_part)
             help_of = words[1:3] if words[1] == "recipes" else words[1:2]
             assert main([*help_of, "--help"]) == 0
             said = capsys.readouterr().out
@@ -266,7 +268,7 @@ def test_the_readmes_commands_are_known(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def _names(option: Any) -> list[str]:
-    """The spellings of one of axolotl's options, such as --use-ray/--no-use-ray."""
+    """Return the spellings of one axolotl option, such as --use-ray/--no-use-ray."""
     return [name for spelt in option[0] for name in spelt.split("/")]
 
 
@@ -292,14 +294,14 @@ def test_ls_show_and_cp(
         assert Path(copied[key]).is_file()
 
 
-def test_the_recipe_of_the_directory_is_llamas_sft() -> None:
+def test_the_recipe_at_the_top_of_the_directory_is_llamas_sft() -> None:
     file, text = recipes.for_directory("llama3.1-8b/sft")
     assert (recipes.folder() / file).read_text(encoding="utf-8") == text
     assert recipes.load(recipes.folder() / file) == RECIPES["llama3.1-8b/sft"]
     assert "# Launch: axolotl train recipes/\n" in text
 
 
-def test_cp_makes_the_first_recipe_the_one_of_the_directory(
+def test_cp_puts_the_first_recipe_at_the_top_of_the_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from axolotl.cli.config import choose_config
@@ -312,19 +314,19 @@ def test_cp_makes_the_first_recipe_the_one_of_the_directory(
     assert "# Launch: axolotl train mine/\n" in Path("mine/dpo.yml").read_text(encoding="utf-8")
 
 
-def test_a_file_of_the_users_is_never_written_over(
+def test_cp_never_overwrites_a_changed_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     recipes.copy("tiny/llama_sft", Path("mine"))
-    recipes.copy("tiny/llama_sft", Path("mine"))  # the same again is no loss
+    recipes.copy("tiny/llama_sft", Path("mine"))  # copying identical files again is allowed
     Path("mine/tiny/llama_sft.yaml").write_text("seed: 1\n", encoding="utf-8")
     assert main(["recipes", "cp", "tiny/llama_sft", "mine"]) == 2
     assert "exists and differs" in capsys.readouterr().err
     assert Path("mine/tiny/llama_sft.yaml").read_text(encoding="utf-8") == "seed: 1\n"
 
 
-def test_a_file_in_the_folders_place_is_named(
+def test_a_file_in_place_of_the_folder_is_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (file := tmp_path / "mine.yaml").write_text("seed: 1\n", encoding="utf-8")
@@ -332,13 +334,13 @@ def test_a_file_in_the_folders_place_is_named(
     assert "mine.yaml is a file: name a folder" in capsys.readouterr().err
 
 
-def test_an_unknown_name_is_answered_with_a_near_one() -> None:
+def test_an_unknown_name_gets_a_suggestion() -> None:
     with pytest.raises(InputError, match="did you mean glm4-9b/sft_1gpu"):
         recipes.read("glm4-9b/sft_1gpus")
 
 
 @pytest.mark.parametrize("text", ["a: [", "- a\n", ""], ids=["no YAML", "a list", "empty"])
-def test_a_file_that_is_no_recipe_is_named(text: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_recipe_is_reported(text: str, tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=r"recipe\.yaml is not"):
         recipes.load(tmp_path / "recipe.yaml")
@@ -361,7 +363,7 @@ def test_a_file_that_is_no_recipe_is_named(text: str, tmp_path: Path) -> None:
     ],
     ids=lambda value: None if isinstance(value, str) else next(iter(value)),
 )
-def test_a_recipe_that_is_no_good_is_one_line(
+def test_an_invalid_recipe_gives_a_one_line_error(
     changed: dict[str, Any], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
 
@@ -387,7 +389,7 @@ def test_training_does_not_start_without_a_plugin_that_the_recipe_names(
     assert f"{name} cannot be loaded" in capsys.readouterr().err
 
 
-def test_check_says_what_was_checked(
+def test_check_lists_what_was_checked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
 
