@@ -1,4 +1,4 @@
-"""The dataset card of a JSONL file, in the form that the hub reads, and its length histogram."""
+"""Write the dataset card of a JSONL file, in the hub's format, and its length histogram."""
 
 import io
 import json
@@ -14,10 +14,10 @@ from longwriter_core.files import write_atomically
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 _AXOLOTL = {"sft": "`type: chat_template`", "dpo": "`rl: dpo` and `type: chat_template.default`"}
 
-# The blue and orange of Okabe and Ito, which colour-blind readers and grey printers tell apart.
+# The blue and orange of Okabe and Ito, distinguishable by colour-blind readers and in greyscale.
 _LANGUAGES = {"en": ("#0072B2", "English"), "zh": ("#E69F00", "Chinese")}
 _TICKS = tuple(step * 10**power for power in range(7) for step in (1, 2, 5))
-_MAX_TICKS = 10  # the labels of more would overlap
+_MAX_TICKS = 10  # the labels of more ticks would overlap
 _BINS_PER_DECADE = 16
 
 
@@ -27,16 +27,16 @@ def write_card(
     settings: Mapping[str, Any],
     counts: Mapping[str, Mapping[str, int]],
 ) -> None:
-    """Write the card and the histogram beside the rows of a `stage`, "sft" or "dpo".
+    """Write the card and the histogram next to the rows of a `stage`, "sft" or "dpo".
 
-    `counts` are further tables, by heading. The card names no date and no folder, so that the same
+    `counts` maps headings to further tables. The card contains no date and no folder, so the same
     rows give the same bytes. Raises OSError.
     """
     picture = beside(summary.output, ".png")
     if summary.long_rows:
         draw_lengths(picture, summary.words)
     else:
-        picture.unlink(missing_ok=True)  # it shows the rows of an earlier run
+        picture.unlink(missing_ok=True)  # the file may be left from an earlier run
     data, total = summary.output.name, summary.taken.total()
     title = data.removesuffix(".jsonl")
     lines = [
@@ -116,7 +116,7 @@ def _spread(words: Iterable[int]) -> tuple[float, ...]:
 
 
 def _table(heading: str, header: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> list[str]:
-    """The lines of a section with a table; none where there are no rows."""
+    """Return the lines of a section with a table; no lines if there are no rows."""
     body = [f"| {' | '.join(map(_escape, row))} |" for row in rows]
     if not body:
         return []
@@ -130,7 +130,7 @@ def _ranked(counts: Mapping[str, int]) -> list[tuple[str, str]]:
 
 
 def _escape(value: object) -> str:
-    """Text for a table cell: names come from models and files, and may hold any character."""
+    """Escape text for a table cell; names of models and files may contain any character."""
     text = " ".join(str(value).split())
     return text.replace("|", "\\|").replace("<", "&lt;")
 
@@ -155,7 +155,7 @@ def draw_lengths(path: Path, words: Mapping[str, Sequence[int]]) -> None:
     }
     lengths = [length for values, _ in shown.values() for length in values]
     low = max(tick for tick in _TICKS if tick <= max(1, min(lengths)))
-    # the next tick above the longest text, but not next to `low`
+    # the first tick above the longest text that is at least 4 times `low`
     high = min(
         (tick for tick in _TICKS if tick > max(lengths) and tick >= 4 * low),
         default=10 * max(lengths),

@@ -1,4 +1,4 @@
-"""Turn a model's own answers into DPO rows: sample several per prompt, judge them, pick pairs.
+"""Build DPO rows from a model's own answers: sample several per prompt, judge them, pick pairs.
 
     from agentwrite import Settings, dpo
 
@@ -7,10 +7,10 @@
 
 A row is {"messages": [user], "chosen": assistant, "rejected": assistant, id, source, language,
 words, rejected_words, required, chosen_score, rejected_score, margin, scores, rejected_by, model,
-judge}, which axolotl's chat_template.default strategy reads as it is.
+judge}, which axolotl's chat_template.default strategy reads directly.
 
-Answers and verdicts stay in a run folder beside the file, so picking pairs again, with another
-margin or general set, costs nothing.
+Answers and verdicts are kept in a run folder next to the file. Picking pairs again with another
+margin or general set therefore makes no calls.
 """
 
 import os
@@ -50,15 +50,15 @@ from longwriter_core.text.length import count_words, length_score
 from longwriter_eval.judge.judge import Judge
 from longwriter_eval.judge.settings import JudgeSettings, api_key
 
-_VERDICT_TOKENS = 300  # of a judge's reply, estimated
+_VERDICT_TOKENS = 300  # estimated tokens of a judge's reply
 
 
 @dataclass
 class SamplingProgress(RunProgress[JudgedAnswers]):
-    """What a run has done so far; answers and words are those of the prompts that it finished.
+    """Counts of a run so far. Answers and words are those of the finished prompts.
 
-    `usage` counts the writer's calls and `judging` the judge's. The judge's calls about a prompt
-    that failed are added with the next prompt that is finished.
+    `usage` counts the writer's calls and `judging` the judge's. The judge's calls for a failed
+    prompt are added with the next finished prompt.
     """
 
     answers: int = 0
@@ -66,7 +66,7 @@ class SamplingProgress(RunProgress[JudgedAnswers]):
     judging: Usage = field(default_factory=Usage)
 
     def add(self, made: JudgedAnswers) -> None:
-        """Count a prompt's answers."""
+        """Add a finished prompt."""
         super().add(made)
         self.answers += len(made.answers)
         self.words += sum(count_words(answer.value) for answer in made.answers)
@@ -77,7 +77,7 @@ class SamplingProgress(RunProgress[JudgedAnswers]):
 
 @dataclass(frozen=True)
 class DpoSummary:
-    """What became of the prompts. `folder` holds the answers and verdicts."""
+    """The result of `dpo`. `folder` is the run folder with the answers and verdicts."""
 
     sampling: SamplingProgress
     mix: MixSummary
@@ -85,7 +85,7 @@ class DpoSummary:
 
     @property
     def pairs(self) -> int:
-        """Pairs in the file, without those of the general set."""
+        """Pairs in the file, excluding those of the general set."""
         return self.mix.long_rows
 
 
@@ -107,25 +107,27 @@ def dpo(
     progress: Callable[[SamplingProgress], None] = lambda _progress: None,
     row_progress: RowProgress = no_row_progress,
 ) -> DpoSummary:
-    """Sample and judge the missing answers, then write pairs of all answers to `output`.
+    """Sample and judge the missing answers, then write pairs from all answers to `output`.
 
-    prompts           a JSONL file like that of `run`; every prompt needs a length
-    output            a JSONL file; a run folder, the rejected prompts, a dataset card and a
-                      histogram go beside it
-    settings          the model that answers
-    judge             the model that judges; by default the one that the environment names
+    prompts           a JSONL file in the format of `run`; every prompt needs a length
+    output            a JSONL file; the run folder, the rejected prompts, the dataset card and the
+                      histogram are written next to it
+    settings          settings of the model that answers
+    judge             settings of the judge; read from the environment by default
     samples           answers per prompt
-    temperature       of the answers, and `max_tokens` in each; those in `settings` are for writing
-    pairs             how a pair is picked
+    temperature       sampling temperature of the answers; replaces the one in `settings`
+    max_tokens        maximum tokens of an answer; replaces the one in `settings`
+    pairs             options for picking a pair
     general           a general preference set to mix in
     check_benchmarks  leave out prompts that contain a benchmark's prompt
-    limit             read only the first prompts
-    default_length    words, for prompts that name no length
+    limit             read only this many prompts from the start of the file
+    default_length    required words of prompts that name no length
     cluster           a Ray cluster to spread the calls over
-    progress          called after every prompt; `row_progress` for every row that is read later
+    progress          called after every prompt
+    row_progress      called for every row read after sampling
 
-    A prompt with an unjudged answer is not in the file; the next run retries it. Raises InputError
-    for input, a folder, a cluster or an endpoint that cannot be used.
+    A prompt with an unjudged answer is left out of the file, and the next run retries it. Raises
+    InputError if the input, a folder, the cluster or an endpoint cannot be used.
     """
     prompts, output, pairs = Path(prompts), Path(output), pairs or PairOptions()
     settings = settings.model_copy(update={"temperature": temperature, "max_tokens": max_tokens})
@@ -175,7 +177,7 @@ def dpo(
 
 @dataclass(frozen=True, repr=False)  # a repr would show the keys
 class Sampling:
-    """All that a worker needs in order to sample and judge."""
+    """The workload of `dpo`: sample and judge the answers to a prompt."""
 
     settings: Settings
     key: str
@@ -186,7 +188,7 @@ class Sampling:
     async def open(
         self, store: Store, concurrency: int
     ) -> AsyncIterator[tuple[Pool, Handler[JudgedAnswers]]]:
-        """The writer's chat, and the function that samples and judges."""
+        """Open the writer's chat pool; yields it and the function that samples and judges."""
         settings, judge = self.settings, self.judge.with_store(store)
         usage = Usage()
         async with settings.chat(store, self.key) as chat, judge.asking(usage) as judge_one:
@@ -197,7 +199,7 @@ class Sampling:
                 temperature=settings.temperature,
                 max_tokens=settings.max_tokens,
             )
-            # this worker's share of the judge's calls is its share of the writer's
+            # a worker gets the same share of the judge's calls as of the writer's
             share = judge.settings.concurrency * concurrency // settings.concurrency
             sampler = AnswerSampler(
                 model,
@@ -218,9 +220,9 @@ class Sampling:
 def _check_prompts(
     prompts: Path, limit: int | None, default_length: int | None, check_benchmarks: bool
 ) -> tuple[dict[str, str], dict[str, int], dict[str, str]]:
-    """Three mappings by id: the prompt's hash, its length, and the benchmark prompt it contains.
+    """Map prompt ids to hashes, to required lengths, and to the benchmark prompts they contain.
 
-    Raises InputError where a prompt names no length, since S_l is half of the score.
+    Raises InputError if a prompt has no length, because S_l is half of the score.
     """
     wanted = check_instructions(prompts, limit)
     index = PromptIndex(benchmark_prompts()) if check_benchmarks else None
@@ -244,7 +246,7 @@ def _check_prompts(
 
 
 def _shared_settings(settings: Settings, judge: Judge, samples: int) -> dict[str, object]:
-    """What all rows of a run folder have in common; another judge, say, needs another file."""
+    """Return the settings that all rows of a run folder share; other settings need another file."""
     return {
         "model": settings.model,
         "temperature": settings.temperature,
@@ -259,7 +261,7 @@ def _shared_settings(settings: Settings, judge: Judge, samples: int) -> dict[str
 def _add_pair(
     writer: DatasetWriter, source: str, row: Mapping[str, Any], required: int, options: PairOptions
 ) -> None:
-    """Pick a pair and write it. S_l is computed from the length that is required now."""
+    """Pick a pair and write it. S_l is computed from the current required length."""
     id, asked, samples = str(row["id"]), row["instruction"].strip(), row["samples"]
     answers = [
         ScoredAnswer(
@@ -299,7 +301,7 @@ def _add_pair(
 def _columns(
     messages: list[dict[str, str]], chosen: dict[str, str], rejected: dict[str, str]
 ) -> dict[str, Any]:
-    """The columns of every row; null where a general row does not say."""
+    """Return the columns of a row; those unknown for general rows are null."""
     return {
         "messages": messages,
         "chosen": chosen,
@@ -324,7 +326,7 @@ def _general_columns(row: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass
 class DpoEstimate:
-    """The calls and tokens that sampling and judging would take, if every reply is usable."""
+    """Estimated calls and tokens for sampling and judging, assuming that no call is retried."""
 
     prompts: int = 0
     calls: int = 0
@@ -335,7 +337,7 @@ class DpoEstimate:
     judge_completion_tokens: int = 0
 
     def add(self, instruction: Instruction, samples: int, judge: Judge, max_tokens: int) -> None:
-        """Count one prompt."""
+        """Add one prompt."""
         asked = estimate_tokens(instruction.instruction)
         answer = min(max_tokens, (instruction.required or 0) * 4 // 3)
         verdicts = samples * judge.settings.repeats
@@ -363,7 +365,7 @@ def estimate(
     limit: int | None = None,
     default_length: int | None = None,
 ) -> DpoEstimate:
-    """What `dpo` would call. Makes no call and writes nothing. Raises InputError."""
+    """Estimate the calls of `dpo`. Makes no calls and writes no files. Raises InputError."""
     prompts, output = Path(prompts), Path(output)
     settings = settings.model_copy(update={"temperature": temperature, "max_tokens": max_tokens})
     check_files(output, [prompts], general)

@@ -1,7 +1,7 @@
-"""Mix the rows of a command with rows of a general set, shuffle them, and write one JSONL file.
+"""Mix the rows of a command with rows of a general set, shuffle them and write one JSONL file.
 
 NAME.jsonl          the rows
-NAME.rejects.jsonl  the rows that were left out, each with its reason
+NAME.rejects.jsonl  the rejected rows with their reasons
 NAME.md, NAME.png   the dataset card and its histogram, written by card.py
 """
 
@@ -24,18 +24,19 @@ from longwriter_core.files import open_atomically, sha256
 from longwriter_core.jsonl import jsonl_line
 from longwriter_core.overlap import PromptIndex, benchmark_prompts
 
-RowProgress = Callable[[str], None]  # called with the kind of row for each row read
+RowProgress = Callable[[str], None]  # called for each row read, with its kind
 
 
 def no_row_progress(_kind: str) -> None:
-    """Report nothing."""
+    """Ignore progress."""
 
 
 @dataclass(frozen=True)
 class GeneralSet:
-    """A general dataset to mix in: `ratio` of its rows for each row of the command.
+    """A general dataset to mix in, with `ratio` general rows for each row of the command.
 
-    `source` is a JSONL or parquet file, a folder of them, or a hub dataset with its `split`.
+    `source` is a JSONL or parquet file, a folder of such files, or a hub dataset. `split` applies
+    to hub datasets.
     """
 
     source: str
@@ -44,14 +45,14 @@ class GeneralSet:
 
     @property
     def name(self) -> str:
-        """The source, without the folder of a local file."""
+        """The file or folder name of a local source, else the source."""
         path = Path(self.source).expanduser()
         return path.name if path.exists() else self.source
 
 
 @dataclass
 class MixSummary:
-    """What was read, written and left out. "Long" rows are the command's own, not general ones."""
+    """Counts of rows read, written and left out. "Long" rows are those of the command itself."""
 
     output: Path
     read: Counter[str] = field(default_factory=Counter)  # source -> rows
@@ -61,14 +62,14 @@ class MixSummary:
     overlaps: Counter[str] = field(default_factory=Counter)  # benchmark prompt -> rows left out
     benchmarks_checked: bool = True
     general: GeneralSet | None = None
-    general_source: str = ""  # its name among the sources
+    general_source: str = ""  # name of the general set in `read` and `taken`
     general_wanted: int = 0
     models: Counter[str] = field(default_factory=Counter)  # model -> long rows
     words: dict[str, "array[int]"] = field(default_factory=dict)  # language -> words of each row
 
     @property
     def long_rows(self) -> int:
-        """Rows of the command itself in the file."""
+        """Long rows in the file."""
         return sum(map(len, self.words.values()))
 
     @property
@@ -78,17 +79,17 @@ class MixSummary:
 
     @property
     def rejects(self) -> Path:
-        """The file that names each row that was left out, with its reason."""
+        """The file with the rejected rows and their reasons."""
         return beside(self.output, ".rejects.jsonl")
 
 
 def beside(output: Path, suffix: str) -> Path:
-    """The file next to `output` that has its name and another suffix."""
+    """Return the path of `output` with `suffix` instead of .jsonl."""
     return output.with_name(output.name.removesuffix(".jsonl") + suffix)
 
 
 def check_files(output: Path, inputs: Iterable[Path], general: GeneralSet | None) -> None:
-    """Raise InputError where writing would fail or destroy an input. Call it before paying."""
+    """Raise InputError if writing would fail or overwrite an input. Call it before any API call."""
     inputs = list(inputs)
     if general:
         open_source(general.source, general.split)
@@ -98,49 +99,49 @@ def check_files(output: Path, inputs: Iterable[Path], general: GeneralSet | None
 
 
 class ShuffledRows:
-    """Rows in a seeded random order: at most `limit` of those added, or all.
+    """A seeded random sample of at most `limit` rows (all rows if None), in random order.
 
-    Each row draws a lot from the seed and its key. The rows with the lowest lots are the sample,
-    and the order of the lots is the order of the rows. Both depend on the seed and the rows alone,
-    not on the order in which the rows were added, and a row that is added twice counts once. Rows
-    are spooled to the file `spool`; memory holds their offsets.
+    Each row gets a random rank: a hash of the seed and the row's key. The sample is the rows with
+    the lowest ranks, sorted by rank. It depends only on the seed and the rows, not on the order in
+    which they are added. A row that is added twice counts once. Rows are spooled to the file
+    `spool`; memory holds their offsets.
     """
 
     def __init__(self, spool: IO[bytes], seed: int, limit: int | None = None) -> None:
         self._spool, self._seed, self._limit = spool, seed, limit
-        self._kept: list[tuple[int, int]] = []  # a heap: the negated lot, and the offset
-        self._seen: set[int] = set()  # the lots of all rows that were added
+        self._kept: list[tuple[int, int]] = []  # a heap of (negated rank, offset)
+        self._seen: set[int] = set()  # ranks of all added rows
 
     def __len__(self) -> int:
         return len(self._kept)
 
     def add(self, key: str, row: Mapping[str, Any]) -> bool:
-        """Offer a row; returns False where its key was offered before. Raises OSError."""
-        drawn = f"{self._seed} {key}".encode("utf-8", "surrogatepass")
-        lot = int.from_bytes(hashlib.blake2b(drawn, digest_size=8).digest())
-        if lot in self._seen:
+        """Offer a row to the sample; returns False if its key was added before. Raises OSError."""
+        seeded_key = f"{self._seed} {key}".encode("utf-8", "surrogatepass")
+        rank = int.from_bytes(hashlib.blake2b(seeded_key, digest_size=8).digest())
+        if rank in self._seen:
             return False
-        self._seen.add(lot)
+        self._seen.add(rank)
         if self._limit is not None and len(self) >= self._limit:
-            if not self._kept or lot >= -self._kept[0][0]:
+            if not self._kept or rank >= -self._kept[0][0]:
                 return True
             heapq.heappop(self._kept)
-        heapq.heappush(self._kept, (-lot, self._spool.seek(0, 2)))
+        heapq.heappush(self._kept, (-rank, self._spool.seek(0, 2)))
         self._spool.write(jsonl_line(row))
         return True
 
     def offsets(self) -> list[tuple[int, int]]:
-        """The lot and the offset of each row, in the order of the lots."""
-        return sorted((-lot, offset) for lot, offset in self._kept)
+        """Return (rank, offset) of each row, sorted by rank."""
+        return sorted((-negated, offset) for negated, offset in self._kept)
 
     def line(self, offset: int) -> bytes:
-        """The row at an offset, as a line of JSON."""
+        """Read the row at an offset, as a line of JSON."""
         self._spool.seek(offset)
         return self._spool.readline()
 
 
 class DatasetWriter:
-    """Takes the long rows, then draws the general rows, then writes all. See `open_dataset`."""
+    """Collects the long rows, then samples the general rows and writes all. See `open_dataset`."""
 
     def __init__(
         self, output: Path, rejects: IO[bytes], spool: IO[bytes], seed: int, check: bool
@@ -151,7 +152,7 @@ class DatasetWriter:
         self._index = PromptIndex(benchmark_prompts()) if check else None
 
     def add(self, key: str, row: Mapping[str, Any]) -> None:
-        """Take a long row that has `source`, `language`, `words` and `model`."""
+        """Add a long row with `source`, `language`, `words` and `model`. Raises OSError."""
         summary = self.summary
         summary.read[row["source"]] += 1
         if self._long.add(key, row):
@@ -160,7 +161,7 @@ class DatasetWriter:
             summary.words.setdefault(row["language"], array("I")).append(row["words"])
 
     def reject(self, rule: str, detail: str, source: str, **fields: Any) -> None:
-        """Leave a long row out, and record it in the rejects file."""
+        """Record a rejected long row in the rejects file. Raises OSError."""
         self.summary.read[source] += 1
         self.summary.rejected[rule] += 1
         self._rejects.write(
@@ -168,7 +169,10 @@ class DatasetWriter:
         )
 
     def find_benchmark_prompt(self, *texts: str) -> str | None:
-        """The id of the benchmark prompt that a text contains; None also without the check."""
+        """Return the id of the first benchmark prompt that a text contains.
+
+        Returns None if there is no such prompt, or if benchmarks are not checked.
+        """
         for text in texts if self._index else ():
             if self._index and (overlap := self._index.find(text, None)):
                 self.summary.overlaps[overlap.prompt_id] += 1
@@ -181,7 +185,7 @@ class DatasetWriter:
         columns: Callable[[Mapping[str, Any]], dict[str, Any]],
         progress: RowProgress,
     ) -> MixSummary:
-        """Draw the general rows and write the file.
+        """Sample the general rows and write the file.
 
         `columns` converts a general row, or raises UnusableRowError.
         """
@@ -190,7 +194,7 @@ class DatasetWriter:
             rows = [self._long]
             if general:
                 summary.general = general
-                is_known = general.name in summary.read  # a run folder has the same name
+                is_known = general.name in summary.read  # a run folder may have the same name
                 summary.general_source = f"{general.name}, general" if is_known else general.name
                 summary.general_wanted = round(general.ratio * len(self._long))
                 drawn = ShuffledRows(spool, self._seed, summary.general_wanted)
@@ -232,10 +236,10 @@ class DatasetWriter:
 
 @contextmanager
 def open_dataset(output: Path, *, seed: int, check_benchmarks: bool) -> Iterator[DatasetWriter]:
-    """A writer of `output`, which appears once `write` has ended, and of its rejects file.
+    """Open a writer of `output` and its rejects file. `output` is written on completion.
 
-    Raises InputError for a full disk or a missing benchmark file, and OSError for a folder that
-    cannot be written.
+    Raises InputError for a full disk or a missing benchmark file, and OSError if the folder is not
+    writable.
     """
     try:
         with (
@@ -246,20 +250,20 @@ def open_dataset(output: Path, *, seed: int, check_benchmarks: bool) -> Iterator
     except OSError as error:
         if error.filename:
             raise
-        # a failed write names no file
+        # an error of a failed write, such as a full disk, has no file name
         raise InputError(f"cannot write {output} ({error.strerror}): free space there") from error
 
 
 def _shuffled(samples: list[ShuffledRows]) -> Iterator[bytes]:
-    """The lines of all samples in the order of their lots, but a row without nulls first.
+    """Yield the lines of all samples sorted by rank, except that a row without nulls is first.
 
-    `datasets` takes the type of each column from the first 10 MB of a file. A column that is null
-    for so long could not hold anything after it.
+    `datasets` infers the type of each column from the first 10 MB of a file. If a column is null in
+    all of it, loading fails at the first other value.
     """
     order = sorted(
-        (lot, offset, number)
+        (rank, offset, number)
         for number, sample in enumerate(samples)
-        for lot, offset in sample.offsets()
+        for rank, offset in sample.offsets()
     )
     lines = (samples[number].line(offset) for _, offset, number in order)
     first = next((at for at, line in enumerate(lines) if None not in json.loads(line).values()), 0)

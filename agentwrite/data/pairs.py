@@ -1,4 +1,4 @@
-"""Sample several answers to a prompt, have each judged, and pick a chosen and a rejected one."""
+"""Sample several answers to a prompt, judge each, and pick a chosen and a rejected one."""
 
 import asyncio
 import random
@@ -25,8 +25,8 @@ class ScoredAnswer:
     """An answer with its scores, each from 0 to 100."""
 
     text: str
-    cut: bool  # it ended at the token limit, so it does not show how a text ends
-    tokens: int  # of prompt and answer
+    cut: bool  # it ended at the token limit
+    tokens: int  # prompt and answer
     words: int
     length_score: float
     quality_score: float
@@ -46,20 +46,20 @@ class Pair:
 
     @property
     def margin(self) -> float:
-        """By how many points the chosen answer scores higher."""
+        """Score of the chosen answer minus score of the rejected one, in points."""
         return self.chosen.score - self.rejected.score
 
 
 def choose_pair(id: str, answers: Sequence[ScoredAnswer], options: PairOptions) -> Pair | Rejected:
-    """The best answer and a worse one; Rejected where there is no such pair. Pure.
+    """Pick the best answer and a worse one; returns Rejected if there is no such pair. Pure.
 
-    Answers that do not fit the sequence length are ignored. The chosen answer is the best one that
-    was not cut off, the first of equals. The rejected answer is a random one, or the worst, of
-    those that score lower by the margin; it never equals the chosen answer in score or text. The
-    draw depends on the seed and `id` alone.
+    Answers that exceed the sequence length are ignored. The chosen answer is the one with the
+    highest score that was not cut off, and the first one on a tie. The rejected answer scores lower
+    by at least the margin: a random one of these, or the worst. It never has the score or the text
+    of the chosen answer. The random choice depends only on the seed and `id`.
 
     The reasons are `too_long` (no answer fits), `cut` (all were cut off), `identical` (there is
-    only one text) and `margin` (no answer is enough worse).
+    only one text) and `margin` (no answer is worse by the margin).
     """
     fitting = [answer for answer in answers if answer.tokens < options.sequence_len]
     if not fitting:
@@ -81,12 +81,14 @@ def choose_pair(id: str, answers: Sequence[ScoredAnswer], options: PairOptions) 
 
 @dataclass(frozen=True)
 class JudgedAnswers:
-    """The answers to a prompt that names a length, each with its verdict."""
+    """The answers to a prompt with a required length, and their judgements."""
 
     instruction: Instruction
     answers: tuple[Answer[str], ...]
     judgements: tuple[Judgement, ...]
-    judging: Usage = field(default_factory=Usage)  # the judge's calls since the last prompt
+    judging: Usage = field(
+        default_factory=Usage
+    )  # the judge's calls since the last finished prompt
 
     def record(self) -> dict[str, Any]:
         """The row in samples.jsonl."""
@@ -103,7 +105,7 @@ class JudgedAnswers:
         return {
             "text": answer.value,
             "cut": answer.cut,
-            # the endpoint's count for the last call, where it gives one
+            # the endpoint's count for the last call, else an estimate
             "tokens": answer.tokens or prompt_tokens + estimate_tokens(answer.value),
             "words": words,
             "length_score": length_score(self.instruction.required or 0, words),
@@ -121,7 +123,7 @@ class JudgedAnswers:
 
 
 class AnswerSampler:
-    """Samples `samples` answers to a prompt and has each judged."""
+    """Samples `samples` answers to a prompt and judges each."""
 
     def __init__(
         self,
@@ -133,17 +135,19 @@ class AnswerSampler:
         judging: Usage,
     ) -> None:
         self._model, self._judge_one, self._samples = model, judge_one, samples
-        self._judging = judging  # of the judge's client, which all prompts share
+        self._judging = judging  # usage of the judge's client, which all prompts share
         self._judge_slots = asyncio.Semaphore(judge_concurrency)
 
     async def sample(self, instruction: Instruction, affinity: int) -> JudgedAnswers:
-        """The judged answers to a prompt.
+        """Sample and judge the answers to a prompt.
 
-        Raises WriteError where an answer or a verdict is missing, after all calls have ended.
+        Raises WriteError if an answer or a verdict is missing, after all calls have ended.
         """
         numbers = range(1, self._samples + 1)
         answers = await _gather(*(self._answer(instruction, affinity, n) for n in numbers))
-        texts = list(dict.fromkeys(answer.value for answer in answers))  # equal ones judged once
+        texts = list(
+            dict.fromkeys(answer.value for answer in answers)
+        )  # equal answers are judged once
         judgements = await _gather(*(self._judge(instruction, text) for text in texts))
         by_text = dict(zip(texts, judgements, strict=True))
         judging = replace(self._judging)
@@ -162,7 +166,7 @@ class AnswerSampler:
                 place=place,
                 text_id=text_id,
                 affinity=affinity,
-                # its own seed, since some servers always start from the same one
+                # a seed per sample, since some servers use a fixed default seed
                 seed=int(sha256(text_id)[:7], 16),
                 may_be_cut=True,
             )
@@ -174,7 +178,7 @@ class AnswerSampler:
         async with self._judge_slots:
             judgement = await self._judge_one(item)
         if judgement.missing:
-            last = next(each for each in reversed(judgement.verdicts) if not each.scores)
+            last = next(verdict for verdict in reversed(judgement.verdicts) if not verdict.scores)
             if last.reason == "not_asked":  # the judge would refuse every further call
                 detail = f"the judge is unavailable: {last.detail}"
                 self._model.chat.give_up(detail)
@@ -184,7 +188,10 @@ class AnswerSampler:
 
 
 async def _gather(*work: Awaitable[Any]) -> list[Any]:
-    """All results. The first error is raised only after all have ended, since they are paid for."""
+    """Return all results, or raise the first error after all calls have ended.
+
+    Calls in flight are charged anyway, so they finish and their replies are stored.
+    """
     results = await asyncio.gather(*work, return_exceptions=True)
     for result in results:
         if isinstance(result, BaseException):

@@ -6,7 +6,7 @@
     print(summary.texts, summary.rejected)
 
 A row is {"messages": [user, assistant], id, source, language, words, required, length_score,
-model}, which axolotl's chat_template strategy reads as it is.
+model}, which axolotl's chat_template strategy reads directly.
 """
 
 import json
@@ -54,11 +54,11 @@ from longwriter_core.text.language import main_language
 from longwriter_core.text.length import count_words, length_score
 from longwriter_core.text.refusals import is_refusal
 
-DUPLICATE = "duplicate"  # compares a text with earlier ones, so it is not one of RULES
+DUPLICATE = "duplicate"  # not in RULES, because it compares a text with earlier ones
 
 
 def _encodable(value: object) -> object:
-    """Half a surrogate pair becomes "?": no loader could read the file."""
+    """Replace lone surrogates with "?", because no loader can read them."""
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
@@ -70,7 +70,7 @@ class _Section(BaseModel):
 
 
 class FinishedText(BaseModel):
-    """A row of texts.jsonl: a text and what it was written for."""
+    """The fields of a texts.jsonl row that `sft` uses."""
 
     model_config = ConfigDict(strict=True)
 
@@ -89,11 +89,11 @@ class FinishedText(BaseModel):
 
     @property
     def length_score(self) -> float | None:
-        """S_l, where a length was required."""
+        """S_l, or None if no length was required."""
         return length_score(self.required, self.words) if self.required else None
 
 
-# The rules. Each returns what it found, for a person to read, or None where the text passes.
+# Each rule returns a readable detail if the text breaks it, else None.
 
 
 def _too_short(text: FinishedText, limits: SftLimits) -> str | None:
@@ -138,7 +138,7 @@ def _opening(text: FinishedText) -> str:
     return " ".join(text.text.split())[:80]
 
 
-# The first rule that a text breaks is the reason why it is left out.
+# A text is rejected by the first rule that it breaks.
 RULES: dict[str, Callable[[FinishedText, SftLimits], str | None]] = {
     "refusal": lambda text, _: _opening(text) if is_refusal(text.text) else None,
     "error_text": lambda text, _: _opening(text) if is_error_text(text.text) else None,
@@ -156,11 +156,13 @@ RULES: dict[str, Callable[[FinishedText, SftLimits], str | None]] = {
 
 @dataclass
 class SftSummary:
-    """What became of the texts."""
+    """The result of `sft`."""
 
     mix: MixSummary
-    cleaned: Counter[str] = field(default_factory=Counter)  # cleaning rule -> times
-    without_length: int = 0  # texts in the file for which no length was required
+    cleaned: Counter[str] = field(
+        default_factory=Counter
+    )  # cleaning rule -> how often it removed something
+    without_length: int = 0  # texts in the file without a required length
 
     @property
     def texts(self) -> int:
@@ -169,7 +171,7 @@ class SftSummary:
 
     @property
     def rejected(self) -> Counter[str]:
-        """Rule -> texts that it left out."""
+        """The number of rejected texts by rule."""
         return self.mix.rejected
 
 
@@ -187,16 +189,19 @@ def sft(
 ) -> SftSummary:
     """Filter the texts of run folders and write them to `output` as SFT rows.
 
-    folders           what `agentwrite run -o` has written
-    output            a JSONL file; the rejected texts, a dataset card and a histogram go beside it
+    folders           run folders written by `agentwrite run -o`
+    output            a JSONL file; the rejected texts, the dataset card and the histogram are
+                      written next to it
     limits            thresholds of the rules
-    without           names of rules not to apply
+    without           names of rules to disable
     general           a general SFT set to mix in
+    seed              seed of the row order and of the general sample
     check_benchmarks  leave out texts whose instruction contains a benchmark's prompt
-    limit             read only the first texts of each folder
+    limit             read only this many texts of each folder
+    progress          called for every row read, with its kind
 
-    The same input and seed give the same bytes. Raises InputError for input that cannot be used,
-    and OSError where the output cannot be written.
+    The same input and seed give the same bytes. Raises InputError if the input cannot be used, and
+    OSError if the output cannot be written.
     """
     if unknown := set(without) - {*RULES, DUPLICATE}:
         raise InputError(
@@ -237,9 +242,9 @@ def sft(
 def check_paths(
     folders: Sequence[str | Path], output: Path, general: GeneralSet | None
 ) -> dict[str, Path]:
-    """Name -> run folder, in the order given; folders with the same name get a number.
+    """Map names to run folders, in the given order; repeated names get a number.
 
-    Raises InputError where a folder cannot be read, or `output` would overwrite an input.
+    Raises InputError if a folder cannot be read or `output` would overwrite an input.
     """
     sources: dict[str, Path] = {}
     for folder in map(Path, folders):
@@ -271,7 +276,7 @@ def _texts(folder: Path) -> Iterator[tuple[str | int, FinishedText]]:
 
 
 def _run_settings(folder: Path) -> dict[str, Any]:
-    """The settings of a run, for the card; empty where they are missing, since texts suffice."""
+    """Return the settings of a run for the card; empty if they cannot be read."""
     try:
         settings = json.loads((folder / "settings.json").read_bytes())
     except (OSError, ValueError):
@@ -286,7 +291,7 @@ def _fault(
     seen: set[bytes],
     writer: DatasetWriter,
 ) -> tuple[str, str]:
-    """The rule that a text breaks and what it found; empty where the text is fit for training."""
+    """Return the rule that a text breaks and its detail; two empty strings if it breaks none."""
     if not text.text:
         return "empty", ""
     for name, rule in RULES.items():
@@ -300,7 +305,10 @@ def _fault(
 
 
 def _find_duplicate(text: FinishedText, seen: set[bytes]) -> list[str]:
-    """Which of "instruction" and "text" an earlier row had. Where neither, they are remembered."""
+    """Return which of "instruction" and "text" occurred in an earlier row.
+
+    If neither did, both are added to `seen`.
+    """
     hashes = {
         name: bytes.fromhex(sha256(" ".join(value.split()).casefold())[:32])
         for name, value in (("instruction", text.instruction), ("text", text.text))
@@ -327,7 +335,7 @@ def _row(id: str, source: str, text: FinishedText) -> dict[str, Any]:
 
 
 def _columns(messages: list[dict[str, str]]) -> dict[str, Any]:
-    """The columns of every row; null where a general row does not say."""
+    """Return the columns of a row; those unknown for general rows are null."""
     answer = messages[-1]["content"]
     return {
         "messages": messages,

@@ -1,7 +1,6 @@
-"""Read rows from a JSONL or parquet file, a folder of them, or a hub dataset.
+"""Read rows from a JSONL or parquet file, a folder of such files, or a hub dataset.
 
-Rows are read one after the other in the order of the source. A source is never held in memory or
-downloaded as a whole.
+Rows are streamed in the order of the source. A source is never loaded or downloaded as a whole.
 """
 
 import re
@@ -15,12 +14,12 @@ from longwriter_core.jsonl import read_jsonl
 
 _HUB_ID = re.compile(r"[\w-]+/[\w.-]+")
 _SUFFIXES = (".jsonl", ".parquet")
-_BATCH = 64  # rows of a parquet file in memory at a time
+_BATCH = 64  # rows of a parquet file held in memory
 
 
 @dataclass(frozen=True)
 class Source:
-    """Rows that can be read once. `total` is their number, where the source knows it."""
+    """Rows that can be read once. `total` is their number; None if unknown."""
 
     name: str
     rows: Iterator[dict[str, Any]]
@@ -30,8 +29,8 @@ class Source:
 def open_source(source: str, split: str = "train") -> Source:
     """Open a file, a folder or a hub dataset; `split` applies to hub datasets.
 
-    Raises InputError for a source that cannot be opened. Iterating its rows raises InputError
-    where they cannot be read.
+    Raises InputError if the source cannot be opened. Iterating over its rows raises InputError if
+    they cannot be read.
     """
     path = Path(source).expanduser()
     if path.is_dir():
@@ -52,10 +51,10 @@ def open_source(source: str, split: str = "train") -> Source:
 
 
 def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
-    """Raise InputError where an output is not a regular file, or would change an input.
+    """Raise InputError if an output is not a regular file or would change an input.
 
-    Call it before anything is paid for. `inputs` are files and folders; an output inside an input
-    folder would be read as part of the input by the next run.
+    Call it before the first API call. `inputs` are files and folders. Outputs inside an input
+    folder are refused, because the next run would read them as input.
     """
     sources = [(path, path.expanduser().resolve()) for path in inputs]
     for output in outputs:
@@ -92,7 +91,7 @@ def _open_hub_dataset(source: str, split: str) -> Source:
 
     try:
         stream = datasets.load_dataset(source, split=split, streaming=True)
-    except Exception as error:  # of many types: network, unknown name, unknown split, no access
+    except Exception as error:  # many types: network, unknown name or split, no access
         raise InputError(f"cannot open {source}, split {split}: {_first_line(error)}") from error
     sizes = stream.info.splits or {}
     total = sizes[split].num_examples if split in sizes else None

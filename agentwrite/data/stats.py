@@ -1,11 +1,11 @@
-"""What is in a file of ours: instructions, texts, SFT or DPO rows.
+"""Statistics of a file that AgentWrite reads or writes: instructions, texts, SFT or DPO rows.
 
-    from agentwrite.stats import stats
+    from agentwrite.data.stats import stats
 
     print(stats(Path("runs/texts")).lengths["words"].median)
 
-Words are counted anew, and S_l is worked out from them; what a row says of itself is not believed.
-One number per row is kept in memory.
+Words and S_l are computed from the texts; the values stored in the rows are ignored. Memory holds
+a few numbers per row.
 """
 
 import statistics
@@ -28,12 +28,12 @@ Kind = Literal["instructions", "texts", "sft", "dpo"]
 # Upper bounds of the histogram, in words.
 _BOUNDS = (500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000)
 
-_MOST = 10**9  # words, tokens, scores; more are a mistake
+_MAX_VALUE = 10**9  # words, tokens or scores; larger values are errors and are ignored
 
 
 @dataclass(frozen=True)
 class Distribution:
-    """Of some numbers: how many, and where they lie."""
+    """Summary statistics of some numbers."""
 
     count: int
     min: float
@@ -44,20 +44,20 @@ class Distribution:
 
 @dataclass(frozen=True)
 class Lengths(Distribution):
-    """Of lengths in words: a histogram, too, from "[0,500)" to "[32k,∞)"."""
+    """Summary statistics of lengths in words, with a histogram from "[0,500)" to "[32k,∞)"."""
 
     histogram: Mapping[str, int]
 
 
 @dataclass(frozen=True)
 class Stats:
-    """What a file holds; names that its rows know nothing of are not there.
+    """Statistics of a file. The mappings omit names for which no row has a value.
 
     lengths   words (of the texts, the answers, the chosen answers), rejected_words, required
     numbers   produced (words per required word), length_score, chosen_score, rejected_score, margin
-    counts    languages, types, sources, models; by rule, cleaned; by reason, rejected (replies)
+    counts    languages, types, sources, models; cleaned, by rule; rejected (replies), by reason
 
-    `cost` is the list price of the tokens in USD, None where a price is not known.
+    `cost` is the list price of the tokens in USD; None if a price is unknown.
     """
 
     path: str
@@ -71,7 +71,7 @@ class Stats:
     cost: float | None
 
     def as_dict(self) -> dict[str, Any]:
-        """For machines to read."""
+        """Return the statistics as JSON-serialisable data."""
         return asdict(self)
 
 
@@ -88,37 +88,37 @@ class _Count:
             self.lengths.setdefault(name, array("q")).append(words)
 
     def number(self, name: str, value: object) -> None:
-        if isinstance(value, int | float) and abs(value) <= _MOST:  # nor NaN
+        if isinstance(value, int | float) and abs(value) <= _MAX_VALUE:  # false for NaN
             self.numbers.setdefault(name, array("d")).append(value)
 
     def name(self, name: str, value: object) -> None:
         if isinstance(value, str) and value:
-            shown = "".join(each if each.isprintable() else "\ufffd" for each in value)
+            shown = "".join(char if char.isprintable() else "\ufffd" for char in value)
             self.counts.setdefault(name, Counter())[shown] += 1
 
     def rules(self, name: str, value: object) -> None:
         if isinstance(value, Mapping):
-            numbers = {str(rule): n for rule, each in value.items() if (n := _length(each))}
+            numbers = {str(rule): n for rule, times in value.items() if (n := _length(times))}
             self.counts.setdefault(name, Counter()).update(numbers)
 
 
 def stats(path: Path) -> Stats:
-    """What the file holds, or of a run folder, its texts.jsonl.
+    """Compute the statistics of a file, or of texts.jsonl in a run folder.
 
-    Raises InputError that names the file and line of a row that is of no kind, or another one than
-    those before it.
+    Raises InputError with the file and line if a row has no known kind, or another kind than the
+    rows before it.
     """
     path = path / "texts.jsonl" if path.is_dir() else path
     count, kind, rows = _Count(), None, 0
     for number, row in read_jsonl(path):
-        found = _kind_of(row)
-        if found is None or kind not in (None, found):
+        row_kind = _kind_of(row)
+        if row_kind is None or kind not in (None, row_kind):
             raise InputError(
                 f"{path}, line {number}: "
-                + (f"a row of {found} after rows of {kind}" if found else "no instruction, text, "
+                + (f"a row of {row_kind} after rows of {kind}" if row_kind else "no instruction, text, "
                    "messages, or chosen and rejected answer of the forms that we write")
             )  # fmt: skip
-        kind, rows = found, rows + 1
+        kind, rows = row_kind, rows + 1
         _READERS[kind](row, count)
         _read_common(row, count)
     if kind is None:
@@ -128,9 +128,9 @@ def stats(path: Path) -> Stats:
         path=str(path),
         kind=kind,
         rows=rows,
-        lengths={name: _lengths(found) for name, found in count.lengths.items()},
-        numbers={name: _distribution(found) for name, found in count.numbers.items()},
-        counts={name: dict(found.most_common()) for name, found in count.counts.items() if found},
+        lengths={name: _lengths(values) for name, values in count.lengths.items()},
+        numbers={name: _distribution(values) for name, values in count.numbers.items()},
+        counts={name: dict(times.most_common()) for name, times in count.counts.items() if times},
         prompt_tokens=count.tokens["prompt"],
         completion_tokens=count.tokens["completion"],
         cost=sum(known) if known and len(known) == len(count.prices) else None,
@@ -183,7 +183,7 @@ def _read_text(row: Mapping[str, Any], count: _Count) -> None:
         _length(row.get(f"{name}_tokens")) or 0 for name in ("prompt", "completion")
     )
     count.tokens.update(prompt=prompt, completion=completion)
-    # a text that several models wrote does not say whose tokens were whose
+    # the row does not split the tokens by model, so the cost of several models is unknown
     count.prices.append(cost(str(models[0]), prompt, completion) if len(models) == 1 else None)
 
 
@@ -211,7 +211,7 @@ def _read_answer(text: str, required: object, count: _Count) -> None:
 
 
 def _length(value: object) -> int | None:
-    return value if type(value) is int and 0 < value <= _MOST else None
+    return value if type(value) is int and 0 < value <= _MAX_VALUE else None
 
 
 _READERS: dict[Kind, Callable[[Mapping[str, Any], _Count], None]] = {

@@ -1,8 +1,8 @@
-"""AgentWrite as a model: an OpenAI-compatible endpoint whose answers are planned, then written.
+"""An OpenAI-compatible endpoint that plans and writes its answers with AgentWrite.
 
-Whatever talks to a chat endpoint can use it: a chat window, or lm_eval, which measures AgentWrite
-with a model as the paper does (arXiv 2408.07055, table 2). Requests whose last turn asks for fewer
-words than `plan_from`, or for none, go to the model as they are.
+Any chat client can use it, for example lm_eval, which then measures AgentWrite with a model as the
+paper does (arXiv 2408.07055, table 2). A request goes to the model unchanged if its last turn asks
+for fewer words than `plan_from`, or names no length.
 """
 
 import asyncio
@@ -26,17 +26,17 @@ from agentwrite.writing.writer import MAX_TEXT_WORDS, Writer
 from longwriter_core.errors import InputError
 from longwriter_core.llm import CallError, ChatPool, Reply, Store, call_key
 
-PLAN_FROM = 2_000  # words; the paper's section 3.1
-MAX_WORDS = 50_000  # of a text, unless --max-words says otherwise
-_SILENCE = 15.0  # seconds after which a stream says that it is still alive
-_MAX_REQUEST = 64 * 2**20  # bytes
+PLAN_FROM = 2_000  # words; section 3.1 of the paper
+MAX_WORDS = 50_000  # words of a text; the default of --max-words
+_KEEP_ALIVE_SECONDS = 15.0  # seconds without data after which a stream sends a keep-alive comment
+_MAX_REQUEST_BYTES = 64 * 2**20  # bytes
 _STATUS = {"refused": 400, "context_overflow": 400, "too_long": 400}
 _CODE = {"refused": "content_filter", "context_overflow": "context_length_exceeded"}
 
 
 @dataclass
 class TokenUse:
-    """Tokens of the calls that a text took, and those of them whose replies were stored."""
+    """Tokens of a text's calls, in all and for the calls whose replies were stored."""
 
     prompt: int = 0
     completion: int = 0
@@ -45,7 +45,7 @@ class TokenUse:
     stored_completion: int = 0
 
     def add(self, reply: Reply) -> None:
-        """Count a call."""
+        """Add the tokens of a call."""
         prompt, completion = reply.prompt_tokens or 0, reply.completion_tokens or 0
         self.prompt += prompt
         self.completion += completion
@@ -55,7 +55,7 @@ class TokenUse:
             self.stored_completion += completion
 
     def as_dict(self) -> dict[str, Any]:
-        """As the API reports it; `stored` says what cost nothing this time."""
+        """Return the `usage` object of the API; `stored` counts the calls that were free."""
         return {
             "prompt_tokens": self.prompt,
             "completion_tokens": self.completion,
@@ -70,9 +70,9 @@ class TokenUse:
 
 
 class _CountingPool:
-    """The server's chat pool as one text uses it: counts the text's tokens.
+    """Wraps the server's chat pool for one text and counts the text's tokens.
 
-    `slots` bounds the calls in flight of all texts together.
+    `slots` limits the calls in flight of all texts together.
     """
 
     def __init__(self, chat: ChatPool, slots: asyncio.Semaphore, use: TokenUse) -> None:
@@ -93,21 +93,23 @@ class _CountingPool:
 
 @dataclass
 class _Text:
-    """A text while it is being written; several clients may wait for the same, by its key."""
+    """A text that is being written. Several clients may wait for the text of one key."""
 
     key: str
     instruction: Instruction
-    pieces: list[str] = field(default_factory=list)  # as they are finished
-    changed: asyncio.Event = field(default_factory=asyncio.Event)  # a new one for every change
+    pieces: list[str] = field(default_factory=list)  # finished parts of the text, in order
+    changed: asyncio.Event = field(
+        default_factory=asyncio.Event
+    )  # set on a change, then replaced with a new event
     use: TokenUse = field(default_factory=TokenUse)
     finish_reason: str = "stop"
     failure: WriteError | CallError | None = None
     is_done: bool = False
-    waiting: int = 0
+    waiting: int = 0  # clients
     task: asyncio.Task[None] | None = None
 
     def add(self, *pieces: str, done: bool = False) -> None:
-        """Tell those who wait."""
+        """Append finished pieces and notify the waiting clients."""
         self.pieces += pieces
         self.is_done = done
         changed, self.changed = self.changed, asyncio.Event()
@@ -116,17 +118,17 @@ class _Text:
 
 @dataclass
 class _View:
-    """What one client is shown of a text: all, or the part before its first stop sequence."""
+    """One client's view of a text, which ends before the first stop sequence."""
 
     text: _Text
     stop: tuple[str, ...]
-    is_ended: bool = False  # the client gets nothing more
-    failure: WriteError | CallError | None = None  # why not
+    is_ended: bool = False  # whether the client receives nothing more
+    failure: WriteError | CallError | None = None  # the error to report at the end
 
-    def upto(self) -> str:
-        """The text so far, without an end that may be the beginning of a stop sequence."""
+    def visible(self) -> str:
+        """Return the text so far, without an end that could start a stop sequence."""
         so_far = "".join(self.text.pieces)
-        ends = [at for each in self.stop if (at := so_far.find(each)) >= 0]
+        ends = [at for sequence in self.stop if (at := so_far.find(sequence)) >= 0]
         if ends:
             self.is_ended = True
             return so_far[: min(ends)]
@@ -137,15 +139,15 @@ class _View:
 
 
 class Server:
-    """Answers /v1/chat/completions, /v1/models and /health. Use as `async with Server(...)`.
+    """Serves /v1/chat/completions, /v1/models and /health. Use as `async with Server(...)`.
 
-    plan_from      requests for at least so many words are planned and written
+    plan_from      requests for at least this many words are planned and written
     max_words      requests for more words are refused
-    key            what clients must send, if anything
-    allow_hosts    names, beside local ones, under which clients reach the server
-    allow_origins  origins of web pages that may use it from a browser (CORS)
+    key            API key that clients must send; "" for none
+    allow_hosts    host names of the server, in addition to the local ones
+    allow_origins  origins of web pages that may use the server from a browser (CORS)
 
-    Raises InputError where the address is taken.
+    Raises InputError if the address cannot be used.
     """
 
     def __init__(
@@ -175,7 +177,7 @@ class Server:
         self._chat: ChatPool = settings.chat(store)
         self._prompts = Prompts.load(settings.prompts)
         self._slots = asyncio.Semaphore(settings.concurrency)
-        app = web.Application(client_max_size=_MAX_REQUEST)
+        app = web.Application(client_max_size=_MAX_REQUEST_BYTES)
         guard(app, Access(host, key, allow_hosts, allow_origins))
         app.router.add_get("/health", self._health)
         app.router.add_get("/v1/models", self._list_models)
@@ -185,7 +187,7 @@ class Server:
 
     @property
     def base_url(self) -> str:
-        """What clients take for `--base-url`."""
+        """The base URL for clients."""
         return f"http://{self.host}:{self.port}/v1"
 
     async def __aenter__(self) -> "Server":
@@ -239,28 +241,28 @@ class Server:
         except ValueError as problem:
             return error(400, "invalid_request", str(problem), "invalid_request_error")
         text = self._text(asked, is_planned)
-        # what goes to the model as it is has its stop sequences with it
+        # an unchanged request passes its stop sequences to the model
         view = _View(text, asked.stop if is_planned else ())
         text.waiting += 1
         try:
             if asked.is_streamed:
                 return await self._stream(request, view, asked)
-            shown = view.upto()
+            shown = view.visible()
             while not view.is_ended:
                 await text.changed.wait()
-                shown = view.upto()
+                shown = view.visible()
             if view.failure:
                 return _failed(view.failure)
             return web.json_response(self._completion(text, shown))
         finally:
             text.waiting -= 1
             if not text.waiting and text.task and not text.is_done:
-                text.task.cancel()  # no client waits for it any longer; finished calls are stored
-                self._forget(text)  # who asks again now begins a new one
+                text.task.cancel()  # no client is waiting; finished calls are stored
+                self._forget(text)  # a later identical request starts a new text
 
     async def _read(self, request: web.Request) -> ChatRequest:
-        """The request. ValueError says what is wrong; LookupError, an unknown model."""
-        # a web page can send other types to a local server without asking
+        """Read a request. Raises ValueError if it is invalid, LookupError for an unknown model."""
+        # browsers let any web page send other content types without a CORS preflight
         if request.content_type != "application/json":
             raise ValueError("Content-Type must be application/json")
         try:
@@ -272,8 +274,8 @@ class Server:
         return read_request(asked)
 
     def _text(self, asked: ChatRequest, is_planned: bool) -> _Text:
-        """The text that is asked for; one that is being written already is joined."""
-        # a seed sets apart several texts for one instruction, as lm-eval's repeats need them
+        """Return the requested text: the one in progress for the same request, or a new one."""
+        # the seed separates several texts for one instruction, as in lm-eval's repeats
         id, instruction = asked.seed, asked.instruction
         key = call_key(serve=[id, instruction] if is_planned else asked.passed)
         if key not in self._texts:
@@ -288,7 +290,7 @@ class Server:
         return self._texts[key]
 
     async def _write(self, text: _Text, work: Coroutine[Any, Any, None]) -> None:
-        text.failure = CallError("the writing was ended")  # until it has come to its own end
+        text.failure = CallError("the writing was ended")  # replaced unless the task is cancelled
         try:
             await work
             text.failure = None
@@ -309,7 +311,7 @@ class Server:
 
         counting: Any = _CountingPool(self._chat, self._slots, text.use)
         writer = Writer(counting, self.settings, prompts=self._prompts, scope=self.settings.scope)
-        # parallel sections end in any order, and are cleaned once all are there
+        # parallel sections finish in any order and are cleaned together at the end
         parallel = self.settings.parallel
         written = await writer.write(text.instruction, None if parallel else on_section, affinity)
         if parallel:
@@ -319,7 +321,7 @@ class Server:
 
     async def _pass_on(self, text: _Text, passed: Mapping[str, Any], affinity: int) -> None:
         key = call_key(agentwrite_serve=self.settings.model, asked=passed)
-        legacy_key = call_key(  # release 0.1.0 had the addresses of the endpoints in it
+        legacy_key = call_key(  # release 0.1.0 included the addresses of the endpoints
             agentwrite_serve=self.settings.model, at=self.settings.scope, asked=passed
         )
         chat = _CountingPool(self._chat, self._slots, text.use)
@@ -332,7 +334,7 @@ class Server:
     async def _stream(
         self, request: web.Request, view: _View, asked: ChatRequest
     ) -> web.StreamResponse:
-        """Server-sent events: a chunk for each finished section."""
+        """Stream server-sent events, with one chunk for each finished section."""
         response = web.StreamResponse(
             headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"}
         )
@@ -346,15 +348,15 @@ class Server:
 
         while True:
             changed = text.changed
-            shown = view.upto()
+            shown = view.visible()
             if len(shown) > sent:
                 piece, sent = shown[sent:], len(shown)
                 await send(self._chunk(id, {"role": "assistant", "content": piece}))
-                continue  # more may have come meanwhile
+                continue  # more text may have arrived meanwhile
             if view.is_ended:
                 break
             try:
-                async with asyncio.timeout(_SILENCE):
+                async with asyncio.timeout(_KEEP_ALIVE_SECONDS):
                     await changed.wait()
             except TimeoutError:
                 await response.write(b": writing\n\n")
@@ -399,6 +401,6 @@ def _error_body(failure: WriteError | CallError) -> dict[str, Any]:
 
 
 def _failed(failure: WriteError | CallError) -> web.Response:
-    """502 for what may succeed when asked again, 400 for what will not."""
+    """Return 400 for errors that a retry cannot fix, and 502 for all others."""
     status = _STATUS.get(failure.reason, 502)
     return web.json_response(_error_body(failure), status=status)

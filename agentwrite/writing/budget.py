@@ -1,9 +1,9 @@
-"""Hold the length of a text: what to ask of each step, given what the steps before it became. Pure.
+"""Keep a text at its required length: choose the word count to request for each step. Pure.
 
-Models overshoot and undershoot, each with a bias of its own: upstream's way, which asks for the
-plan's targets whatever was written, ends 1.26 to 1.45 times too long with some. Here the words that
-are left are shared among the steps that are left, and the number asked for is divided by the ratio
-of words written to words asked for so far.
+Every model overshoots or undershoots word counts by its own ratio. Upstream always requests the
+plan's targets, and its texts end up 1.26 to 1.45 times too long with some models. Here the
+remaining words are shared among the remaining steps, and each requested count is divided by the
+ratio of written to requested words so far.
 """
 
 from collections.abc import Sequence
@@ -11,45 +11,48 @@ from dataclasses import dataclass
 
 from agentwrite.writing.plan import MAX_STEP_WORDS, Plan, Step
 
-_BIAS = (0.5, 2.0)  # a writer beyond these does not follow word counts at all
-_SCALE = (0.4, 1.6)  # by how much a step may differ from the plan: its point stays the same
-_RECENT = 20  # sections: habits change as a text grows
+_BIAS = (0.5, 2.0)  # limits; a writer outside them ignores word counts
+_SCALE = (
+    0.4,
+    1.6,
+)  # limits of a step's target relative to the plan, since its main point stays the same
+_RECENT = 20  # sections used for the bias, since it changes as a text grows
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A step's share of the words that are left, and the count to ask for in order to get it."""
+    """A step, its target in words, and the word count to request in order to reach the target."""
 
     step: Step
-    target: int
-    requested: int
+    target: int  # its share of the remaining words
+    requested: int  # the target divided by the writer's bias
 
     @property
     def line(self) -> str:
-        """The step in the paper's form, with the count to ask for."""
+        """The step in the paper's format, with the requested word count."""
         return self.step.with_words(self.requested).line
 
 
 def ask_as_planned(step: Step) -> Asked:
-    """A step as its plan has it."""
+    """Request exactly the words that the plan gives the step."""
     return Asked(step, step.words, step.words)
 
 
 def ask_next(plan: Plan, goal: int, written: Sequence[tuple[int, int]]) -> Asked:
-    """The next step of a text that is to have `goal` words.
+    """Return the next step of a text of `goal` words.
 
-    `written` holds the words and the requested words of each section before it.
+    `written` has (words, requested words) for each finished section.
     """
     step = plan.steps[len(written)]
     left = goal - sum(words for words, _ in written)
-    planned = sum(each.words for each in plan.steps[len(written) :])
-    target = max(1, round(step.words * _within(_SCALE, left / planned)))
+    planned = sum(later.words for later in plan.steps[len(written) :])
+    target = max(1, round(step.words * _clamp(_SCALE, left / planned)))
     recent = written[-_RECENT:]
     requested = sum(asked for _, asked in recent)
-    bias = _within(_BIAS, sum(words for words, _ in recent) / requested) if requested else 1.0
+    bias = _clamp(_BIAS, sum(words for words, _ in recent) / requested) if requested else 1.0
     most = max(MAX_STEP_WORDS[step.level], step.words)
     return Asked(step, target, max(1, min(most, round(target / bias))))
 
 
-def _within(limits: tuple[float, float], value: float) -> float:
+def _clamp(limits: tuple[float, float], value: float) -> float:
     return min(max(value, limits[0]), limits[1])

@@ -1,4 +1,4 @@
-"""Remove from a section what is not part of the text. Pure; each rule has a name and a count."""
+"""Remove everything from a section that is not prose. Pure; each rule has a name and a count."""
 
 import re
 from collections import Counter
@@ -8,17 +8,17 @@ from longwriter_core.text.required_length import CHINESE_NUMBER, NUMBER_WORD
 from longwriter_core.text.special_tokens import strip_special_tokens
 from longwriter_core.text.thinking import without_thinking
 
-_N = rf"(?:\d{{1,4}}|{CHINESE_NUMBER}{{1,4}}|{NUMBER_WORD})"
+_NUMBER = rf"(?:\d{{1,4}}|{CHINESE_NUMBER}{{1,4}}|{NUMBER_WORD})"
 
-# "**Paragraph 3:** The harbour…": the identifier goes, the rest of the line stays. Only at the
-# start, and only with something behind the number that ends it: "Paragraph 3 of the law" stays.
+# Matches the identifier in "**Paragraph 3:** The harbour…"; the rest of the line is kept. Matches
+# only at the start and only if a delimiter follows the number: "Paragraph 3 of the law" is kept.
 _IDENTIFIER = re.compile(
     rf"\A(?P<markup>#{{0,6}}[ \t]*)(?P<bold>\*{{0,2}})[\[(【]?"
-    rf"(?:paragraph[ \t]*{_N}|段落[ \t]*{_N}|第[ \t]*{_N}[ \t]*段落?)[\])】]?"
+    rf"(?:paragraph[ \t]*{_NUMBER}|段落[ \t]*{_NUMBER}|第[ \t]*{_NUMBER}[ \t]*段落?)[\])】]?"
     r"[ \t]*(?:\*{2}[ \t]*[:：\-–—.]?|[:：\-–—.、]\**|(?=\n|\Z))[ \t]*",
     re.IGNORECASE,
 )
-# The step's own line, echoed.
+# The step's plan line, repeated by the model.
 _PLAN_LINE = re.compile(
     r"\A[^\n]*(?:main point|word count|主要内容|字数)\s*[:：][^\n]*(?:words?|字)?[^\n]*(?:\n+|\Z)",
     re.IGNORECASE,
@@ -36,8 +36,8 @@ _HERE_IT_IS = (
     r"[^\n]{0,60}"
 )
 _META_OPENING = re.compile(
-    r"\A[\s*_#>]*(?:"  # no quotation mark: somebody may say "Sure!" in the story
-    # without "Sure!" before it, only a colon tells it from prose
+    r"\A[\s*_#>]*(?:"  # no quotation mark, because a character may say "Sure!"
+    # without a leading "Sure!", require a colon, because prose can start like this
     rf"{_POLITE}[^\n]{{0,20}}?[,.!:]\W*{_HERE_IT_IS}[:.…]\**|{_HERE_IT_IS}:\**"
     rf"|{_POLITE}[,.!](?:[ \t]*(?:i(?:[’']ll| will| can|[’']d| would)|here|let)\b[^\n]{{0,60}})?"
     r"|(?:好的|当然|没问题|明白了|收到)[，。！,!：:]?"
@@ -63,24 +63,24 @@ _CLOSING_WINDOW = 400  # characters
 
 _HEADING = re.compile(r"\A(?:#{1,6}[ \t]+[^\n]+|\*\*[^\n*]{1,80}\*\*)(?=\n|\Z)")
 _ANY_HEADING = re.compile(r"^(?:#{1,6}[ \t]+[^\n]+|\*\*[^\n*]{1,80}\*\*)[ \t]*$", re.MULTILINE)
-_OVERLAP = 30  # characters: what is shared by chance at a seam is shorter
-_TAIL = 4_000  # characters before a seam in which an overlap is looked for
-_LONG_PARAGRAPH = 30  # characters: shorter ones, as in dialogue, may come again
+_MIN_OVERLAP = 30  # characters; texts share shorter passages by chance
+_TAIL = 4_000  # characters before the section that are searched for an overlap
+_MIN_PARAGRAPH = 30  # characters; shorter paragraphs, such as dialogue, may be repeated
 
 
 @dataclass(frozen=True)
 class Cleaned:
-    """A section's text after cleaning, and how often each rule removed something."""
+    """A cleaned section, and how often each rule removed something."""
 
     text: str
     counts: Counter[str] = field(default_factory=Counter)
-    removed: tuple[tuple[str, str], ...] = ()  # rule and what it removed; thinking is not kept
+    removed: tuple[tuple[str, str], ...] = ()  # (rule, removed text); thinking is not recorded
 
 
 def clean(raw: str, before: str = "") -> Cleaned:
-    """The new prose in `raw`, ready to follow the text `before`.
+    """Return the new prose in `raw`, ready to be appended to the text `before`.
 
-    The rules look at the beginning and the end alone, never into the prose between.
+    The rules inspect only the beginning and the end of `raw`, never the prose in between.
     """
     counts: Counter[str] = Counter()
     removed: list[tuple[str, str]] = []
@@ -96,54 +96,59 @@ def clean(raw: str, before: str = "") -> Cleaned:
 
     apply("thinking", without_thinking(text))
     apply("special_tokens", strip_special_tokens(text))
-    while True:  # each may hide the next: "Sure! Here it is:", "Paragraph 3", "# Title"
+    while True:  # a removal may expose another: "Sure! Here it is:", "Paragraph 3", "# Title"
         seen = text
         apply("meta_talk", _META_OPENING.sub("", text))
         apply("plan_line", _without_plan_line(text))
         apply("paragraph_identifier", _IDENTIFIER.sub(_keep_markup, text))
         apply("repeated_heading", _without_repeated_heading(text, before))
         apply("repeated_text", _without_repeated_text(text, before))
-        apply("meta_talk", _at_end(_META_CLOSING, text))
+        apply("meta_talk", _without_ending(_META_CLOSING, text))
         apply("word_count", _without_word_count(text))
         if text == seen:
             return Cleaned(text, counts, tuple(removed))
 
 
 def _difference(text: str, after: str) -> str:
-    """What `text` has and `after` has not: its beginning, its end, or what lies between."""
+    """Return the part of `text` that is missing in `after`: its beginning, end or middle."""
     after = after.strip()
     if text.endswith(after):
         return text.removesuffix(after).strip()
-    start = _shared(text, after)
-    end = _shared(text[start:][::-1], after[start:][::-1])
+    start = _common_prefix(text, after)
+    end = _common_prefix(text[start:][::-1], after[start:][::-1])
     return text[start : len(text) - end].strip()
 
 
-def _shared(one: str, other: str) -> int:
-    """The length of the common prefix."""
+def _common_prefix(one: str, other: str) -> int:
+    """Return the length of the common prefix."""
     pairs = enumerate(zip(one, other, strict=False))
     return next((n for n, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
-def _at_end(rule: re.Pattern[str], text: str) -> str:
-    """`text` without a match of `rule` at its end. Only the last characters are searched."""
+def _without_ending(rule: re.Pattern[str], text: str) -> str:
+    """Remove a match of `rule` from the end of `text`; only the last characters are searched."""
     start = max(0, len(text) - _CLOSING_WINDOW)
     return text[:start] + rule.sub("", text[start:])
 
 
 def _without_word_count(text: str) -> str:
     end = text[-_CLOSING_WINDOW:].casefold()
-    # most texts have none, and this check takes a hundredth of the rule's time
-    return _at_end(_WORD_COUNT, text) if "count" in end or "字数" in end or "字數" in end else text
+    # most texts have no word count, and this check is a hundred times faster than the regex
+    return (
+        _without_ending(_WORD_COUNT, text)
+        if "count" in end or "字数" in end or "字數" in end
+        else text
+    )
 
 
-def _keep_markup(found: re.Match[str]) -> str:
-    """What stays of an identifier: a heading's marks and an opening bold, where text follows."""
-    rest = found.string[found.end() :]
+def _keep_markup(identifier: re.Match[str]) -> str:
+    """Return the markup to keep: heading marks and an opening "**", if text follows."""
+    rest = identifier.string[identifier.end() :]
     if not rest or rest.startswith("\n"):
         return ""
-    is_bold = found["bold"] and "**" in rest.partition("\n")[0] and "**" not in found[0][4:]
-    return found["markup"] + ("**" if is_bold else "")
+    line = rest.partition("\n")[0]
+    is_bold = identifier["bold"] and "**" in line and "**" not in identifier[0][4:]
+    return identifier["markup"] + ("**" if is_bold else "")
 
 
 def _without_plan_line(text: str) -> str:
@@ -158,7 +163,7 @@ def _without_repeated_heading(text: str, before: str) -> str:
     heading = _HEADING.match(text)
     if not heading:
         return text
-    known = {_plain(found[0]) for found in _ANY_HEADING.finditer(before)}
+    known = {_plain(match[0]) for match in _ANY_HEADING.finditer(before)}
     return text[heading.end() :] if _plain(heading[0]) in known else text
 
 
@@ -167,20 +172,20 @@ def _plain(heading: str) -> str:
 
 
 def _is_paragraph(paragraph: str, text: str) -> bool:
-    # most paragraphs are nowhere in the text, and `in` is a hundred times faster
+    # most paragraphs do not occur in the text, and `in` is a hundred times faster
     return paragraph in text and any(line.strip() == paragraph for line in text.split("\n"))
 
 
 def _without_repeated_text(text: str, before: str) -> str:
-    """`text` without the paragraphs, or the piece of one, that `before` already has."""
+    """Remove the leading paragraphs, or part of a paragraph, that `before` already contains."""
     first, _, rest = text.partition("\n")
-    while len(first) >= _LONG_PARAGRAPH and _is_paragraph(first.strip(), before):
+    while len(first) >= _MIN_PARAGRAPH and _is_paragraph(first.strip(), before):
         first, _, rest = rest.lstrip().partition("\n")
         text = f"{first}\n{rest}" if rest else first
     tail = before.rstrip()[-_TAIL:]
-    start = tail.find(text[:_OVERLAP]) if len(text) >= _OVERLAP else -1
+    start = tail.find(text[:_MIN_OVERLAP]) if len(text) >= _MIN_OVERLAP else -1
     while start >= 0:
         if text.startswith(tail[start:]):
             return text[len(tail) - start :]
-        start = tail.find(text[:_OVERLAP], start + 1)
+        start = tail.find(text[:_MIN_OVERLAP], start + 1)
     return text

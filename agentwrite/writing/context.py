@@ -1,15 +1,15 @@
-"""The text so far, as a prompt shows it: in full, or with its oldest part summarised. Pure."""
+"""The text so far as shown in a prompt: in full, or with its oldest part summarised. Pure."""
 
 from dataclasses import dataclass, field
 
 from agentwrite.writing.plan import Plan
 
-# Characters per token: rough and on the safe side, since every model has its own tokenizer.
+# Characters per token: a conservative estimate, since every model has its own tokenizer.
 _LATIN, _CHINESE = 4.0, 1.2
 
 
 def estimate_tokens(text: str) -> int:
-    """About how many tokens a model takes for `text`."""
+    """Estimate the number of tokens in `text`."""
     # a Chinese character is three bytes; counting them in C is a hundred times faster than a regex
     wide = (len(text.encode("utf-8", "surrogatepass")) - len(text)) // 2
     return int(max(0, len(text) - wide) / _LATIN + wide / _CHINESE) + 1
@@ -30,9 +30,9 @@ class TextSoFar:
         return "\n\n".join(self.sections)
 
     def shown(self) -> str:
-        """What the prompt for the next section shows.
+        """Return the text as the prompt for the next section shows it.
 
-        The plan lines of folded sections are not repeated, because the prompt has the whole plan.
+        The plan lines of folded sections are omitted, because the prompt has the whole plan.
         """
         rest = "\n\n".join(self.sections[self.folded :])
         if not self.folded:
@@ -43,9 +43,9 @@ class TextSoFar:
         )
 
     def half(self) -> int:
-        """The number of folded sections that leaves about half of the text shown in full.
+        """Return how many sections to fold so that half of the text shown in full remains.
 
-        The last section is never folded. The number is `folded` if no other section is left.
+        The last section is never folded. Returns `folded` if no other section can be folded.
         """
         sizes = [estimate_tokens(section) for section in self.sections[self.folded :]]
         left, count = sum(sizes), 0
@@ -55,5 +55,5 @@ class TextSoFar:
         return self.folded + count
 
     def beginning(self, end: int) -> str:
-        """The text to summarise in order to fold the sections up to number `end`."""
+        """Return the text to summarise in order to fold the first `end` sections."""
         return "\n\n".join(filter(None, (self.summary, *self.sections[self.folded : end])))

@@ -1,6 +1,7 @@
-"""Plans: steps with targets in words, fitted to the length of the text. Pure.
+"""Plans: steps with targets in words, fitted to the required length. Pure.
 
-Endpoints that offer structured output return plans as JSON, read here; `plan_reader` reads text.
+Endpoints with structured output return plans as JSON, which this module reads. `plan_reader` reads
+plans in text.
 """
 
 from collections.abc import Sequence
@@ -13,15 +14,15 @@ from longwriter_core.llm import Rejected, Structured
 
 Level = Literal["Paragraph", "Chapter"]
 
-MAX_STEPS = 50  # upstream drops longer plans: they are mostly loops
-MAX_PLAN_WORDS = 25_000  # words that one plan holds: 50 paragraphs of the usual length
+MAX_STEPS = 50  # upstream drops longer plans, because most of them are loops
+MAX_PLAN_WORDS = 25_000  # 50 paragraphs of the usual length
 MAX_STEP_WORDS: dict[Level, int] = {
-    "Paragraph": 2_000,
+    "Paragraph": 2_000,  # fits in 4,096 tokens
     "Chapter": MAX_PLAN_WORDS,
-}  # 4,096 tokens hold 2,000
+}
 _DEFAULT_STEP_WORDS: dict[Level, int] = {"Paragraph": 500, "Chapter": 5_000}
-_MIN_STEP_WORDS = 50  # on average, in a plan that is scaled down: 50 steps of 20 words are no plan
-_TOLERANCE = 0.1  # by how much a plan may miss the required length before it is scaled
+_MIN_STEP_WORDS = 50  # mean of a plan that was scaled down; shorter steps are not worth writing
+_TOLERANCE = 0.1  # share by which a plan may miss the required length without being scaled
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Step:
 
     @property
     def line(self) -> str:
-        """The step in the paper's form."""
+        """The step in the paper's format."""
         return (
             f"{self.level} {self.number} - Main Point: {self.point} "
             f"- Word Count: {self.words} words"
@@ -48,9 +49,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """Steps to write, in order; `scaled` says that their targets were changed to fit the length.
+    """Steps to write, in order.
 
-    `chapters` of a two-level plan come with the number of the first step of each.
+    `scaled` is true if the targets were scaled to the required length. `chapters` of a two-level
+    plan holds each chapter and the number of its first step.
     """
 
     steps: tuple[Step, ...]
@@ -64,7 +66,7 @@ class Plan:
 
     @property
     def text(self) -> str:
-        """The plan as prompts show it, a line for each step."""
+        """The plan as shown in prompts, one line per step."""
         headings = {first: chapter.line for chapter, first in self.chapters}
         lines: list[str] = []
         for step in self.steps:
@@ -75,7 +77,7 @@ class Plan:
 
 
 def joined(chapters: tuple[Step, ...], plans: list[Plan]) -> Plan:
-    """The two-level plan of `chapters` and the plan of each; steps are numbered throughout."""
+    """Combine chapters and their plans into a two-level plan with consecutive step numbers."""
     steps: list[Step] = []
     starts = []
     for chapter, plan in zip(chapters, plans, strict=True):
@@ -102,7 +104,7 @@ class PlannedSteps(BaseModel):
 
 
 def structured_plan(required: int | None, level: Level) -> Structured[Plan]:
-    """A plan as JSON, for endpoints that offer structured output."""
+    """Return the JSON schema and reader of a plan, for endpoints with structured output."""
 
     def read(planned: PlannedSteps) -> Plan | Rejected:
         steps = [(" ".join(step.main_point.split()), step.word_count) for step in planned.steps]
@@ -114,11 +116,11 @@ def structured_plan(required: int | None, level: Level) -> Structured[Plan]:
 def fit_plan(
     steps: Sequence[tuple[str, int | None]], required: int | None, level: Level = "Paragraph"
 ) -> Plan | Rejected:
-    """A plan from main points and targets in words.
+    """Build a plan from (main point, target in words) pairs.
 
-    Missing targets get the mean of the others. If the sum misses `required` by over 10%, all
-    targets are scaled to it. Rejected, with a reason, if the plan cannot be followed: if it has no
-    steps or too many, or if scaling it would leave steps of a sentence or two, or too long ones.
+    A missing target becomes the mean of the others. If the sum misses `required` by more than 10%,
+    all targets are scaled to it. Returns Rejected with a reason if the plan has no steps, too many
+    steps or a step without a main point, or if its steps are too short or too long after scaling.
     """
     if not steps:
         return Rejected("no_plan", "no steps")
@@ -134,7 +136,7 @@ def fit_plan(
     scaled = required is not None and abs(total - required) > _TOLERANCE * required
     ratio = required / total if required and scaled else 1
     words = [max(1, round(target * ratio)) for target in targets]
-    if required and scaled:  # rounding goes to the longest step
+    if required and scaled:  # the longest step absorbs the rounding error
         words[words.index(max(words))] += max(required - sum(words), 1 - max(words))
     if scaled and ratio < 1 and len(words) > 1 and sum(words) / len(words) < _MIN_STEP_WORDS:
         mean = sum(words) // len(words)

@@ -1,12 +1,12 @@
 """Read a plan from the text of a model's reply. Pure.
 
-The paper's form (arXiv 2408.07055, section 3.1) is one line for each step:
+The paper's format (arXiv 2408.07055, section 3.1) has one line per step:
 
     Paragraph 1 - Main Point: Why harbours silt up - Word Count: 400 words
 
-Models number, translate, bullet and embolden it, spread it over several lines, and make tables,
-JSON or YAML of it; all of that is read. What cannot be read with certainty is rejected with a
-reason, because a misread plan costs a whole text and another attempt costs one call.
+Models also return numbered, translated, bulleted, bold or multi-line steps, tables, JSON and YAML;
+this module reads all of these. Ambiguous plans are rejected with a reason, because a misread plan
+costs a whole text and a retry costs one call.
 """
 
 import json
@@ -22,7 +22,7 @@ from longwriter_core.text.thinking import without_thinking
 
 _Steps = list[tuple[str, int | None]]  # main point, target in words
 
-# How a line may announce a step; patterns match the narrow form of a line without its markup.
+# Step headers. Patterns match the narrow form of a line (see `narrow`) without its markup.
 _N = rf"(?:[0-9]{{1,4}}|{CHINESE_NUMBER}{{1,4}}|[IVX]{{1,5}}\b|{NUMBER_WORD})"
 _NAMES = {
     "paragraph": rf"(?:paragraph|subtask|step|段落|步骤)\s*\(?{_N}\)?|第\s*{_N}\s*(?:段落|段|步)",
@@ -111,7 +111,7 @@ _FIELD = re.compile(rf"{_POINT.pattern}|{_LABEL}|word\s*count|字数|篇幅", re
 _SHARE = re.compile(r"[0-9]\s*%|\b0\.[0-9]+\b")  # 40% of the text
 _EDGES = " \t\r\n\u3000-–—－:：|,，;；[]【】"
 
-# Names of a step's fields in tables, JSON and YAML, without blanks and marks.
+# Names of a step's fields in tables, JSON and YAML, without spaces and punctuation.
 _POINT_NAMES = re.compile(
     r"mainpoints?|mainideas?|maincontent|points?|content|description|topic|summary|主要内容|主要观点"
     r"|中心思想|主旨|要点|核心内容|内容要点|内容|主题"
@@ -123,17 +123,17 @@ _WORDS_NAMES = re.compile(
 _TOTALS_MAY_MISS = 0.25  # share by which a stated total may differ from the sum of the targets
 
 
-class _Unclear(Exception):  # noqa: N818 - it never leaves this module
+class _Unclear(Exception):  # noqa: N818 - not raised outside this module
     """Why a reply cannot be read with certainty."""
 
 
 def read_plan(
     reply: str, required: int | None = None, level: Level = "Paragraph"
 ) -> Plan | Rejected:
-    """The plan in the text of a reply, fitted to the required length by `fit_plan`.
+    """Read the plan in a reply and fit it to the required length with `fit_plan`.
 
-    Rejected with "no_plan" where there is none, and with "unclear_plan" where its steps or their
-    targets cannot be told for certain.
+    Returns Rejected with "no_plan" if there is no plan, and with "unclear_plan" if its steps or
+    their targets are ambiguous.
     """
     text = _after_draft(without_thinking(reply))
     try:
@@ -150,7 +150,7 @@ def read_plan(
 
 
 def _after_draft(text: str) -> str:
-    """What follows the last line such as "Final plan:", or the whole text."""
+    """Return the text after the last line such as "Final plan:", or the whole text."""
     lines = text.splitlines()
     finals = [n for n, line in enumerate(lines) if _FINAL.search(narrow(_plain(line)))]
     rest = "\n".join(lines[finals[-1] + 1 :]) if finals else ""
@@ -161,7 +161,7 @@ def _after_draft(text: str) -> str:
 
 
 def _read_data(text: str) -> _Steps | None:
-    """The steps of a plan in JSON or YAML; None for a reply that is neither."""
+    """Return the steps of a plan in JSON or YAML; None if the reply is neither."""
     import yaml
 
     fenced = re.findall(r"```[ \t]*(\w*)[ \t]*\n(.*?)(?:\n```|\Z)", text, re.DOTALL)
@@ -188,7 +188,7 @@ def _read_data(text: str) -> _Steps | None:
 
 
 def _steps_of(data: Any) -> _Steps:
-    """The steps in a list of objects, or in the only such list of an object."""
+    """Return the steps in a list of objects, or in the only such list of an object."""
     if isinstance(data, Mapping):
         lists = [value for value in data.values() if _is_rows(value)]
         if len(lists) != 1:
@@ -216,18 +216,18 @@ def _is_rows(value: Any) -> bool:
 
 
 def _cell(text: str) -> int:
-    """The target in a cell or field. Raises _Unclear."""
-    found = _CELL.fullmatch(narrow(text).replace("*", ""))
-    if not found:
+    """Return the target in a cell or field. Raises _Unclear."""
+    amount = _CELL.fullmatch(narrow(text).replace("*", ""))
+    if not amount:
         raise _Unclear(f"no word count in {text!r}")
-    return _middle(found)
+    return _middle(amount)
 
 
 # Tables
 
 
 def _read_table(text: str) -> _Steps | None:
-    """The steps in a Markdown table, by the names of its columns; None if there is no table."""
+    """Return the steps in a Markdown table, by its column names; None if there is no table."""
     lines = text.splitlines()
     rules = [n for n, line in enumerate(lines) if "-" in line and re.fullmatch(r"[\s|:\-]+", line)]
     rules = [n for n in rules if n and "|" in lines[n]]
@@ -262,7 +262,7 @@ def _cells(line: str) -> list[str]:
 
 @dataclass
 class _Draft:
-    """A step while its lines are collected."""
+    """A step whose lines are being collected."""
 
     number: int | None  # None for an introduction or a conclusion
     head: str
@@ -281,10 +281,10 @@ def _read_lines(text: str, level: Level) -> _Steps:
     for kind in (*_ORDER[level], "numbered"):
         if kind in kinds:
             steps = [_step(draft) for draft in _gather(raw, lines, heads, kind)]
-            # a numbered list is a plan where it has targets, or is at least a list
+            # a numbered list is a plan only if it has several items or a target
             if kind != "numbered" or len(steps) > 1 or any(words for _, words in steps):
                 return _checked(steps, lines)
-    for marked in (True, False):  # bullets, then bare lines, where most name a target
+    for marked in (True, False):  # bullets, most of which need a target, then plain lines
         chosen = [
             line
             for line, was in zip(lines, raw, strict=True)
@@ -302,24 +302,24 @@ def _plain(line: str) -> str:
 
 
 def _refuse_merged(line: str) -> None:
-    """Raise _Unclear for a line that announces several steps at once."""
-    if found := _MERGED.match(narrow(line)):
-        first = _value(found["a"] or found["c"] or "")
-        second = _value(found["b"] or found["d"] or "")
+    """Raise _Unclear for a line that announces several steps."""
+    if merged := _MERGED.match(narrow(line)):
+        first = _value(merged["a"] or merged["c"] or "")
+        second = _value(merged["b"] or merged["d"] or "")
         if first is None or second is None or 0 < second - first < 20:
             raise _Unclear(f"merged steps: {_short(line)}")
 
 
 def _header(line: str) -> tuple[str, int]:
-    """How a line announces a step ("" if it does not), and where the rest begins."""
+    """Return the kind of step header in a line ("" if none), and the offset after it."""
     for kind, pattern in _HEADERS.items():
-        if found := pattern.match(line):
-            return kind, found.end()
+        if header := pattern.match(line):
+            return kind, header.end()
     return "", 0
 
 
 def _value(text: str) -> int | None:
-    """The number in a header: 3, 三, III, three."""
+    """Parse the number in a header: 3, 三, III, three."""
     text = text.strip()
     if text.isdecimal():
         return int(text)
@@ -336,18 +336,20 @@ def _value(text: str) -> int | None:
 def _gather(
     raw: list[str], lines: list[str], heads: list[tuple[str, int]], kind: str
 ) -> list[_Draft]:
-    """The steps that headers of `kind` announce, each with the lines that belong to it."""
+    """Return the steps announced by headers of `kind`, each with its lines."""
     steps: list[_Draft] = []
-    is_open = False  # whether a further line still belongs to the last step
-    is_new_part = False  # whether a heading came since the last step
+    is_open = False  # whether the next line still belongs to the last step
+    is_new_part = False  # whether a heading followed the last step
     expected = 1
-    for was, line, (found, start) in zip(raw, lines, heads, strict=True):
+    for was, line, (line_kind, start) in zip(raw, lines, heads, strict=True):
         plain = narrow(line)
-        if found == kind and not (kind == "numbered" and steps and was[:1].isspace() and is_open):
+        if line_kind == kind and not (
+            kind == "numbered" and steps and was[:1].isspace() and is_open
+        ):
             digits = _NUMBER_IN_HEADER.search(plain[:start])
             value = _value(digits[0]) if digits else None
             if value == 1 and is_new_part:
-                expected = 1  # numbers begin again with each chapter
+                expected = 1  # numbering restarts in each chapter
             if value is not None and value != expected:
                 raise _Unclear(f"step {value} where step {expected} was expected")
             expected += 1
@@ -363,9 +365,9 @@ def _gather(
             is_open = True
         elif _TOTAL.match(plain):
             is_open = False
-        elif found and (found in _ORDER["Paragraph"]):  # a heading of another level
+        elif line_kind and (line_kind in _ORDER["Paragraph"]):  # a heading of another level
             rank = _ORDER["Paragraph"].index
-            if steps and kind != "numbered" and rank(found) < rank(kind):  # or of a part of a step
+            if steps and kind != "numbered" and rank(line_kind) < rank(kind):  # a part of a step
                 is_open = False
                 if _split(line)[1]:
                     steps[-1].parts.append(line)
@@ -378,20 +380,20 @@ def _gather(
         elif steps and _FIELD.match(plain):
             steps[-1].fields.append(line)
         elif is_open:
-            is_part = _BULLET.match(was) or _LETTERED.match(was) or found == "numbered"
+            is_part = _BULLET.match(was) or _LETTERED.match(was) or line_kind == "numbered"
             (steps[-1].parts if is_part else steps[-1].more).append(line)
     return steps
 
 
 def _target_of(draft: _Draft) -> int | None:
-    """The target of a step: of its own line, of its fields, or the sum of its parts."""
+    """Return the target of a step: from its header, its fields, or the sum of its parts."""
     if words := _split(draft.head)[1]:
         return words
-    named = [words for line in draft.fields if (words := _split(line)[1])]
-    if len(named) > 1:
-        raise _Unclear(f"{len(named)} word counts in one step")
-    if named:
-        return named[0]
+    fields = [words for line in draft.fields if (words := _split(line)[1])]
+    if len(fields) > 1:
+        raise _Unclear(f"{len(fields)} word counts in one step")
+    if fields:
+        return fields[0]
     if draft.parts:
         parts = [_split(line)[1] for line in draft.parts]
         if all(parts):
@@ -405,7 +407,7 @@ def _target_of(draft: _Draft) -> int | None:
 
 
 def _step(draft: _Draft) -> tuple[str, int | None]:
-    """The main point and the target of a step."""
+    """Return the main point and the target of a step. Raises _Unclear."""
     words = _target_of(draft)
     lines = [draft.head, *draft.fields, *draft.more, *draft.parts]
     point = " ".join(filter(None, (_split(line)[0] for line in lines)))
@@ -417,39 +419,44 @@ def _step(draft: _Draft) -> tuple[str, int | None]:
 
 
 def _split(text: str) -> tuple[str, int | None]:
-    """The main point and the target in a line. Raises _Unclear where it has several targets."""
+    """Return the main point and the target in a line. Raises _Unclear for several targets."""
     plain = narrow(text)
     labelled = list(_LABELLED.finditer(plain))
     if len(labelled) > 1:
         raise _Unclear(f"several word counts in {_short(text)}")
-    found = labelled or list(_WITH_UNIT.finditer(plain))
-    if len(found) > 1:  # "the 500-word decree and its reply (400 words)"
-        in_brackets = [each for each in found if each[0].lstrip()[:1] in "([" or _ends(plain, each)]
-        if len(in_brackets) != 1:
+    amounts = labelled or list(_WITH_UNIT.finditer(plain))
+    if len(amounts) > 1:  # "the 500-word decree and its reply (400 words)"
+        set_off = [
+            amount
+            for amount in amounts
+            if amount[0].lstrip()[:1] in "([" or _is_last(plain, amount)
+        ]
+        if len(set_off) != 1:
             raise _Unclear(f"several word counts in {_short(text)}")
-        found = in_brackets
+        amounts = set_off
     words = None
-    if found:
-        words = _middle(found[0]) or None
-        start, end = found[0].span()
+    if amounts:
+        words = _middle(amounts[0]) or None
+        start, end = amounts[0].span()
         text = f"{text[:start].rstrip(_EDGES)} {text[end:].lstrip(_EDGES + '.。')}"
     if label := _POINT.search(narrow(text)):
         text = f"{text[: label.start()].rstrip(_EDGES)} {text[label.end() :]}"
     return " ".join(text.split()).strip(_EDGES), words
 
 
-def _ends(text: str, found: re.Match[str]) -> bool:
-    return not text[found.end() :].strip(_EDGES + ".。)") and text[: found.start()].endswith("- ")
+def _is_last(text: str, amount: re.Match[str]) -> bool:
+    rest = text[amount.end() :].strip(_EDGES + ".。)")
+    return not rest and text[: amount.start()].endswith("- ")
 
 
-def _middle(found: re.Match[str]) -> int:
-    low = number(found["low"]) or 0
-    high = number(found["high"]) if found["high"] else low
+def _middle(amount: re.Match[str]) -> int:
+    low = number(amount["low"]) or 0
+    high = number(amount["high"]) if amount["high"] else low
     return round((low + (high or low)) / 2)
 
 
 def _checked(steps: _Steps, lines: list[str]) -> _Steps:
-    """`steps`, unless they differ much from the total that the reply states."""
+    """Return `steps`. Raises _Unclear if they contradict the total stated in the reply."""
     totals = [
         words
         for line in lines
@@ -466,6 +473,6 @@ def _checked(steps: _Steps, lines: list[str]) -> _Steps:
 
 
 def _short(text: str) -> str:
-    """The beginning of a reply, for a message."""
+    """Shorten a text for a message."""
     line = " ".join(text.split())
     return repr(line[:60] + "…" if len(line) > 60 else line)

@@ -1,4 +1,4 @@
-"""Plan a text, in one level or two."""
+"""Plan a text in one or two levels."""
 
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -19,7 +19,7 @@ from longwriter_core.llm import ContextOverflowError, for_each
 
 
 class Planner:
-    """Plans texts with one model."""
+    """Plans texts with a model."""
 
     def __init__(self, model: ChatModel, prompts: Prompts) -> None:
         self._model, self._prompts = model, prompts
@@ -27,9 +27,9 @@ class Planner:
     async def plan(
         self, instruction: Instruction, affinity: int, answers: list[Answer[Plan]]
     ) -> Plan:
-        """One plan, or for a text that is too long for it, a plan of chapters and one for each.
+        """Plan a text; one that is too long for a single plan is planned in chapters.
 
-        Every answer of the model is added to `answers`. Raises WriteError.
+        Appends every answer of the model to `answers`. Raises WriteError.
         """
 
         async def ask(
@@ -39,9 +39,9 @@ class Planner:
             prompt = self._prompts.render(
                 name, inst=instruction.instruction, length=length, **texts
             )
-            # Other prompts are sent as they are: the paper's protocol has the text format alone.
-            is_ours = self._prompts.name == "longwriter"
-            structured = structured_plan(required, level) if is_ours else None
+            # Other prompts get plain replies: the paper's protocol has no structured output.
+            is_built_in = self._prompts.name == "longwriter"
+            structured = structured_plan(required, level) if is_built_in else None
             try:
                 answer = await self._model.ask(
                     prompt, lambda reply: read_plan(reply, required, level), place=place,
@@ -69,9 +69,10 @@ class Planner:
 
 
 async def all_at_once(steps: Sequence[Step], work: Callable[[Step], Awaitable[None]]) -> None:
-    """Run `work` on all steps at the same time; at the end, raise the first WriteError.
+    """Run `work` on all steps concurrently, then raise the first WriteError.
 
-    Calls in flight are paid for. Cancelling them at the first failure would lose their replies.
+    A failure does not cancel the other steps: their calls in flight are charged anyway, and
+    cancelling would lose the replies.
     """
     failures: list[WriteError] = []
 

@@ -1,4 +1,4 @@
-"""An instruction, the sections written for it, and the text."""
+"""An instruction, its written sections, and the finished text."""
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -11,7 +11,7 @@ from longwriter_core.text.length import count_words, length_score
 
 @dataclass(frozen=True)
 class Instruction:
-    """A text to write. Without `required` words, the plan decides how long it becomes."""
+    """A text to write. If `required` (words) is None, the plan decides the length."""
 
     id: str
     instruction: str
@@ -21,23 +21,23 @@ class Instruction:
 
 @dataclass(frozen=True)
 class Section:
-    """One written step. Tokens and asks count all its calls."""
+    """One written step. Tokens and `asks` include all of its calls."""
 
     number: int
     text: str
     words: int
     target: int  # its share of the required length when it was written
-    requested: int  # the count that was asked for: the target, corrected by the writer's bias
+    requested: int  # the requested word count: the target, corrected by the writer's bias
     asks: int
     rejected: tuple[str, ...]  # the reason of each rejected reply
     cleaned: Counter[str]  # rule -> how often it removed something
     model: str
     prompt_tokens: int
     completion_tokens: int
-    removed: tuple[tuple[str, str], ...] = ()  # by cleaning: rule and text
+    removed: tuple[tuple[str, str], ...] = ()  # (cleaning rule, removed text)
 
     def recleaned(self, before: str) -> "Section":
-        """The section cleaned again for its place after `before`, which its writer did not see."""
+        """Clean the section again to follow `before`, which the model did not see."""
         cleaned = clean(self.text, before)
         words = count_words(cleaned.text)
         return replace(
@@ -53,8 +53,8 @@ class Section:
 class Text:
     """A written text, its plan and its counts.
 
-    `folded` counts the oldest sections that the last steps saw only as a summary, because the
-    text no longer fitted the model's context.
+    `folded` is the number of sections that were replaced with a summary in the last prompts,
+    because the text exceeded the model's context.
     """
 
     instruction: Instruction
@@ -72,31 +72,33 @@ class Text:
 
     @property
     def words(self) -> int:
-        """Words of the whole text; no word spans two sections."""
+        """Words of the whole text."""
         return sum(section.words for section in self.sections)
 
     @property
     def cleaned(self) -> Counter[str]:
-        """Cleaning rule -> how often it removed something."""
+        """How often each cleaning rule removed something."""
         return sum((section.cleaned for section in self.sections), Counter[str]())
 
     @property
     def rejected(self) -> Counter[str]:
-        """Reason -> how many replies were rejected for it."""
-        every = Counter(self.rejected_plans)
-        return sum((Counter(section.rejected) for section in self.sections), every)
+        """The number of rejected replies by reason."""
+        plans = Counter(self.rejected_plans)
+        return sum((Counter(section.rejected) for section in self.sections), plans)
 
     def record(self) -> dict[str, Any]:
-        """The text's row in texts.jsonl."""
-        asked = self.instruction
+        """Return the text's row in texts.jsonl."""
+        instruction = self.instruction
         return {
-            **asked.fields,
-            "id": asked.id,
-            "instruction": asked.instruction,
-            "required": asked.required,
+            **instruction.fields,
+            "id": instruction.id,
+            "instruction": instruction.instruction,
+            "required": instruction.required,
             "text": self.text,
             "words": self.words,
-            "length_score": length_score(asked.required, self.words) if asked.required else None,
+            "length_score": (
+                length_score(instruction.required, self.words) if instruction.required else None
+            ),
             "plan": [vars(step) for step in self.plan.steps],
             "chapters": [
                 {**vars(chapter), "first_step": first} for chapter, first in self.plan.chapters

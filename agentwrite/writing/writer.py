@@ -1,4 +1,4 @@
-"""Plan, then write: one text from one instruction.
+"""Plan and write one text from one instruction.
 
     from agentwrite import write_text
 
@@ -31,12 +31,12 @@ from longwriter_core.text.thinking import without_thinking
 
 _T = TypeVar("_T")
 
-MAX_TEXT_WORDS = 1_000_000  # 50 chapters of what one plan holds
-_LOOP = 0.5  # a section with a larger share of its words in repeated passages is a loop
-_SHOWN_AFTER = 2_000  # characters that a rewrite sees of the section after it
-_AFTER_OVERFLOW = 0.8  # the next prompt may have this share of the one that was too long
+MAX_TEXT_WORDS = 1_000_000  # 50 chapters of about 20,000 words
+_MAX_REPETITION = 0.5  # a section with a larger share of its words in repeated passages is a loop
+_NEXT_CHARACTERS = 2_000  # characters of the following section shown to a rewrite
+_OVERFLOW_FACTOR = 0.8  # maximum size of the next prompt, as a share of the one that was too long
 
-# Called with each finished section of a text, and the plan that it belongs to.
+# Called with each finished section of a text and the text's plan.
 Progress = Callable[[Section, Plan], None]
 
 
@@ -55,26 +55,26 @@ def write_text(
 ) -> Text:
     """Write one long text.
 
-    length     required length in words; by default the one that the instruction names, and if it
-               names none, the plan decides
-    progress   called with each finished section, and the plan
-    plan       written as it is; by default the model plans
-    on_plan    called with the plan
-    seed       another text for each seed; the default is the text without one
-    usage      called at the start with the count of calls that are made, which is kept up to date;
-               stored calls do not count
+    length     required length in words; defaults to the length named in the instruction, and if
+               there is none, the plan decides
+    progress   called with each finished section and the plan
+    plan       the plan to write; by default the model makes one
+    on_plan    called with the plan before the first section is written
+    seed       each seed gives another text; None is a variant of its own
+    usage      called once at the start with a Usage object that is updated with every call;
+               stored calls are not counted
     settings   further fields of Settings
 
-    The key is AGENTWRITE_API_KEY, else OPENAI_API_KEY. Every finished call is stored: the same call
-    of this function after an interruption pays only for what is missing. Raises WriteError with a
-    reason, and InputError for invalid settings.
+    The API key is read from AGENTWRITE_API_KEY, else from OPENAI_API_KEY. Every finished call is
+    stored, so calling this function again after an interruption only makes the missing calls.
+    Raises WriteError with a reason, and InputError for invalid settings.
     """
     chosen = Settings.resolve(model=model, base_urls=base_url, **settings)
     required = length or (None if plan else required_length(instruction))
-    asked = Instruction("", instruction, required)
+    to_write = Instruction("", instruction, required)
 
     async def write(writer: Writer) -> Text:
-        return await writer.write(asked, progress, plan=plan, on_plan=on_plan)
+        return await writer.write(to_write, progress, plan=plan, on_plan=on_plan)
 
     return _with_writer(chosen, seed, usage, write)
 
@@ -82,9 +82,9 @@ def write_text(
 def plan_text(
     instruction: str, settings: Settings, *, length: int | None = None, seed: int | None = None
 ) -> Plan:
-    """Only plan a text. Raises WriteError."""
-    asked = Instruction("", instruction, length or required_length(instruction))
-    return _with_writer(settings, seed, None, lambda writer: writer.plan(asked))
+    """Plan a text without writing it. Raises WriteError."""
+    to_plan = Instruction("", instruction, length or required_length(instruction))
+    return _with_writer(settings, seed, None, lambda writer: writer.plan(to_plan))
 
 
 def rewrite_sections(
@@ -97,17 +97,17 @@ def rewrite_sections(
     seed: int | None = None,
     done: Callable[[Section], None],
 ) -> None:
-    """Write the sections whose numbers `notes` holds again, in order, each by its note.
+    """Rewrite sections in order. `notes` maps a section's number to the note to follow.
 
-    Each sees the sections before it as they are by then. `done` is called with each as soon as it
-    is finished. Raises WriteError.
+    Each prompt shows the earlier sections, including those already rewritten. `done` is called
+    with each finished section. Raises WriteError.
     """
-    asked = Instruction("", instruction, plan.words)
+    to_rewrite = Instruction("", instruction, plan.words)
 
     async def rewrite(writer: Writer) -> None:
         texts = list(sections)
         for number in sorted(notes):
-            section = await writer.rewrite(asked, plan, texts, number, notes[number])
+            section = await writer.rewrite(to_rewrite, plan, texts, number, notes[number])
             texts[number - 1] = section.text
             done(section)
 
@@ -134,18 +134,18 @@ def _with_writer(
 
 @dataclass
 class _Job:
-    """A text while it is being written."""
+    """The state of a text that is being written."""
 
     instruction: Instruction
     affinity: int
     progress: Progress
     planning: list[Answer[Plan]] = field(default_factory=list)
     summaries: list[Answer[str]] = field(default_factory=list)
-    max_tokens: int | None = None  # limit of a prompt, once one was too long
+    max_tokens: int | None = None  # limit for prompts, set once a prompt was too long
 
 
 class Writer:
-    """Writes texts with one model, several at a time if you like; they share its concurrency."""
+    """Writes texts with one model. Texts written concurrently share its call limit."""
 
     def __init__(
         self,
@@ -179,8 +179,8 @@ class Writer:
         self._planner = Planner(model(settings.plan_model), self.prompts)
 
     async def plan(self, instruction: Instruction) -> Plan:
-        """Only plan a text. Raises WriteError."""
-        return await self._planner.plan(self._of_seed(instruction), 0, [])
+        """Plan a text without writing it. Raises WriteError."""
+        return await self._planner.plan(self._with_seed(instruction), 0, [])
 
     async def write(
         self,
@@ -191,13 +191,13 @@ class Writer:
         plan: Plan | None = None,
         on_plan: Callable[[Plan], None] | None = None,
     ) -> Text:
-        """Plan and write a text; `progress` gets each finished section. Raises WriteError.
+        """Plan and write a text; `progress` receives each finished section. Raises WriteError.
 
-        With `plan`, that one is written. `on_plan` gets the plan.
+        If `plan` is given, it is written as is. `on_plan` receives the plan.
         """
         if (instruction.required or 0) > MAX_TEXT_WORDS:
             raise WriteError("too_long", f"more than {MAX_TEXT_WORDS} words are asked for", "plan")
-        instruction = self._of_seed(instruction)
+        instruction = self._with_seed(instruction)
         job = _Job(instruction, affinity, progress or (lambda _section, _plan: None))
         if plan is None:
             plan = await self._planner.plan(instruction, affinity, job.planning)
@@ -229,24 +229,28 @@ class Writer:
     async def rewrite(
         self, instruction: Instruction, plan: Plan, sections: Sequence[str], number: int, note: str
     ) -> Section:
-        """Section `number` of `sections`, written again by `note`. Raises WriteError."""
+        """Rewrite section `number` of `sections` according to `note`. Raises WriteError."""
         step = plan.steps[number - 1]
         so_far = TextSoFar(plan, list(sections[: number - 1]))
-        job = _Job(self._of_seed(instruction), 0, lambda _section, _plan: None)
+        job = _Job(self._with_seed(instruction), 0, lambda _section, _plan: None)
         following = sections[number] if number < len(sections) else "(The text ends here.)"
-        texts = {"section": sections[number - 1], "next": following[:_SHOWN_AFTER], "note": note}
+        texts = {
+            "section": sections[number - 1],
+            "next": following[:_NEXT_CHARACTERS],
+            "note": note,
+        }
         return await self._write_step(job, so_far, ask_as_planned(step), "rewrite", texts)
 
-    def _of_seed(self, instruction: Instruction) -> Instruction:
-        """The instruction under an id of its own for each seed: ids are part of calls' keys."""
+    def _with_seed(self, instruction: Instruction) -> Instruction:
+        """Return the instruction with the seed in its id, since ids are part of the call keys."""
         if self._seed is None:
             return instruction
         return replace(instruction, id=f"{instruction.id} seed {self._seed}".strip())
 
     async def _write_serially(self, job: _Job, so_far: TextSoFar) -> list[Section]:
-        """One step after the other, each seeing all text before it.
+        """Write one step after the other; each prompt shows the text before it.
 
-        With the paper's prompts each step is asked for as planned, as upstream does.
+        With the paper's prompts every step requests its planned words, as upstream does.
         """
         sections: list[Section] = []
         goal = job.instruction.required or so_far.plan.words
@@ -261,7 +265,7 @@ class Writer:
         return sections
 
     async def _write_parallel(self, job: _Job, so_far: TextSoFar) -> list[Section]:
-        """All steps at once, each seeing only the plan; seams are cleaned once all are written."""
+        """Write all steps concurrently from the plan alone, then clean them again in order."""
         written: dict[int, Section] = {}
 
         async def write(step: Step) -> None:
@@ -281,7 +285,7 @@ class Writer:
     async def _write_step(self, job: _Job, so_far: TextSoFar, asked: Asked,
         name: str = "write", texts: Mapping[str, str] | None = None,
     ) -> Section:  # fmt: skip
-        """Ask for a step until its text can be used; `texts` fill further places of the prompt."""
+        """Ask for a step until its text is usable; `texts` fills further prompt placeholders."""
         step = asked.step
         before = so_far.text
 
@@ -290,7 +294,7 @@ class Writer:
             if not cleaned.text:
                 return Rejected("nothing_new", ", ".join(cleaned.counts))
             repeated = repetition(cleaned.text)
-            if repeated > _LOOP:
+            if repeated > _MAX_REPETITION:
                 return Rejected("loop", f"{repeated:.0%} of it is repeated")
             return cleaned
 
@@ -310,7 +314,7 @@ class Writer:
                     answer = await self._ask(job, prompt, read, place)
                     break
                 except ContextOverflowError as error:
-                    job.max_tokens, why = int(tokens * _AFTER_OVERFLOW), str(error)
+                    job.max_tokens, why = int(tokens * _OVERFLOW_FACTOR), str(error)
             else:
                 why = f"about {tokens} tokens"
             await self._fold(job, so_far, why, place)
@@ -336,9 +340,9 @@ class Writer:
         return job.max_tokens is None or tokens <= job.max_tokens
 
     async def _fold(self, job: _Job, so_far: TextSoFar, why: str, place: str) -> None:
-        """Replace the older half of the sections that are shown in full with a summary.
+        """Replace the older half of the sections shown in full with a summary.
 
-        Folding half, and not just the excess, keeps the prefix the same for many steps, so that the
+        Folding half instead of only the excess keeps the prefix the same for many steps, so the
         server can reuse its prefix cache.
         """
         end = so_far.half()

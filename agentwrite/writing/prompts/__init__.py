@@ -1,7 +1,7 @@
-"""The prompts of AgentWrite: ours, the paper's, or a folder's.
+"""The prompts of AgentWrite: the built-in ones, the paper's, or those in a folder.
 
-What stays the same comes first in them, the text so far after it, and only the step's own line
-last, so that a server can reuse its prefix cache from one step to the next.
+A prompt starts with the parts that are the same for every step, then shows the text so far, and
+ends with the line of the current step. A server can therefore reuse its prefix cache between steps.
 """
 
 import json
@@ -15,8 +15,8 @@ from longwriter_core import benchmarks
 from longwriter_core.errors import InputError
 from longwriter_core.files import sha256
 
-# The places that each prompt may hold; of them, those that it must hold.
-_PLACES = {
+# The placeholders that each prompt may contain.
+_ALLOWED = {
     "plan": ("INST", "LENGTH"),
     "chapters": ("INST", "LENGTH"),
     "chapter": ("INST", "PLAN", "STEP", "LENGTH"),
@@ -24,33 +24,34 @@ _PLACES = {
     "summarise": ("INST", "TEXT"),
     "rewrite": ("INST", "PLAN", "TEXT", "SECTION", "NEXT", "NOTE", "STEP"),
 }
-_NEEDED = {
-    **_PLACES,
+# The placeholders that each prompt must contain.
+_REQUIRED = {
+    **_ALLOWED,
     "plan": ("INST",),
     "summarise": ("TEXT",),
     "rewrite": ("SECTION", "NOTE", "STEP"),
 }
-_OFFICIAL = ("plan", "write")  # the paper has no more
-_PLACE = re.compile(r"\$([A-Z]+)\$")
+_OFFICIAL = ("plan", "write")  # the paper has only these
+_PLACEHOLDER = re.compile(r"\$([A-Z]+)\$")
 
 
 @dataclass(frozen=True)
 class Prompts:
-    """The prompts by name: plan, chapters, chapter, write, summarise, rewrite."""
+    """Prompt templates by name: plan, chapters, chapter, write, summarise, rewrite."""
 
     name: str
     templates: Mapping[str, str]
 
     @classmethod
     def load(cls, prompts: str = "longwriter") -> "Prompts":
-        """The prompts that a setting names: longwriter (ours), official, or a folder.
+        """Load the prompts named by a setting: longwriter (built in), official, or a folder.
 
-        The paper's are plan.txt and write.txt; what it, or a folder, does not have is ours.
-        Raises InputError that lists every problem at once.
+        The paper has only plan.txt and write.txt. The built-in prompts replace those that the paper
+        or a folder lacks. Raises InputError that lists all problems.
         """
         templates = {
             name: (files("agentwrite.writing.prompts") / f"{name}.txt").read_text(encoding="utf-8")
-            for name in _PLACES
+            for name in _ALLOWED
         }
         if prompts == "official":
             templates |= {name: benchmarks.read(f"{name}.txt") for name in _OFFICIAL}
@@ -60,39 +61,41 @@ class Prompts:
 
     @property
     def sha256(self) -> str:
-        """Of all templates that write a text."""
+        """SHA-256 of the templates used to write a text, which are all but `rewrite`."""
         writing = {name: text for name, text in self.templates.items() if name != "rewrite"}
         return sha256(json.dumps(writing, sort_keys=True))
 
     def render(self, name: str, **texts: str) -> str:
-        """A prompt with its places filled, all at once: no text can hold a place for another."""
-        return _PLACE.sub(lambda place: texts[place[1].lower()], self.templates[name]).rstrip("\n")
+        """Fill the placeholders of a prompt in one pass, so inserted text is never expanded."""
+        return _PLACEHOLDER.sub(lambda place: texts[place[1].lower()], self.templates[name]).rstrip(
+            "\n"
+        )
 
 
 def _read_folder(folder: Path) -> dict[str, str]:
     if not folder.is_dir():
         raise InputError(
             f"no prompts at {str(folder)!r}: name longwriter, official, or a folder that holds "
-            f"one or more of {', '.join(f'{name}.txt' for name in _PLACES)}"
+            f"one or more of {', '.join(f'{name}.txt' for name in _ALLOWED)}"
         )
     templates, problems = {}, []
     for path in sorted(folder.glob("*.txt")):
-        if path.stem not in _PLACES:
-            problems.append(f"{path.name} is not a prompt (known: {', '.join(_PLACES)})")
+        if path.stem not in _ALLOWED:
+            problems.append(f"{path.name} is not a prompt (known: {', '.join(_ALLOWED)})")
             continue
         try:
             templates[path.stem] = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             problems.append(f"cannot read {path.name} ({error})")
             continue
-        found = _PLACE.findall(templates[path.stem])
-        for place in _NEEDED[path.stem]:
-            if place not in found:
+        present = _PLACEHOLDER.findall(templates[path.stem])
+        for place in _REQUIRED[path.stem]:
+            if place not in present:
                 problems.append(f"{path.name} must contain ${place}$")
-        for place in sorted(set(found).difference(_PLACES[path.stem])):
+        for place in sorted(set(present).difference(_ALLOWED[path.stem])):
             problems.append(f"{path.name} has an unknown place ${place}$")
     if not templates and not problems:
-        problems.append(f"none of {', '.join(f'{name}.txt' for name in _PLACES)} is there")
+        problems.append(f"none of {', '.join(f'{name}.txt' for name in _ALLOWED)} is there")
     if problems:
         raise InputError(f"prompts in {folder}: {'; '.join(problems)}")
     return templates
