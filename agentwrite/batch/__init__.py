@@ -1,1 +1,1 @@
-"""Many texts, resumable."""
+"""Resumable runs over many instructions."""

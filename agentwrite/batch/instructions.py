@@ -1,4 +1,4 @@
-"""Instructions from a JSONL file: the whole file is checked before the first row is used."""
+"""Read instructions from a JSONL file. The whole file is checked before the first row is used."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -11,14 +11,15 @@ from longwriter_core.files import sha256
 from longwriter_core.jsonl import Line, scan_jsonl
 from longwriter_core.text.required_length import required_length
 
-_SHOWN = 5  # problems named in one message
-_OURS = ("id", "instruction", "prompt", "length", "required")
+_MAX_PROBLEMS = 5  # maximum number of problems listed in a message
+_KNOWN_FIELDS = ("id", "instruction", "prompt", "length", "required")
 
 
 def check_instructions(path: Path, limit: int | None = None) -> dict[str, str]:
-    """id -> SHA-256 of every instruction in the file; nothing else is held in memory.
+    """Check a file and return the SHA-256 of every instruction by id.
 
-    Raises InputError that names the first problems, with their lines, and how many there are.
+    The instructions are not kept in memory. Raises InputError that lists the first problems with
+    their line numbers, and says how many more there are.
     """
     problems: list[str] = []
     lines: dict[str, int] = {}
@@ -36,25 +37,27 @@ def check_instructions(path: Path, limit: int | None = None) -> dict[str, str]:
     if not lines and not problems:
         problems.append("no instructions")
     if problems:
-        more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        raise InputError(f"{path}: {'; '.join(problems[:_SHOWN])}{more}")
+        more = (
+            f"; and {len(problems) - _MAX_PROBLEMS} more" if len(problems) > _MAX_PROBLEMS else ""
+        )
+        raise InputError(f"{path}: {'; '.join(problems[:_MAX_PROBLEMS])}{more}")
     return hashes
 
 
 def read_instructions(
     path: Path, limit: int | None = None, default_length: int | None = None
 ) -> Iterator[Instruction]:
-    """The instructions of a checked file, in order. Blank lines do not count.
+    """Yield the instructions of a checked file in order, skipping blank lines.
 
-    The required length is the row's `length`, else what the instruction names, else
-    `default_length`. An id that is missing is made from the instruction.
+    The required length is the row's `length`, else the length named in the instruction, else
+    `default_length`. A missing id is derived from the instruction's hash.
     """
     for line in islice(scan_jsonl(path), limit):
         yield _read(line, default_length)
 
 
 def _read(line: Line, default_length: int | None) -> Instruction:
-    """Raises ValueError with what is wrong with the row."""
+    """Read a row. Raises ValueError if it is invalid."""
     if line.problem:
         raise ValueError(line.problem)
     row = line.row
@@ -75,5 +78,5 @@ def _read(line: Line, default_length: int | None) -> Instruction:
         str(id),
         instruction,
         length or required_length(instruction) or default_length,
-        {name: value for name, value in row.items() if name not in _OURS},
+        {name: value for name, value in row.items() if name not in _KNOWN_FIELDS},
     )

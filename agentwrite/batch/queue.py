@@ -1,6 +1,6 @@
-"""Work through many instructions, with a bounded number of calls and rows in memory.
+"""Handle many instructions with a limited number of calls in flight and rows in memory.
 
-`run` and `dpo` share this queue: what they do with an instruction is a `Workload`, which runs in
+`run` and `dpo` share this queue. Each defines a `Workload` that handles an instruction. It runs in
 this process or, through `agentwrite.batch.ray`, in the workers of a cluster.
 """
 
@@ -17,23 +17,23 @@ from longwriter_core.llm import Store, Usage, for_each
 
 
 class Result(Protocol):
-    """What an instruction gives: a text, or judged answers."""
+    """The result of an instruction: a text, or judged answers."""
 
     def record(self) -> Mapping[str, Any]:
-        """Its row in the run folder."""
+        """Return the result's row in the run folder."""
 
 
 class Pool(Protocol):
-    """What makes the calls: a ChatPool, or the workers of a cluster, which have one each."""
+    """Makes the calls: a ChatPool, or the workers of a cluster with one ChatPool each."""
 
     usage: Usage
 
     @property
     def is_fatal(self) -> bool:
-        """Whether no further call will be made."""
+        """Whether the pool has given up and makes no further calls."""
 
     def give_up(self, why: str) -> None:
-        """Make no further call."""
+        """Make no further calls; `why` is reported as the reason."""
 
 
 R = TypeVar("R", bound=Result)
@@ -41,30 +41,30 @@ R_co = TypeVar("R_co", bound=Result, covariant=True)
 
 # Called with the words of each finished section and its share of the whole text.
 OnSection = Callable[[int, float], None]
-# Handles an instruction, which comes with its number in the queue. Raises WriteError.
+# Handles an instruction, given with its number in the queue. Raises WriteError.
 Handler = Callable[[Instruction, int, OnSection], Awaitable[R]]
 
 
 class Workload(Protocol[R_co]):
-    """What to do with every instruction. It is pickled to be sent to another machine."""
+    """Defines how instructions are handled. Must be picklable, to be sent to other machines."""
 
     def open(
         self, store: Store, concurrency: int
     ) -> AbstractAsyncContextManager[tuple[Pool, Handler[R_co]]]:
-        """A pool that makes at most `concurrency` calls at a time, and the handler that uses it."""
+        """Open a pool that makes at most `concurrency` calls at a time, and its handler."""
 
 
 @dataclass
 class RunProgress(Generic[R]):
-    """What a run has done so far."""
+    """Counts of a run so far."""
 
     instructions: int
     skipped: int  # finished by an earlier run
     finished: int = 0
     failed: int = 0
-    reasons: Counter[str] = field(default_factory=Counter)  # of failures
-    stopped: str = ""  # why the rest was not tried, for example a wrong key
-    usage: Usage = field(default_factory=Usage)  # calls of this run, without stored ones
+    reasons: Counter[str] = field(default_factory=Counter)  # reason -> failures
+    stopped: str = ""  # why the run stopped early, for example a wrong key
+    usage: Usage = field(default_factory=Usage)  # calls of this run, excluding stored ones
 
     @property
     def missing(self) -> int:
@@ -72,11 +72,11 @@ class RunProgress(Generic[R]):
         return self.instructions - self.skipped - self.finished
 
     def add(self, _result: R) -> None:
-        """Count a result."""
+        """Add a result."""
         self.finished += 1
 
     def add_section(self, words: int, share: float) -> None:
-        """Count a section of a text that is being written."""
+        """Add a finished section of an unfinished text."""
 
 
 async def run_queue(
@@ -88,10 +88,10 @@ async def run_queue(
     on_progress: Callable[[], None],
     concurrency: int,
 ) -> None:
-    """Handle every instruction; put its result, or the reason of its failure, into the folder.
+    """Handle every instruction and record its result, or its failure, in the folder.
 
-    The next instruction is read when another one ends, and none after the pool has given up or the
-    disk is full.
+    At most `concurrency` instructions are handled at a time. No further instruction is read once the pool
+    has given up or the disk is full.
     """
 
     def numbered() -> Iterator[tuple[int, Instruction]]:
@@ -109,7 +109,7 @@ async def run_queue(
         try:
             result = await handle(instruction, number, on_section)
         except WriteError as error:
-            if error.is_fatal:  # the reason is not this instruction
+            if error.is_fatal:  # not specific to this instruction
                 progress.stopped = progress.stopped or error.detail
                 return
             with stopping_if_disk_full():

@@ -2,12 +2,12 @@
 
 Two kinds of actors do the work:
 
-- One store actor, on the machine of the process that began the run, has the run folder's calls.
-- Worker actors, one per CPU, have their own chat pool and handle instructions. They have no disk:
-  before a call's result is used, it is saved through the store actor.
+- One store actor runs on the machine that started the run, and keeps the run folder's calls.
+- Worker actors, one per CPU, handle instructions with a chat pool each. They write no files: every
+  call's result is saved through the store actor before it is used.
 
-So the machines need no common file system, a lost worker costs only the calls that it had in
-flight, and the run folder is the same as without Ray. This process writes the rows.
+The machines therefore need no shared file system, a lost worker loses only its calls in flight, and
+the run folder is the same as without Ray. The process that started the run writes the rows.
 """
 
 import asyncio
@@ -28,23 +28,24 @@ from longwriter_core.llm import Reply, Store, Usage
 
 _log = logging.getLogger(__name__)
 
-# After so many lost workers without a finished call in between, the work itself is the cause.
+# If this many workers are lost without a finished call in between, assume that the workload kills
+# them, and stop.
 _MAX_LOST = 3
 _CONNECT_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """The Ray cluster at `address`, else at RAY_ADDRESS, else a new one on this machine."""
+    """The Ray cluster at `address`, else at RAY_ADDRESS, else a new local one."""
 
     address: str | None = None
 
     def spread(self, workload: Workload[R]) -> "SpreadWorkload[R]":
-        """The workload, run by the workers of this cluster."""
+        """Return the workload, to be run by the workers of this cluster."""
         return SpreadWorkload(self, workload)
 
     def connect(self) -> Any:
-        """The ray module, connected. Raises InputError if Ray or the cluster is missing."""
+        """Connect and return the ray module. Raises InputError if Ray or the cluster is missing."""
         try:
             import ray
         except ImportError as error:
@@ -61,7 +62,7 @@ class Cluster:
         return ray
 
     def _check_address(self) -> None:
-        """Raise OSError if nothing listens at the address, since Ray would try for minutes."""
+        """Raise OSError if nothing listens at the address; Ray itself would retry for minutes."""
         address = self.address or os.environ.get("RAY_ADDRESS", "")
         if address.startswith("ray://"):
             raise ValueError(
@@ -75,17 +76,17 @@ class Cluster:
 
 @dataclass(frozen=True)
 class SpreadWorkload(Generic[R]):
-    """A workload that the workers of a cluster share."""
+    """A workload that is shared by the workers of a cluster."""
 
     cluster: Cluster
     workload: Workload[R]
 
     @asynccontextmanager
     async def open(self, store: Store, concurrency: int) -> AsyncIterator[tuple[Pool, Handler[R]]]:
-        """One worker for each CPU of the cluster, with `concurrency` calls in flight in all."""
+        """Start one worker per CPU of the cluster, with `concurrency` calls in flight in total."""
         ray = self.cluster.connect()
         number = max(1, min(int(ray.cluster_resources().get("CPU", 1)), concurrency))
-        # As even as possible: 7 calls for 3 workers are 2, 2 and 3.
+        # Share the calls evenly: 3 workers get 2, 2 and 3 of 7 calls.
         shares = [(concurrency + worker) // number for worker in range(number)]
         workers = _Workers(ray, self.workload, store, shares)
         try:
@@ -96,14 +97,14 @@ class SpreadWorkload(Generic[R]):
 
 @dataclass(eq=False)
 class _Slot:
-    """A place for a worker, which is replaced when it is lost."""
+    """Holds a worker, which is replaced if it is lost."""
 
-    share: int  # of the calls in flight
+    share: int  # number of calls in flight
     worker: Any  # actor handle
 
 
 class _Workers(Generic[R]):
-    """The actors, as the process that began the run sees them."""
+    """The actors, managed by the process that started the run."""
 
     def __init__(self, ray: Any, workload: Workload[R], store: Store, shares: list[int]) -> None:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -120,7 +121,7 @@ class _Workers(Generic[R]):
                 num_cpus=0,
                 max_concurrency=8,
                 max_restarts=-1,
-                max_task_retries=-1,  # saving a call again does no harm
+                max_task_retries=-1,  # saving a call twice is harmless
                 scheduling_strategy=here,
             )
             .remote(store.folder.absolute())
@@ -133,17 +134,17 @@ class _Workers(Generic[R]):
 
     @property
     def is_fatal(self) -> bool:
-        """Whether no further call will be made."""
+        """Whether the pool has given up and makes no further calls."""
         return bool(self._fatal)
 
     def give_up(self, why: str) -> None:
-        """Begin nothing more; workers finish what they have begun."""
+        """Start no further instruction; workers finish the current ones."""
         if not self._fatal:
             _log.error("no further instruction is begun: %s", why)
         self._fatal = self._fatal or why
 
     async def handle(self, instruction: Instruction, number: int, on_section: OnSection) -> R:
-        """The result of an instruction. A lost worker's instruction goes to another one."""
+        """Return the result of an instruction, which is retried if its worker is lost."""
         while True:
             slot = await self._free.get()
             worker = slot.worker
@@ -152,7 +153,7 @@ class _Workers(Generic[R]):
                     raise WriteError("not_asked", self._fatal, "cluster", is_fatal=True)
                 return await self._handle_at(worker, instruction, number, on_section)
             except self._ray.exceptions.RayTaskError:
-                raise  # an error in our code, with the worker's traceback
+                raise  # an error raised in the worker, with its traceback
             except self._ray.exceptions.RayError as error:
                 await self._replace(slot, worker, error)
             finally:
@@ -178,7 +179,9 @@ class _Workers(Generic[R]):
     def _count(self, worker: Any, usage: Usage) -> None:
         self._usage_of[worker] = usage
         for name in vars(usage):
-            setattr(self.usage, name, sum(getattr(each, name) for each in self._usage_of.values()))
+            setattr(
+                self.usage, name, sum(getattr(other, name) for other in self._usage_of.values())
+            )
 
     def _start(self, share: int) -> Any:
         actor = self._ray.remote(_Worker).options(num_cpus=1, max_concurrency=1000)
@@ -186,10 +189,12 @@ class _Workers(Generic[R]):
 
     async def _replace(self, slot: _Slot, lost: Any, error: Exception) -> None:
         if slot.worker is not lost or self._fatal:
-            return  # another instruction of this worker has replaced it
+            return  # already replaced on behalf of another instruction
         self._ray.kill(lost)
         slot.worker = self._start(slot.share)
-        why = str(error).strip().splitlines()[-1].strip()[-200:]  # the cause ends the traceback
+        why = (
+            str(error).strip().splitlines()[-1].strip()[-200:]
+        )  # the last line of the traceback is the cause
         _log.warning("a worker was lost; its texts continue on another: %s", why)
         saved = await self._store.count.remote()
         self._lost = 1 if saved > self._saved else self._lost + 1
@@ -198,7 +203,7 @@ class _Workers(Generic[R]):
             self.give_up(f"{self._lost} workers in a row were lost: {why}")
 
     def close(self) -> None:
-        """End all actors."""
+        """Stop all actors."""
         for slot in self._slots:
             self._ray.kill(slot.worker)
         self._ray.kill(self._store)
@@ -211,21 +216,21 @@ class _StoreActor:
         self._store, self._saved = Store(folder), 0
 
     def get(self, *keys: str) -> Reply | None:
-        """The reply under the first of `keys` that has one."""
+        """Return the reply of the first of `keys` that has one; None if none has."""
         return self._store.get(*keys)
 
     def save(self, key: str, reply: Reply) -> None:
-        """Write a reply; it is on disk when this returns. Raises OSError."""
+        """Save a reply; it is on disk when this returns. Raises OSError."""
         self._store.put(key, reply)
         self._saved += 1
 
     def count(self) -> int:
-        """The number of calls saved so far."""
+        """Return the number of calls saved so far."""
         return self._saved
 
 
 class _RemoteStore(Store):
-    """The store actor, with the interface that a chat pool uses."""
+    """Adapts the store actor to the interface that a chat pool uses."""
 
     def __init__(self, actor: Any, advice: str) -> None:
         super().__init__(Path("calls of the run folder"))  # for messages only
@@ -251,7 +256,7 @@ class _Section:
 
 
 class _Worker:
-    """Handles instructions, several at a time."""
+    """Handles several instructions at a time."""
 
     def __init__(self, workload: Workload[Any], store: Any, advice: str, concurrency: int) -> None:
         self._context = workload.open(_RemoteStore(store, advice), concurrency)
@@ -260,7 +265,7 @@ class _Worker:
     async def handle(
         self, instruction: Instruction, number: int
     ) -> AsyncIterator[tuple[Any, Usage]]:
-        """Each finished section, then the result or its WriteError; with the usage so far."""
+        """Yield finished sections, then the result or its WriteError, with the usage so far."""
         if not self._opening:
             self._opening = asyncio.ensure_future(self._context.__aenter__())
         pool, handle = await self._opening
@@ -275,6 +280,6 @@ class _Worker:
             yield section, pool.usage
         try:
             result = await task
-        except WriteError as error:  # if it were raised, the usage would be lost
+        except WriteError as error:  # raising it would lose the usage
             result = error
         yield result, pool.usage

@@ -1,4 +1,4 @@
-"""Many texts: resumable, bounded in calls and memory; every failure has its reason."""
+"""Write texts for many instructions, with limited calls and memory. Runs can be resumed."""
 
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -21,18 +21,18 @@ from longwriter_core.llm import Store, run_async
 
 @dataclass
 class WritingProgress(RunProgress[Text]):
-    """What a run has done so far. Words are those of this run's sections."""
+    """Counts of a run so far. Sections and words are those written by this run."""
 
     sections: int = 0
     words: int = 0
-    without_length: int = 0  # texts without a required length; the plan decided
-    folded: int = 0  # texts whose last steps saw the beginning only as a summary
-    written: float = 0.0  # texts, counting unfinished ones by their share of the plan
-    cleaned: Counter[str] = field(default_factory=Counter)  # by rule
-    rejected: Counter[str] = field(default_factory=Counter)  # retried replies, by reason
+    without_length: int = 0  # texts without a required length
+    folded: int = 0  # texts whose beginning was replaced with a summary in the last prompts
+    written: float = 0.0  # texts, with unfinished ones counted by the written share of their plan
+    cleaned: Counter[str] = field(default_factory=Counter)  # rule -> removals
+    rejected: Counter[str] = field(default_factory=Counter)  # reason -> retried replies
 
     def add(self, text: Text) -> None:
-        """Count a finished text."""
+        """Add a finished text."""
         super().add(text)
         self.without_length += text.instruction.required is None
         self.folded += text.folded > 0
@@ -40,7 +40,7 @@ class WritingProgress(RunProgress[Text]):
         self.rejected += text.rejected
 
     def add_section(self, words: int, share: float) -> None:
-        """Count a finished section."""
+        """Add a finished section with its share of the plan."""
         self.sections += 1
         self.words += words
         self.written += share
@@ -56,16 +56,16 @@ def run(
     cluster: Cluster | None = None,
     progress: Callable[[WritingProgress], None] = lambda _progress: None,
 ) -> WritingProgress:
-    """Write a text for every instruction in `path` that has none in the run folder `output` yet.
+    """Write a text for every instruction in `path` that has none in the run folder `output`.
 
     path            a JSONL file with `instruction` (or `prompt`), and optionally `id` and `length`
-    output          the run folder; the texts are in its texts.jsonl
-    limit           read only the first instructions
-    default_length  words, for instructions that name no length
+    output          the run folder; the texts are written to its texts.jsonl
+    limit           read only this many instructions from the start of the file
+    default_length  required words of instructions that name no length
     cluster         a Ray cluster to spread the work over
     progress        called after every section and every text
 
-    Raises InputError for input, a folder, a cluster or an endpoint that cannot be used.
+    Raises InputError if the input, the folder, the cluster or the endpoint cannot be used.
     """
     path = Path(path)
     wanted = check_instructions(path, limit)
@@ -94,7 +94,7 @@ class Writing:
     async def open(
         self, store: Store, concurrency: int
     ) -> AsyncIterator[tuple[Pool, Handler[Text]]]:
-        """The chat pool, and the function that writes a text."""
+        """Open the chat pool; yields it and the function that writes a text."""
         async with self.settings.chat(store, self.key) as chat:
             settings = self.settings.model_copy(update={"concurrency": concurrency})
             writer = Writer(chat, settings, prompts=self.prompts)
@@ -127,7 +127,7 @@ async def _write_all(
 
 
 def _shared_settings(settings: Settings) -> dict[str, object]:
-    """What all texts of a folder share; another model, for example, needs another folder."""
+    """Return the settings that all texts of a folder share; other settings need another folder."""
     prompts = Prompts.load(settings.prompts)
     optional = {name: getattr(settings, name) for name in ("plan_model", "summary_model", "extra")}
     return {
@@ -144,7 +144,7 @@ def _shared_settings(settings: Settings) -> dict[str, object]:
 
 @dataclass
 class Estimate:
-    """What writing would call, roughly: sections of 500 words, English tokens, no retries."""
+    """Estimated calls and tokens of a run, assuming English, 500-word sections and no retries."""
 
     texts: int = 0
     without_length: int = 0
@@ -153,11 +153,11 @@ class Estimate:
     completion_tokens: int = 0
 
     def add(self, instruction: Instruction, *, parallel: bool) -> None:
-        """Count one text; one without a length counts as 5,000 words."""
+        """Add one text; without a required length, 5,000 words are assumed."""
         words = instruction.required or 5_000
         steps = max(1, round(words / 500))
         chapters = round(words / 5_000) if words > MAX_PLAN_WORDS else 0
-        plan = 50 * steps  # tokens: a line for each step
+        plan = 50 * steps  # tokens, with one line per step
         asked = len(instruction.instruction) // 3
         text = words * 4 // 3
         self.texts += 1
@@ -176,7 +176,7 @@ def estimate(
     limit: int | None = None,
     default_length: int | None = None,
 ) -> Estimate:
-    """What `run` would call; no call is made and nothing is written. Raises InputError."""
+    """Estimate the calls of `run`. Makes no calls and writes no files. Raises InputError."""
     wanted = check_instructions(path, limit)
     folder = RunFolder(output, _shared_settings(settings)).look()
     folder.check_finished(wanted)

@@ -1,7 +1,7 @@
-"""The run folder: finished rows, failures, settings and calls. A kill at any time is harmless.
+"""The run folder: finished rows, failures, settings and calls. It survives a kill at any time.
 
-DIR/texts.jsonl    a row for each finished text; for `dpo`, samples.jsonl has one for each prompt
-DIR/failed.jsonl   a row for each instruction that failed, with its reason
+DIR/texts.jsonl    one row per finished text; `dpo` has samples.jsonl with one row per prompt
+DIR/failed.jsonl   one row per failed instruction, with the reason
 DIR/settings.json  the settings that all rows share
 DIR/calls/         every finished call
 """
@@ -21,7 +21,7 @@ from longwriter_core.llm import Store
 
 
 class RunFolder:
-    """Use as `with RunFolder(path, settings) as folder`: one process at a time."""
+    """A locked run folder. Use as `with RunFolder(path, settings) as folder`."""
 
     def __init__(self, path: Path, settings: Mapping[str, Any], rows: str = "texts.jsonl") -> None:
         self.path = path
@@ -31,7 +31,7 @@ class RunFolder:
         self._settings = dict(settings)
 
     def __enter__(self) -> Self:
-        """Raises InputError if the folder is unusable, in use, or belongs to another run."""
+        """Lock the folder. Raises InputError if it is unusable, in use, or has other settings."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = (self.path / ".lock").open("w")
@@ -65,7 +65,7 @@ class RunFolder:
         return self
 
     def check_finished(self, wanted: Mapping[str, str]) -> None:
-        """Raise InputError if a finished id now belongs to another instruction."""
+        """Raise InputError if a finished id now has another instruction."""
         changed = [id for id, hash in wanted.items() if self.finished.get(id, hash) != hash]
         if changed:
             raise InputError(
@@ -74,12 +74,12 @@ class RunFolder:
             )
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Put a finished row on disk. Raises OSError, as when the disk is full."""
+        """Append a finished row. Raises OSError, for example if the disk is full."""
         append_jsonl(self.rows, row)
         self.finished[str(row["id"])] = sha256(row["instruction"])
 
     def add_failure(self, instruction: Instruction, error: WriteError) -> None:
-        """Put a failure on disk, with its reason. Raises OSError."""
+        """Append a failure with its reason. Raises OSError."""
         append_jsonl(
             self.failures,
             {
@@ -112,7 +112,7 @@ class RunFolder:
             write_atomically(self.path / "settings.json", data.encode("utf-8", "backslashreplace"))
 
     def _has_settings(self) -> bool:
-        """Whether there are rows with these settings. Raises InputError if theirs differ."""
+        """Whether there are rows with these settings. Raises InputError if the settings differ."""
         path = self.path / "settings.json"
         try:
             old = json.loads(path.read_bytes())
@@ -120,7 +120,9 @@ class RunFolder:
             old = None
         except ValueError as error:
             raise InputError(f"{path} is damaged ({error}): restore it, or delete it") from error
-        if old is None or not self.rows.exists():  # a run without rows does not bind the next one
+        if (
+            old is None or not self.rows.exists()
+        ):  # without rows, the next run may change the settings
             return False
         if old != self._settings:
             names = sorted(
@@ -139,17 +141,17 @@ class RunFolder:
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a JSONL file; none if the file does not exist.
+    """Yield the rows of a JSONL file; yields nothing if the file does not exist.
 
-    A last line that a kill left unfinished is skipped. Raises InputError naming a damaged line.
+    Skips an incomplete last line, as left by a kill. Raises InputError naming a damaged line.
     """
     return (line.row for line in _lines(path))
 
 
 def rows_by_id(path: Path) -> Iterator[dict[str, Any]]:
-    """As `read_rows`, sorted by id: the order in which rows were finished is random.
+    """Yield rows like `read_rows`, but sorted by id, since rows finish in any order.
 
-    Only ids are held in memory. Raises InputError also for an id that occurs twice.
+    Memory holds only ids and offsets. Also raises InputError for an id that occurs twice.
     """
     offsets: dict[str, int] = {}
     for line in _lines(path):

@@ -115,9 +115,13 @@ def stats(path: Path) -> Stats:
         if row_kind is None or kind not in (None, row_kind):
             raise InputError(
                 f"{path}, line {number}: "
-                + (f"a row of {row_kind} after rows of {kind}" if row_kind else "no instruction, text, "
-                   "messages, or chosen and rejected answer of the forms that we write")
-            )  # fmt: skip
+                + (
+                    f"a row of {row_kind} after rows of {kind}"
+                    if row_kind
+                    else "no instruction, text, messages, or chosen and rejected answer of the "
+                    "forms that we write"
+                )
+            )
         kind, rows = row_kind, rows + 1
         _READERS[kind](row, count)
         _read_common(row, count)

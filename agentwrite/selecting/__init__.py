@@ -1,1 +1,1 @@
-"""Choosing instructions that need long texts."""
+"""Select instructions that need long texts."""

@@ -1,4 +1,4 @@
-"""The instruction in a row of a dataset, what the dataset says about it, and its language. Pure."""
+"""Read the instruction, metadata and language of a dataset row. Pure."""
 
 import re
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ _LANGUAGE_NAMES: dict[str, Language] = {
 
 @dataclass(frozen=True)
 class Candidate:
-    """The first user turn of row number `row` (from 1), and what the dataset says about it."""
+    """The first user turn of row number `row` (from 1), with its metadata in the dataset."""
 
     row: int
     row_id: str | None
@@ -29,14 +29,14 @@ class Candidate:
 
 
 def read_candidate(row: Mapping[str, Any], number: int) -> Candidate | None:
-    """The candidate in a row; None if the row has no text by a user."""
+    """Read the candidate in a row; returns None if the row has no user text."""
     first = first_instruction(row)
     if not first:
         return None
     text, turn, turns = first
     row_id = next((row[name] for name in _IDS if isinstance(row.get(name), str | int)), None)
     language = (turn or {}).get("language") or row.get("language")
-    # Flags of any turn count: what a conversation leads to may be worse than how it begins.
+    # Use the flags of every turn, because later turns may be worse than the first.
     return Candidate(
         row=number,
         row_id=None if row_id is None else str(row_id),
@@ -48,9 +48,10 @@ def read_candidate(row: Mapping[str, Any], number: int) -> Candidate | None:
 
 
 def language_of(candidate: Candidate) -> Language | None:
-    """The language of an instruction; None if it is neither English nor Chinese.
+    """Return the language of an instruction; None if it is neither English nor Chinese.
 
-    A language that the dataset declares counts if the script agrees. Otherwise it is detected.
+    A language declared by the dataset must match the script of the instruction, else the result is
+    None. Without a declared language, it is detected.
     """
     written = main_language(candidate.instruction)
     if candidate.declared_language is not None:
@@ -66,10 +67,10 @@ def _is_toxic(part: Mapping[str, Any]) -> bool:
     for name in ("openai_moderation", "moderation"):
         value = part.get(name)
         moderations = value if isinstance(value, list) else [value]
-        flags += [each.get("flagged") for each in moderations if isinstance(each, Mapping)]
+        flags += [result.get("flagged") for result in moderations if isinstance(result, Mapping)]
     return any(map(_is_true, flags))
 
 
 def _is_true(flag: Any) -> bool:
-    """Whether a flag is set, including the 1 or "True" of a dataset that came from CSV."""
+    """Whether a flag is set; accepts 1 and "True", as in datasets converted from CSV."""
     return str(flag).strip().lower() in ("true", "1", "1.0", "yes")

@@ -1,4 +1,4 @@
-"""Rules that reject an instruction before a model is asked. Each has a name to count by."""
+"""Rules that reject an instruction before a model is asked. Rejections are counted by rule name."""
 
 import re
 import zlib
@@ -66,10 +66,10 @@ _BANDS, _HASHES_PER_BAND = 12, 10
 
 
 class Rules:
-    """The rules in the order in which they are applied.
+    """Applies the rules in a fixed order.
 
-    The rules on duplicates keep about 1.3 KB for each instruction that gets as far as them, and
-    nothing for the others (scripts/bench_select.py).
+    The duplicate rules come last and use about 1.3 KB of memory for each instruction that passes
+    the other rules (scripts/bench_select.py).
     """
 
     def __init__(self, benchmarks: Mapping[str, str]) -> None:
@@ -81,7 +81,7 @@ class Rules:
         self._openings: Counter[int] = Counter()
 
     def check(self, candidate: Candidate, language: Language | None) -> Rejected | None:
-        """The first rule that rejects the candidate; None if it may be selected."""
+        """Return the rejection by the first rule that applies; None if the candidate passes."""
         text = candidate.instruction
         return (
             _check_row(candidate, language)
@@ -158,5 +158,5 @@ def _check_patterns(text: str) -> Rejected | None:
 
 
 def _hash(kind: bytes, data: bytes) -> int:
-    """A 64-bit hash that is the same in every process, unlike Python's own hash of a text."""
+    """Return a 64-bit hash that is the same in every process, unlike Python's `hash`."""
     return int.from_bytes(blake2b(data, digest_size=8, person=kind).digest())

@@ -1,7 +1,8 @@
 """Ask a model whether an instruction needs a long text, and read its reply.
 
-Endpoints that offer structured output return the decision as JSON. The prompt asks for two lines of
-text, which is what other endpoints return; its hash is part of the keys of stored calls.
+Endpoints with structured output return the decision as JSON. The prompt asks for two lines of text,
+which other endpoints return. The prompt is part of the keys of stored calls, so changing it makes
+all calls again.
 """
 
 import asyncio
@@ -23,7 +24,7 @@ MAX_TOKENS = 1024
 
 _MAX_REASON = 300  # characters
 
-# The longest words come first, since 不是 contains 是. A word that offers a choice, as in "yes or
+# Longer words come first, because 不是 contains 是. A word that is part of a choice, as in "yes or
 # no", is not an answer.
 _WORD = r"(不需要|不是|不用|需要|是|否|yes|no)(?![a-z])(?!\W{0,3}or\b)(?!\W{0,2}(?:否|不是))"
 _ANSWER = re.compile(
@@ -38,14 +39,14 @@ _TAG = re.compile(r"<(?=\s*/?\s*instruction\b)", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether an instruction needs a long text, and why, in the model's words."""
+    """Whether an instruction needs a long text, with the model's reason."""
 
     is_long: bool
     reason: str
 
 
 class ScreeningReply(BaseModel):
-    """A decision as structured output. The reason comes first: it guides the answer."""
+    """A decision as structured output. The reason comes first, because it guides the answer."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -60,11 +61,11 @@ STRUCTURED_DECISION = Structured(
 
 
 class Screener:
-    """Asks one model about instructions. `slots` bounds the instructions in work."""
+    """Asks one model about instructions. `slots` limits how many are handled at a time."""
 
     def __init__(self, chat: ChatPool, settings: Settings) -> None:
         self.slots = asyncio.Semaphore(settings.concurrency)
-        chosen = settings.model_fields_set  # the defaults of Settings are those for writing
+        chosen = settings.model_fields_set  # the defaults of Settings are meant for writing
         self._model = ChatModel(
             chat,
             settings.model,
@@ -76,7 +77,7 @@ class Screener:
         )
 
     async def ask(self, instruction: str, row: int) -> Answer[Decision]:
-        """The model's decision. Raises WriteError and ContextOverflowError."""
+        """Return the model's decision. Raises WriteError and ContextOverflowError."""
         return await self._model.ask(
             question(instruction),
             read_decision,
@@ -88,7 +89,7 @@ class Screener:
 
 
 def question(instruction: str) -> str:
-    """The prompt about an instruction, with its <instruction> tags escaped."""
+    """Return the prompt about an instruction, with any <instruction> tags in it escaped."""
     return _template().replace("$INST$", _TAG.sub("&lt;", instruction)).rstrip("\n")
 
 
@@ -98,9 +99,10 @@ def _template() -> str:
 
 
 def read_decision(reply: str) -> Decision | Rejected:
-    """The decision in a reply in English or Chinese, as plain text, Markdown or JSON.
+    """Read the decision in an English or Chinese reply (plain text, Markdown or JSON).
 
-    It is the last yes or no after "Answer:", else the one that begins a line.
+    The decision is the last yes or no after "Answer:", else the one at the start of a line. Returns
+    Rejected if there is none, or if the lines contradict each other.
     """
     text = without_thinking(reply)
     words = _ANSWER.findall(text)[-1:] or _LINE_START.findall(text)

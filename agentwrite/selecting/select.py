@@ -1,4 +1,4 @@
-"""Select instructions that need thousands of words: rules first, then a model's yes or no.
+"""Select instructions that need thousands of words, first by rules and then by a model's decision.
 
     from agentwrite import Settings, select
 
@@ -6,9 +6,9 @@
     selection = select("allenai/WildChat-1M", "instructions.jsonl", settings, quota={"en": 3000})
     print(selection.chosen, selection.rejected)
 
-Rows are decided in the order of the source, whatever order the replies arrive in, so the same
-source and replies always give the same files. An interrupted run leaves only its finished calls:
-the next run reads the source again from the start and pays only for calls without a reply.
+Rows are recorded in the order of the source, whatever order the replies arrive in, so the same
+source and replies always give the same files. An interrupted run keeps only its finished calls. The
+next run reads the source again from the start and makes only the calls without a stored reply.
 """
 
 import asyncio
@@ -36,29 +36,31 @@ from longwriter_core.overlap import benchmark_prompts
 from longwriter_core.text.language import Language
 from longwriter_core.text.required_length import required_length
 
-_EXCERPT = 200  # characters of an instruction in the log of rejected rows
-_BATCH = 64  # rows read and checked at a time, while calls are in flight
-_AHEAD = 4  # times the concurrency: calls made before the first of them is answered
-_MAX_WAITING = 2_000  # rows in memory that wait for the reply to an earlier row
-_GIVE_UP_AFTER = 1_000  # rows without any instruction: the source has another shape
+_EXCERPT_CHARACTERS = 200  # characters of an instruction shown in the log of rejected rows
+_BATCH = 64  # rows read and checked at a time in a thread
+_MAX_CALLS_AHEAD = (
+    4  # limit of calls ahead of the next row to record, in multiples of the concurrency
+)
+_MAX_WAITING = 2_000  # rows held in memory while an earlier row waits for its reply
+_GIVE_UP_AFTER = 1_000  # rows without an instruction; the format of the source is then unknown
 _ESTIMATE_ROWS = 2_000  # rows that an estimate reads
-_REPLY_TOKENS = 40  # of a decision, estimated
+_REPLY_TOKENS = 40  # estimated tokens of a decision
 
 
 @dataclass
 class Selection:
-    """What was read, chosen and rejected so far. `usage` counts the calls of this run alone."""
+    """Counts of rows so far. `usage` counts only the calls of this run."""
 
     quota: Mapping[str, int]
-    total: int | None = None  # rows to read, where the source knows it
+    total: int | None = None  # rows to read; None if unknown
     read: int = 0
-    asked: int = 0  # instructions on which the model decided
+    asked: int = 0  # instructions decided by the model
     chosen: Counter[str] = field(default_factory=Counter)  # by language
     rejected: Counter[str] = field(default_factory=Counter)  # by rule
     failed: Counter[str] = field(default_factory=Counter)  # rows without a decision, by reason
     retries: Counter[str] = field(default_factory=Counter)  # unreadable replies, by reason
     usage: Usage = field(default_factory=Usage)
-    stopped: str = ""  # why the remaining rows were not decided, such as a wrong key
+    stopped: str = ""  # why the run stopped early, for example a wrong key
 
     def has_enough(self, language: str | None) -> bool:
         """Whether the quota of a language is full."""
@@ -67,17 +69,17 @@ class Selection:
 
     @property
     def is_full(self) -> bool:
-        """Whether every quota is full; never without quotas."""
+        """Whether there are quotas and all are full."""
         return bool(self.quota) and all(map(self.has_enough, self.quota))
 
     @property
     def is_over(self) -> bool:
-        """Whether no further row counts."""
+        """Whether the selection has ended, so further rows are ignored."""
         return self.is_full or bool(self.stopped)
 
     @property
     def missing(self) -> dict[str, int]:
-        """Language -> instructions that its quota still lacks."""
+        """Language -> number of instructions missing from its quota."""
         return {
             language: number - self.chosen[language]
             for language, number in self.quota.items()
@@ -98,17 +100,19 @@ def select(
     limit: int | None = None,
     progress: Progress = lambda _selection: None,
 ) -> Selection:
-    """Write the chosen instructions of `source` to `output`, and the rejected rows beside it.
+    """Write the chosen instructions of `source` to `output`, and log the rejected rows next to it.
 
     source    a hub dataset, which is streamed, or a local file or folder
-    output    a JSONL file, as `run` reads it; it appears when all rows are decided
-    settings  the model that decides on what the rules leave; None leaves the model out
-    quota     "en" or "zh" -> the most rows to choose; reading ends when all quotas are full, and
-              rows in a language without a quota are rejected
-    split     of a hub dataset
-    limit     read only the first rows
+    output    a JSONL file in the format that `run` reads; written on completion
+    settings  settings of the model that decides on rows that pass the rules; None applies only the
+              rules
+    quota     maximum number of rows to choose for "en" and "zh"; reading ends when all quotas are
+              full, and rows in a language without a quota are rejected
+    split     split of a hub dataset
+    limit     read only this many rows from the start
+    progress  called with the counts so far
 
-    Raises InputError for a source, an output or an endpoint that cannot be used.
+    Raises InputError if the source, the output or the endpoint cannot be used.
     """
     source, output = str(source), Path(output)
     selection = Selection(_checked(quota))
@@ -128,7 +132,7 @@ def select(
 
 
 def rejects_path(output: Path) -> Path:
-    """The log of rejected rows: instructions.rejected.jsonl for instructions.jsonl."""
+    """Return the path of the log of rejected rows, such as instructions.rejected.jsonl."""
     return output.with_name(f"{output.stem}.rejected.jsonl")
 
 
@@ -154,7 +158,7 @@ class _Row:
 def _check_rows(
     source: Source, rules: Rules, selection: Selection, limit: int | None
 ) -> Iterator[_Row]:
-    """Apply the rules to every row. Raises InputError for a source without instructions."""
+    """Apply the rules to every row. Raises InputError if the source has no instructions."""
     wanted = selection.quota or dict.fromkeys(LANGUAGES)
     columns: list[str] = []
     instructions = number = 0
@@ -170,12 +174,14 @@ def _check_rows(
         language = language_of(candidate)
         if language not in wanted:
             language = None
-        if selection.has_enough(language):  # neither checked nor remembered for duplicates
+        if selection.has_enough(
+            language
+        ):  # skip the rules, so the row is not remembered as a duplicate
             yield _Row(number, None, language, Rejected("quota"))
             continue
         if rejected := rules.check(candidate, language):
-            # the row may wait in memory for its turn, so keep only what the log shows
-            candidate = replace(candidate, instruction=candidate.instruction[:_EXCERPT])
+            # the row may wait in memory, so keep only the excerpt that the log shows
+            candidate = replace(candidate, instruction=candidate.instruction[:_EXCERPT_CHARACTERS])
         yield _Row(number, candidate, language, rejected)
     if not instructions:
         raise InputError(
@@ -195,12 +201,12 @@ class _Log:
     split: str
 
     def add(self, row: _Row, answer: Answer[Decision] | None) -> None:
-        """Record a row that a rule, the model or its quota has decided."""
+        """Record a row that was decided by a rule, the model or its quota."""
         selection = self.selection
         if selection.is_over:
             return
         selection.read += 1
-        if selection.has_enough(row.language):  # filled up while the row waited
+        if selection.has_enough(row.language):  # the quota filled up while the row waited
             selection.rejected["quota"] += 1
             return
         if answer:
@@ -217,11 +223,11 @@ class _Log:
             self.chosen.write(jsonl_line(self._record(row.candidate, row.language, answer)))
 
     def add_failure(self, row: _Row, error: WriteError | ContextOverflowError) -> None:
-        """Record a row about which the model gave no decision; the next run retries it."""
+        """Record a row without a decision by the model; the next run retries it."""
         selection = self.selection
         if selection.is_over or selection.has_enough(row.language):
             self.add(row, None)
-        elif isinstance(error, WriteError) and error.is_fatal:  # it concerns all further rows
+        elif isinstance(error, WriteError) and error.is_fatal:  # it would fail all further rows too
             selection.stopped = error.detail
         else:
             selection.read += 1
@@ -238,14 +244,14 @@ class _Log:
             "row_id": candidate.row_id if candidate else None,
             "rule": rejected.reason,
             "detail": rejected.detail,
-            "instruction": candidate.instruction[:_EXCERPT] if candidate else None,
+            "instruction": candidate.instruction[:_EXCERPT_CHARACTERS] if candidate else None,
         }
         self.rejected.write(jsonl_line(record))
 
     def _record(
         self, candidate: Candidate, language: Language, answer: Answer[Decision] | None
     ) -> dict[str, Any]:
-        """A row as `agentwrite run` reads it."""
+        """Return the output row, in the format that `agentwrite run` reads."""
         required = required_length(candidate.instruction)
         return {
             "id": sha256(candidate.instruction)[:16],
@@ -265,7 +271,7 @@ class _Log:
 
 @contextmanager
 def _open_log(selection: Selection, output: Path, source: str, split: str) -> Iterator[_Log]:
-    """The log; its files appear when the block ends without an error."""
+    """Open the log. Its files are written when the block ends without an error."""
     rejects = rejects_path(output)
     check_outputs([output, rejects], [Path(source)])
     try:
@@ -277,19 +283,19 @@ def _open_log(selection: Selection, output: Path, source: str, split: str) -> It
         ) from error
 
 
-# A row, and the task of the call about it, if it needs one.
+# A row, and the task of its call if it needs one.
 _Waiting = deque[tuple[_Row, asyncio.Task[Answer[Decision] | None] | None]]
 
 
 async def _decide(rows: Iterator[_Row], log: _Log, settings: Settings, progress: Progress) -> None:
-    """Ask the model about the rows that pass the rules, and record all rows in order."""
+    """Ask the model about rows that pass the rules, and record all rows in order."""
     store, selection = Store(), log.selection
     store.check()
     async with settings.chat(store) as chat:
         selection.usage = chat.usage
         screener = Screener(chat, settings)
         waiting: _Waiting = deque()
-        asked_ahead = 0
+        calls_ahead = 0
         is_over = False
 
         async def ask(row: _Row) -> Answer[Decision] | None:
@@ -308,26 +314,27 @@ async def _decide(rows: Iterator[_Row], log: _Log, settings: Settings, progress:
                     needs_call = not (row.rejected or selection.has_enough(row.language))
                     task = asyncio.create_task(ask(row)) if needs_call else None
                     waiting.append((row, task))
-                    asked_ahead += needs_call
-                    await asyncio.sleep(0)  # lets calls that are in the store end at once
+                    calls_ahead += needs_call
+                    await asyncio.sleep(0)  # let stored calls finish
                     while waiting and (
                         _is_decided(waiting[0][1])
-                        or asked_ahead >= _AHEAD * settings.concurrency
+                        or calls_ahead >= _MAX_CALLS_AHEAD * settings.concurrency
                         or len(waiting) >= _MAX_WAITING
                     ):
-                        asked_ahead -= await _record_next(waiting, log)
+                        calls_ahead -= await _record_next(waiting, log)
                 progress(selection)
             while waiting and not selection.is_over:
                 await _record_next(waiting, log)
                 progress(selection)
-            is_over = True  # calls in flight are paid for and may end, but no more are made
+            # start no more calls, but let those in flight finish, since they are charged anyway
+            is_over = True
         finally:
             tasks = [task for _, task in waiting if task]
             if not is_over:
                 for task in tasks:
                     task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-    if unreadable and not selection.is_over:  # a bad row behind the last one needed does no harm
+    if unreadable and not selection.is_over:  # a bad row after the last needed one is ignored
         raise unreadable
     if selection.stopped and not selection.asked:
         raise InputError(f"{settings.model} at {settings.where}: {selection.stopped}")
@@ -338,9 +345,9 @@ def _is_decided(task: asyncio.Task[Answer[Decision] | None] | None) -> bool:
 
 
 async def _record_next(waiting: _Waiting, log: _Log) -> bool:
-    """Wait for the first row's call, if it has one, and record the row; returns if it had one.
+    """Wait for the first row's call, if any, and record the row. Returns whether it had a call.
 
-    The row stays in the queue while it waits, so that its call is cancelled with the others.
+    The row stays in the queue while its call runs, so the call is cancelled with the others.
     """
     row, task = waiting[0]
     try:
@@ -354,11 +361,11 @@ async def _record_next(waiting: _Waiting, log: _Log) -> bool:
 
 
 def _next_batch(rows: Iterator[_Row]) -> tuple[list[_Row], InputError | None]:
-    """The next rows, and the error that ended them early. Runs in a thread, beside the calls."""
+    """Return the next rows, and the error that ended them early, if any. Runs in a thread."""
     batch: list[_Row] = []
     try:
         for row in islice(rows, _BATCH):
-            batch.append(row)  # one by one, so that the rows before an error are kept
+            batch.append(row)  # appended one by one to keep the rows before an error
     except InputError as error:
         return batch, error
     return batch, None
@@ -366,17 +373,17 @@ def _next_batch(rows: Iterator[_Row]) -> tuple[list[_Row], InputError | None]:
 
 @dataclass
 class SelectionEstimate:
-    """What the rules leave of the first `read` rows, and what asking about it would take."""
+    """Rows that pass the rules among the first `read` rows, and the tokens to ask about them."""
 
     read: int = 0
-    total: int | None = None  # rows to read, where the source knows it
+    total: int | None = None  # rows to read; None if unknown
     left: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     prompt_tokens: int = 0
     completion_tokens: int = 0
 
     def scaled(self, rows: int) -> "SelectionEstimate":
-        """The same for `rows` rows that resemble these."""
+        """Extrapolate the estimate to `rows` similar rows."""
         share = rows / self.read
         return SelectionEstimate(
             read=rows,
@@ -394,7 +401,10 @@ def estimate(
     split: str = "train",
     limit: int | None = None,
 ) -> SelectionEstimate:
-    """Apply the rules to a sample of `source`. Makes no call and writes nothing."""
+    """Estimate a selection from the first rows of `source`.
+
+    Makes no calls and writes no files. Raises InputError if the source cannot be used.
+    """
     selection = Selection(_checked(quota))
     rules, opened = Rules(benchmark_prompts()), open_source(source, split)
     sample = SelectionEstimate(total=min(filter(None, (opened.total, limit)), default=None))
