@@ -90,8 +90,8 @@ async def run_queue(
 ) -> None:
     """Handle every instruction and record its result, or its failure, in the folder.
 
-    At most `concurrency` instructions are handled at a time. No further instruction is read once the pool
-    has given up or the disk is full.
+    At most `concurrency` instructions are handled at a time. No further instruction is read once
+    the pool has given up or the disk is full.
     """
 
     def numbered() -> Iterator[tuple[int, Instruction]]:
