@@ -1,4 +1,4 @@
-"""Rows of tasks and groups: exact over documents, honest about those without a verdict."""
+"""Rows of tasks and groups are exact over documents and exclude documents without a verdict."""
 
 import math
 import pickle
@@ -32,7 +32,7 @@ scores = st.lists(st.floats(0, 100), min_size=1, max_size=20)
 
 
 def pool(*tasks: Mean | Max) -> float:
-    """What lm-eval makes of a group with these tasks."""
+    """lm-eval's aggregate for a group of these tasks."""
     patch_lm_eval()
     sizes = [len(task.documents) for task in tasks]
     # lm-eval <= 0.4.12 looks the function up here, later ones in lm_eval.api.metrics
@@ -53,14 +53,14 @@ def test_the_groups_longest_output_is_the_longest_of_any_task(tasks: list[list[f
     assert pool(*(Max(task) for task in tasks)) == max(value for task in tasks for value in task)
 
 
-def test_unjudged_documents_count_in_no_mean_of_task_or_group() -> None:
+def test_means_of_tasks_and_groups_exclude_unjudged_documents() -> None:
     first, second = Mean([10.0] * 39 + [NAN]), Mean([90.0] * 20)
     assert float(first) == 10
     # by hand: (39 * 10 + 20 * 90) / 59; weighting rows by size would give (40 * 10 + 20 * 90) / 60
     assert pool(first, second) == pytest.approx(2190 / 59)
 
 
-def test_a_bucket_under_the_needed_coverage_is_nan_but_the_group_may_be_covered() -> None:
+def test_a_bucket_below_the_required_coverage_is_nan_even_if_its_group_is_covered() -> None:
     bucket, other = Mean([50.0] * 18 + [NAN, NAN]), Mean([70.0] * 80)
     assert math.isnan(bucket)
     assert pool(bucket, other) == pytest.approx((18 * 50 + 80 * 70) / 98)
@@ -79,7 +79,7 @@ def test_a_mean_needs_95_percent_of_its_documents(judged: int, is_nan: bool) -> 
     assert math.isnan(Mean([50.0] * judged + [NAN] * (100 - judged))) is is_nan
 
 
-def test_a_row_is_a_number_like_any_other_to_who_reads_it() -> None:
+def test_a_row_behaves_like_a_number() -> None:
     row = Mean([1.0, 2.0])
     assert row * 2 == 3
     assert row + 1 == 2.5
@@ -87,7 +87,9 @@ def test_a_row_is_a_number_like_any_other_to_who_reads_it() -> None:
 
 
 @given(st.lists(st.floats(0, 100), min_size=2, max_size=20), st.integers(0, 5))
-def test_the_standard_error_is_lm_evals_over_the_judged(values: list[float], missing: int) -> None:
+def test_the_standard_error_is_lm_evals_over_judged_documents(
+    values: list[float], missing: int
+) -> None:
     expected = lm_eval_metrics.mean_stderr(values)
     found = StandardError(values + [NAN] * missing)
     if len(values) >= MIN_COVERAGE * (len(values) + missing):
@@ -99,14 +101,14 @@ def test_the_standard_error_is_lm_evals_over_the_judged(values: list[float], mis
 def test_a_groups_standard_error_is_over_its_documents() -> None:
     patch_lm_eval()
     tasks = [[10.0, 20.0, 30.0], [70.0, 90.0]]
-    # as 0.4.11 and 0.4.13 look it up
+    # the lookups of 0.4.11 and 0.4.13
     pooled = getattr(evaluator_utils, "pooled_sample_stderr", lm_eval_metrics.pooled_sample_stderr)
     found = pooled([StandardError(task) for task in tasks], [3, 2])
     assert float(found) == pytest.approx(lm_eval_metrics.mean_stderr(tasks[0] + tasks[1]))
-    assert pooled([0.5, 0.5], [10, 10]) > 0  # of other tasks, as ever
+    assert pooled([0.5, 0.5], [10, 10]) > 0  # other tasks keep lm-eval's own computation
 
 
-def test_lm_eval_finds_our_standard_error_and_keeps_its_own() -> None:
+def test_lm_eval_uses_our_standard_error_and_keeps_its_own() -> None:
     patch_lm_eval()
     patch_lm_eval()  # a second task changes nothing
     find = evaluator_utils.stderr_for_metric

@@ -1,7 +1,7 @@
-"""The backends of the README, for real: `hf` on a CPU, and `transformers serve`.
+"""The README's backends without mocks: `hf` on a CPU, and `transformers serve`.
 
-The models are tiny and random, of the architectures of Llama-3.1-8B and GLM-4-9B, so the texts
-are noise; templates, special tokens, stopping and context limits are not.
+The models are tiny and random, with the architectures of Llama-3.1-8B and GLM-4-9B. Their texts
+are noise, but templates, special tokens, stopping and context limits are real.
 """
 
 import json
@@ -59,11 +59,11 @@ def test_hf_generates_and_is_judged(
     prompts = [s.row["arguments"]["gen_args_0"]["arg_0"] for s in found.samples]
     assert all(s.prompt in prompt for s, prompt in zip(found.samples, prompts, strict=True))
     assert not [s for s in found.samples if "<|" in s.row["filtered_resps"][0]]
-    # noise seldom ends by itself, so most of it stops at the token limit, and is seen to
+    # random text rarely ends by itself, so most responses are cut at the token limit
     assert found.results["results"]["longwrite_demo"]["cut_off,none"] > 0.5
 
 
-def test_hf_with_a_context_too_short_is_told_a_length_that_fits(
+def test_the_error_for_a_short_hf_context_names_a_length_that_fits(
     models: dict[str, Path], judge: MockServer, tmp_path: Path
 ) -> None:
     ended = run("quick_lm_eval", *hf(models["llama"], judge, tmp_path))  # asks for 32768 of 2048

@@ -1,4 +1,4 @@
-"""The bridge between two judges: its link, its interval, and what it refuses."""
+"""The bridge between two judges: its link, its interval, and its errors."""
 
 import json
 import sys
@@ -30,7 +30,7 @@ def pairs(number: int, offset: float = -10, slope: float = 1.2, noise: float = 5
     ],
     ids=["offset", "slope", "noise that differs, with repeats"],
 )
-def test_the_interval_holds_the_true_link_in_93_to_97_percent(setting: Setting) -> None:
+def test_93_to_97_percent_of_the_intervals_contain_the_true_link(setting: Setting) -> None:
     for share in coverage(setting, 600)[:3]:
         assert 0.925 <= share <= 0.975  # the script's 2,000 draws vary by ±1%, these by ±1.8%
 
@@ -39,7 +39,7 @@ def test_noise_in_both_judges_does_not_flatten_the_link() -> None:
     found = fit(pairs(2000, slope=1.2, noise=10))
     a, b = zip(*((pair.a, pair.b) for pair in pairs(2000, slope=1.2, noise=10)), strict=True)
     assert found.slope == pytest.approx(1.2, abs=0.06)
-    assert np.polyfit(a, b, 1)[0] < 0.95  # what least squares would say
+    assert np.polyfit(a, b, 1)[0] < 0.95  # the slope of least squares
 
 
 def test_a_link_without_noise_is_exact() -> None:
@@ -51,7 +51,7 @@ def test_a_link_without_noise_is_exact() -> None:
     assert link.at(50).mean == pytest.approx(45)
 
 
-def test_several_responses_to_one_prompt_are_not_so_many_independent_ones() -> None:
+def test_responses_to_one_prompt_are_not_independent() -> None:
     once = pairs(80)
     repeated = [Pair(pair.prompt, pair.a, pair.b) for pair in once for _ in range(10)]
     narrow, wide = fit(repeated).slope_interval, fit(once).slope_interval
@@ -128,7 +128,7 @@ def test_the_command_prints_the_link_and_bridged_scores(tmp_path: Path) -> None:
     ],
     ids=["an unknown judge", "one judge", "too few responses"],
 )
-def test_what_cannot_be_linked_is_one_clear_line(
+def test_judges_that_cannot_be_linked_are_a_one_line_error(
     tmp_path: Path, judges: tuple[str, str], number: int, message: str
 ) -> None:
     folder = judged_by_both(tmp_path / "run", number)

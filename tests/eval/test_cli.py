@@ -1,4 +1,4 @@
-"""The `longwriter` command: exit codes, one clear line for bad input, and nothing lost."""
+"""The `longwriter` command: exit codes, one-line errors for bad input, and resuming."""
 
 import json
 import shlex
@@ -41,7 +41,7 @@ def test_assets_shows_the_state_of_every_file(
     assert "longwriter assets --fetch" in printed
 
 
-def test_a_reader_who_has_seen_enough_is_no_error() -> None:
+def test_a_closed_output_pipe_is_not_an_error() -> None:
     piped = f"{shlex.join(command('longwriter', 'assets'))} | true"
     ended = subprocess.run(
         ["bash", "-c", piped], env=environment(), capture_output=True, check=False
@@ -50,7 +50,7 @@ def test_a_reader_who_has_seen_enough_is_no_error() -> None:
 
 
 @pytest.mark.usefixtures("upstream")
-def test_assets_is_content_with_the_official_files(capsys: pytest.CaptureFixture[str]) -> None:
+def test_assets_accepts_the_official_files(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["assets"]) == 0
     assert capsys.readouterr().out.count("ok ") == 6
 
@@ -67,13 +67,13 @@ def test_assets_needs_only_the_files_of_the_evaluation(
     assert "missing     plan.txt" in (printed := capsys.readouterr().out)
     assert "All that evaluation needs is here" in printed
     (tmp_path / "plan.txt").write_text("other", encoding="utf-8")
-    assert main(["assets"]) == 1  # a wrong file is never fine
+    assert main(["assets"]) == 1  # a wrong file is always an error
     (tmp_path / "plan.txt").unlink()
     (tmp_path / "judge.txt").unlink()
     assert main(["assets"]) == 1
 
 
-def test_fetching_without_a_network_is_one_line(
+def test_fetching_without_a_network_is_a_one_line_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("LONGWRITER_ASSETS", str(tmp_path))
@@ -128,7 +128,7 @@ def test_fetching_without_a_network_is_one_line(
         ),
     ],
 )
-def test_a_run_that_cannot_be_scored_is_one_line(
+def test_a_run_that_cannot_be_scored_is_a_one_line_error(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     content: dict[str, str] | None,
@@ -146,7 +146,7 @@ def test_a_run_that_cannot_be_scored_is_one_line(
 
 
 @pytest.mark.parametrize("given", [["--base-url", "http://x/v1"], ["--model", "x"]])
-def test_demo_takes_endpoint_and_model_together(
+def test_demo_requires_both_endpoint_and_model(
     given: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("BASE_URL", raising=False)
@@ -180,7 +180,7 @@ def test_the_demo_needs_nothing_and_says_that_its_scores_mean_nothing(tmp_path: 
 
 
 @pytest.mark.slow
-def test_the_demo_uses_the_models_that_it_is_given(tmp_path: Path) -> None:
+def test_the_demo_uses_the_given_models(tmp_path: Path) -> None:
     with MockServer(api_key=KEY) as server:
         ended = run(
             "longwriter", "demo", "--output", str(tmp_path),
@@ -207,11 +207,11 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def finished(once: Path, tmp_path: Path) -> Path:
-    """A copy of a run of longwrite_demo, without the cache that it filled."""
+    """A copy of a run of longwrite_demo, without its cache."""
     return Path(shutil.copytree(once, tmp_path / "finished"))
 
 
-def test_score_on_another_machine_pays_for_no_verdict_in_the_log(finished: Path) -> None:
+def test_scoring_on_another_machine_reuses_verdicts_from_the_log(finished: Path) -> None:
     before = load_run(finished)
     # the judge's server is gone: a single call would fail
     ended = run("longwriter", "score", str(finished))
@@ -273,7 +273,9 @@ def test_another_judge_judges_again_and_keeps_the_old_results(finished: Path) ->
     after = load_run(finished)
     settings = after.results["configs"]["longwrite_demo"]["metadata"]["longwriter"]["judge"]
     assert (settings["model"], settings["repeats"]) == ("second-judge", 2)
-    assert after.results["config"] == found.results["config"]  # the writer is still on record
+    assert (
+        after.results["config"] == found.results["config"]
+    )  # the evaluated model is still recorded
     # back to the first judge, whose server is gone: its verdicts are in the older results
     first = found.record("longwrite_demo")["judge"]
     ended = run(
@@ -290,7 +292,7 @@ def test_ctrl_c_while_scoring_prints_the_command_that_resumes(
 ) -> None:
     with MockServer(delay=1.0) as judge:
         arguments = ["score", str(finished), "--judge-base-url", judge.base_url]
-        arguments += ["--judge-repeats", "2"]  # of which the log has the first
+        arguments += ["--judge-repeats", "2"]  # the log has the first repeat
         process = subprocess.Popen(
             command("longwriter", *arguments, "--judge-concurrency", "2"),
             env=environment(),
@@ -306,7 +308,7 @@ def test_ctrl_c_while_scoring_prints_the_command_that_resumes(
     assert f"longwriter score {finished}" in printed
 
 
-def test_a_sample_log_that_lacks_lines_is_not_scored_as_if_it_were_whole(
+def test_a_sample_log_with_missing_lines_is_refused(
     finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = load_run(finished)
@@ -348,7 +350,7 @@ def test_an_output_file_is_found_and_so_is_a_prompt_file(tmp_path: Path) -> None
 
 
 def test_missing_repeats_are_missing_verdicts(finished: Path) -> None:
-    # so many calls fail that five asks are not enough for every verdict
+    # so many calls fail that five attempts are not enough for every verdict
     with MockServer(faults=Faults(0.9, ("refusal",))) as judge:
         ended = run(
             "longwriter", "score", str(finished), "--judge-base-url", judge.base_url,
@@ -362,7 +364,7 @@ def test_missing_repeats_are_missing_verdicts(finished: Path) -> None:
     assert f"{missing} of 24 verdicts are missing (refused {missing})" in ended.out
 
 
-def test_a_run_of_other_tasks_in_the_same_folder_does_not_hide_ours(finished: Path) -> None:
+def test_a_newer_run_of_other_tasks_in_the_folder_is_ignored(finished: Path) -> None:
     found = load_run(finished)
     other = {"configs": {"ifeval": {"metadata": {"version": 4}}}}
     (found.folder / "results_2999-01-01T00-00-00.000000.json").write_text(json.dumps(other))
@@ -371,7 +373,7 @@ def test_a_run_of_other_tasks_in_the_same_folder_does_not_hide_ours(finished: Pa
 
 @pytest.mark.slow
 @pytest.mark.parametrize("who", ["writer", "judge"])
-def test_half_a_surrogate_pair_and_an_echoed_key_spoil_no_log(tmp_path: Path, who: str) -> None:
+def test_lone_surrogates_and_an_echoed_key_do_not_break_the_log(tmp_path: Path, who: str) -> None:
     spoilt = f"A text {chr(0xD800)} that names {KEY}."
     written = spoilt.replace(KEY, "no key") if who == "writer" else "A text."
     read = verdict(3).replace("Read.", spoilt) if who == "judge" else verdict(3)

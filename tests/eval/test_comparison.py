@@ -1,4 +1,4 @@
-"""Comparing two runs: real differences are result, and no others are reported."""
+"""Comparing two runs: real differences are reported, and no others."""
 
 import json
 import math
@@ -147,7 +147,7 @@ def test_holm_matches_values_computed_by_hand(given: list[float], expected: list
     assert gatekeeping(given, [0] * len(given)) == pytest.approx(expected, nan_ok=True)
 
 
-def test_the_main_scores_are_tested_as_if_nothing_else_were() -> None:
+def test_the_main_scores_are_tested_as_if_there_were_no_other_metrics() -> None:
     minor = [0.6] * 60
     found = gatekeeping([0.02, 0.01, 0.9, *minor], [0, 0, 0, *[2] * 60])
     # Holm over three; Holm over all 63 would give 0.63. 0.02 is tested at half of what 0.01 leaves
@@ -156,7 +156,7 @@ def test_the_main_scores_are_tested_as_if_nothing_else_were() -> None:
     assert min(found[3:]) > 0.5
 
 
-def test_a_minor_metric_is_found_only_after_a_main_score() -> None:
+def test_a_minor_metric_is_significant_only_after_a_main_score() -> None:
     families = [0, 0, 0, 1, 2]
     assert min(gatekeeping([0.4, 0.5, 0.6, 1e-5, 1e-5], families)) > 0.05
     after = gatekeeping([1e-4, 0.5, 0.6, 1e-5, 1e-5], families)
@@ -240,7 +240,9 @@ def equal_models(rng: np.random.Generator, ruler: bool) -> list[tuple[Score, Sco
 def test_two_equal_models_are_rarely_told_apart(
     ruler: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scoring, "diagnose", lambda *_, **__: NO_FAULT)  # not what is tested
+    monkeypatch.setattr(
+        scoring, "diagnose", lambda *_, **__: NO_FAULT
+    )  # diagnostics are not tested here
     rng, trials = np.random.default_rng(ruler), 60
     claims = sum(
         any(d.winner for d in corrected(list(metric_differences(equal_models(rng, ruler)))))

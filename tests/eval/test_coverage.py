@@ -1,4 +1,4 @@
-"""The coverage that docs/statistics.md prints: its rows, and a quick check of each promise."""
+"""The coverage table in docs/statistics.md: its rows, and a quick check of each value."""
 
 import importlib.util
 import sys
@@ -41,6 +41,6 @@ def test_the_documentation_has_a_row_for_every_interval_and_size() -> None:
 
 
 @pytest.mark.parametrize("case", KEPT, ids=lambda c: f"{c.interval}, {c.population}, {c.n}")
-def test_an_interval_contains_the_truth_as_often_as_it_says(case: object) -> None:
+def test_intervals_have_their_documented_coverage(case: object) -> None:
     # of 120 intervals with coverage 95%, fewer than 106 contain the truth once in a thousand times
     assert script.coverage(case, 120) >= 105 / 120

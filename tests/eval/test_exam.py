@@ -1,4 +1,4 @@
-"""The judge's exam: its texts, its damages, and the figures that expose a judge."""
+"""The judge's exam: its texts, its damages, and the results of bad and good judges."""
 
 import json
 import re
@@ -47,14 +47,14 @@ def result_of(answer: Callable[[MockRequest], MockReply | str], folder: Path) ->
 
 
 def response_of(request: MockRequest) -> str:
-    """What stands between the response's tags in the prompt."""
+    """The response in the prompt of a judge's request."""
     found = re.search(r"<(?:Response|Text)>\n?(.*)\n?</(?:Response|Text)>", request.prompt, re.S)
     assert found
     return found[1].strip()
 
 
 def reply(quality: float) -> str:
-    """A judge's reply whose six grades have a sum that stands for `quality`, from 0 to 1."""
+    """A judge's reply whose six grades add up to a sum for `quality`, from 0 to 1."""
     points = round(24 * min(1.0, max(0.0, quality)))
     grades = [1 + points // 6 + (number < points % 6) for number in range(6)]
     return json.dumps({"Analysis": "Read.", **dict(zip(DIMENSIONS, grades, strict=True))})
@@ -83,7 +83,7 @@ def test_a_text_has_2000_words_in_its_language_and_no_fault(text: Any) -> None:
 
 
 @each_text
-def test_the_notes_of_a_text_name_places_in_it(text: Any) -> None:
+def test_the_facts_and_contradictions_refer_to_statements_in_the_text(text: Any) -> None:
     assert (len(text.facts), len(text.contradictions)) == (6, 3)
     for said, false in text.facts:
         assert text.text.count(said) == 1
@@ -100,7 +100,7 @@ def test_the_notes_of_a_text_name_places_in_it(text: Any) -> None:
 @pytest.mark.parametrize("name", DAMAGES)
 def test_each_severity_changes_the_text_more(text: Any, name: str) -> None:
     def kept(damaged: str) -> int:
-        """Characters in paragraphs that stand where they stood."""
+        """Characters in paragraphs that have kept their place."""
         lines = damaged.split("\n\n")
         pairs = zip(lines, text.paragraphs, strict=False)
         return sum(len(new) for new, old in pairs if new == old)
@@ -113,7 +113,7 @@ def test_each_severity_changes_the_text_more(text: Any, name: str) -> None:
 
 @each_text
 @pytest.mark.parametrize("name", EQUAL_LENGTH)
-def test_a_damage_other_than_the_cut_leaves_the_length(text: Any, name: str) -> None:
+def test_damages_other_than_the_cut_keep_the_length(text: Any, name: str) -> None:
     for severity in SEVERITIES:
         words = count_words(DAMAGES[name](text, severity))
         assert words == pytest.approx(count_words(text.text), rel=0.15)
@@ -136,7 +136,7 @@ def test_shuffling_keeps_every_paragraph(text: Any) -> None:
     assert all(a != b for a, b in zip(shuffled[1:], text.paragraphs[1:], strict=True))
 
 
-def test_the_judge_is_told_nothing_of_the_damage() -> None:
+def test_the_judge_is_not_told_about_the_damage() -> None:
     names = re.compile("|".join([*DAMAGES, PADDED, "undamaged", "severity", "exam"]))
     for each in exam_items():
         item = each.item()
@@ -164,12 +164,12 @@ def at_random(request: MockRequest) -> str:
 
 
 def by_length(request: MockRequest) -> str:
-    """A judge that counts words, and does nothing else."""
+    """A judge that only counts words."""
     return reply(count_words(response_of(request)) / 4500)
 
 
 def by_reading(request: MockRequest) -> str:
-    """A judge that measures: repeats, language, overlap with the request and an end."""
+    """A judge that checks for repetition, language, overlap with the request and an ending."""
     response = response_of(request)
     asked = re.search(r"<Request>(.*?)</Request>", request.prompt, re.S)
     language = "zh" if asked and "请" in asked[1] else "en"
@@ -196,7 +196,7 @@ def test_a_judge_that_answers_at_random_has_an_auc_near_a_half(tmp_path: Path) -
     assert abs(result.length_correlation) < 0.2
 
 
-def test_a_judge_of_length_alone_is_exposed(tmp_path: Path) -> None:
+def test_a_judge_that_measures_only_length_is_detected(tmp_path: Path) -> None:
     result = result_of(by_length, tmp_path)
     assert of(result, "cut").auc.mean > 0.9
     for name in ("shuffled", "topic", "facts", "contradictions"):
@@ -205,7 +205,7 @@ def test_a_judge_of_length_alone_is_exposed(tmp_path: Path) -> None:
     assert result.length_correlation > 0.5
 
 
-def test_a_judge_that_reads_detects_damages_and_prefers_no_padding(tmp_path: Path) -> None:
+def test_a_judge_that_reads_detects_damages_and_does_not_prefer_padding(tmp_path: Path) -> None:
     result = result_of(by_reading, tmp_path)
     for name in ("cut", "loop", "language"):
         assert of(result, name).auc.low > 0.8, name
@@ -233,7 +233,7 @@ def graded(score: Callable[[ExamItem, int], float]) -> ExamResult:
     return grade(items, {item.id: judgement(item) for item in items})
 
 
-def test_a_judge_that_grades_every_severity_right_has_full_marks() -> None:
+def test_a_judge_that_orders_every_severity_correctly_has_perfect_results() -> None:
     result = graded(lambda item, _repeat: 5 - item.severity)
     for damage in result.damages:
         assert (damage.detected, damage.auc.mean, damage.monotony) == (1, 1, 1)
@@ -253,7 +253,7 @@ def test_the_retest_deviation_is_that_of_one_verdict() -> None:
     assert result.retest_sd == pytest.approx(25 / np.sqrt(2))
 
 
-def test_what_has_no_verdict_is_left_out() -> None:
+def test_items_without_a_verdict_are_left_out() -> None:
     items = exam_items()
     result = grade(items, {})
     assert (result.judged, result.asked) == (0, len(items))
@@ -263,7 +263,7 @@ def test_what_has_no_verdict_is_left_out() -> None:
 # The command
 
 
-def test_the_command_prints_figures_and_a_rerun_asks_nothing(tmp_path: Path) -> None:
+def test_the_command_prints_results_and_a_rerun_makes_no_calls(tmp_path: Path) -> None:
     with MockServer(keep_history=False) as server:
         arguments = (
             "judge-exam", "--judge-model", "mock-judge", "--judge-base-url", server.base_url,
@@ -281,7 +281,7 @@ def test_the_command_prints_figures_and_a_rerun_asks_nothing(tmp_path: Path) -> 
     assert KEY not in (tmp_path / "exam.json").read_text()
 
 
-def test_an_unknown_judge_is_one_clear_line() -> None:
+def test_an_unknown_judge_is_a_one_line_error() -> None:
     ended = run("longwriter", "judge-exam", "gpt-99-imaginary")
     assert ended.code == 2
     assert "gpt-99-imaginary" in ended.out

@@ -1,4 +1,4 @@
-"""No hostile submission passes, lasts, or takes much memory: measured on the command itself."""
+"""No hostile submission passes or exceeds the time and memory limits of the command."""
 
 import subprocess
 import sys
@@ -65,7 +65,9 @@ ALL = {**{name: make for name, (make, _) in HOSTILE.items()}, **HEAVY}
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
-def test_no_hostile_submission_passes_or_lasts(name: str, honest: Path, tmp_path: Path) -> None:
+def test_no_hostile_submission_passes_or_exceeds_the_limits(
+    name: str, honest: Path, tmp_path: Path
+) -> None:
     _check(name, ALL[name], honest, tmp_path)
 
 
@@ -82,13 +84,15 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "_SECONDS", 0.05)
 
 
-def test_what_takes_too_long_says_so(honest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exceeding_the_time_limit_is_reported(
+    honest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _impatient(monkeypatch)
     with pytest.raises(InputError, match=r"mine\.zip: refused: took too long"):
         verify_file(honest)
 
 
-def test_the_leaderboard_refuses_what_takes_too_long(
+def test_the_leaderboard_refuses_a_submission_that_takes_too_long(
     honest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _impatient(monkeypatch)
@@ -96,7 +100,7 @@ def test_the_leaderboard_refuses_what_takes_too_long(
     assert entry["reasons"] == ["refused: took too long"]
 
 
-def test_what_needs_too_much_memory_is_refused(tmp_path: Path) -> None:
+def test_a_submission_that_needs_too_much_memory_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "large.zip"
     with pytest.raises(InputError, match="needs too much memory"), limits.limited(path):
         bytearray(1 << 30)

@@ -1,5 +1,5 @@
-"""Installing beside lm-eval: in every combination and order the tasks are found, and uninstalling
-leaves lm-eval as it was."""
+"""Installing beside lm-eval: the tasks are found in every combination and order of installs, and
+uninstalling leaves lm-eval unchanged."""
 
 import shutil
 import subprocess
@@ -56,7 +56,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def other_packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with every package of this environment but lm-eval and this project."""
+    """A folder with every package of this environment except lm-eval and this project."""
     folder = tmp_path_factory.mktemp("packages")
     site_packages = Path(sysconfig.get_path("purelib"))
     places = [site_packages]
@@ -101,7 +101,7 @@ def tasks(python: Path) -> list[str]:
     ],
     ids="-".join,
 )
-def test_the_tasks_are_found_and_uninstalling_leaves_nothing(
+def test_the_tasks_are_found_and_uninstalling_removes_everything(
     sources: Path,
     checkout: Path,
     other_packages: Path,

@@ -1,4 +1,4 @@
-"""Judging against a real server: a verdict for every response, tied to its id, paid for once."""
+"""Judging against a real server: each response gets its own verdict and is paid for once."""
 
 from pathlib import Path
 from typing import Any
@@ -18,25 +18,25 @@ def qualities(found: dict[str, Judgement]) -> dict[str, dict[str, float]]:
 
 
 def one_by_one(server: Endpoint, folder: Path) -> dict[str, dict[str, float]]:
-    """The scores of every item when they are judged one after the other."""
+    """The scores of every item if they are judged one after the other."""
     return qualities(judged(judge_at(server, Store(folder), concurrency=1)))
 
 
 # Every response gets its own verdict
 
 
-def test_verdicts_are_tied_to_their_items_in_whatever_order_they_finish(tmp_path: Path) -> None:
+def test_verdicts_match_their_items_in_any_order_of_completion(tmp_path: Path) -> None:
     with Endpoint(jitter=0.2) as server:
         found = judged(judge_at(server))
         server.jitter = 0
         alone = one_by_one(server, tmp_path / "alone")
-    assert list(found) != list(alone)  # they did overtake each other
+    assert list(found) != list(alone)  # calls finished in a different order
     assert qualities(found) == alone
     assert len({tuple(scores.values()) for scores in alone.values()}) > 30  # a mix-up would show
     assert {judgement.status for judgement in found.values()} == {"judged"}
 
 
-def test_with_a_fifth_of_all_calls_failing_every_item_gets_the_same_scores(tmp_path: Path) -> None:
+def test_scores_do_not_change_if_a_fifth_of_all_calls_fail(tmp_path: Path) -> None:
     with Endpoint(faults=Faults(0.2)) as server:
         found = judged(judge_at(server))
         assert set(server.stats().faults) == set(FAULT_CYCLE)
@@ -44,13 +44,13 @@ def test_with_a_fifth_of_all_calls_failing_every_item_gets_the_same_scores(tmp_p
         assert qualities(found) == one_by_one(server, tmp_path / "alone")
 
 
-def test_no_more_calls_are_in_flight_than_allowed() -> None:
+def test_calls_in_flight_do_not_exceed_the_limit() -> None:
     with Endpoint(delay=0.05) as server:
         judged(judge_at(server, concurrency=6))
     assert server.stats().max_in_flight == 6
 
 
-def test_a_verdict_records_what_was_said_and_by_whom() -> None:
+def test_a_verdict_records_the_reply_and_the_judge() -> None:
     with Endpoint(answers=[(200, completion(verdict(4)))]) as server:
         (found,) = judged(judge_at(server), ONE).values()
     (given,) = found.record()["verdicts"]
@@ -59,7 +59,7 @@ def test_a_verdict_records_what_was_said_and_by_whom() -> None:
     assert found.quality == dict.fromkeys(found.quality, 75.0)
 
 
-def test_half_a_surrogate_pair_in_a_response_does_not_stop_its_judging() -> None:
+def test_a_response_with_a_lone_surrogate_is_judged() -> None:
     with Endpoint() as server:
         (found,) = judged(judge_at(server), [Item("1", "Write.", "A\ud800B")]).values()
     assert found.status == "judged"
@@ -72,7 +72,7 @@ def test_a_response_that_plants_a_tag_is_marked() -> None:
     assert [found[id].verdicts[0].escaped for id in ("plain", "hostile")] == [False, True]
 
 
-# No verdict, and why
+# Reasons for missing verdicts
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_a_response_that_plants_a_tag_is_marked() -> None:
         pytest.param(refusal(400, None, "no"), "transport_error", 1, id="bad-request"),
     ],
 )
-def test_no_verdict_has_its_reason_after_at_most_five_asks(
+def test_a_missing_verdict_has_a_reason_after_at_most_five_calls(
     answer: object, reason: str, asks: int
 ) -> None:
     with Endpoint(answers=[answer if isinstance(answer, tuple) else (200, answer)]) as server:
@@ -109,7 +109,7 @@ def test_a_wrong_key_stops_all_judging_at_once() -> None:
 # Nothing is paid for twice
 
 
-def test_a_rerun_makes_no_call_and_finds_the_same() -> None:
+def test_a_rerun_makes_no_calls_and_gives_the_same_scores() -> None:
     with Endpoint() as server:
         first = judged(judge_at(server))
         again = judged(judge_at(server))
@@ -118,14 +118,14 @@ def test_a_rerun_makes_no_call_and_finds_the_same() -> None:
 
 
 @pytest.mark.parametrize("change", [{"model": "other-judge"}, {"repeats": 2}], ids=repr)
-def test_another_judge_or_repeat_is_another_call(change: dict[str, Any]) -> None:
+def test_another_judge_or_repeat_makes_a_new_call(change: dict[str, Any]) -> None:
     with Endpoint() as server:
         judged(judge_at(server), ONE)
         judged(judge_at(server, **change), ONE)
     assert server.requests == 2
 
 
-def test_a_failed_verdict_is_asked_for_again_by_the_next_run_and_no_stored_reply_is() -> None:
+def test_the_next_run_retries_failed_verdicts_only() -> None:
     with Endpoint(faults=Faults(1.0, ("broken_json",))) as server:
         for asks in (5, 10):
             (failed,) = judged(judge_at(server), ONE).values()
@@ -138,7 +138,7 @@ def test_a_failed_verdict_is_asked_for_again_by_the_next_run_and_no_stored_reply
     assert server.requests == 11
 
 
-def test_a_judge_that_fails_once_is_asked_once_more() -> None:
+def test_a_call_that_fails_once_is_retried_once() -> None:
     answers = [(200, completion("Hm.")), (200, completion(verdict(4)))]
     with Endpoint(answers=answers) as server:
         (found,) = judged(judge_at(server), ONE).values()

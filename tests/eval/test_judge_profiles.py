@@ -1,4 +1,4 @@
-"""Judges of today: profiles, models that think, shutdown dates, limits, and what they may cost."""
+"""Judge profiles: reasoning models, shutdown dates, limits and costs."""
 
 import re
 import time
@@ -42,7 +42,7 @@ def _own_profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def on(day: date, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make this day today."""
+    """Set the current date to `day`."""
     monkeypatch.setattr("longwriter_eval.judge.settings.today", lambda: day)
     monkeypatch.setattr("longwriter_core.llm.profiles.today", lambda: day)
 
@@ -52,17 +52,17 @@ def settings(**given: Any) -> JudgeSettings:
 
 
 def complaint(judge: Judge) -> str:
-    """The one line that the check of a judge fails with."""
+    """The one-line error of a judge's failed check."""
     with pytest.raises(InputError) as refused:
         run_async(judge.check())
     (line,) = str(refused.value).splitlines()
     return line
 
 
-# Who judges
+# Choosing the judge
 
 
-def test_a_profile_brings_its_model_and_what_is_sent() -> None:
+def test_a_profile_sets_the_model_and_request_fields() -> None:
     luna = settings(judge="gpt-6-luna")
     assert (luna.model, luna.base_url) == ("gpt-6-luna", None)
     sent = luna.request_fields()
@@ -70,7 +70,7 @@ def test_a_profile_brings_its_model_and_what_is_sent() -> None:
     assert sent == {"max_completion_tokens": 16_384, "reasoning_effort": "medium"}
 
 
-def test_what_is_set_wins_over_the_profile() -> None:
+def test_explicit_settings_override_the_profile() -> None:
     given = settings(
         judge="gpt-6-luna",
         judge_temperature="1",
@@ -81,13 +81,13 @@ def test_what_is_set_wins_over_the_profile() -> None:
     assert given.request_fields() == sent
 
 
-def test_a_model_without_a_profile_has_the_papers_constants() -> None:
+def test_a_model_without_a_profile_uses_the_papers_constants() -> None:
     named = settings(judge_model="gpt-6-luna")
     assert named.request_fields() == {"temperature": 0.5, "max_tokens": 1024}
     assert named.protocol == {"temperature": 0.5, "max_tokens": 1024}
 
 
-def test_the_environment_names_a_profile_and_a_model_in_the_metadata_wins() -> None:
+def test_a_model_in_the_metadata_overrides_the_environments_profile() -> None:
     environment = {"LONGWRITER_JUDGE": "gpt-6-luna"}
     assert JudgeSettings.resolve({}, environment).profile == "gpt-6-luna"
     named = JudgeSettings.resolve({"judge_model": "mine"}, environment)
@@ -96,7 +96,7 @@ def test_the_environment_names_a_profile_and_a_model_in_the_metadata_wins() -> N
     assert other.model == "gpt-5.6-luna"
 
 
-def test_a_profile_for_a_server_of_ones_own_needs_its_address() -> None:
+def test_a_profile_for_a_self_hosted_server_requires_a_base_url() -> None:
     with pytest.raises(InputError, match=r"gpt-oss-120b needs a server of your own .* judge_base_"):
         settings(judge="gpt-oss-120b")
     assert settings(judge="gpt-oss-120b", judge_base_url="http://me/v1").temperature == 1
@@ -114,14 +114,14 @@ def test_a_profile_for_a_server_of_ones_own_needs_its_address() -> None:
         ({"judge_max_cost": "-1"}, "judge_max_cost must be an amount of USD above 0"),
     ],
 )
-def test_settings_that_cannot_be_used_are_one_clear_line(given: dict[str, Any], says: str) -> None:
+def test_unusable_settings_are_a_one_line_error(given: dict[str, Any], says: str) -> None:
     with pytest.raises(InputError) as refused:
         settings(**given)
     (line,) = str(refused.value).splitlines()
     assert says in line
 
 
-def test_a_key_of_openai_is_not_sent_to_another_provider() -> None:
+def test_an_openai_key_is_not_sent_to_another_provider() -> None:
     claude = settings(judge="claude-sonnet-5-5")
     with pytest.raises(InputError, match="LONGWRITER_JUDGE_API_KEY or ANTHROPIC_API_KEY"):
         api_key(claude, {"OPENAI_API_KEY": KEY})
@@ -158,7 +158,9 @@ def test_every_departure_from_the_papers_protocol_is_named_in_results_and_logs()
     [{"temperature": "none"}, {"max_tokens": 2000}, {"extra": '{"top_p": 0.9}'}],
     ids=str,
 )
-def test_another_protocol_shares_no_stored_verdict_and_no_ranking(change: dict[str, Any]) -> None:
+def test_different_protocols_do_not_share_stored_verdicts_or_rankings(
+    change: dict[str, Any],
+) -> None:
     with Endpoint() as server:
         first = judged(judge_at(server), ONE)[ONE[0].id]
         other = judge_at(server, **change)
@@ -170,7 +172,7 @@ def test_another_protocol_shares_no_stored_verdict_and_no_ranking(change: dict[s
     assert protocol_text(other.settings.record()) != protocol_text(papers)
 
 
-def test_a_record_of_release_0_1_0_is_of_the_papers_protocol() -> None:
+def test_a_record_of_release_0_1_0_has_the_papers_protocol() -> None:
     old = {"model": "m", "temperature": 0.5, "max_tokens": 1024}
     assert protocol_text(old) == protocol_text(settings(judge_model="m").record())
     assert judge_label(old) == "m"
@@ -179,7 +181,7 @@ def test_a_record_of_release_0_1_0_is_of_the_papers_protocol() -> None:
 # The preflight
 
 
-def test_the_preflight_is_one_verdict_that_must_be_readable() -> None:
+def test_the_preflight_requires_one_readable_verdict() -> None:
     with Endpoint() as server:
         run_async(judge_at(server).check())
         assert list(map(is_preflight, server.prompts)) == [True]
@@ -197,12 +199,14 @@ def test_the_preflight_is_one_verdict_that_must_be_readable() -> None:
     ],
     ids=["thought-until-the-limit", "cut", "empty"],
 )
-def test_a_reply_that_is_empty_or_cut_names_the_limit(reply: dict[str, Any], says: str) -> None:
+def test_the_error_for_an_empty_or_cut_reply_names_the_limit(
+    reply: dict[str, Any], says: str
+) -> None:
     with Endpoint(answers=[(200, reply)]) as server:
         assert says in complaint(judge_at(server))
 
 
-def test_a_model_that_thinks_fails_with_the_papers_constants_and_passes_with_its_profile() -> None:
+def test_a_reasoning_model_fails_with_the_papers_constants_and_passes_with_its_profile() -> None:
     with Endpoint(reasoning_tokens=2_000) as server:
         line = complaint(judge_at(server))
         assert "'temperature' does not support 0.5" in line
@@ -225,7 +229,7 @@ def test_a_model_that_thinks_fails_with_the_papers_constants_and_passes_with_its
         ("top_p", """set judge_extra='{"top_p": null}'"""),
     ],
 )
-def test_a_400_that_names_a_parameter_is_answered_with_the_line_to_set(
+def test_the_error_for_a_refused_parameter_names_the_setting_to_change(
     parameter: str, line: str
 ) -> None:
     answer = refusal(400, "unsupported_parameter", f"Unsupported parameter: '{parameter}'.")
@@ -233,10 +237,10 @@ def test_a_400_that_names_a_parameter_is_answered_with_the_line_to_set(
         assert complaint(judge_at(server, extra='{"top_p": 1}')).endswith(f"; {line}")
 
 
-# How long a judge lives
+# Shutdown dates
 
 
-def test_a_judge_that_is_shut_down_ends_the_run_with_the_profiles_that_live(
+def test_a_judge_that_is_shut_down_ends_the_run_and_lists_available_profiles(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     judge = Judge(settings(judge_prompt="longwriter"), KEY)
@@ -261,7 +265,9 @@ def test_shutdown_dates_count_only_at_the_providers_own_endpoint(
         run_async(Judge(settings(**given), KEY).check())
 
 
-def test_the_default_lives_until_the_day_before(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_judge_works_until_the_day_before_its_shutdown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     on(date(2027, 1, 13), monkeypatch)
     settings().check_usable()
 
@@ -269,16 +275,16 @@ def test_the_default_lives_until_the_day_before(monkeypatch: pytest.MonkeyPatch)
 # Replies that are cut
 
 
-def test_when_every_reply_is_cut_judging_stops_early_with_that_reason() -> None:
+def test_judging_stops_early_if_every_reply_is_cut() -> None:
     with Endpoint(answers=[(200, completion("", "length"))]) as server:
         found = judged(judge_at(server, concurrency=1))
-    assert server.requests == 10  # and not 5 for each of 40
+    assert server.requests == 10  # not 5 for each of 40 items
     reasons = [each.status for each in found.values()]
     assert set(reasons) == {"cut", "not_asked"}
     assert reasons[:2] == ["cut", "cut"]
 
 
-def test_some_replies_that_are_cut_stop_nothing() -> None:
+def test_judging_continues_if_only_some_replies_are_cut() -> None:
     def reply(request: MockRequest) -> MockReply | None:
         return MockReply("", "length") if "Write 1" in request.prompt else None
 
@@ -292,7 +298,7 @@ def test_some_replies_that_are_cut_stop_nothing() -> None:
 # The context
 
 
-def test_a_response_that_does_not_fit_the_context_stops_before_anything_is_paid() -> None:
+def test_a_response_that_exceeds_the_context_stops_judging_before_the_first_call() -> None:
     items = [*ITEMS, Item("long", "Write.", "word " * 3_000)]
     with Endpoint() as server:
         judge = judge_at(server, judge="small")
@@ -304,10 +310,10 @@ def test_a_response_that_does_not_fit_the_context_stops_before_anything_is_paid(
         judge.check_context(ITEMS)
 
 
-# What judging may cost
+# Limits on cost
 
 
-def test_judging_stops_before_it_costs_more_than_it_may() -> None:
+def test_judging_stops_before_it_exceeds_max_cost() -> None:
     with Endpoint() as server:
         judge = judge_at(server, judge="small", max_cost="0.1", concurrency=16)
         found = judged(judge)
@@ -327,7 +333,7 @@ def test_judging_stops_before_it_costs_more_than_it_may() -> None:
         assert server.requests == len(ITEMS)  # nothing was paid twice
 
 
-def test_calls_in_flight_count_at_their_maximum() -> None:
+def test_calls_in_flight_count_at_their_maximum_cost() -> None:
     with Endpoint(delay=0.3) as server:
         judged(judge_at(server, judge="small", max_cost="0.3", concurrency=40))
     prompt = max(len(str(each.body)) for each in server.history)
@@ -341,7 +347,7 @@ def test_a_limit_on_spending_needs_a_price() -> None:
     assert server.requests == 0
 
 
-def test_before_judging_the_most_that_it_can_cost_is_known() -> None:
+def test_the_maximum_cost_is_known_before_judging() -> None:
     with Endpoint() as server:
         judge = judge_at(server, judge="small", repeats=2)
         note = judge.cost_note(ITEMS)
@@ -355,8 +361,8 @@ def test_before_judging_the_most_that_it_can_cost_is_known() -> None:
 # Small accounts
 
 
-def test_an_account_of_few_calls_a_minute_loses_no_verdict() -> None:
-    """120 responses at 60 calls a second, as 30 a minute on another clock."""
+def test_a_low_rate_limit_loses_no_verdict() -> None:
+    """Judge 120 responses at 60 calls per second, which simulates a limit of 30 per minute."""
     began: list[float] = []
 
     def limited(_: MockRequest) -> MockReply | None:
@@ -387,7 +393,7 @@ def test_a_second_score_of_the_same_run_is_refused(
 # The list
 
 
-def test_the_list_says_of_every_profile_what_it_needs_costs_and_how_long_it_lives(
+def test_the_list_shows_every_profiles_requirements_cost_and_shutdown_date(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     on(date(2026, 11, 21), monkeypatch)
@@ -408,7 +414,7 @@ def test_the_list_says_of_every_profile_what_it_needs_costs_and_how_long_it_live
     assert "There is no default any more: choose one of gpt-6-luna" in capsys.readouterr().out
 
 
-def test_the_check_asks_the_endpoint(
+def test_the_check_lists_the_endpoints_models(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     models = {JUDGE: None, "mock-judge-1": "2026-12-01", "old": "2026-01-01"}

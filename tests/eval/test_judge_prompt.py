@@ -1,4 +1,4 @@
-"""The judge's prompt is upstream's to the byte, and no text breaks out of its place in it."""
+"""The judge's prompt equals upstream's byte for byte, and no text breaks out of its section."""
 
 import re
 from pathlib import Path
@@ -40,7 +40,7 @@ def test_the_official_prompt_is_upstreams_file(upstream: Path) -> None:
 
 
 @given(instruction=PLAIN, response=PLAIN)
-def test_texts_without_a_tag_are_put_in_as_upstream_does(
+def test_texts_without_a_tag_are_inserted_as_upstream_does(
     shared_prompt: JudgePrompt, instruction: str, response: str
 ) -> None:
     plain = shared_prompt.template.replace("$INST$", instruction).replace("$RESPONSE$", response)
@@ -110,7 +110,7 @@ def test_a_long_run_of_blanks_after_a_bracket_is_kept(prompt: JudgePrompt) -> No
     assert response in prompt.render("Write.", response)[0]
 
 
-def test_a_prompt_file_of_ones_own(tmp_path: Path) -> None:
+def test_a_custom_prompt_file_is_used(tmp_path: Path) -> None:
     file = tmp_path / "prompt.txt"
     file.write_text("请评分：$INST$ → $RESPONSE$", encoding="utf-8")
     prompt = JudgePrompt.load(str(file))

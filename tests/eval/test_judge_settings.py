@@ -1,4 +1,4 @@
-"""The judge's settings: metadata wins over the environment, and misspelled names are refused."""
+"""Judge settings: metadata overrides the environment, and misspelled names are refused."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ KEY = "sk-a-secret"
 
 
 def refusal(metadata: dict[str, Any], environment: dict[str, str] | None = None) -> str:
-    """The one line that such settings are refused with."""
+    """The one-line error for these settings."""
     with pytest.raises(InputError) as refused:
         JudgeSettings.resolve(metadata, environment or {})
     (line,) = str(refused.value).splitlines()
@@ -65,7 +65,7 @@ def test_an_empty_variable_counts_as_unset() -> None:
     assert JudgeSettings.resolve({}, {"LONGWRITER_JUDGE_MODEL": ""}) == JudgeSettings()
 
 
-def test_openais_variable_for_the_endpoint_is_recorded() -> None:
+def test_the_endpoint_from_openais_variable_is_recorded() -> None:
     environment = {"OPENAI_BASE_URL": "http://proxy/v1"}
     assert JudgeSettings.resolve({}, environment).record()["base_url"] == "http://proxy/v1"
     ours = {**environment, "LONGWRITER_JUDGE_BASE_URL": "http://judge/v1"}
@@ -100,7 +100,7 @@ def test_an_unknown_or_misspelled_name_is_refused(key: str) -> None:
     assert f"{key} is unknown (known: " in refusal({key: "gpt-5"})
 
 
-def test_a_misspelled_name_is_answered_with_the_nearest_known_name() -> None:
+def test_the_error_for_a_misspelled_name_suggests_the_nearest_known_name() -> None:
     assert "jugde_model is unknown (known: judge_model)" in refusal({"jugde_model": "x"})
     assert "LONGWRITER_JUDGE_MODLE is unknown" in refusal({}, {"LONGWRITER_JUDGE_MODLE": "x"})
 

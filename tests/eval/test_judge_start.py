@@ -19,7 +19,7 @@ from longwriter_eval.judge.judge import Item, Judge
 
 
 def complaint(judge: Judge) -> str:
-    """The one line that the check of a judge fails with."""
+    """The one-line error of a judge's failed check."""
     with pytest.raises(InputError) as refused:
         run_async(judge.check())
     (line,) = str(refused.value).splitlines()
@@ -27,7 +27,7 @@ def complaint(judge: Judge) -> str:
     return line
 
 
-def test_the_check_of_a_good_judge_is_one_call() -> None:
+def test_checking_a_working_judge_takes_one_call() -> None:
     with Endpoint(api_key=KEY) as server:
         run_async(judge_at(server).check())
     assert server.requests == 1
@@ -48,18 +48,18 @@ def test_the_check_fails_at_once(server: Endpoint, model: str, says: str) -> Non
     assert server.requests == 1
 
 
-def test_the_check_finds_html() -> None:
+def test_the_check_detects_html() -> None:
     with Endpoint(faults=Faults(1.0, ("html",))) as server:
         assert "answered with text/html" in complaint(judge_at(server))
 
 
-def test_the_check_finds_a_dead_port() -> None:
+def test_the_check_detects_a_dead_port() -> None:
     with Endpoint() as server:
         pass
     assert f"{server.base_url} cannot be used" in complaint(judge_at(server))
 
 
-def test_the_check_finds_a_store_that_cannot_be_written_before_it_makes_a_call(
+def test_the_check_detects_an_unwritable_store_before_making_a_call(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "file").touch()
@@ -73,13 +73,13 @@ def test_the_check_finds_a_store_that_cannot_be_written_before_it_makes_a_call(
 
 
 def record_of(server: Endpoint) -> dict[str, Any]:
-    """What a run leaves in its log about the one item."""
+    """The judgement's record in the log of a run with one item."""
     (found,) = judged(judge_at(server), ONE).values()
     return found.record()
 
 
 def reused(judge: Judge, item: Item, record: dict[str, Any]) -> Item:
-    """The item with the verdicts of the record that the judge reuses."""
+    """The item with the verdicts of `record` that the judge reuses."""
     return replace(item, verdicts=tuple(judge.recorded_verdicts(item, record).values()))
 
 
@@ -95,7 +95,7 @@ def test_the_verdicts_in_a_log_are_used_without_a_call(tmp_path: Path) -> None:
     assert found == first
 
 
-def test_only_missing_repeats_are_asked(tmp_path: Path) -> None:
+def test_only_missing_repeats_are_judged(tmp_path: Path) -> None:
     with Endpoint() as server:
         record = record_of(server)
         twice = judge_at(server, Store(tmp_path / "elsewhere"), repeats=2)
@@ -138,7 +138,7 @@ def test_a_verdict_from_another_address_is_reused(tmp_path: Path) -> None:
         assert elsewhere.recorded_verdicts(ONE[0], record_of(server))
 
 
-def test_a_verdict_stored_by_release_0_1_0_is_not_paid_for_again(tmp_path: Path) -> None:
+def test_a_verdict_stored_by_release_0_1_0_is_reused(tmp_path: Path) -> None:
     with Endpoint() as server:
         judge, item = judge_at(server), ONE[0]
         judgement = judged(judge, ONE)[item.id]
@@ -155,7 +155,9 @@ def test_a_verdict_stored_by_release_0_1_0_is_not_paid_for_again(tmp_path: Path)
         reply = Store().get(call_key(**parts))
         assert reply
         old = Store(tmp_path / "old")
-        old.put(call_key(base_url=server.base_url, **parts), reply)  # 0.1.0 had the address in it
+        old.put(
+            call_key(base_url=server.base_url, **parts), reply
+        )  # 0.1.0 included the address in the key
         requests = server.requests
         assert judged(judge_at(server, old), ONE)[item.id].quality == judgement.quality
         assert server.requests == requests
@@ -186,7 +188,7 @@ def test_a_tampered_entry_is_not_reused(
         assert not elsewhere.recorded_verdicts(ONE[0], record)
 
 
-def test_scores_are_read_again_from_the_raw_reply(tmp_path: Path) -> None:
+def test_scores_are_parsed_from_the_raw_reply(tmp_path: Path) -> None:
     with Endpoint(answers=[(200, completion(verdict(1)))]) as server:
         record = record_of(server)
         record["verdicts"] = [{**record["verdicts"][0], "scores": {"relevance": 5}}]

@@ -1,4 +1,4 @@
-"""The leaderboard: who compares with whom, who is ahead, and a page that shows nothing claimed."""
+"""The leaderboard: comparable groups, ranks, and a page without unverified claims."""
 
 import json
 import os
@@ -41,14 +41,14 @@ def _entry(file: str, low: float | None, high: float | None, **judge: Any) -> di
     }
 
 
-def test_a_rank_is_the_places_that_the_intervals_leave_open() -> None:
+def test_a_rank_is_the_range_of_places_that_the_intervals_allow() -> None:
     found = [_entry("a", 80, 90), _entry("b", 70, 82), _entry("c", 60, 75), _entry("d", 10, 20)]
     expected = {"a": Rank(1, 2), "b": Rank(1, 3), "c": Rank(2, 3), "d": Rank(4, 4)}
     assert ranks(found, "all") == expected
     assert [rank.is_tie for rank in expected.values()] == [True, True, True, False]
 
 
-def test_a_wide_interval_is_a_tie_with_all_that_it_overlaps() -> None:
+def test_a_wide_interval_ties_with_every_interval_that_it_overlaps() -> None:
     found = ranks([_entry("a", 84, 86), _entry("wide", 70, 90), _entry("c", 77, 79)], "all")
     assert found == {"a": Rank(1, 2), "wide": Rank(1, 3), "c": Rank(2, 3)}
 
@@ -75,7 +75,7 @@ def test_without_an_interval_there_is_no_rank() -> None:
         pytest.param({"benchmark": "longbench_write"}, id="benchmark"),
     ],
 )
-def test_what_does_not_compare_never_shares_a_ranking(other: dict[str, Any]) -> None:
+def test_incomparable_submissions_are_ranked_separately(other: dict[str, Any]) -> None:
     found = rankings([_entry("a", 80, 90), _entry("b", 10, 20, **other)])
     assert [[entry["file"] for entry in ranking.entries] for ranking in found] in (
         [["a"], ["b"]],
@@ -85,7 +85,7 @@ def test_what_does_not_compare_never_shares_a_ranking(other: dict[str, Any]) -> 
 
 @pytest.fixture(scope="module")
 def handed_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Submissions of two judges, with two that are no good among them."""
+    """Submissions of two judges, two of them invalid."""
     folder = tmp_path_factory.mktemp("board") / "submissions"
     submitted(folder, "good", grade=lambda n: 4 + n % 2, submitter=EVIL)
     submitted(folder, "bad", grade=lambda n: 1 + n % 2)
@@ -122,7 +122,7 @@ def test_verified_scores_are_ranked_and_the_rest_is_listed_with_reasons(site: Pa
         assert entry["model"]["id"]["value"] in report
 
 
-def test_reported_figures_stand_apart(site: Path) -> None:
+def test_reported_scores_are_listed_separately(site: Path) -> None:
     data = json.loads((site / "leaderboard.json").read_text(encoding="utf-8"))
     reported = {each["model"] for each in data["reported_not_verified"]}
     assert reported == {each["model"] for each in REPORTED}
@@ -133,7 +133,7 @@ def test_reported_figures_stand_apart(site: Path) -> None:
     assert page.index("Reported, not verified</h2>") < page.index("Claude 3.5 Sonnet")
 
 
-def test_a_second_build_verifies_nothing_again_and_forgets_what_is_gone(
+def test_a_second_build_reuses_entries_and_removes_deleted_submissions(
     handed_in: Path, site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, second = tmp_path / "in", tmp_path / "site"
@@ -170,7 +170,7 @@ def _git(folder: Path, *arguments: str) -> None:
     subprocess.run(["git", "-C", folder, *author, *arguments], check=True, capture_output=True)
 
 
-def test_of_an_honest_submission_a_copy_and_an_edited_copy_the_honest_one_is_kept(
+def test_copies_and_edited_copies_are_refused_and_the_original_is_kept(
     tmp_path: Path,
 ) -> None:
     folder = tmp_path / "in"
@@ -189,7 +189,7 @@ def test_of_an_honest_submission_a_copy_and_an_edited_copy_the_honest_one_is_kep
     assert _kept(folder, tmp_path / "site") == ["honest.zip"]
 
 
-def test_a_run_that_was_judged_again_is_linked_and_kept(tmp_path: Path) -> None:
+def test_a_rejudged_run_is_kept_and_linked_to_the_original(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     first = submitted(folder, "mine", submitter="me")
     manifest, samples = unpacked(first)
@@ -208,9 +208,7 @@ def test_independent_responses_are_not_copies(tmp_path: Path) -> None:
     assert len(_kept(tmp_path / "in", tmp_path / "site")) == 3
 
 
-def test_a_file_name_that_is_no_text_is_shown_by_its_escapes(
-    handed_in: Path, tmp_path: Path
-) -> None:
+def test_an_undecodable_file_name_is_shown_with_escapes(handed_in: Path, tmp_path: Path) -> None:
     folder, site = tmp_path / "in", tmp_path / "site"
     folder.mkdir()
     (folder / "\udcff.zip").write_bytes(b"nonsense")
@@ -227,7 +225,7 @@ def test_a_file_name_that_is_no_text_is_shown_by_its_escapes(
     assert escape_unprintable("a\nb.zip") == r"a\nb.zip"
 
 
-def test_a_file_name_gives_no_command_to_the_log_of_a_workflow(
+def test_a_file_name_cannot_inject_a_workflow_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -240,7 +238,7 @@ def test_a_file_name_gives_no_command_to_the_log_of_a_workflow(
     assert not [line for line in printed.splitlines() if line.strip().startswith("::")]
 
 
-def test_what_nobody_foresaw_refuses_one_submission_and_not_the_board(
+def test_an_unexpected_error_rejects_only_the_submission_that_caused_it(
     handed_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "in"
@@ -261,7 +259,7 @@ def test_what_nobody_foresaw_refuses_one_submission_and_not_the_board(
     assert "unforeseen" in refused["reasons"][0]
 
 
-def test_a_killed_worker_refuses_one_submission_and_not_the_board(
+def test_a_killed_worker_rejects_only_its_submission(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "in"
@@ -273,7 +271,7 @@ def test_a_killed_worker_refuses_one_submission_and_not_the_board(
     assert reasons == ["examined", "it crashed the process that verified it", "examined"]
 
 
-def test_what_is_too_large_is_not_read_to_look_it_up(
+def test_a_file_that_is_too_large_is_not_read_for_the_cache_lookup(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "large.zip"
@@ -288,7 +286,7 @@ def test_what_is_too_large_is_not_read_to_look_it_up(
     assert "larger than 64 MiB" in refused["reasons"][0]
 
 
-def test_a_folder_without_submissions_is_one_line(
+def test_a_folder_without_submissions_is_a_one_line_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for folder in (tmp_path, tmp_path / "none"):
@@ -298,7 +296,7 @@ def test_a_folder_without_submissions_is_one_line(
     assert not (tmp_path / "site").exists()
 
 
-def test_the_maintainers_script_is_what_the_workflow_runs(handed_in: Path, tmp_path: Path) -> None:
+def test_the_workflow_runs_the_maintainers_script(handed_in: Path, tmp_path: Path) -> None:
     text = (ROOT / ".github/workflows/submissions.yml").read_text(encoding="utf-8")
     workflow = yaml.safe_load(text)
     steps = workflow["jobs"]["verify"]["steps"]
@@ -320,7 +318,7 @@ def test_the_maintainers_script_is_what_the_workflow_runs(handed_in: Path, tmp_p
     assert (tmp_path / "site" / "index.html").is_file()
 
 
-def test_a_submissions_run_tells_what_the_original_told(handed_in: Path) -> None:
+def test_a_submissions_run_equals_the_original_run(handed_in: Path) -> None:
     run = read(handed_in / "good.zip").run()
     original = load_run(handed_in / "runs" / "good")
     for one, other in zip(run.samples, original.samples, strict=True):
@@ -329,7 +327,7 @@ def test_a_submissions_run_tells_what_the_original_told(handed_in: Path) -> None
 
 @pytest.fixture
 def page(chromium: Browser, site: Path) -> Iterator[Page]:
-    """The page, which must stay quiet and ask for nothing."""
+    """The page, which must log no errors and make no requests."""
     with opened(chromium, site / "index.html") as found:
         yield found.page
         assert (found.complaints, found.requests) == ([], [])
@@ -369,7 +367,7 @@ def test_judge_and_language_filter(page: Page) -> None:
     assert page.locator("[data-language]:visible").count() == 1
 
 
-def test_text_of_others_stays_text(page: Page) -> None:
+def test_untrusted_text_is_displayed_as_text(page: Page) -> None:
     assert page.title() == "Leaderboard · longwriter"
     assert page.locator("table:visible").get_by_text(EVIL).count() == 1
     assert page.locator("main script").count() == 0

@@ -1,4 +1,4 @@
-"""`lm_eval run` as a user starts it: the table, the logs, the judge's check, kills and Ctrl-C."""
+"""`lm_eval run` as a user runs it: the table, the logs, the judge's check, kills and Ctrl-C."""
 
 import contextlib
 import json
@@ -47,7 +47,7 @@ def server() -> Iterator[MockServer]:
 def finished(
     server: MockServer, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Ended, Run, dict[str, int]]:
-    """One whole run of longbench_write: what it printed, what it left, the calls that it made."""
+    """A complete run of longbench_write: its output, its files and its calls."""
     folder = tmp_path_factory.mktemp("run")
     ended = run(
         "quick_lm_eval",
@@ -73,7 +73,7 @@ def refuse(constant: str) -> float:
 
 
 def assert_is_valid_json(folder: Path) -> None:
-    """Every file below `folder` can be read by a parser that knows no NaN."""
+    """Assert that a parser that refuses NaN can read every file below `folder`."""
     written = [*folder.rglob("*.json"), *folder.rglob("*.jsonl")]
     assert len(written) > 1
     for path in written:
@@ -179,7 +179,7 @@ def test_one_check_and_one_call_per_response_reach_the_judge(
     assert finished[2] == {WRITER: 120, JUDGE: 121}
 
 
-def test_the_key_stands_in_no_file_that_a_run_leaves(
+def test_no_file_of_a_run_contains_the_key(
     finished: tuple[Ended, Run, dict[str, int]],
 ) -> None:
     ended, found, _ = finished
@@ -219,7 +219,7 @@ def test_a_judge_that_cannot_be_used_stops_the_run_before_the_first_token(
     assert server.stats().calls.get(WRITER, 0) == before
 
 
-def test_predict_only_never_judges_and_score_does_it_later(
+def test_predict_only_does_not_judge_and_score_judges_later(
     server: MockServer, tmp_path: Path
 ) -> None:
     before = server.stats().calls.get(JUDGE, 0)
@@ -237,7 +237,7 @@ def test_predict_only_never_judges_and_score_does_it_later(
     assert server.stats().calls[JUDGE] == before + 1 + 12
 
 
-def test_secrets_in_a_url_do_not_reach_the_copy_of_the_responses_in_the_cache(
+def test_the_cached_responses_contain_no_secrets_from_urls(
     server: MockServer, tmp_path: Path
 ) -> None:
     cache = tmp_path / "cache"
@@ -258,7 +258,7 @@ def test_secrets_in_a_url_do_not_reach_the_copy_of_the_responses_in_the_cache(
 
 @contextlib.contextmanager
 def judging(folder: Path) -> Iterator[tuple["subprocess.Popen[bytes]", MockServer]]:
-    """`lm_eval` on longbench_write with 10 slow calls in flight, some 40 of which have ended."""
+    """`lm_eval` on longbench_write, with 10 slow calls in flight and about 40 finished."""
     cache = folder / "cache"
     with MockServer() as writer, MockServer(delay=0.5) as judge:
         arguments = lm_eval_arguments(writer, judge, folder / "out", "longbench_write")
@@ -276,7 +276,7 @@ def judging(folder: Path) -> Iterator[tuple["subprocess.Popen[bytes]", MockServe
         yield process, judge
 
 
-def test_a_run_killed_while_judging_pays_for_no_finished_verdict_again(tmp_path: Path) -> None:
+def test_a_run_killed_while_judging_reuses_finished_verdicts(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     with judging(tmp_path) as (process, judge):
         process.kill()
@@ -293,7 +293,7 @@ def test_a_run_killed_while_judging_pays_for_no_finished_verdict_again(tmp_path:
     found = load_run(kept)
     assert len(found.samples) == 120
     assert found.results["results"]["longbench_write"]["judge_coverage,none"] == 1
-    # at most what was in flight at the kill has been asked twice
+    # only calls in flight at the kill may be repeated
     assert before + asked <= 1 + 120 + 10
 
 

@@ -229,7 +229,7 @@ def test_an_unusable_judge_is_reported_in_one_line(
     assert f"the judge {JUDGE} at {server.base_url} cannot be used" in line
 
 
-def test_a_reply_cut_at_its_token_limit_is_no_verdict(
+def test_a_reply_cut_at_its_token_limit_is_not_a_verdict(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert completion("")["choices"][0]["finish_reason"] == "stop"

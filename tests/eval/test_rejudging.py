@@ -71,7 +71,7 @@ def test_inflated_scores_are_detected(
     options = ["--rejudge", "12", "--seed", "1", "--judge-base-url", judge.base_url, "--json"]
     assert main(["verify", str(path), *options]) == 1
     report = json.loads(capsys.readouterr().out)
-    assert report["status"] == "verified"  # the scores do follow from the evidence
+    assert report["status"] == "verified"  # the scores follow from the evidence
     assert report["rejudged"]["consistent"] is False
     assert report["rejudged"]["p_value"] < REJUDGE_ALPHA
     assert report["rejudged"]["difference"]["low"] > 10

@@ -1,4 +1,4 @@
-"""What a report says about runs, what it hides, and the files that it writes."""
+"""A report's metadata, the values that it hides, and its files."""
 
 import re
 import shutil

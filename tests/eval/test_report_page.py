@@ -372,7 +372,7 @@ def test_markdown_is_rendered_as_text_nodes_and_can_be_switched_off(judged: Open
     assert _response(judged) == raw
 
 
-def test_of_three_runs_two_stand_side_by_side(
+def test_two_of_three_runs_are_shown_side_by_side(
     chromium: Browser, runs: dict[str, list[Run]], tmp_path: Path
 ) -> None:
     first, second = runs["two runs"]

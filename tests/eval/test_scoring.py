@@ -1,4 +1,4 @@
-"""Scores per prompt: out of responses and replies, never out of the numbers in a log."""
+"""Scores per prompt come from responses and replies, never from the numbers in a log."""
 
 import json
 import math
@@ -33,7 +33,7 @@ def test_words_and_length_score_come_from_the_response_whatever_the_log_says(
     assert (score.quality_score, score.overall_score) == (100, (score.length_score + 100) / 2)
 
 
-def test_scores_are_read_out_of_the_judges_reply_not_out_of_the_record(tmp_path: Path) -> None:
+def test_scores_come_from_the_judges_reply_and_not_from_the_record(tmp_path: Path) -> None:
     log = Log({"longwrite_demo/000": Answer(words(50), (2,))})
     log.write(tmp_path)
     (path,) = tmp_path.glob("samples_*")
@@ -45,7 +45,7 @@ def test_scores_are_read_out_of_the_judges_reply_not_out_of_the_record(tmp_path:
     assert score.quality == dict.fromkeys(score.quality or (), 25.0)
 
 
-def test_a_verdict_on_another_text_is_none(tmp_path: Path) -> None:
+def test_a_verdict_on_another_text_does_not_count(tmp_path: Path) -> None:
     log = Log({"longwrite_demo/000": Answer(words(50), (5,))})
     log.write(tmp_path)
     (path,) = tmp_path.glob("samples_*")
@@ -72,7 +72,7 @@ def test_quality_is_scores_or_a_reason(
     assert math.isnan(value(score, "overall_score")) == (quality is None)
 
 
-def test_special_tokens_are_no_words(tmp_path: Path) -> None:
+def test_special_tokens_do_not_count_as_words(tmp_path: Path) -> None:
     (found,) = only(Log({"longwrite_demo/000": Answer(words(9) + "<|user|>", None)}), tmp_path)
     assert (found["output_words"], found["cut_off"]) == (9, 0)
 

@@ -179,12 +179,12 @@ def test_the_rulers_intervals_count_instructions_not_responses(tmp_path: Path) -
     found = table["all", "all"].metrics["length_score"]
     assert (found.low, found.high) == pytest.approx(expected)
     assert found.n == 48
-    # lm-eval's standard error of the group counts them alike
+    # lm-eval's group standard error counts instructions too
     errors = StandardError([value(score, "length_score") for score in scores])
     assert errors == pytest.approx(scipy.stats.sem(by_instruction))
-    # at one length, each instruction stands once
+    # at one length, each instruction occurs once
     assert table["bucket", "0.1k"].metrics["length_score"].n == 8
-    # 0 of 48 responses from 8 instructions shows as little as 0 of 8
+    # 0 of 48 responses to 8 instructions is no stronger evidence than 0 of 8
     assert table["all", "all"].metrics["empty"].high == pytest.approx(1 - 0.025 ** (1 / 8))
 
 
@@ -201,7 +201,7 @@ def test_the_overall_score_is_the_mean_of_the_two_scores_shown(tmp_path: Path) -
     assert metrics["overall_score"].mean == pytest.approx(shown)
     scores = score_samples(log.load(tmp_path).samples)
     assert Mean([value(s, "overall_score") for s in scores]) == pytest.approx(shown)
-    # the interval knows that S_l varies over all of them
+    # the interval includes the variation of S_l over all responses
     assert metrics["overall_score"].low < shown < metrics["overall_score"].high
 
 

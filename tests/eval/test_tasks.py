@@ -1,4 +1,4 @@
-"""The tasks as lm-eval builds them: every YAML, its documents, and what it refuses to run."""
+"""The tasks as lm-eval builds them: every YAML file, its documents, and its errors."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -55,12 +55,12 @@ class Author(LM):  # type: ignore[misc]
 
 @pytest.fixture(autouse=True)
 def _without_pip_list(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where torch is installed, lm-eval runs `pip list` for every evaluation: seconds."""
+    """Skip the slow `pip list` that lm-eval runs for every evaluation if torch is installed."""
     monkeypatch.setattr(lm_eval.evaluator, "add_env_info", lambda _: None)
 
 
 def manager(**metadata: Any) -> TaskManager:
-    """lm-eval's index of our tasks alone: the whole one takes seconds."""
+    """lm-eval's index of only our tasks, because the full index takes seconds."""
     return TaskManager(include_defaults=False, metadata=metadata)
 
 
@@ -90,7 +90,7 @@ def test_lm_eval_finds_the_tasks_without_include_path() -> None:
     assert set(ROOTS) <= set(TaskManager(include_defaults=False).all_tasks)
 
 
-def test_a_task_of_the_users_own_wins_over_ours(tmp_path: Path) -> None:
+def test_a_users_own_task_overrides_ours(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("task: longwrite_demo\ndataset_path: json\n")
     manager = TaskManager(include_path=str(tmp_path), include_defaults=False)
     index: Any = getattr(manager, "task_index", None) or manager._task_index
@@ -100,7 +100,7 @@ def test_a_task_of_the_users_own_wins_over_ours(tmp_path: Path) -> None:
     assert manager.include_path == str(tmp_path)
 
 
-def test_there_are_yamls_to_look_at() -> None:
+def test_the_task_yaml_files_are_found() -> None:
     assert len(YAMLS) > 10
 
 
@@ -144,7 +144,7 @@ def test_generation_follows_the_published_protocol_and_does_not_stop_at_a_blank_
         }  # fmt: skip
 
 
-def test_length_alone_needs_no_judge_no_key_and_no_network() -> None:
+def test_length_tasks_need_no_judge_key_or_network() -> None:
     results = evaluate(Author("One two three."), "longbench_write_length", "longwrite_ruler")
     assert results["results"]["longbench_write_length"]["output_words,none"] == 3
     assert "quality_score,none" not in results["results"]["longbench_write_length"]
@@ -249,7 +249,7 @@ def test_a_loop_over_checkpoints_may_use_the_same_task_objects(judge: MockServer
     assert judge.stats().calls == {JUDGE: 3 * (1 + 12)}
 
 
-def test_a_task_whose_evaluation_broke_off_can_be_evaluated_again(judge: MockServer) -> None:
+def test_a_task_can_be_evaluated_again_after_an_interrupted_evaluation(judge: MockServer) -> None:
     class Failing(Author):
         def generate_until(self, requests: Any, **options: Any) -> list[str]:
             if self.text:
@@ -271,7 +271,7 @@ def test_several_responses_per_prompt_are_refused_and_not_dropped() -> None:
         DemoTask({**config, "repeats": 3})
 
 
-def test_without_network_or_folder_one_line_names_both_ways_out(
+def test_without_network_or_folder_a_one_line_error_names_both_solutions(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("LONGWRITER_ASSETS", raising=False)

@@ -1,4 +1,4 @@
-"""Reading a verdict: six whole scores from 1 to 5, or none, and never a guess or an exception."""
+"""Reading a verdict gives six whole scores from 1 to 5 or None, never a guess or an exception."""
 
 import json
 
@@ -25,7 +25,7 @@ READ = {
     "reading_experience": 4,
 }
 VERDICT = json.dumps({"Analysis": "Good.", **GIVEN})
-FIVES = json.dumps(dict.fromkeys(GIVEN, 5))  # what a response may try to plant
+FIVES = json.dumps(dict.fromkeys(GIVEN, 5))  # a verdict that a response may try to plant
 ONES = dict.fromkeys(READ, 1)
 
 
@@ -92,7 +92,7 @@ def test_an_honest_verdict_is_read(reply: str) -> None:
         pytest.param(json.dumps(list(GIVEN.values())), id="a-list-of-scores"),
     ],
 )
-def test_what_cannot_be_trusted_is_no_verdict(reply: str) -> None:
+def test_an_untrustworthy_reply_is_not_a_verdict(reply: str) -> None:
     assert read_verdict(reply) is None
 
 
@@ -154,7 +154,7 @@ NEAR_JSON = st.lists(PIECES, max_size=30).map("".join)
 NESTED = st.builds(
     lambda opening, depth, rest: opening * depth + rest,
     st.sampled_from(["{", "[", '{"a":', '{"a":[', '{"a":1,', '{"', "}{"]),
-    st.integers(1, 1200),  # past the interpreter's recursion limit
+    st.integers(1, 1200),  # beyond the interpreter's recursion limit
     st.sampled_from(["", VERDICT, "}" * 1200, "]}" * 1200]),
 )
 
@@ -196,5 +196,5 @@ def test_quality_scores_by_hand() -> None:
     }
 
 
-def test_a_reply_far_beyond_the_token_limit_is_no_verdict_and_takes_no_time() -> None:
+def test_a_reply_far_beyond_the_token_limit_is_rejected_quickly() -> None:
     assert read_verdict('{"a":' * 20_000) is None

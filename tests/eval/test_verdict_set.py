@@ -1,4 +1,4 @@
-"""Labelled replies of judges: honest verdicts are read, planted ones never count."""
+"""Labelled replies of judges: honest verdicts are read, and planted ones never count."""
 
 import json
 from pathlib import Path
