@@ -257,11 +257,11 @@ def grade(items: Sequence[ExamItem], judgements: Mapping[str, Judgement]) -> Exa
     AUC compares damaged with undamaged texts of one language; its interval resamples the texts.
     """
     scores = {
-        each.id: judgements[each.id].quality["score"]
-        for each in items
-        if each.id in judgements and judgements[each.id].quality
+        entry.id: judgements[entry.id].quality["score"]
+        for entry in items
+        if entry.id in judgements and judgements[entry.id].quality
     }
-    texts = list(dict.fromkeys(each.text for each in items))
+    texts = list(dict.fromkeys(entry.text for entry in items))
     damages = [_grade_damage(name, texts, scores) for name in DAMAGES]
     good = [scores[id] for id in (_id(text, UNDAMAGED, 0) for text in texts) if id in scores]
     gains = [
@@ -274,10 +274,10 @@ def grade(items: Sequence[ExamItem], judgements: Mapping[str, Judgement]) -> Exa
         damages=tuple(damages),
         undamaged=_mean(good),
         auc=_mean(known),
-        retest_sd=_retest_sd(judgements[each.id] for each in items if each.id in scores),
+        retest_sd=_retest_sd(judgements[entry.id] for entry in items if entry.id in scores),
         padding_gain=mean_interval(gains),
         length_correlation=_length_correlation(
-            [each for each in items if each.id in scores], scores
+            [entry for entry in items if entry.id in scores], scores
         ),
         judged=len(scores),
         asked=len(items),
@@ -317,12 +317,12 @@ def _grade_damage(
     }
 
     def mean_auc(draw: np.ndarray) -> float:
-        found = []
+        aucs = []
         for indices in of_language.values():
             chosen = draw[np.isin(draw, indices)]
             if len(chosen):
-                found.append(auc(table[chosen, 0], table[chosen, 1:].ravel()))
-        return _mean(found)
+                aucs.append(auc(table[chosen, 0], table[chosen, 1:].ravel()))
+        return _mean(aucs)
 
     return DamageResult(
         damage=name,
@@ -355,15 +355,15 @@ def _length_correlation(items: Sequence[ExamItem], scores: Mapping[str, float]) 
 
     Texts with two languages are left out, because their length mixes characters and words.
     """
-    found = []
+    correlations = []
     for language in ("en", "zh"):
         chosen = [
-            each for each in items if each.text.language == language and each.damage != "language"
+            item for item in items if item.text.language == language and item.damage != "language"
         ]
-        words, quality = [each.words for each in chosen], [scores[each.id] for each in chosen]
+        words, quality = [item.words for item in chosen], [scores[item.id] for item in chosen]
         if len(set(words)) > 1 and len(set(quality)) > 1:
-            found.append(float(np.corrcoef(_ranks(words), _ranks(quality))[0, 1]))
-    return _mean(found)
+            correlations.append(float(np.corrcoef(_ranks(words), _ranks(quality))[0, 1]))
+    return _mean(correlations)
 
 
 def _ranks(values: Sequence[float]) -> np.ndarray:

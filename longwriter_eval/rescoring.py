@@ -187,20 +187,22 @@ def _known_verdicts(
         (sample.task, sample.id): {} for sample in run.samples
     }
     samples = {(sample.task, sample.id): sample for sample in run.samples}
-    for source in [run, *(each for each in load_runs(run.folder) if each.path != run.path)]:
+    for source in [run, *(older for older in load_runs(run.folder) if older.path != run.path)]:
         for logged in source.samples:
             place = (logged.task, logged.id)
             judge = judges.get(logged.task)
             if judge is None or place not in samples:
                 continue
             try:
-                found = judge.recorded_verdicts(_item(samples[place], ""), logged.judgement or {})
+                recorded = judge.recorded_verdicts(
+                    _item(samples[place], ""), logged.judgement or {}
+                )
             except (AttributeError, KeyError, TypeError, ValueError) as error:
                 raise InputError(
                     f"{source.path}: the judgement of {logged.id} in {logged.task} is "
                     f"malformed ({error!r})"
                 ) from error
-            known[place] = {**found, **known[place]}
+            known[place] = {**recorded, **known[place]}
     return {place: verdicts.values() for place, verdicts in known.items()}
 
 

@@ -126,8 +126,8 @@ def load_runs(folder: Path) -> list[Run]:
 def _dated(place: Path) -> list[tuple[str, Path]]:
     """Date and path of the results files at or below `place`, the newest first."""
     paths = [place] if place.is_file() else place.rglob("*.json")
-    found = ((_DATE.search(path.stem), path) for path in paths)
-    return sorted(((match[1], path) for match, path in found if match), reverse=True)
+    dated_paths = ((_DATE.search(path.stem), path) for path in paths)
+    return sorted(((match[1], path) for match, path in dated_paths if match), reverse=True)
 
 
 def _load(date: str, path: Path) -> Run | None:
@@ -136,19 +136,19 @@ def _load(date: str, path: Path) -> Run | None:
     if not isinstance(results, dict) or not isinstance(results.get("configs"), dict):
         raise InputError(f"{path} is not a results file of lm-eval: it has no configs")
     try:
-        ours = [
+        own_tasks = [
             task
             for task, config in results["configs"].items()
             if "longwriter" in (config.get("metadata") or {})
         ]
-        for task in ours:
+        for task in own_tasks:
             _check_record(results["configs"][task]["metadata"]["longwriter"])
         hashes = dict(results.get("task_hashes") or {})
     except (AttributeError, TypeError, ValueError) as error:
         raise InputError(f"{path}: its configs or task_hashes are malformed ({error})") from error
     samples = [
         sample
-        for task in ours
+        for task in own_tasks
         for sample in _read_samples(
             path.with_name(f"samples_{task}_{date}.jsonl"),
             task,
@@ -156,7 +156,7 @@ def _load(date: str, path: Path) -> Run | None:
             _version(results["configs"][task]),
         )
     ]
-    return Run(path, results, samples) if ours else None
+    return Run(path, results, samples) if own_tasks else None
 
 
 def _check_record(record: Mapping[str, Any]) -> None:
@@ -194,13 +194,13 @@ def save_run(
     return path
 
 
-def _valid(found: Any) -> Any:
-    """`found` with None in place of NaN and infinity, which JSON cannot represent."""
-    if isinstance(found, Mapping):
-        return {key: _valid(value) for key, value in found.items()}
-    if isinstance(found, list | tuple):
-        return [_valid(value) for value in found]
-    return None if isinstance(found, float) and not math.isfinite(found) else found
+def _valid(data: Any) -> Any:
+    """`data` with None in place of NaN and infinity, which JSON cannot represent."""
+    if isinstance(data, Mapping):
+        return {key: _valid(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_valid(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
 def _version(config: Mapping[str, Any]) -> float:

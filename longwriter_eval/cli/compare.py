@@ -67,8 +67,8 @@ def _table(comparison: "Comparison") -> list[str]:
     from longwriter_eval.pairwise.comparison import in_words
 
     lines = [f"A  {_name(comparison.a)}", f"B  {_name(comparison.b)}"]
-    lines += [f"Compared anyway: {each}" for each in comparison.differs]
-    lines += [f"Note: {each}" for each in comparison.notes]
+    lines += [f"Compared anyway: {reason}" for reason in comparison.differs]
+    lines += [f"Note: {note}" for note in comparison.notes]
     if comparison.only_a or comparison.only_b:
         lines.append(
             f"Left out: {comparison.only_a} prompts that only A has, {comparison.only_b} that "
@@ -76,23 +76,23 @@ def _table(comparison: "Comparison") -> list[str]:
         )
     head = f"  {'':<26}{'A':>9}{'B':>9}{'B - A':>10}  {'95% interval':<22}{'p':>7}{'corrected':>11}"
     place = None
-    for each in comparison.differences:
-        if place != (place := (each.benchmark, each.bucket)):
-            where = "all prompts" if each.bucket == "all" else each.bucket
-            lines += ["", f"{each.benchmark}, {where} ({each.prompts})"]
-            lines += [head] if each.bucket == "all" else []
-        pairs = f"   {each.pairs} pairs" if each.pairs < each.prompts else ""
-        if math.isnan(each.p):
-            lines.append(f"  {each.metric:<26}{'too few have a verdict':>28}{pairs}")
+    for row in comparison.differences:
+        if place != (place := (row.benchmark, row.bucket)):
+            where = "all prompts" if row.bucket == "all" else row.bucket
+            lines += ["", f"{row.benchmark}, {where} ({row.prompts})"]
+            lines += [head] if row.bucket == "all" else []
+        pairs = f"   {row.pairs} pairs" if row.pairs < row.prompts else ""
+        if math.isnan(row.p):
+            lines.append(f"  {row.metric:<26}{'too few have a verdict':>28}{pairs}")
             continue
-        digits = 0 if each.metric == "output_words" else 2
-        found = each.difference
-        interval = f"[{found.low:+.{digits}f}, {found.high:+.{digits}f}]"
+        digits = 0 if row.metric == "output_words" else 2
+        estimate = row.difference
+        interval = f"[{estimate.low:+.{digits}f}, {estimate.high:+.{digits}f}]"
         lines.append(
-            f"  {each.metric:<26}{each.a:>9.{digits}f}{each.b:>9.{digits}f}"
-            f"{found.mean:>+10.{digits}f}  {'' if math.isnan(found.low) else interval:<22}"
-            f"{each.p:>7.4f}{each.p_corrected:>11.4f}"
-            f"{f'  {each.winner} higher' if each.winner else ''}{pairs}"
+            f"  {row.metric:<26}{row.a:>9.{digits}f}{row.b:>9.{digits}f}"
+            f"{estimate.mean:>+10.{digits}f}  {'' if math.isnan(estimate.low) else interval:<22}"
+            f"{row.p:>7.4f}{row.p_corrected:>11.4f}"
+            f"{f'  {row.winner} higher' if row.winner else ''}{pairs}"
         )
     return [*lines, "", *in_words(comparison)]
 
@@ -171,7 +171,7 @@ def _as_json(
 
     from longwriter_eval.pairwise.comparison import in_words
 
-    found = {
+    report = {
         "a": {"name": _name(comparison.a), "only": comparison.only_a},
         "b": {"name": _name(comparison.b), "only": comparison.only_b},
         "pairs": len(comparison.pairs),
@@ -179,17 +179,20 @@ def _as_json(
         "notes": comparison.notes,
         "in_words": in_words(comparison),
         "correction": "Holm within families, in order of importance",
-        "differences": [{**asdict(each), "winner": each.winner} for each in comparison.differences],
+        "differences": [
+            {**asdict(difference), "winner": difference.winner}
+            for difference in comparison.differences
+        ],
     }
     if summary:
-        found["preference"] = {**asdict(summary), "favours": summary.favours}
-        found["preferences"] = [preference.as_json() for preference in preferences or ()]
-    return _without_nan(found)
+        report["preference"] = {**asdict(summary), "favours": summary.favours}
+        report["preferences"] = [preference.as_json() for preference in preferences or ()]
+    return _without_nan(report)
 
 
-def _without_nan(found: Any) -> Any:
-    if isinstance(found, dict):
-        return {key: _without_nan(each) for key, each in found.items()}
-    if isinstance(found, list | tuple):
-        return [_without_nan(each) for each in found]
-    return None if isinstance(found, float) and not math.isfinite(found) else found
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -341,7 +341,7 @@ def judge_with_progress(
     Ctrl-C ends the judging without an error, and missing verdicts get a reason. If the longest
     response does not fit the judge's context, no call is made.
     """
-    found: dict[str, Judgement] = {}
+    judgements: dict[str, Judgement] = {}
     try:
         judge.check_context(item for item in items if not judge.has_verdicts(item))
     except InputError as error:
@@ -352,14 +352,14 @@ def judge_with_progress(
     with tqdm(total=len(items), desc=f"Judging with {judge.settings.label}") as bar:
 
         def done(item: Item, judgement: Judgement) -> None:
-            found[item.id] = judgement
+            judgements[item.id] = judgement
             bar.update()
 
         try:
             run_async(judge.judge(items, done, concurrency))
         except KeyboardInterrupt:
             _log.warning("judging stopped by Ctrl-C: the results follow without the rest")
-    return {item.id: found.get(item.id) or judge.judgement(item) for item in items}
+    return {item.id: judgements.get(item.id) or judge.judgement(item) for item in items}
 
 
 def read_scores(reply: str, response: str = "") -> Scores | Rejected:

@@ -143,7 +143,7 @@ def _objects(text: str) -> list[tuple[dict[str, Any], str]] | None:
     are allowed, such as those of LaTeX. Other braces may close a larger object that quotes this
     one from the response.
     """
-    found: list[tuple[dict[str, Any], str]] = []
+    with_sources: list[tuple[dict[str, Any], str]] = []
     end = unclosed = 0  # where the last object ends; braces left open before it
     position = text.find("{")
     while position >= 0:
@@ -155,17 +155,17 @@ def _objects(text: str) -> list[tuple[dict[str, Any], str]] | None:
             if parsed:  # {} is LaTeX
                 if unclosed:
                     return None
-                found.append((parsed, text[position:end]))
+                with_sources.append((parsed, text[position:end]))
                 rest = text[end:]
         except (ValueError, RecursionError):
             unclosed += 1
             end = position + 1
         position = text.find("{", end)
-    if not found:
+    if not with_sources:
         return None
     while (shorter := _GROUP.sub("", rest)) != rest:
         rest = shorter
-    return None if "{" in rest or "}" in rest else found
+    return None if "{" in rest or "}" in rest else with_sources
 
 
 def _plain(text: str) -> str:
@@ -184,12 +184,12 @@ def _letters(text: str) -> str:
 def _planted(response: str) -> tuple[str, frozenset[tuple[int, ...]]]:
     """The letters of a response that names dimensions, and the scores that it gives to all six."""
     named = _NAMED_SCORE.findall(_plain(response))
-    found = set()
+    score_sets = set()
     for start in range(len(named) - len(DIMENSIONS) + 1):
         window = dict(named[start : start + len(DIMENSIONS)])
         if len(window) == len(DIMENSIONS):
-            found.add(tuple(int(window[name.casefold()]) for name in DIMENSIONS.values()))
-    return _letters(response) if named else "", frozenset(found)
+            score_sets.add(tuple(int(window[name.casefold()]) for name in DIMENSIONS.values()))
+    return _letters(response) if named else "", frozenset(score_sets)
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ class Ranking:
 
 def rankings(entries: Sequence[Mapping[str, Any]]) -> list[Ranking]:
     """One ranking per benchmark, task version, judge and judge prompt; the largest first."""
-    found: dict[tuple[str, float, str, str, str], list[Mapping[str, Any]]] = {}
+    groups: dict[tuple[str, float, str, str, str], list[Mapping[str, Any]]] = {}
     for entry in entries:
         judge = entry["judge"]
         key = (
@@ -60,9 +60,9 @@ def rankings(entries: Sequence[Mapping[str, Any]]) -> list[Ranking]:
             judge["prompt"],
             judge["prompt_sha256"],
         )
-        found.setdefault(key, []).append(entry)
-    ordered = sorted(found, key=lambda key: (key[0], -len(found[key]), key))
-    return [Ranking(*key, in_order(found[key], "all")) for key in ordered]
+        groups.setdefault(key, []).append(entry)
+    ordered = sorted(groups, key=lambda key: (key[0], -len(groups[key]), key))
+    return [Ranking(*key, in_order(groups[key], "all")) for key in ordered]
 
 
 def in_order(entries: Sequence[Mapping[str, Any]], scope: str) -> list[Mapping[str, Any]]:
@@ -96,13 +96,13 @@ def ranks(entries: Sequence[Mapping[str, Any]], scope: str) -> dict[str, Rank | 
     """File -> rank; None for an entry without an interval."""
     rows = {entry["file"]: overall(entry, scope) for entry in entries}
     known = [row for row in rows.values() if row["low"] is not None]
-    found: dict[str, Rank | None] = dict.fromkeys(rows)
+    by_file: dict[str, Rank | None] = dict.fromkeys(rows)
     for file, row in rows.items():
         if row["low"] is not None:
             above = sum(other["low"] > row["high"] for other in known)
             below = sum(other["high"] < row["low"] for other in known)
-            found[file] = Rank(1 + above, len(known) - below)
-    return found
+            by_file[file] = Rank(1 + above, len(known) - below)
+    return by_file
 
 
 def overall(entry: Mapping[str, Any], scope: str) -> Mapping[str, Any]:

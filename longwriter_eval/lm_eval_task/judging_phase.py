@@ -43,9 +43,9 @@ class Judging:
     def run(self) -> Mapping[str, Judgement]:
         """Judge the filtered responses of `tasks`; item_id -> judgement."""
         kept = self._keep_responses()
-        found = judge_with_progress(self.judge, list(self._items()), self._concurrency)
-        self._report_gaps(found.values(), kept)
-        return found
+        judgements = judge_with_progress(self.judge, list(self._items()), self._concurrency)
+        self._report_gaps(judgements.values(), kept)
+        return judgements
 
     def _items(self) -> Iterator[Item]:
         for task in self.tasks:

@@ -58,32 +58,32 @@ _READ = {
 def pinned_internals() -> dict[str, bool]:
     """Required lm-eval internals -> whether the installed version has them."""
     modules = [importlib.import_module(name) for name in _MODULES]
-    found = {
+    is_present = {
         name: any(_takes(getattr(module, name, None), parameters) for module in modules)
         for name, parameters in _AGGREGATING.items()
     }
     for path, parameters in _CALLED.items():
-        found[path.partition(":")[2]] = _takes(_resolve(path), parameters)
+        is_present[path.partition(":")[2]] = _takes(_resolve(path), parameters)
     evaluator = importlib.import_module("lm_eval.evaluator")
     for function, names in _READ.items():
         extended: Any = getattr(evaluator, function, None)
         code = getattr(extended and inspect.unwrap(extended), "__code__", None)
         for name in names:
             known = (*code.co_varnames, *code.co_cellvars) if code else ()
-            found[f"{function}: {name}"] = name in known
-    return found
+            is_present[f"{function}: {name}"] = name in known
+    return is_present
 
 
 def _resolve(path: str) -> Any:
     """The object at "module:name.name", or None."""
     module, _, names = path.partition(":")
     try:
-        found: Any = importlib.import_module(module)
+        resolved: Any = importlib.import_module(module)
     except ImportError:
         return None
     for name in names.split("."):
-        found = getattr(found, name, None)
-    return found
+        resolved = getattr(resolved, name, None)
+    return resolved
 
 
 def _takes(function: Any, parameters: Sequence[str]) -> bool:

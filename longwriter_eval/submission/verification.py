@@ -265,12 +265,12 @@ def _reached_limit(verdict: Mapping[str, Any], judge: Mapping[str, Any]) -> bool
 
 
 def _table_discrepancies(
-    claimed: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, Any]]
+    claimed: Sequence[Mapping[str, Any]], recomputed: Sequence[Mapping[str, Any]]
 ) -> Iterator[Discrepancy]:
-    found_rows = {(row["kind"], row["name"]): row for row in found}
+    found_rows = {(row["kind"], row["name"]): row for row in recomputed}
     claimed_rows = {(row["kind"], row["name"]): row for row in claimed}
     if sorted(found_rows) != sorted((row["kind"], row["name"]) for row in claimed):
-        names = [[row["name"] for row in rows] for rows in (claimed, found)]
+        names = [[row["name"] for row in rows] for rows in (claimed, recomputed)]
         yield Discrepancy("scores", "rows", *names)
     for key, row in found_rows.items():
         if key in claimed_rows:
@@ -278,15 +278,17 @@ def _table_discrepancies(
 
 
 def _row_discrepancies(
-    where: str, claimed: Mapping[str, Any], found: Mapping[str, Any]
+    where: str, claimed: Mapping[str, Any], recomputed: Mapping[str, Any]
 ) -> Iterator[Discrepancy]:
-    if claimed["n"] != found["n"]:
-        yield Discrepancy(where, "n", claimed["n"], found["n"])
-    if not _is_equal(claimed["coverage"], found["coverage"]):
-        yield Discrepancy(where, "coverage", claimed["coverage"], found["coverage"])
-    if sorted(claimed["metrics"]) != sorted(found["metrics"]):
-        yield Discrepancy(where, "metrics", sorted(claimed["metrics"]), sorted(found["metrics"]))
-    for metric, interval in found["metrics"].items():
+    if claimed["n"] != recomputed["n"]:
+        yield Discrepancy(where, "n", claimed["n"], recomputed["n"])
+    if not _is_equal(claimed["coverage"], recomputed["coverage"]):
+        yield Discrepancy(where, "coverage", claimed["coverage"], recomputed["coverage"])
+    if sorted(claimed["metrics"]) != sorted(recomputed["metrics"]):
+        yield Discrepancy(
+            where, "metrics", sorted(claimed["metrics"]), sorted(recomputed["metrics"])
+        )
+    for metric, interval in recomputed["metrics"].items():
         for name, number in interval.items() if metric in claimed["metrics"] else ():
             claim = claimed["metrics"][metric][name]
             tolerance = _bound_tolerance(interval) if name in ("low", "high") else 1e-6
@@ -335,11 +337,11 @@ def table_claims(rows: Sequence[TableRow]) -> list[dict[str, Any]]:
     ]
 
 
-def _is_equal(claimed: float | None, found: float | None, tolerance: float = 1e-6) -> bool:
+def _is_equal(claimed: float | None, recomputed: float | None, tolerance: float = 1e-6) -> bool:
     """Whether two values agree; None, for no value, equals only None."""
-    if claimed is None or found is None:
-        return claimed is found
-    return math.isclose(claimed, found, rel_tol=1e-9, abs_tol=tolerance)
+    if claimed is None or recomputed is None:
+        return claimed is recomputed
+    return math.isclose(claimed, recomputed, rel_tol=1e-9, abs_tol=tolerance)
 
 
 def _bound_tolerance(interval: Mapping[str, Any]) -> float:

@@ -57,7 +57,9 @@ def compared(a: Log, b: Log, folder: Path, *, anyway: bool = False) -> Compariso
 
 def overall(comparison: Comparison, metric: str) -> MetricDifference:
     (result,) = [
-        each for each in comparison.differences if (each.bucket, each.metric) == ("all", metric)
+        difference
+        for difference in comparison.differences
+        if (difference.bucket, difference.metric) == ("all", metric)
     ]
     return result
 
@@ -67,8 +69,8 @@ def overall(comparison: Comparison, metric: str) -> MetricDifference:
 
 def test_identical_runs_have_no_difference(tmp_path: Path) -> None:
     result = compared(log(), log(), tmp_path)
-    assert not [each for each in result.differences if each.winner]
-    assert {each.p for each in result.differences} == {1.0}
+    assert not [difference for difference in result.differences if difference.winner]
+    assert {difference.p for difference in result.differences} == {1.0}
     assert in_words(result) == ["longwrite_demo: no difference in any metric"]
 
 
@@ -129,7 +131,7 @@ def test_the_test_is_paired() -> None:
     # each response is one word longer, while lengths vary widely
     rng = random.Random(0)
     a = [float(rng.randint(10, 10_000)) for _ in range(30)]
-    b = [each + 1 for each in a]
+    b = [words + 1 for words in a]
     assert paired_permutation_test(a, b) < 0.001
     assert scipy.stats.ttest_ind(a, b).pvalue > 0.9
 
@@ -293,7 +295,7 @@ def test_runs_without_a_judge_are_compared_by_length_only(tmp_path: Path) -> Non
 
     result = compared(alone(50), alone(70), tmp_path)
     assert overall(result, "output_words").winner == "B"
-    assert not [each for each in result.differences if "quality" in each.metric]
+    assert not [difference for difference in result.differences if "quality" in difference.metric]
 
 
 # Runs that are not comparable
@@ -375,9 +377,9 @@ def test_json_output_matches_the_table(printed: Callable[..., str]) -> None:
     result = json.loads(printed("--json"))
     table = printed()
     (longer,) = [
-        each
-        for each in result["differences"]
-        if (each["metric"], each["bucket"]) == ("output_words", "all")
+        difference
+        for difference in result["differences"]
+        if (difference["metric"], difference["bucket"]) == ("output_words", "all")
     ]
     assert longer["winner"] == "B"
     (line, *_) = [line for line in table.splitlines() if line.startswith("  output_words")]

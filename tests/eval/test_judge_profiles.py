@@ -215,7 +215,7 @@ def test_a_reasoning_model_fails_with_the_papers_constants_and_passes_with_its_p
         assert "cut at the limit of 1024 tokens, before it had written anything" in line
         judge = judge_at(server, judge="thinking")
         run_async(judge.check())
-        assert {each.status for each in judged(judge).values()} == {"judged"}
+        assert {judgement.status for judgement in judged(judge).values()} == {"judged"}
     sent = server.history[-1].body
     assert sent["max_completion_tokens"] == 4000
     assert not sent.keys() & {"temperature", "max_tokens"}
@@ -279,7 +279,7 @@ def test_judging_stops_early_if_every_reply_is_cut() -> None:
     with Endpoint(answers=[(200, completion("", "length"))]) as server:
         found = judged(judge_at(server, concurrency=1))
     assert server.requests == 10  # not 5 for each of 40 items
-    reasons = [each.status for each in found.values()]
+    reasons = [judgement.status for judgement in found.values()]
     assert set(reasons) == {"cut", "not_asked"}
     assert reasons[:2] == ["cut", "cut"]
 
@@ -290,7 +290,7 @@ def test_judging_continues_if_only_some_replies_are_cut() -> None:
 
     with Endpoint(on_request=reply) as server:
         found = judged(judge_at(server, concurrency=4))
-    reasons = {id: each.status for id, each in found.items()}
+    reasons = {id: judgement.status for id, judgement in found.items()}
     assert {reasons.pop(f"id/{n}") for n in (1, *range(10, 20))} == {"cut"}
     assert set(reasons.values()) == {"judged"}
 
@@ -306,7 +306,7 @@ def test_a_response_that_exceeds_the_context_stops_judging_before_the_first_call
             judge.check_context(items)
         found = judge_with_progress(judge, items)
         assert server.requests == 0
-        assert {each.status for each in found.values()} == {"not_asked"}
+        assert {judgement.status for judgement in found.values()} == {"not_asked"}
         judge.check_context(ITEMS)
 
 
@@ -317,26 +317,26 @@ def test_judging_stops_before_it_exceeds_max_cost() -> None:
     with Endpoint() as server:
         judge = judge_at(server, judge="small", max_cost="0.1", concurrency=16)
         found = judged(judge)
-        judged_first = [each for each in found.values() if each.status == "judged"]
+        judged_first = [judgement for judgement in found.values() if judgement.status == "judged"]
         prices = judge.settings.prices()
         assert prices is not None
         spent = sum(
             prices.cost(v.prompt_tokens or 0, v.completion_tokens or 0)
-            for each in judged_first
-            for v in each.verdicts
+            for judgement in judged_first
+            for v in judgement.verdicts
         )
         assert 0 < len(judged_first) < len(found)
-        assert {each.status for each in found.values()} == {"judged", "not_asked"}
+        assert {judgement.status for judgement in found.values()} == {"judged", "not_asked"}
         assert 0.04 < spent <= 0.1
         more = judged(judge_at(server, judge="small", max_cost=9))
-        assert {each.status for each in more.values()} == {"judged"}
+        assert {judgement.status for judgement in more.values()} == {"judged"}
         assert server.requests == len(ITEMS)  # nothing was paid twice
 
 
 def test_calls_in_flight_count_at_their_maximum_cost() -> None:
     with Endpoint(delay=0.3) as server:
         judged(judge_at(server, judge="small", max_cost="0.3", concurrency=40))
-    prompt = max(len(str(each.body)) for each in server.history)
+    prompt = max(len(str(request.body)) for request in server.history)
     assert server.stats().max_in_flight <= 0.3 / ((prompt * 6 + 1024 * 20) / 1e6)
 
 
@@ -377,7 +377,7 @@ def test_a_low_rate_limit_loses_no_verdict() -> None:
     items = [replace(ITEMS[0], id=f"{n}", response=f"Text {n}.") for n in range(120)]
     with Endpoint(on_request=limited) as server:
         found = judged(judge_at(server, concurrency=32), items)
-    assert [each.status for each in found.values()] == ["judged"] * 120
+    assert [judgement.status for judgement in found.values()] == ["judged"] * 120
     assert len(list(Store().folder.rglob("*.json"))) == 120
 
 

@@ -106,7 +106,7 @@ def site(handed_in: Path) -> Path:
 
 def test_verified_scores_are_ranked_and_the_rest_is_listed_with_reasons(site: Path) -> None:
     data = json.loads((site / "leaderboard.json").read_text(encoding="utf-8"))
-    by_judge = {each["judge"]: each["entries"] for each in data["rankings"]}
+    by_judge = {ranking["judge"]: ranking["entries"] for ranking in data["rankings"]}
     assert [entry["model"]["id"]["value"] for entry in by_judge["gpt-judge"]] == ["good", "bad"]
     assert [entry["rank"]["all"] for entry in by_judge["gpt-judge"]] == [
         {"best": 1, "worst": 1},
@@ -124,8 +124,8 @@ def test_verified_scores_are_ranked_and_the_rest_is_listed_with_reasons(site: Pa
 
 def test_reported_scores_are_listed_separately(site: Path) -> None:
     data = json.loads((site / "leaderboard.json").read_text(encoding="utf-8"))
-    reported = {each["model"] for each in data["reported_not_verified"]}
-    assert reported == {each["model"] for each in REPORTED}
+    reported = {entry["model"] for entry in data["reported_not_verified"]}
+    assert reported == {entry["model"] for entry in REPORTED}
     ranked = {e["model"]["id"]["value"] for r in data["rankings"] for e in r["entries"]}
     assert not reported & ranked
     page = (site / "index.html").read_text(encoding="utf-8")
@@ -215,7 +215,7 @@ def test_an_undecodable_file_name_is_shown_with_escapes(handed_in: Path, tmp_pat
     shutil.copy(handed_in / "good.zip", folder / "\udcfe.zip")
     built = build(folder, site)
     assert built.verified == 1
-    assert [each["file"] for each in built.invalid] == [r"\udcff.zip"]
+    assert [entry["file"] for entry in built.invalid] == [r"\udcff.zip"]
     assert r"\udcff.zip" in (site / "index.html").read_text(encoding="utf-8")
     assert (
         escape_unprintable(r"\udcff.zip")
@@ -267,7 +267,7 @@ def test_a_killed_worker_rejects_only_its_submission(
     for name in ("a", "deadly", "z"):
         (folder / f"{name}.zip").write_bytes(b"nonsense")
     monkeypatch.setattr(entries_module, "_examine", deadly)
-    reasons = [each["reasons"][0] for each in build(folder, tmp_path / "site").invalid]
+    reasons = [entry["reasons"][0] for entry in build(folder, tmp_path / "site").invalid]
     assert reasons == ["examined", "it crashed the process that verified it", "examined"]
 
 
