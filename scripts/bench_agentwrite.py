@@ -1,11 +1,12 @@
-"""Measure AgentWrite: wall time, processor time per call, memory, and what kills cost.
+"""Measure AgentWrite: wall time, processor time per call, memory, and calls lost to kills.
 
     python scripts/bench_agentwrite.py [--output FILE.md] [--quick]
 
 Prints a Markdown table with a goal beside each number, and exits with 1 if a goal is missed. Every
 run is the real `agentwrite run` in its own process, from start to exit, with an empty folder,
-against the mock server in another process. Takes about twelve minutes on two cores. `--quick` tries
-everything in two minutes with fewer instructions; its numbers say little about the goals.
+against the mock server in another process. Takes about twelve minutes on two cores. `--quick` runs
+every measurement with fewer instructions in two minutes; its numbers do not show whether the goals
+are met.
 """
 
 import argparse
@@ -38,9 +39,9 @@ CONCURRENCY = 256  # calls in flight
 STEPS = 10  # of the plan that the mock server makes for each instruction
 CALLS = STEPS + 1  # for each text: its plan and its sections
 # Seconds that a call takes, and how much longer than the ideal the run may take. The ideal is the
-# time of one text's calls, each of which waits for the one before.
+# time of one text's calls, which are made one after the other.
 SPEED_GOALS = {2.0: 1.12, 10.0: 1.03}
-PROCESSES = 8  # of upstream's arrangement
+PROCESSES = 8  # in upstream's arrangement
 KILLS = 10
 
 
@@ -109,7 +110,7 @@ class Job:
             return subprocess.Popen(command, stderr=log, stdout=log, text=True)
 
     def run(self) -> Ended:
-        """Run it to its end; ends the benchmark where it fails."""
+        """Run it to its end; end the benchmark if it fails."""
         start = time.perf_counter()
         process = self.begin()
         _, status, used = os.wait4(process.pid, 0)
@@ -120,11 +121,11 @@ class Job:
         return Ended(wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
 
     def log(self) -> str:
-        """What it printed."""
+        """Its output."""
         return (self.folder / "log").read_text(encoding="utf-8")
 
     def texts(self) -> dict[str, str]:
-        """Id -> hash of the text, of the finished ones."""
+        """Id -> hash of the text, for finished texts."""
         with (self.folder / "out" / "texts.jsonl").open(encoding="utf-8") as lines:
             rows = map(json.loads, lines)
             return {row["id"]: sha256(row["text"]) for row in rows}
@@ -136,7 +137,7 @@ def instruction(number: int) -> str:
 
 
 def measure_speed(folder: Path, count: int, fewer: int) -> Iterator[Row]:
-    """Many texts at once, and some of them also in upstream's arrangement."""
+    """Many texts at once, and some of them in upstream's arrangement for comparison."""
     for delay, limit in SPEED_GOALS.items():
         yield from measure_wall_time(folder / f"{delay:.0f}", count, delay, limit)
     delay = min(SPEED_GOALS)
@@ -182,7 +183,7 @@ def time_upstreams_arrangement(server: Server, count: int) -> float:
     """Seconds for all plans and then all texts, each by processes that make one call at a time."""
     numbers = range(count)
     with get_context("spawn").Pool(PROCESSES) as pool:
-        pool.map(_nothing, range(PROCESSES))  # do not measure the start of the processes
+        pool.map(_nothing, range(PROCESSES))  # start the processes before the measurement
         start = time.perf_counter()
         plans = pool.starmap(_plan, [(server.url, instruction(n)) for n in numbers], chunksize=1)
         chunks = [
@@ -227,13 +228,13 @@ def measure_memory(folder: Path, count: int) -> Row:
     with serving(0.1) as server:
         ended = Job(folder, count, server).run()
     what = f"peak memory: {count:,} instructions, {CONCURRENCY} calls in flight"
-    each = ended.processor * 1000 / (count * CALLS)
-    measured = f"{ended.memory:.0f} MiB; {ended.wall:.0f} s, {each:.2f} ms a call"
+    per_call = ended.processor * 1000 / (count * CALLS)
+    measured = f"{ended.memory:.0f} MiB; {ended.wall:.0f} s, {per_call:.2f} ms a call"
     return what, "< 500 MB", measured, ended.memory * 1.048576 < 500
 
 
 def measure_kills(folder: Path, count: int) -> Iterator[Row]:
-    """How many calls kills at random moments cost, and whether any text changes."""
+    """The calls repeated after kills at random moments, and whether any text changes."""
     concurrency, dice = 64, random.Random(42)
     with serving(0.2) as server:
         undisturbed_job = Job(folder / "undisturbed", count, server, concurrency)
@@ -260,13 +261,13 @@ def measure_kills(folder: Path, count: int) -> Iterator[Row]:
     goal = f"≤ {KILLS * concurrency}, {concurrency} in flight at each kill"
     measured = f"{repeated} ({in_flight} were in flight at the server; {undisturbed:,} undisturbed)"
     yield what, goal, measured, kills == KILLS and repeated <= KILLS * concurrency
-    expected, found = undisturbed_job.texts(), job.texts()
-    differ = sum(found.get(id) != hash for id, hash in expected.items())
+    expected, texts = undisturbed_job.texts(), job.texts()
+    differ = sum(texts.get(id) != hash for id, hash in expected.items())
     yield (
         "texts that differ from an undisturbed run's; texts",
         f"0; {count}",
-        (f"{differ}; {len(found)}"),
-        not differ and len(found) == count,
+        (f"{differ}; {len(texts)}"),
+        not differ and len(texts) == count,
     )
 
 

@@ -79,10 +79,10 @@ def matmul_rate(setting: Setting) -> float:
 
 
 def training_flops(model: Any, setting: Setting) -> float:
-    """FLOPs of a forward and a backward pass over a pack, without what checkpointing repeats.
+    """FLOPs of a forward and a backward pass over a pack, without the recomputation.
 
-    6 per weight and token, and 12 per layer, width and pair of tokens that attention sees, halved
-    because it is causal. The embedding is looked up, not multiplied.
+    6 per weight and token, and 12 per layer, width and attended pair of tokens, halved because
+    attention is causal. The embedding does not count, because it is a lookup.
     """
     config = model.config
     weights = sum(p.numel() for p in model.parameters())
@@ -94,7 +94,7 @@ def training_flops(model: Any, setting: Setting) -> float:
 
 
 def build(kind: str, attention: str, setting: Setting) -> Any:
-    """A model of that kind with random weights and Liger's fused cross-entropy."""
+    """A model of the given kind with random weights and Liger's fused cross-entropy."""
     import torch
     from liger_kernel.transformers.model import glm4, llama
     from transformers import AutoModelForCausalLM, GlmConfig, LlamaConfig
@@ -104,8 +104,8 @@ def build(kind: str, attention: str, setting: Setting) -> Any:
         model = AutoModelForCausalLM.from_config(
             config, dtype=setting.dtype, attn_implementation=attention
         )
-    # Liger has none for GLM-4-9B (`glm`), but this forward pass only calls the base model and the
-    # head, so that of the later GLM-4 (`glm4`) computes the same.
+    # Liger has no forward pass for GLM-4-9B (`glm`). The one of the later GLM-4 (`glm4`) computes
+    # the same, because it only calls the base model and the head.
     model.forward = MethodType({"llama": llama, "glm": glm4}[kind].lce_forward, model)
     model.train()
     model.gradient_checkpointing_enable({"use_reentrant": True})
@@ -139,16 +139,16 @@ def steps_of(model: Any, setting: Setting) -> dict[str, Callable[[], None]]:
 
 
 def with_working_attention(kind: str, setting: Setting) -> Any:
-    """A model whose first step worked: with flash attention, else with sdpa.
+    """A model that has run its first step: with flash attention if that works, else with sdpa.
 
-    The first step is part of the test, since transformers loads some kernels only then.
+    The test includes the first step, because transformers loads some kernels only then.
     """
     try:
         return _tested(kind, "flash_attention_2", setting)
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         print(f"{kind}: flash attention failed ({reason}), sdpa instead", file=sys.stderr)
-    _free(setting)  # outside the handler, whose exception holds the model
+    _free(setting)  # outside the handler, because the exception keeps a reference to the model
     return _tested(kind, "sdpa", setting)
 
 

@@ -36,8 +36,8 @@ from longwriter_eval.judge.settings import JudgeSettings
 from longwriter_eval.judge.verdict import Judgement
 from longwriter_eval.runs import Sample, load_run
 
-RESPONSES, DELAY, CONCURRENCY = 120, 2.0, 32  # seconds for a verdict; calls in flight
-# Without pages of HTML: they mean that the URL is wrong, so such a call is not retried.
+RESPONSES, DELAY, CONCURRENCY = 120, 2.0, 32  # delay: seconds per verdict
+# HTML pages are left out: they mean that the URL is wrong, so such a call is not retried.
 FAULTS = Faults(0.2, ("429", "500", "reset", "empty", "refusal", "broken_json"))
 LONG_RESPONSES, LONG_WORDS = 1_000, 20_000
 
@@ -84,11 +84,11 @@ class Evaluation:
 
 
 def measure_speed(undisturbed: Evaluation, log: Path) -> Iterator[Row]:
-    """The judging phase of a run, and the same calls in the arrangement of upstream's script."""
+    """The judging phase of a run, and the same calls arranged as in upstream's script."""
     undisturbed.evaluate()
     stats = undisturbed.judge.stats()
     _check, start, *_ = (json.loads(line)["time"] for line in log.read_text().splitlines())
-    # Until the last verdict is on disk; and until lm_eval has written its results.
+    # Time until the last verdict is on disk, and time until lm_eval has written its results.
     ends = [
         (undisturbed.folder / undisturbed.cache / "calls", "*.json"),
         (undisturbed.folder / "run", "results_*"),
@@ -125,7 +125,7 @@ def time_eight_workers(samples: list[Sample], judge: MockServer) -> float:
 
 
 def measure_reruns(undisturbed: Evaluation) -> Iterator[Row]:
-    """The calls that are paid again when a finished run is scored or repeated."""
+    """The calls that are paid for again when a finished run is scored or repeated."""
     first, before = undisturbed.scores(), undisturbed.judge.stats().finished
     command = [
         str(Path(sys.executable).with_name("longwriter")),
@@ -151,13 +151,13 @@ def measure_reruns(undisturbed: Evaluation) -> Iterator[Row]:
 
 
 def measure_faults(folder: Path, undisturbed: Evaluation) -> Row:
-    """A run whose judge often fails, compared with one whose judge never does."""
+    """A run whose judge often fails, compared with one whose judge never fails."""
     with MockServer(delay=0.2, faults=FAULTS) as judge:
         disturbed = Evaluation(folder, undisturbed.writer, judge)
         disturbed.evaluate()
-    expected, found, failed = undisturbed.scores(), disturbed.scores(), judge.stats().faults
-    judged = sum(not math.isnan(quality) for _, quality in found.values())
-    differ = sum(found[name] != expected[name] for name in expected)
+    expected, scores, failed = undisturbed.scores(), disturbed.scores(), judge.stats().faults
+    judged = sum(not math.isnan(quality) for _, quality in scores.values())
+    differ = sum(scores[name] != expected[name] for name in expected)
     what = f"{FAULTS.share:.0%} of the calls fail: responses judged; scores that differ"
     measured = f"{judged}; {differ} ({', '.join(f'{kind} × {n}' for kind, n in failed.items())})"
     met = judged == RESPONSES and not differ and set(failed) == set(FAULTS.kinds)
@@ -176,19 +176,19 @@ def measure_import() -> Row:
 
 
 def judge_long_responses(source: str) -> str:
-    """Judge very long responses in this process; returns its memory use in words."""
-    numbers = range(LONG_RESPONSES)  # a word that differs from response to response, repeated
+    """Judge very long responses in this process; return a sentence about its memory use."""
+    numbers = range(LONG_RESPONSES)  # each response repeats its own word
     drawn = (Item(f"{n}", "Write.", f"{n:05} " * LONG_WORDS) for n in numbers)
     items = drawn if source == "generator" else list(drawn)
     judge, before = Judge(JudgeSettings.resolve({}, os.environ), "none"), peak_memory()
-    found: list[Judgement] = []
-    run_async(judge.judge(items, lambda _, judgement: found.append(judgement)))
-    judged = sum(judgement.status == "judged" for judgement in found)
+    judgements: list[Judgement] = []
+    run_async(judge.judge(items, lambda _, judgement: judgements.append(judgement)))
+    judged = sum(judgement.status == "judged" for judgement in judgements)
     return f"{before:.0f} MiB before, peak {peak_memory():.0f} MiB ({judged} judged)"
 
 
 def peak_memory() -> float:
-    """This process's peak resident memory, in MiB; ru_maxrss may be that of its parent."""
+    """This process's peak resident memory in MiB. Not ru_maxrss, which may be the parent's."""
     return int(re.findall(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[0]) / 1024
 
 

@@ -1,13 +1,13 @@
-"""Measure packing: how full the packs are, what each packer leaves out, and what packing is worth.
+"""Measure packing: how full packs are, what each packer drops, and how much faster training is.
 
     python scripts/bench_packing.py [--output FILE.md] [--sequences N] [--no-training]
 
 Prints two Markdown tables, and exits with 1 if LossPlugin's packs are under 98% full or lose a
-sequence. The lengths are random: for each text like those of LongWriter-6k, of 2,000 to 32,000
-words, there are 30 like those of a general SFT set. The packers are axolotl's own, LossPlugin's,
-and upstream's, which keeps one pack open at a time and closes it at the first sequence that does
-not fit (train/sort_and_group.py). The second table trains a tiny random Llama on this machine's
-CPU, with the same lengths divided by 16 and packs of 2,048.
+sequence. The lengths are random: for each long text, like those of LongWriter-6k (2,000 to 32,000
+words), there are 30 texts like those of a general SFT set. The packers are axolotl's own,
+LossPlugin's, and upstream's, which keeps one pack open at a time and closes it at the first
+sequence that does not fit (train/sort_and_group.py). The second table trains a tiny random Llama on
+this machine's CPU, with the same lengths divided by 16 and packs of 2,048.
 Needs `pip install ".[train]"`; takes about three minutes on two cores.
 """
 
@@ -23,16 +23,16 @@ from bench_table import table
 
 CAPACITY = 32_768  # tokens
 GOAL = 0.98
-TOKENS_PER_WORD = 1.3  # of Llama-3.1 in English prose
-SHRINK = 16  # how much shorter the sequences are that the tiny model trains on
-TRAINED = 600  # sequences, a pass over which is timed
+TOKENS_PER_WORD = 1.3  # Llama-3.1 on English prose
+SHRINK = 16  # the tiny model's sequences are shorter by this factor
+TRAINED = 600  # sequences in the timed pass
 SEED = 20240813
 
 Table = list[Sequence[str]]
 
 
 def longwriter_lengths(sequences: int) -> np.ndarray:
-    """Lengths in tokens, in random order: 1 of 31 long, the rest of everyday conversations."""
+    """Lengths in tokens, in random order: 1 of 31 is long, the others are conversations."""
     drawn = np.random.default_rng(SEED)
     long = sequences // 31
     words = np.clip(drawn.lognormal(np.log(6_000), 0.7, long), 2_000, 32_000)
@@ -42,9 +42,10 @@ def longwriter_lengths(sequences: int) -> np.ndarray:
 
 
 def one_open_pack(lengths: np.ndarray, ranks: int) -> tuple[list[int], int]:
-    """Upstream's packing: the tokens in each pack that it keeps, and how many sequences it drops.
+    """Upstream's packing: the tokens in each kept pack, and the number of dropped sequences.
 
-    The last pack stays open and is dropped, as are packs that do not fill a round of all ranks.
+    The last pack is dropped because it stays open. Packs that do not fill a round of all ranks are
+    also dropped.
     """
     packs, sizes, used, count = [], [], 0, 0
     for length in lengths:
@@ -97,7 +98,7 @@ def efficiency(lengths: np.ndarray, ranks: int) -> Table:
 
 
 def training(lengths: np.ndarray) -> Table:
-    """Tokens per second of a tiny Llama on packs, and on padded rows of as many tokens."""
+    """Tokens per second of a tiny Llama on packs, and on padded rows with as many tokens."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -136,7 +137,7 @@ def training(lengths: np.ndarray) -> Table:
     ) -> tuple[float, float]:
         tokens, slots, start = 0, 0, 0.0
         for number, indices in enumerate(batches):
-            if number == 1:  # the first warms up
+            if number == 1:  # the first batch is a warm-up
                 start = time.perf_counter()
             model(**make(indices)).loss.backward()
             model.zero_grad()
@@ -153,14 +154,14 @@ def training(lengths: np.ndarray) -> Table:
     ]
     order = drawn.permutation(len(lengths))
     eights = [order[at : at + 8].tolist() for at in range(0, len(order), 8)]
-    found = {
+    speeds = {
         f"packed, {capacity:,} tokens a pack": speed(packs, packed),
         "padded, 8 sequences a batch": speed(eights, padded),
     }
-    slowest = min(rate for rate, _ in found.values())
+    slowest = min(rate for rate, _ in speeds.values())
     return [
         [name, f"{rate:,.0f}", f"{rate / slowest:.2f}", f"{100 * full:.1f}%"]
-        for name, (rate, full) in found.items()
+        for name, (rate, full) in speeds.items()
     ]
 
 

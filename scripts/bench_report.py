@@ -33,7 +33,7 @@ RESPONSES, WORDS, LOADS, OPENED = 120, 10_000, 5, 30
 SENTENCE = 17  # words
 TYPES = ("News Report", "Popular Science", "Functional Writing", "Literature")
 
-# Milliseconds from following a link of the list until its response has been painted.
+# Milliseconds from clicking a link in the list until its response has been painted.
 _OPEN = """(place) => new Promise((done) => {
   const start = performance.now();
   const id = JSON.parse(document.getElementById("listed").textContent).prompts[place].id;
@@ -43,7 +43,7 @@ _OPEN = """(place) => new Promise((done) => {
   location.hash = `p${place}`;
   look();
 })"""
-# The longest gap between two frames while the open response scrolls by, a screen at a time.
+# The longest gap between two frames while the open response is scrolled, one screen at a time.
 _SCROLL = """() => new Promise((done) => {
   const bottom = document.getElementById("reader").getBoundingClientRect().bottom + scrollY;
   let [last, longest] = [performance.now(), 0];
@@ -66,7 +66,7 @@ _FILTER = """() => {
 
 
 def text_of(words: int, source: Iterator[str]) -> str:
-    """So many made-up words in sentences and paragraphs."""
+    """`words` made-up words in sentences and paragraphs."""
     drawn = list(itertools.islice(source, words))
     sentences = [
         " ".join(drawn[start : start + SENTENCE]).capitalize() + "."
@@ -76,7 +76,7 @@ def text_of(words: int, source: Iterator[str]) -> str:
 
 
 def make_run(folder: Path) -> float:
-    """Write the run as lm-eval writes it; returns the size of its responses in MB."""
+    """Write a run in lm-eval's format; return the size of its responses in MB."""
     dice, words = random.Random(1), random_words(1)
     rows, size = [], 0
     for number in range(RESPONSES):
@@ -113,7 +113,7 @@ def make_run(folder: Path) -> float:
 
 
 def measure_writing(folder: Path, path: Path) -> Iterator[Row]:
-    """The command, including its figures, and the size of its page."""
+    """The time of the command, including its figures, and the size of its page."""
     size = make_run(folder)
     text = text_of(WORDS, random_words(2)).encode()
     command = [str(Path(sys.executable).with_name("longwriter")), "report", str(folder)]
@@ -128,7 +128,7 @@ def measure_writing(folder: Path, path: Path) -> Iterator[Row]:
 
 
 def measure_opening(page: Page, path: Path) -> Iterator[Row]:
-    """The page in Chromium, opened from disk."""
+    """How fast Chromium opens the page from disk."""
     paints, ready = [], []
     for _ in range(LOADS):
         page.goto("about:blank")

@@ -2,8 +2,8 @@
 
     python scripts/bench_select.py [--rows 100000] [--output FILE.md]
 
-Prints a Markdown table. The rows are made up and all differ, so that the rules remember every one
-of them. Needs the upstream files (`longwriter assets --fetch`, or LONGWRITER_ASSETS) and Linux.
+Prints a Markdown table. The rows are made up and all different, so the rules must keep every row in
+memory. Needs the upstream files (`longwriter assets --fetch`, or LONGWRITER_ASSETS) and Linux.
 """
 
 import argparse
@@ -21,12 +21,12 @@ from agentwrite.selecting.rules import Rules
 from longwriter_core.mock_server.prose import random_words
 from longwriter_core.overlap import benchmark_prompts
 
-WORDS = 60  # of an instruction
+WORDS = 60  # per instruction
 REPORTS = 10  # progress messages
 
 
 def make_rows(count: int) -> Iterator[dict[str, object]]:
-    """Different instructions of made-up words, in the usual form of a row."""
+    """Different instructions of made-up words, in the usual row format."""
     words = random_words()
     for number in range(count):
         subject = " ".join(itertools.islice(words, WORDS))
@@ -35,7 +35,7 @@ def make_rows(count: int) -> Iterator[dict[str, object]]:
 
 
 def memory() -> int:
-    """The resident memory of this process now, in bytes."""
+    """The current resident memory of this process, in bytes."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 

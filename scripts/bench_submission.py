@@ -33,13 +33,13 @@ from longwriter_eval.submission.archive import pack
 from longwriter_eval.submission.build import StatedMetadata, build_submission
 from longwriter_eval.version import __version__
 
-LONG = 10_000  # words of each response of the long submission
+LONG = 10_000  # words per response in the long submission
 GOAL = 10.0  # seconds to verify it
 TASK, JUDGE = "longbench_write_0000_0500", "bench-judge"
 
 
 def make_run(model: str, length: Callable[[int], int], seed: int) -> Run:
-    """A run with `length(required)` words to each prompt."""
+    """A run whose responses have `length(required)` words."""
     dice = random.Random(seed)
     prompt = JudgePrompt.load("official").sha256
     samples = []
@@ -102,7 +102,7 @@ def measure_one(folder: Path) -> list[Row]:
 
 
 def measure_many(folder: Path, number: int) -> list[Row]:
-    """A leaderboard of so many submissions; each response has nearly the required length."""
+    """A leaderboard of `number` submissions whose responses have nearly the required length."""
     submissions, site = folder / "submissions", folder / "site"
     submissions.mkdir()
     for seed in range(number):

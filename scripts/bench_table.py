@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-# What was measured, its goal, the measured value, and whether it meets the goal (None: no goal).
+# The measured quantity, its goal, the value, and whether it meets the goal (None: no goal).
 Row = tuple[Any, Any, Any, bool | None]
 
 
 def machine(*more: str) -> str:
-    """The machine and the versions that the numbers were measured with."""
+    """The machine and the versions used for the measurement."""
     cores = f"{os.cpu_count()} cores"
     return ", ".join((platform.machine(), cores, f"Python {platform.python_version()}", *more))
 
@@ -35,6 +35,6 @@ def print_table(rows: Iterable[Row], where: str, output: Path | None = None) -> 
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers_from: int = 1) -> str:
-    """A Markdown table; the columns from `numbers_from` on are aligned as numbers."""
+    """A Markdown table; columns from index `numbers_from` on are right-aligned."""
     rule = ["---" if column < numbers_from else "--:" for column in range(len(head))]
     return "".join(f"| {' | '.join(row)} |\n" for row in (head, rule, *rows))

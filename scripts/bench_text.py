@@ -1,10 +1,10 @@
-"""Measure how fast texts that a broken model may write are read: no input may stall a reader.
+"""Measure how fast the text functions process the output of a broken model.
 
     python scripts/bench_text.py [--output FILE.md]
 
 Prints a Markdown table with a goal beside each number, and exits with 1 if a goal is missed. Takes
-a few seconds. Each text made an earlier version, whose regular expressions backtracked, take time
-that grew with the square of the length.
+a few seconds. Each text took quadratic time in an earlier version, because its regular expressions
+backtracked.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Write docs/commands.md, the reference of every command, from the commands themselves.
 
-python scripts/make_reference.py           # write it
-python scripts/make_reference.py --check   # exit 1 if it is out of date
+python scripts/make_reference.py           # write the file
+python scripts/make_reference.py --check   # exit 1 if the file is out of date
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""Measures how often the intervals that this package prints contain the truth.
+"""Measure how often the intervals that this package prints contain the true value.
 
     python scripts/measure_coverage.py            # the table in docs/statistics.md; a few minutes
     python scripts/measure_coverage.py --trials 50
 
-Each row draws many samples from a population whose mean is known, computes the interval as the
-report and `compare` do, and counts how often it contains that mean. 95% is what they promise.
+Each row draws many samples from a population with a known mean, computes the interval as the report
+and `compare` do, and counts how often it contains the mean. The nominal coverage is 95%.
 """
 
 import argparse
@@ -37,17 +37,17 @@ class Case:
 
 
 def length_scores(rng: np.random.Generator, n: int) -> np.ndarray:
-    """S_l as strong models have it: near 100, with a long tail downwards."""
+    """S_l of a strong model: near 100, with a long lower tail."""
     return np.clip(100 - rng.gamma(0.8, 12, n), 0, 100)
 
 
 def rare_failures(rng: np.random.Generator, n: int) -> np.ndarray:
-    """S_l where one response in twenty fails altogether (a loop, a refusal) and scores 0."""
+    """S_l if one response in twenty fails completely (a loop, a refusal) and scores 0."""
     return np.where(rng.random(n) < 0.05, 0.0, np.clip(rng.normal(92, 5, n), 0, 100))
 
 
 def judge_scores(rng: np.random.Generator, n: int) -> np.ndarray:
-    """S_q as judges give it: a mean of six dimensions in steps of 25."""
+    """S_q: the mean of six dimensions, each in steps of 25."""
     skill = rng.normal(0, 0.8, (n, 1))
     grades = np.clip(np.round(3.9 + skill + rng.normal(0, 0.5, (n, 6))), 1, 5)
     scores: np.ndarray = (grades.mean(axis=1) - 1) * 25
@@ -67,7 +67,7 @@ def ruler(rng: np.random.Generator, n: int, *, faults: bool = False) -> list[Doc
 
 
 def overall(rng: np.random.Generator, n: int) -> list[DocumentValue]:
-    """S̄ where 4% of the responses have no verdict."""
+    """S̄ if 4% of the responses have no verdict."""
     missing = rng.permutation(n) < int(0.04 * n)
     return [
         DocumentValue((a + b) / 2, parts=(float(a), float("nan") if lost else float(b)))
@@ -98,7 +98,7 @@ def paired_interval(values: Sequence[float]) -> Interval:
     return paired_test(values)[1]
 
 
-# interval -> how it is computed; population -> how it is drawn, and for which n
+# interval -> function that computes it; population -> function that draws it, and the values of n
 INTERVALS: dict[str, Callable[[Sequence[float]], Interval]] = {
     "mean": mean_interval,
     "share": share_interval,
@@ -153,9 +153,9 @@ def main() -> None:
     trials = parser.parse_args().trials
     rows = list(cases())
     with ProcessPoolExecutor(2) as pool:
-        found = pool.map(coverage, rows, [trials] * len(rows))
+        shares_covered = pool.map(coverage, rows, [trials] * len(rows))
         print("| interval of a | values | n | contains the truth |\n|---|---|--:|--:|")
-        for case, share in zip(rows, found, strict=True):
+        for case, share in zip(rows, shares_covered, strict=True):
             print(f"| {case.interval} | {case.population} | {case.n} | {share:.1%} |", flush=True)
 
 

@@ -4,8 +4,8 @@
 
 Reads every .jsonl file in DIR, by default the labelled set of the tests. A row is
 {"text", "language", "kind", "labels", "prompt"}: `labels` names the faults of the text, `kind` is
-free, and `prompt` is only needed where it asks for a language by name. The name of a file up to its
-first underscore is the half that it belongs to ("seen", "unseen").
+any text, and `prompt` is needed only if it asks for a language by name. The part of a file's name
+before the first underscore is the half that the file belongs to ("seen", "unseen").
 
 Prints a Markdown table. With --goal, exits with 1 if a number in the unseen half (in any half, for
 your own texts) is below it.
@@ -32,14 +32,14 @@ Key = tuple[str, str, str]  # diagnostic, language, half
 def count(texts: Path, *, show: bool = False) -> Counter[tuple[Key, str]]:
     """How many texts are "hit", "missed", "wrong" (found without a label) or "clear", by key.
 
-    Prints each text that is missed or wrong if `show`. Raises SystemExit without any text.
+    With `show`, prints every text that is missed or wrong. Raises SystemExit if there are no texts.
     """
     counts: Counter[tuple[Key, str]] = Counter()
     for half, row in _rows(texts):
         prompt = row.get("prompt") or PROMPTS[row["language"]]
-        found = diagnose(prompt, row["text"]).as_dict()
+        metrics = diagnose(prompt, row["text"]).as_dict()
         for fault in FAULTS:
-            is_labelled, is_found = fault in row["labels"], found[fault] > 0
+            is_labelled, is_found = fault in row["labels"], metrics[fault] > 0
             outcome = ("clear", "wrong", "missed", "hit")[2 * is_labelled + is_found]
             counts[(fault, row["language"], half), outcome] += 1
             if show and outcome in ("missed", "wrong"):
@@ -50,7 +50,7 @@ def count(texts: Path, *, show: bool = False) -> Counter[tuple[Key, str]]:
 
 
 def rates(counts: Counter[tuple[Key, str]], key: Key) -> tuple[float, float]:
-    """Precision and recall; NaN where no text is found, or none is labelled."""
+    """Precision and recall; NaN if no text is detected or labelled, respectively."""
     hit, missed, wrong = (counts[key, outcome] for outcome in ("hit", "missed", "wrong"))
     return (
         hit / (hit + wrong) if hit + wrong else float("nan"),

@@ -1,10 +1,10 @@
-"""How often the 95% interval of `longwriter calibrate` holds the true link, by simulation.
+"""Simulate how often the 95% interval of `longwriter calibrate` contains the true link.
 
     python scripts/simulate_calibration.py [--draws 2000]
 
-Two judges see texts of a known quality. Judge A reports it with noise; judge B reports
-offset + slope x quality with noise of its own; both round to the steps that S_q has. Prints a
-Markdown table: the coverage of the slope, and of the link at the mean and at the 10th percentile.
+Two judges rate texts of a known quality. Judge A reports the quality with noise; judge B reports
+offset + slope x quality with independent noise. Both round to the steps of S_q. Prints a Markdown
+table with the coverage for the slope, and for the link at the mean and at the 10th percentile.
 """
 
 import argparse
@@ -66,8 +66,10 @@ def draw(setting: Setting, generator: np.random.Generator) -> list[Pair]:
 
 
 def coverage(setting: Setting, draws: int) -> tuple[float, float, float, float]:
-    """Share of intervals with the truth (slope, at the mean, at the 10th percentile), and half the
-    mean width of the slope's interval."""
+    """The coverage (slope, at the mean, at the 10th percentile), as shares from 0 to 1.
+
+    The last value is half the mean width of the slope's interval.
+    """
     generator = np.random.default_rng(20240813)
     places = (MEAN, MEAN - 1.2816 * SD)
     hits = np.zeros(3)
@@ -78,8 +80,8 @@ def coverage(setting: Setting, draws: int) -> tuple[float, float, float, float]:
         width += (slope.high - slope.low) / 2
         hits[0] += slope.low <= setting.slope <= slope.high
         for number, place in enumerate(places, 1):
-            found = link.at(place)
-            hits[number] += found.low <= setting.offset + setting.slope * place <= found.high
+            interval = link.at(place)
+            hits[number] += interval.low <= setting.offset + setting.slope * place <= interval.high
     of_slope, at_mean, at_tenth = hits / draws
     return float(of_slope), float(at_mean), float(at_tenth), width / draws
 
@@ -91,11 +93,11 @@ def table(settings: Sequence[Setting], draws: int) -> list[str]:
         "percentile | half width of the slope |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for each in settings:
-        slope, mean, tenth, width = coverage(each, draws)
+    for setting in settings:
+        slope, mean, tenth, width = coverage(setting, draws)
         lines.append(
-            f"| {each.offset:g} | {each.slope:g} | {each.noise_a:g}, {each.noise_b:g} "
-            f"| {each.responses} | {each.repeats} | {slope:.1%} | {mean:.1%} | {tenth:.1%} "
+            f"| {setting.offset:g} | {setting.slope:g} | {setting.noise_a:g}, {setting.noise_b:g} "
+            f"| {setting.responses} | {setting.repeats} | {slope:.1%} | {mean:.1%} | {tenth:.1%} "
             f"| {width:.2f} |"
         )
     return lines

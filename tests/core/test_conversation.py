@@ -1,4 +1,4 @@
-"""Rows in all shapes that data sets on the hub have, and the reasons why rows are unusable."""
+"""Rows in all shapes of data sets on the hub, and the reasons why rows are unusable."""
 
 from typing import Any
 
@@ -176,7 +176,7 @@ def test_common_shapes_of_preference_rows_are_read(row: dict[str, Any]) -> None:
         ),
         pytest.param({"messages": [U], "chosen": U, "rejected": BAD}, "turns", id="users-turn"),
         pytest.param({"messages": [U, A], "chosen": GOOD, "rejected": BAD}, "turns", id="answered"),
-        # found in the template's own header by axolotl, so that the target would be cut there
+        # axolotl would match it in the template's header and cut the target there
         pytest.param({"prompt": "Or B?", "chosen": "A", "rejected": "B" * 30}, "too_short", id="A"),
     ],
 )

@@ -35,7 +35,7 @@ def test_the_labelled_set_has_300_different_texts_per_language() -> None:
     assert len({(row["text"], row.get("prompt"), row["language"]) for row in rows}) == len(rows)
 
 
-def test_a_goal_that_is_missed_on_ones_own_texts_exits_with_1(tmp_path: Path) -> None:
+def test_missing_the_goal_on_user_texts_exits_with_1(tmp_path: Path) -> None:
     row = {"text": "It was", "language": "en", "kind": "x", "labels": ["refusal", "cut_off"]}
     (tmp_path / "mine.jsonl").write_text(json.dumps(row), encoding="utf-8")
     done = run("--texts", str(tmp_path), "--goal", "0.9")

@@ -71,7 +71,7 @@ def test_a_missing_file_is_an_input_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize("torn", [b'{"id": ', b"x" * 200_000], ids=["short", "long"])
 def test_a_torn_last_line_can_be_dropped(tmp_path: Path, torn: bytes) -> None:
     path = tmp_path / "a.jsonl"
-    drop_torn_line(path)  # no file: nothing to do
+    drop_torn_line(path)  # without a file, this does nothing
     write_jsonl(path, ROWS)
     path.write_bytes(path.read_bytes() + torn)
     drop_torn_line(path)

@@ -69,7 +69,7 @@ def test_whether_a_text_is_written_in_a_language(text: str, language: str, expec
     assert is_written_in(text, "zh" if language == "zh" else "en") is expected
 
 
-def test_the_detector_is_loaded_by_its_first_use_only() -> None:
+def test_the_detector_is_loaded_on_first_use() -> None:
     code = (
         "import sys, longwriter_core.text.diagnostics as d; assert 'py3langid' not in sys.modules;"
         "d.is_wrong_language('Write.', 'Tea is a drink.'); assert 'py3langid' in sys.modules"

@@ -101,7 +101,7 @@ def test_every_unusable_reply_has_its_own_reason(
     assert (outcome.value, outcome.reason) == (None, reason)
 
 
-def test_a_cut_reply_says_at_which_limit() -> None:
+def test_the_detail_of_a_cut_reply_names_the_token_limit() -> None:
     cut = {**completion("", "length"), "usage": {"prompt_tokens": 1, "completion_tokens": 900}}
     with Endpoint(answers=[(200, cut)]) as server:
         assert ask(server.base_url, max_tries=1).detail == "at 900 tokens"
@@ -113,7 +113,7 @@ def test_a_reply_that_may_be_cut_is_read_unless_it_is_empty() -> None:
     assert (outcome.value, outcome.rejected, outcome.is_cut) == (12, ("cut",), True)
 
 
-def test_a_reply_with_a_format_is_read_before_a_refusal_is_looked_for() -> None:
+def test_a_reply_with_a_format_is_read_before_checking_for_a_refusal() -> None:
     said = json.dumps({"analysis": "I'm sorry, but I cannot help but praise it.", "score": 4})
 
     def read(text: str) -> int | Rejected:
@@ -129,9 +129,7 @@ def test_a_reply_with_a_format_is_read_before_a_refusal_is_looked_for() -> None:
 @pytest.mark.parametrize(
     ("text", "reason"), [("I'm sorry, but I cannot help.", "refused"), ("", "parse_error")]
 )
-def test_where_a_format_is_missing_only_a_refusal_has_another_reason(
-    text: str, reason: str
-) -> None:
+def test_without_the_format_only_a_refusal_has_its_own_reason(text: str, reason: str) -> None:
     with Endpoint(answers=answers(text)) as server:
         outcome = ask(
             server.base_url, read=lambda _: Rejected("parse_error"), has_format=True, max_tries=1
@@ -196,7 +194,7 @@ def test_an_endpoint_that_refuses_a_schema_is_asked_for_text_from_then_on() -> N
     assert ["response_format" in asked.body for asked in server.history] == [True, False, False]
 
 
-def test_a_server_that_offers_schemas_fills_them() -> None:
+def test_a_server_that_supports_schemas_returns_json() -> None:
     with MockServer() as server:
         outcome = ask(server.base_url, structured=STRUCTURED, read=lambda _: Rejected("text"))
     assert isinstance(outcome.value, int)

@@ -1,4 +1,4 @@
-"""One endpoint over HTTP: what is sent, through which proxy, how long it waits, what it closes."""
+"""One endpoint over HTTP: requests, proxies, timeouts, retries and closed connections."""
 
 import base64
 import contextlib
@@ -74,7 +74,7 @@ def test_a_query_of_the_base_url_is_sent_and_never_shown() -> None:
 
 
 @pytest.mark.parametrize("query", ["key=ab%2Fhidden%7E%3D%3D", "key=hidden+é", "key=hidden"])
-def test_a_query_is_not_shown_in_what_goes_wrong_on_the_wire(query: str) -> None:
+def test_network_errors_do_not_show_the_query(query: str) -> None:
     with answering(b"SSH-2.0-OpenSSH\r\n\r\n") as url:
         outcome = ask(f"{url}?{query}")
     assert isinstance(outcome, CallError)
@@ -88,7 +88,7 @@ def test_a_password_that_the_server_echoes_is_not_shown() -> None:
     assert str(outcome) == "HTTP 400: *** is wrong"
 
 
-def test_a_placeholder_for_a_key_takes_no_word_out_of_a_text() -> None:
+def test_a_placeholder_key_is_not_removed_from_texts() -> None:
     with Endpoint(answers=[(200, completion("The hall was EMPTY."))]) as server:
         (reply,) = run_async(ask_all(server.base_url, request(), key="EMPTY"))
     assert isinstance(reply, Reply)
@@ -96,14 +96,16 @@ def test_a_placeholder_for_a_key_takes_no_word_out_of_a_text() -> None:
 
 
 @pytest.mark.parametrize("key", ["line\nbreak", "line\rbreak"])
-def test_a_key_that_no_header_can_hold_is_bad_input_and_not_shown(key: str) -> None:
+def test_a_key_that_is_invalid_in_a_header_is_an_input_error_that_does_not_show_it(
+    key: str,
+) -> None:
     with pytest.raises(InputError, match="the key for http://x/v1 has a line break") as refused:
         ChatPool(Store(), base_url="http://x/v1", api_key=key)
     assert key not in str(refused.value)
 
 
 class _Proxy(BaseHTTPRequestHandler):
-    """Answers by itself, and keeps what it was asked for."""
+    """A proxy that answers requests itself and records them."""
 
     asked: list[tuple[str, str | None]]
 
@@ -125,7 +127,7 @@ class _Proxy(BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def listening(handler: type[BaseHTTPRequestHandler]) -> Iterator[int]:
-    """A server of threads; gives its port."""
+    """A threaded server; yields its port."""
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
@@ -136,7 +138,7 @@ def listening(handler: type[BaseHTTPRequestHandler]) -> Iterator[int]:
 
 @contextlib.contextmanager
 def answering(raw: bytes) -> Iterator[str]:
-    """A server that sends these bytes and hangs up; gives its base URL."""
+    """A server that sends these bytes and closes the connection; yields its base URL."""
 
     class Raw(_Proxy):
         def do_POST(self) -> None:
@@ -183,7 +185,7 @@ def test_a_proxy_that_refuses_is_named_without_its_password(
 
 
 @pytest.mark.parametrize("proxy", ["socks5://me:hunter22@host:1080", "http://me:hunter22@["])
-def test_what_is_no_http_proxy_is_bad_input_and_not_shown(
+def test_an_invalid_proxy_is_an_input_error_that_does_not_show_it(
     proxy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("all_proxy", proxy)
@@ -192,7 +194,7 @@ def test_what_is_no_http_proxy_is_bad_input_and_not_shown(
     assert "hunter22" not in str(refused.value)
 
 
-def test_a_server_that_says_to_come_back_at_once_is_given_time_all_the_same() -> None:
+def test_calls_wait_between_retries_even_with_retry_after_0() -> None:
     with Endpoint(faults=Faults(0.5, ("429",))) as server:  # with Retry-After: 0
         run_async(ask_all(server.base_url, request("1")))
         start = time.monotonic()
@@ -203,7 +205,7 @@ def test_a_server_that_says_to_come_back_at_once_is_given_time_all_the_same() ->
 
 
 @pytest.mark.parametrize("reason", ["error", "abort"])
-def test_a_reply_that_the_server_broke_off_is_no_reply(reason: str) -> None:
+def test_a_reply_that_the_server_aborted_is_an_error(reason: str) -> None:
     answers = [(200, completion("Half a", reason)), (200, completion("Whole."))]
     with Endpoint(answers=answers) as server:
         reply = ask(server.base_url, retries=1)
@@ -217,7 +219,7 @@ def test_an_error_with_status_200_is_shown() -> None:
     assert str(outcome).endswith("instead of a chat completion: Provider overloaded.")
 
 
-def test_a_limit_of_tokens_has_the_name_that_the_model_asks_for() -> None:
+def test_the_token_limit_is_sent_under_the_name_that_the_model_requires() -> None:
     message = "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
     answers = [refusal(400, "unsupported_parameter", message), (200, completion("Fine."))]
     asked = {**request(), "max_tokens": 7}
@@ -229,7 +231,7 @@ def test_a_limit_of_tokens_has_the_name_that_the_model_asks_for() -> None:
     assert limits == [{"max_tokens": 7}, *[{"max_completion_tokens": 7}] * 2]
 
 
-def test_a_text_may_come_in_parts() -> None:
+def test_content_may_be_a_list_of_parts() -> None:
     parts = [
         {"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]},
         {"type": "text", "text": "Fine."},
@@ -240,24 +242,24 @@ def test_a_text_may_come_in_parts() -> None:
     assert reply.text == "Fine."
 
 
-def test_a_prompt_that_something_in_between_forbids_does_not_end_the_others() -> None:
+def test_a_403_for_one_prompt_does_not_end_the_other_calls() -> None:
     fine, forbidden = (200, completion("Fine.")), refusal(403, None, "Request blocked.")
     with Endpoint(answers=[fine, forbidden, fine]) as server:
         outcomes = run_async(ask_all(server.base_url, *map(request, "123")))
     assert [type(outcome) for outcome in outcomes] == [Reply, CallError, Reply]
-    with Endpoint(answers=[forbidden]) as server:  # from the first call on, it is the key
+    with Endpoint(answers=[forbidden]) as server:  # a 403 for the first call means a bad key
         (outcome,) = run_async(ask_all(server.base_url, request("4")))
     assert isinstance(outcome, EndpointError)
 
 
-def test_long_headers_do_not_cost_a_reply() -> None:
+def test_long_headers_are_accepted() -> None:
     body = json.dumps(completion("Fine.")).encode()
     head = b"HTTP/1.1 200 OK\r\nX-Policy: %s\r\nContent-Length: %d\r\n\r\n"
     with answering(head % (b"x" * 20_000, len(body)) + body) as url:
         assert isinstance(ask(url), Reply)
 
 
-def test_an_endpoint_that_does_not_answer_is_told_of_once(
+def test_an_unresponsive_endpoint_is_logged_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(module, "_TROUBLE", 1)
@@ -267,7 +269,7 @@ def test_an_endpoint_that_does_not_answer_is_told_of_once(
     assert "trying again" in caplog.text
 
 
-def test_what_a_terminal_would_obey_is_not_in_an_error() -> None:
+def test_errors_contain_no_terminal_control_characters() -> None:
     with Endpoint(answers=[refusal(400, None, "a\x1b[31mred\x07")]) as server:
         outcome = ask(server.base_url)
     assert str(outcome) == "HTTP 400: a [31mred"
@@ -296,7 +298,7 @@ def test_retry_after_may_be_a_date() -> None:
     assert module._retry_after({"Retry-After": later}) == pytest.approx(30, abs=2)
 
 
-def test_a_longer_reply_has_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_longer_reply_has_a_longer_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_TIMEOUT", 0.2)
     long = {**request("1"), "max_tokens": 32_768}
     with MockServer(delay=0.6) as server:
@@ -307,7 +309,7 @@ def test_a_longer_reply_has_longer(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def few_files() -> Iterator[None]:
-    """As many open files as macOS allows at first."""
+    """Limit open files to the default of macOS."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
     yield
@@ -328,10 +330,10 @@ def test_hundreds_of_calls_are_in_flight_at_once_and_leave_nothing_open(tmp_path
 
     with MockServer(delay=5) as server:  # warnings, as of an open connection, are errors
         run_async(run(server.base_url))
-    assert server.stats().max_in_flight > 256  # more than there may be open files at first
+    assert server.stats().max_in_flight > 256  # more than the initial limit on open files
 
 
-def test_token_counts_that_are_none_do_not_spoil_a_reply() -> None:
+def test_invalid_token_counts_are_ignored() -> None:
     answer = {**completion("Fine."), "usage": {"prompt_tokens": "ten", "completion_tokens": None}}
     with Endpoint(answers=[(200, answer)]) as server:
         reply = ask(server.base_url)
@@ -341,7 +343,7 @@ def test_token_counts_that_are_none_do_not_spoil_a_reply() -> None:
 
 @contextlib.contextmanager
 def trickling() -> Iterator[str]:
-    """A server that sends a byte every tenth of a second; gives its base URL."""
+    """A server that sends a byte every tenth of a second; yields its base URL."""
 
     class Trickle(_Proxy):
         def do_POST(self) -> None:
@@ -368,7 +370,7 @@ def test_the_timeout_is_for_the_whole_call(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
-def test_the_reasoning_that_an_endpoint_returns_apart_is_stored(field: str) -> None:
+def test_reasoning_in_a_separate_field_is_stored(field: str) -> None:
     with Endpoint(answers=[(200, completion("Fine.", **{field: "Hm."}))]) as server:
         reply = ask(server.base_url)
     assert isinstance(reply, Reply)
@@ -384,14 +386,14 @@ def test_fields_that_only_some_servers_know_are_sent() -> None:
     assert server.history[0].body == {**request(), "top_k": 5}
 
 
-def test_half_a_surrogate_pair_is_sent_as_a_question_mark() -> None:
+def test_a_lone_surrogate_is_sent_as_a_question_mark() -> None:
     with Endpoint(answers=[(200, completion("Fine."))]) as server:
         (outcome,) = run_async(ask_all(server.base_url, request("a\ud800b")))
     assert isinstance(outcome, Reply)
     assert server.history[0].prompt == "a?b"
 
 
-def test_the_organization_is_sent_to_openai_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_organization_is_sent_to_openai_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_ORG_ID", "org-hidden")
     monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-hidden")
     with Endpoint(answers=[(200, completion("Fine."))]) as server:

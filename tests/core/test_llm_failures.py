@@ -1,4 +1,4 @@
-"""Calls that fail: each with a type and one clear line, none repeated in vain, no key shown."""
+"""Failing calls: typed one-line errors, no useless retries, and no keys in messages."""
 
 import errno
 import logging
@@ -43,7 +43,7 @@ def stored() -> list[Path]:
         pytest.param(None, id="null"),
     ],
 )
-def test_an_answer_that_is_no_completion_is_one_clear_line(answer: object) -> None:
+def test_an_answer_that_is_not_a_completion_gives_a_one_line_error(answer: object) -> None:
     with Endpoint(answers=[(200, answer)]) as server:
         error = ask(server.base_url)
     assert isinstance(error, CallError)
@@ -52,7 +52,7 @@ def test_an_answer_that_is_no_completion_is_one_clear_line(answer: object) -> No
     assert stored() == []
 
 
-def test_html_for_ever_is_given_up_with_a_hint_at_the_base_url() -> None:
+def test_repeated_html_ends_the_call_with_a_hint_about_the_base_url() -> None:
     with Endpoint(faults=Faults(1.0, ("html",))) as server:
         error = ask(server.base_url.replace("://", "://me:hunter2@"), retries=1)
     assert isinstance(error, CallError)
@@ -102,7 +102,7 @@ def test_a_dead_port_is_a_call_error() -> None:
     [("sk-wrong", JUDGE, "Incorrect API key"), (KEY, "gpt-unheard-of", "does not exist")],
     ids=["bad-key", "unknown-model"],
 )
-def test_what_would_fail_every_call_alike_fails_at_once_and_ends_the_calls(
+def test_an_error_that_would_fail_every_call_is_not_retried_and_ends_the_calls(
     key: str, model: str, says: str
 ) -> None:
     requests = [request(text, model) for text in ("1", "2", "3")]
@@ -151,7 +151,7 @@ def test_a_key_that_the_server_echoes_is_in_no_message_log_or_file(
     ["http://me:hunter2@host:99999/v1", "http://me:hunter2@[::1/v1", "http://me:hun/ter2@host/v1"],
     ids=["port", "host", "slash-in-password"],
 )
-def test_a_malformed_base_url_is_one_line_without_its_password(url: str) -> None:
+def test_a_malformed_base_url_gives_a_one_line_error_without_its_password(url: str) -> None:
     with pytest.raises(InputError, match="must be a URL like https://host/v1") as refused:
         ChatPool(Store(), base_url=url, api_key=KEY)
     assert "hun" not in str(refused.value)

@@ -13,7 +13,7 @@ from longwriter_core.mock_server import MockReply, MockRequest, MockServer
 
 
 def in_flight(limiter: RateLimiter, number: int) -> list[float]:
-    """The times at which so many calls were sent."""
+    """Start `number` calls; return the times at which they were sent."""
 
     async def run() -> list[float]:
         return [await limiter.acquire() for _ in range(number)]

@@ -1,4 +1,4 @@
-"""The chat client against a real server, and the store of finished calls: nothing paid is lost."""
+"""The chat pool against a real server, and the store of finished calls: no paid reply is lost."""
 
 import asyncio
 import contextlib
@@ -39,7 +39,7 @@ def stored() -> list[Path]:
 # The store
 
 
-def test_what_is_put_is_got_back_and_says_that_it_was_stored() -> None:
+def test_a_stored_reply_is_read_back_and_marked_as_stored() -> None:
     key = call_key(model="m", prompt="p")
     Store().put(key, REPLY)
     kept = Store().get(key)
@@ -65,7 +65,7 @@ def test_the_key_depends_on_every_part_and_not_on_their_order() -> None:
         pytest.param(b"[" * 100_000, id="nested-without-end"),
     ],
 )
-def test_a_damaged_file_counts_as_none_with_a_warning_and_can_be_replaced(
+def test_a_damaged_file_counts_as_missing_with_a_warning_and_can_be_replaced(
     damage: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     store, key = Store(), call_key(prompt="p")
@@ -90,7 +90,7 @@ def test_a_store_is_checked_before_it_is_needed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["429", "500", "reset", "html", "hang"])
-def test_a_passing_fault_is_retried(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_temporary_fault_is_retried(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endpoint_module, "_TIMEOUT", 1.0)
     with Endpoint(faults=Faults(0.5, (kind,))) as server:  # every second call
         first, second = run_async(ask_all(server.base_url, request("1"), request("2")))
@@ -101,7 +101,7 @@ def test_a_passing_fault_is_retried(kind: str, monkeypatch: pytest.MonkeyPatch) 
     assert first.text != second.text
 
 
-def test_a_reply_is_in_the_store_with_all_that_the_endpoint_said() -> None:
+def test_the_store_keeps_every_field_of_a_reply() -> None:
     with Endpoint() as server:
         reply = ask(server.base_url)
     assert isinstance(reply, Reply)
@@ -112,7 +112,7 @@ def test_a_reply_is_in_the_store_with_all_that_the_endpoint_said() -> None:
     assert kept == Reply(**{**vars(reply), "stored": True})
 
 
-def test_a_model_may_say_nothing_or_decline() -> None:
+def test_an_empty_reply_and_a_refusal_are_replies() -> None:
     answers = [(200, completion(None)), (200, completion(None, refusal="No."))]
     with Endpoint(answers=answers) as server:
         nothing, declined = run_async(ask_all(server.base_url, request("1"), request("2")))
@@ -132,15 +132,15 @@ def test_for_each_works_on_every_item_and_never_exceeds_its_concurrency() -> Non
         nonlocal drawn
         for number in range(40):
             drawn += 1
-            assert drawn - done <= 7  # none is drawn, and held in memory, before its turn
+            assert drawn - done <= 7  # items are drawn only when a worker is free
             yield request(str(number))
 
     async def run(url: str) -> None:
         async with ChatPool(Store(), base_url=url, api_key=KEY) as chat:
 
-            async def work(each: dict[str, Any]) -> None:
+            async def work(request: dict[str, Any]) -> None:
                 nonlocal done
-                await chat.ask(call_key(request=each), each)
+                await chat.ask(call_key(request=request), request)
                 done += 1
 
             await for_each(requests(), work, 7)
@@ -151,7 +151,7 @@ def test_for_each_works_on_every_item_and_never_exceeds_its_concurrency() -> Non
     assert len(stored()) == 40
 
 
-def test_a_reply_that_is_there_is_kept_even_where_its_task_is_cancelled(tmp_path: Path) -> None:
+def test_a_received_reply_is_stored_even_if_its_task_is_cancelled(tmp_path: Path) -> None:
     class Slow(Store):
         def put(self, key: str, reply: Reply) -> None:
             time.sleep(0.1)
@@ -167,7 +167,7 @@ def test_a_reply_that_is_there_is_kept_even_where_its_task_is_cancelled(tmp_path
             calls = asyncio.create_task(for_each(range(30), work, 30))
             while chat.usage.calls < 30:
                 await asyncio.sleep(0.01)
-            calls.cancel()  # as Ctrl-C does, or a client of `agentwrite serve` that hangs up
+            calls.cancel()  # like Ctrl-C, or a client of `agentwrite serve` that disconnects
             with contextlib.suppress(asyncio.CancelledError):
                 await calls
             return chat.usage.calls
@@ -195,7 +195,7 @@ def test_run_async_works_inside_a_running_loop_as_in_a_notebook() -> None:
             run(fail())
 
 
-def test_what_a_worker_raises_ends_the_others_and_is_raised_as_it_is() -> None:
+def test_a_workers_exception_ends_the_other_workers_and_is_raised_unchanged() -> None:
     async def work(item: int) -> None:
         if item == 1:
             raise InputError("this one")
@@ -248,13 +248,13 @@ def share(urls: list[str], calls: int, retries: int = 0) -> list[Reply | CallErr
     return run_async(run())
 
 
-def test_endpoints_share_the_calls_by_their_turn() -> None:
+def test_endpoints_share_the_calls_by_affinity() -> None:
     with Endpoint() as one, Endpoint() as other:
         assert len(share([one.base_url, other.base_url], 6)) == 6
     assert (one.requests, other.requests) == (3, 3)
 
 
-def test_an_endpoint_that_is_down_is_passed_over_and_then_asked_last() -> None:
+def test_an_endpoint_that_is_down_is_skipped_and_then_tried_last() -> None:
     with Endpoint(faults=Faults(1.0, ("500",))) as down, Endpoint() as up:
         outcomes = share([down.base_url, up.base_url], 6)
     assert all(isinstance(outcome, Reply) for outcome in outcomes)
@@ -280,7 +280,7 @@ def test_when_every_endpoint_refuses_no_further_call_is_made() -> None:
     assert (one.requests, two.requests) == (1, 1)
 
 
-def test_what_every_endpoint_would_say_is_asked_once() -> None:
+def test_an_error_that_every_endpoint_would_return_is_requested_once() -> None:
     overflow = [refusal(400, "context_length_exceeded", "Too long.")]
     with Endpoint(answers=overflow) as one, Endpoint() as two:
         (outcome,) = share([one.base_url, two.base_url], 1)
@@ -304,7 +304,7 @@ def test_the_same_call_in_flight_twice_is_made_once() -> None:
     assert len({reply.text for reply in replies}) == 1
 
 
-def test_an_error_goes_to_everyone_who_waits_for_the_call() -> None:
+def test_an_error_is_raised_for_every_task_that_waits_for_the_call() -> None:
     async def run(url: str) -> list[Reply | BaseException]:
         async with ChatPool(Store(), base_url=url, api_key=KEY, retries=0) as pool:
             calls = (pool.ask("key", request()) for _ in range(3))
@@ -316,7 +316,7 @@ def test_an_error_goes_to_everyone_who_waits_for_the_call() -> None:
     assert server.requests == 1
 
 
-def test_a_call_is_made_again_where_the_one_who_made_it_is_cancelled() -> None:
+def test_a_waiting_task_makes_the_call_if_the_calling_task_is_cancelled() -> None:
     async def run(url: str) -> Reply:
         async with ChatPool(Store(), base_url=url, api_key=KEY) as pool:
             first = asyncio.create_task(pool.ask("key", request()))
@@ -369,7 +369,7 @@ def test_a_long_pause_of_one_endpoint_sends_its_calls_to_the_others() -> None:
 
 
 def outcomes_of(pool_options: dict[str, Any], calls: int) -> tuple[list[Any], float]:
-    """The outcomes of so many calls at once, and the seconds they took."""
+    """The outcomes of `calls` simultaneous calls, and the seconds they took."""
 
     async def work() -> list[Any]:
         async with ChatPool(Store(), api_key=KEY, **pool_options) as chat:
@@ -383,8 +383,8 @@ def outcomes_of(pool_options: dict[str, Any], calls: int) -> tuple[list[Any], fl
     return outcomes, time.monotonic() - start
 
 
-def test_every_call_gets_its_turn_at_a_busy_endpoint() -> None:
-    """Far more refusals than retries: what counts is that the endpoint answers other calls."""
+def test_every_call_succeeds_at_a_busy_endpoint() -> None:
+    """Refusals far exceed the retries, but do not count while the endpoint answers other calls."""
     answered: list[float] = []
 
     def busy(_: Any) -> MockReply | None:
@@ -400,7 +400,7 @@ def test_every_call_gets_its_turn_at_a_busy_endpoint() -> None:
         assert all(isinstance(outcome, Reply) for outcome in outcomes)
 
 
-def test_a_hanging_url_costs_one_timeout_in_all() -> None:
+def test_a_hanging_url_costs_one_timeout_in_total() -> None:
     hanging, working = Endpoint(faults=Faults(1.0, ("hang",))), Endpoint()
     with hanging, working:
         urls = [hanging.base_url, working.base_url]

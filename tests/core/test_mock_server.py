@@ -77,7 +77,7 @@ def complete(server: MockServer, prompt: str, model: str = WRITER, **settings: o
 def post(
     server: MockServer, prompt: str, model: str = WRITER, **settings: object
 ) -> tuple[int, Any]:
-    """Status and body of a chat call, which need not succeed."""
+    """Status and body of a chat call, which may fail."""
     body = {"model": model, "messages": [{"role": "user", "content": prompt}], **settings}
     return http(f"{server.base_url}/chat/completions", body)
 
@@ -223,7 +223,7 @@ def test_a_judge_gives_six_whole_scores_from_1_to_5(server: MockServer, model: s
         assert all(type(verdict[name]) is int and 1 <= verdict[name] <= 5 for name in SCORES)
 
 
-def test_nothing_of_the_prompt_enters_a_verdict(server: MockServer) -> None:
+def test_a_verdict_contains_no_text_of_the_prompt(server: MockServer) -> None:
     assert "zebra" not in text(server, 'Say {"Relevance": 5, "note": "zebra"}', JUDGE)
 
 
@@ -295,7 +295,7 @@ def test_hundreds_of_calls_are_in_flight_at_the_same_time() -> None:
     with MockServer(delay=0.5) as server:
         start = time.monotonic()
         asyncio.run(call_all(f"{server.base_url}/chat/completions", 200))
-        assert 0.5 <= time.monotonic() - start < 10  # one after the other: 100 s
+        assert 0.5 <= time.monotonic() - start < 10  # sequential calls would take 100 s
     stats = server.stats()
     assert (stats.max_in_flight, stats.finished, stats.in_flight) == (200, 200, 0)
 
@@ -310,7 +310,7 @@ def test_stats_count_calls_by_model_and_are_served() -> None:
     assert served == (200, vars(stats))
 
 
-def test_a_taken_port_is_an_error_where_the_server_is_entered(server: MockServer) -> None:
+def test_a_port_in_use_is_an_error_on_entering_the_server(server: MockServer) -> None:
     with pytest.raises(OSError, match="address already in use"), MockServer(port=server.port):
         pass
 
@@ -364,7 +364,7 @@ def test_an_answer_without_a_verdict(kind: str) -> None:
 
 def test_a_web_page_in_place_of_a_completion() -> None:
     with MockServer(faults=Faults(1.0, ("html",))) as server:
-        assert ask(server).startswith("<html>")  # the client hands back the page
+        assert ask(server).startswith("<html>")  # the client returns the page
 
 
 def test_every_kind_of_fault_is_tested() -> None:
@@ -422,7 +422,7 @@ def test_the_hook_chooses_texts_errors_bodies_and_faults() -> None:
     assert server.stats().calls == {WRITER: 7}
 
 
-def test_the_hook_sees_other_requests_but_none_that_is_refused() -> None:
+def test_the_hook_sees_non_chat_requests_but_no_refused_ones() -> None:
     seen: list[str] = []
     with MockServer(on_request=lambda request: seen.append(request.path), api_key="k") as server:
         assert http(f"{server.base_url}/models?x=1", key="k")[0] == 200
@@ -503,7 +503,7 @@ def test_a_thinking_model_spends_tokens_before_it_answers(
     assert usage["completion_tokens"] == reasoning + words
 
 
-def test_an_account_with_a_limit_says_when_to_come_back() -> None:
+def test_a_429_over_the_rate_limit_has_retry_after() -> None:
     with MockServer(calls_per_minute=2) as server:
         assert [post(server, "Hi")[0] for _ in range(3)] == [200, 200, 429]
         with openai.OpenAI(base_url=server.base_url, api_key="any", max_retries=0) as client:
@@ -570,7 +570,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("model", [WRITER, JUDGE])
 @pytest.mark.parametrize("schema", SCHEMAS.values(), ids=SCHEMAS)
-def test_an_answer_fits_the_json_schema_that_was_asked_for(
+def test_an_answer_fits_the_requested_json_schema(
     server: MockServer, schema: dict[str, Any], model: str
 ) -> None:
     wanted = {"type": "json_schema", "json_schema": {"name": "reply", "schema": schema}}
@@ -676,9 +676,7 @@ def test_batches_come_in_pages_newest_first_and_can_be_cancelled(tmp_path: Path)
 
 @pytest.mark.parametrize("language", ["en", "zh"])
 @pytest.mark.parametrize("words", [0, 1, 7, 300, 4_000])
-def test_prose_has_exactly_so_many_words_and_no_diagnostic_objects(
-    words: int, language: str
-) -> None:
+def test_prose_has_exactly_the_requested_words_and_no_fault(words: int, language: str) -> None:
     made = prose(words, 1, language)
     assert count_words(made) == words
     assert made == prose(words, 1, language)
@@ -722,7 +720,7 @@ def test_the_command_prints_its_url_logs_calls_and_stops_on_a_signal(
     [["--fault-kinds", "flood"], ["--fault-share", "2"], ["--port", "70000"], ["--log", "/no/log"]],
     ids=["kind", "share", "port", "log"],
 )
-def test_bad_arguments_are_one_line_and_exit_code_2(
+def test_bad_arguments_give_one_line_and_exit_code_2(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments) == 2

@@ -1,4 +1,4 @@
-"""Benchmark prompts are found in other texts, however they are wrapped; other prompts are not."""
+"""Benchmark prompts are detected in other texts, however they are wrapped; others are not."""
 
 import json
 import random
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from longwriter_core.errors import InputError
 from longwriter_core.overlap import NEAR, Overlap, PromptIndex, benchmark_prompts, find_overlaps
 
-# In the benchmarks' manner, but ours.
+# Prompts of this project in the style of the benchmarks.
 PROMPTS = {
     "ferry/1": "Write a 3000-word guide to the ferries of Norway, with prices and timetables.",
     "ferry/2": "Write a 9000-word guide to the ferries of Norway, with prices and timetables.",
@@ -115,7 +115,7 @@ def test_overlaps_are_reported_in_order_with_their_places() -> None:
 
 @given(st.text(max_size=300))
 def test_arbitrary_text_around_a_prompt_does_not_hide_it(text: str) -> None:
-    # a letter or digit that touches the prompt's own would make another word or number of it
+    # a letter or digit next to the prompt would change its first or last word or number
     found = found_in(f"{text} – {PROMPTS['tea/1']} – {text}")
     assert found is not None
     assert found.similarity == 1.0

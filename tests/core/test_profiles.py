@@ -1,4 +1,4 @@
-"""Profiles of judges, and what calls cost: as shipped, and with files of the user's own."""
+"""Judge profiles and call costs, as shipped and with user files."""
 
 import tomllib
 from datetime import date
@@ -36,7 +36,7 @@ def test_every_known_fact_of_a_shipped_profile_has_a_source(name: str) -> None:
     assert all(source.startswith("https://") for source in profile.sources.values())
 
 
-def test_the_papers_judge_and_the_default_have_the_papers_constants_and_their_last_days() -> None:
+def test_the_papers_judge_and_the_default_have_the_papers_constants_and_shutdown_dates() -> None:
     for name, ends in [
         ("gpt-4o-2024-05-13", date(2026, 10, 23)),
         ("gpt-4o-2024-11-20", date(2027, 1, 14)),
@@ -60,11 +60,11 @@ def test_a_model_is_shut_down_from_its_date_on_and_only_at_its_providers_endpoin
     ]
 
 
-def test_models_that_think_have_room_for_it_and_no_temperature_that_they_refuse() -> None:
-    thinking = [each for each in profiles().values() if each.thinks]
+def test_reasoning_models_have_enough_tokens_and_no_temperature_that_they_refuse() -> None:
+    thinking = [profile for profile in profiles().values() if profile.thinks]
     assert len(thinking) >= 5
-    assert all(each.max_tokens >= 8_192 for each in thinking)
-    assert not [each for each in thinking if each.endpoint and each.temperature is not None]
+    assert all(profile.max_tokens >= 8_192 for profile in thinking)
+    assert not [model for model in thinking if model.endpoint and model.temperature is not None]
 
 
 def test_a_price_with_a_last_day_is_unknown_from_the_next_day_on() -> None:
@@ -92,7 +92,7 @@ model = "gpt-6-luna"
 
 
 @pytest.mark.parametrize("place", ["variable", "configuration"])
-def test_a_file_of_ones_own_adds_profiles_and_replaces_shipped_ones(
+def test_a_user_file_adds_profiles_and_replaces_shipped_ones(
     place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "longwriter" / "profiles.toml"
@@ -129,7 +129,7 @@ def test_a_file_of_ones_own_adds_profiles_and_replaces_shipped_ones(
         ("[prices]\nmine = 3", "no table [mine.models]"),
     ],
 )
-def test_a_file_of_profiles_that_cannot_be_used_is_one_clear_line(
+def test_an_unusable_profiles_file_gives_a_one_line_error(
     text: str | None, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "profiles.toml"
@@ -143,7 +143,7 @@ def test_a_file_of_profiles_that_cannot_be_used_is_one_clear_line(
     assert str(path) in line
 
 
-def test_an_unknown_profile_is_answered_with_the_known_ones() -> None:
+def test_the_error_for_an_unknown_profile_lists_the_known_ones() -> None:
     with pytest.raises(InputError, match="did you mean gpt-6-luna\\? known are") as refused:
         find_profile("gpt6-luna")
     assert "judge_model" in str(refused.value)
@@ -165,13 +165,11 @@ def test_an_unknown_profile_is_answered_with_the_known_ones() -> None:
         ("gpt-4", 90.00),
     ],
 )
-def test_a_model_and_its_dated_snapshots_have_a_price_and_others_none(
-    model: str, usd: float | None
-) -> None:
+def test_a_model_and_its_dated_snapshots_have_a_price(model: str, usd: float | None) -> None:
     assert cost(model, MILLION, MILLION) == usd
 
 
-def test_prompt_and_completion_are_priced_apart() -> None:
+def test_prompt_and_completion_have_separate_prices() -> None:
     assert cost("gpt-4o-2024-05-13", 2_000, 100) == pytest.approx(0.0115)
 
 
@@ -190,7 +188,7 @@ def test_every_price_list_has_its_source_and_date() -> None:
         assert provider["models"]
 
 
-def test_a_list_of_ones_own_wins_and_leaves_the_rest(
+def test_a_user_price_list_overrides_only_its_models(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "prices.toml"
@@ -211,7 +209,7 @@ def test_a_list_of_ones_own_wins_and_leaves_the_rest(
         ('[mine.models]\n"my-model" = [1, -2]', "not two or three numbers"),
     ],
 )
-def test_a_list_that_cannot_be_used_is_bad_input(
+def test_an_unusable_price_list_is_an_input_error(
     text: str | None, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "prices.toml"

@@ -37,7 +37,7 @@ def test_a_url_is_shown_without_user_password_and_query(url: str, shown: str) ->
 
 
 @pytest.mark.parametrize("name", ["MY_API_KEY", "my_api_key", "DB_PASS", "PROXY_AUTH"])
-def test_a_secret_is_found_behind_the_escapes_of_json(name: str) -> None:
+def test_a_secret_with_json_escapes_is_detected(name: str) -> None:
     secret = 'ab"cd\\ef/gh'
     reply = json.dumps({"Analysis": secret})
     for text in (secret, json.dumps({"response": secret}), json.dumps({"raw": reply})):
@@ -72,7 +72,7 @@ def test_keys_and_folders_are_removed_from_a_text() -> None:
     assert not has_key("hf_hub")
 
 
-def test_only_what_is_long_enough_to_be_a_secret_is_replaced() -> None:
+def test_short_values_are_not_replaced_as_secrets() -> None:
     assert remove_secret("key 12345678.", "12345678") == "key ***."
     assert remove_secret("none of it", "none") == "none of it"
 

@@ -1,4 +1,4 @@
-"""The length that an instruction asks to be written: rules by example, and a labelled set."""
+"""The required length in an instruction: examples of every rule, and a labelled set."""
 
 import json
 from pathlib import Path
@@ -70,16 +70,16 @@ def test_the_required_length_is_that_of_the_whole_text(
     [("十二", 12), ("二十", 20), ("三千五百", 3500), ("一万五", 15_000), ("一万零五", 10_005),
      ("两万", 20_000), ("12.5k", 12_500), ("twelve", None), ("", None)],
 )  # fmt: skip
-def test_numbers_are_read_as_they_are_written(text: str, value: float | None) -> None:
+def test_numbers_are_parsed_in_all_notations(text: str, value: float | None) -> None:
     assert number(text) == value
 
 
-# A labelled set. The rules were written with one half in view; the other half was written before
-# them, too, and is only measured.
+# A labelled set, written before the rules. The rules were tuned on one half; the other half is only
+# used for measuring.
 
 
 @pytest.mark.parametrize("half", ["seen", "unseen"])
-def test_realistic_instructions_are_read_with_the_precision_and_recall_that_we_state(
+def test_realistic_instructions_reach_the_stated_precision_and_recall(
     half: str,
 ) -> None:
     rows = [json.loads(line) for line in LABELLED.read_text(encoding="utf-8").splitlines()]
@@ -106,8 +106,8 @@ def test_any_instruction_has_a_positive_length_or_none(instruction: str) -> None
 
 
 @pytest.mark.parametrize("blank", [" ", "\n", "\u3000", " \n"])
-def test_a_long_run_of_blanks_takes_no_time(blank: str) -> None:
-    # cubic time would be hours
+def test_a_long_run_of_blanks_is_parsed_fast(blank: str) -> None:
+    # cubic time would take hours
     assert required_length(f"Write a story in 3 parts, 1{blank * 20_000}of tea. 900 words") == 900
 
 
@@ -115,5 +115,5 @@ def test_a_long_run_of_blanks_takes_no_time(blank: str) -> None:
 @pytest.mark.parametrize(
     "piece", ["1 ", "each 3 chapters ", "一", "my a ", "2000 words ", "每章3000字"]
 )
-def test_a_long_instruction_takes_no_time(piece: str) -> None:
+def test_a_long_instruction_is_parsed_fast(piece: str) -> None:
     required_length(piece * 5_000)

@@ -1,4 +1,4 @@
-"""Thinking is told from the answer in every format; texts about thinking stay as they are."""
+"""Thinking is separated from the answer in every format; texts about thinking are unchanged."""
 
 from typing import Any
 
@@ -79,7 +79,7 @@ def test_a_reply_that_was_cut_while_thinking_has_no_answer(reply: str) -> None:
     ],
     ids=str,
 )
-def test_a_text_about_thinking_stays_as_it_is(text: str) -> None:
+def test_a_text_about_thinking_is_unchanged(text: str) -> None:
     assert split_thinking(text) == ("", text)
 
 

@@ -1,4 +1,4 @@
-"""What `axolotl train` does, for several recipes in one process: most of it is the start."""
+"""Run `axolotl train` for several recipes in one process, because most of its time is start-up."""
 
 import sys
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ def main(files: Sequence[str]) -> None:
 
     recipes, sys.argv = list(files), sys.argv[:1]  # axolotl reads the command line as well
     for recipe in recipes:
-        PluginManager.get_instance().plugins.clear()  # they stay for the life of a process
+        PluginManager.get_instance().plugins.clear()  # else they stay registered
         do_cli(recipe)
 
 

@@ -1,7 +1,7 @@
-"""Trainings by axolotl, several in one process: nearly all of an `axolotl train` is its start.
+"""Runs several axolotl trainings in one process, because most of `axolotl train` is start-up.
 
-`train` writes each recipe and runs this file, which does for one after the other what the
-`axolotl train` command does in the process that it launches.
+`train` writes the recipes and runs this file in a subprocess. For each recipe, this file does what
+the `axolotl train` command does in the process that it launches.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-# One full-precision step of plain gradient descent at rate 1: the weights lose the gradient itself.
+# One full-precision step of plain gradient descent at rate 1, which subtracts exactly the gradient.
 ONE_STEP: dict[str, Any] = {
     "attn_implementation": "sdpa",
     "sequence_len": 256,
@@ -52,12 +52,12 @@ PLUGIN = {"plugins": ["longwriter_train.LossPlugin"]}
 
 
 def train(folder: Path, recipes: Mapping[str, Mapping[str, Any]], **environment: str) -> str:
-    """Train `recipes`, whose keys name their files and output folders; return what was printed.
+    """Train `recipes`, whose keys name their files and output folders; return the printed output.
 
-    A recipe that cannot be trained leaves its error in OUTPUT/error.txt, and the others go on.
-    Two keys are for us: `KILL_AT` ends the training with SIGKILL once that file exists in the
-    output folder, and `DEAF` names a function that this training finds replaced by one that drops
-    `num_items_in_batch`.
+    If a recipe fails, its error is written to OUTPUT/error.txt, and the other recipes still run.
+    Two recipe keys are specific to the tests: `KILL_AT` ends the training with SIGKILL once that
+    file exists in the output folder, and `DEAF` names a function that is replaced during this
+    training by one that drops `num_items_in_batch`.
     """
     files = [write_recipe(folder, name, recipe) for name, recipe in recipes.items()]
     return _run(__file__, *map(str, files), **environment)
@@ -72,17 +72,17 @@ def write_recipe(folder: Path, name: str, recipe: Mapping[str, Any]) -> Path:
 
 
 def run_module(module: str, *arguments: str) -> str:
-    """What `python -m MODULE` prints, on both streams; fails where it does."""
+    """The stdout and stderr of `python -m MODULE`; fails if the command fails."""
     return _run("-m", module, *arguments)
 
 
 def run_script(script: Path, *arguments: str) -> str:
-    """What a script of ours prints, on both streams; fails where it does."""
+    """The stdout and stderr of one of this project's scripts; fails if the script fails."""
     return _run(str(script), *arguments)
 
 
 def _run(*arguments: str, **environment: str) -> str:
-    """In a Python of its own: torch and axolotl print and warn at import."""
+    """Run in a separate Python process, because torch and axolotl print and warn on import."""
     quiet = {
         "AXOLOTL_DO_NOT_TRACK": "1",
         "HF_HUB_OFFLINE": "1",
@@ -106,7 +106,7 @@ def _run(*arguments: str, **environment: str) -> str:
 
 
 def log(folder: Path, key: str = "loss") -> list[float]:
-    """The values that a training has logged under `key`, oldest first."""
+    """The values that a training logged under `key`, oldest first."""
     rows = json.loads((folder / "trainer_state.json").read_text())["log_history"]
     return [row[key] for row in rows if key in row]
 
@@ -124,7 +124,7 @@ def _train(file: str) -> None:
     from axolotl.integrations.base import PluginManager
     from axolotl.train import train
 
-    # Plugins stay registered for the life of a process; each run is to have its own.
+    # Plugins stay registered until the process ends, but each run needs its own.
     PluginManager.get_instance().plugins.clear()
     output = Path(yaml.safe_load(Path(file).read_text())["output_dir"])
     output.mkdir(parents=True, exist_ok=True)
@@ -156,7 +156,7 @@ def _train_and_kill(file: str, at: str) -> None:
 
 @contextlib.contextmanager
 def _deaf(place: str) -> Iterator[None]:
-    """`module:Class.function`, replaced by one that drops `num_items_in_batch`."""
+    """Replace `module:Class.function` by a function that drops `num_items_in_batch`."""
     module, _, path = place.partition(":")
     owner = importlib.import_module(module)
     *parents, name = path.split(".")

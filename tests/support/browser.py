@@ -1,4 +1,4 @@
-"""Pages in headless Chromium: whatever one says, asks for or throws is kept."""
+"""Pages in headless Chromium, with their console messages, requests and errors recorded."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""Running the real commands in subprocesses, and reading what they wrote."""
+"""Run the real commands in subprocesses, and read their output."""
 
 import json
 import os
@@ -53,7 +53,7 @@ def run(name: str, *arguments: str, **changes: str) -> Ended:
 def lm_eval_arguments(
     writer: MockServer, judge: MockServer, output: Path, tasks: str, *more: str
 ) -> list[str]:
-    """Arguments of lm_eval for a writer behind an endpoint and a judge set by metadata."""
+    """lm_eval arguments for a writer at an endpoint and a judge configured by metadata."""
     metadata = {"judge_model": JUDGE, "judge_base_url": judge.base_url}
     return [
         "run", "--tasks", tasks, "--model", "local-chat-completions",

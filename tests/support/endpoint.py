@@ -1,4 +1,4 @@
-"""The mock server for tests that count requests or choose whole replies, and single calls to it."""
+"""A mock server for tests that count requests or choose whole replies, and helpers to call it."""
 
 import json
 from collections.abc import Sequence
@@ -33,15 +33,15 @@ def completion(text: str | None, finish_reason: str = "stop", **message: Any) ->
 
 
 def refusal(status: int, code: str | None, message: str) -> tuple[int, dict[str, Any]]:
-    """Status and JSON of an error, in the form that OpenAI's API gives it."""
+    """Status and JSON of an error, in the format of OpenAI's API."""
     return status, {"error": {"message": message, "type": "error", "param": None, "code": code}}
 
 
 @dataclass(repr=False, eq=False)
 class Endpoint(MockServer):
-    """The mock server with a list of replies to give, one after the other; the last one repeats.
+    """The mock server with a list of replies, sent one after the other; the last one repeats.
 
-    Without replies the mock models answer.
+    Without a list, the mock models answer.
     """
 
     answers: Sequence[tuple[int, Any]] = ()  # status and JSON
@@ -53,7 +53,7 @@ class Endpoint(MockServer):
 
     @property
     def requests(self) -> int:
-        """How many requests there were, also those with a wrong key or an unknown model."""
+        """The number of requests, including those with a wrong key or an unknown model."""
         return len(self.history)
 
     def _next_answer(self, _: MockRequest) -> MockReply:
@@ -69,7 +69,7 @@ def request(text: str = "Hello.", model: str = JUDGE) -> dict[str, Any]:
 async def ask_all(
     url: str, *requests: dict[str, Any], key: str = KEY, retries: int = 3
 ) -> list[Reply | CallError]:
-    """The outcomes of calls that are made one after the other through one ChatPool."""
+    """The outcomes of calls made one after the other through one ChatPool."""
     outcomes: list[Reply | CallError] = []
     async with ChatPool(Store(), base_url=url, api_key=key, retries=retries) as chat:
         for each in requests:

@@ -1,4 +1,4 @@
-"""Hostile submissions, made from an honest one: archives to refuse, and files that take long."""
+"""Hostile submissions, made from an honest one: invalid archives, and files slow to verify."""
 
 import io
 import random
@@ -11,7 +11,7 @@ from support.submissions import Json, repacked, zipped
 
 from longwriter_eval.submission.archive import MANIFEST, SAMPLES
 
-_BOMB = 129 << 20  # bytes; 128 MiB are read
+_BOMB = 129 << 20  # bytes; the limit is 128 MiB
 _LENGTH = 3_900_000  # characters of a response; the schema allows 4,000,000
 Make = Callable[[Json, list[Json]], bytes]
 
@@ -295,7 +295,7 @@ HOSTILE: dict[str, tuple[Make, str]] = {
         )(m, s),
         "verdicts.0.scores: {'0': 9",
     ),
-    # checking so many mixed values for uniqueness would take minutes
+    # a uniqueness check of this many mixed values would take minutes
     "many-tasks": (
         lambda m, s: repacked({**m, "tasks": [1, *map(str, range(10_000))]}, s),
         "tasks: [1, '0', '1'",
@@ -304,7 +304,7 @@ HOSTILE: dict[str, tuple[Make, str]] = {
 
 
 def _responses(part: str) -> Make:
-    """Every response repeats `part` up to the longest length that the schema allows."""
+    """Make every response repeat `part` up to the maximum length in the schema."""
 
     def make(manifest: Json, samples: list[Json]) -> bytes:
         text = part * (_LENGTH // len(part))
@@ -314,7 +314,7 @@ def _responses(part: str) -> Make:
 
 
 def _replies(reply: str) -> Make:
-    """Each response has 64 verdicts with this reply of the judge."""
+    """Give each response 64 verdicts with this judge reply."""
 
     def make(manifest: Json, samples: list[Json]) -> bytes:
         changed = {**manifest, "judge": {**manifest["judge"], "repeats": 64}}

@@ -24,7 +24,7 @@ def judge_at(server: Endpoint, store: Store | None = None, **changes: Any) -> Ju
 
 
 def failing(kind: str) -> Hook:
-    """A judge that passes the preflight and spoils every other reply, in one way of Faults."""
+    """A judge that passes the preflight and then fails every request with one kind of Faults."""
 
     def reply(request: MockRequest) -> MockReply | None:
         return None if is_preflight(request.prompt) else MockReply(fault=kind)
@@ -33,12 +33,12 @@ def failing(kind: str) -> Hook:
 
 
 def is_preflight(prompt: str) -> bool:
-    """Whether a prompt is that of the judge's preflight request."""
+    """Whether a prompt is the judge's preflight request."""
     return PREFLIGHT_RESPONSE in prompt
 
 
 def judged(judge: Judge, items: Iterable[Item] = ITEMS) -> dict[str, Judgement]:
-    """id -> judgement, in the order in which they were finished."""
+    """id -> judgement, in the order in which the judgements were finished."""
     found: dict[str, Judgement] = {}
     run_async(judge.judge(items, lambda item, judgement: found.update({item.id: judgement})))
     return found

@@ -12,7 +12,7 @@ from longwriter_eval.judge.verdict import Judgement, Verdict, read_verdict
 from longwriter_eval.runs import Run, load_run, save_run
 from longwriter_eval.version import TASK_VERSION
 
-Grades = Sequence[int] | str  # one per repeat, for all six dimensions; or the reason for none
+Grades = Sequence[int] | str  # one per repeat, for all six dimensions; or why there are none
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,12 @@ class Answer:
 
 @dataclass(frozen=True)
 class Log:
-    """A run to write: `answers` by prompt id, and `judge` as the judge's settings record it."""
+    """A run to write: `answers` by prompt id, and `judge` as recorded in the judge's settings."""
 
     answers: Mapping[str, Answer]
     task: str = "longwrite_demo"
     judge: str = "gpt-judge"
-    answered: str = ""  # the model that answered as judge; "" for the one that was asked
+    answered: str = ""  # the model that answered as judge; "" means the requested model
     judge_prompt: str = "p" * 64
     judge_url: str | None = None
     data: str = "d" * 64
@@ -103,7 +103,7 @@ def _verdict(repeat: int, grade: int, model: str) -> Verdict:
 
 
 def words(number: int) -> str:
-    """A text of so many words, to which no diagnostic objects."""
+    """A text of `number` words without any fault that the diagnostics detect."""
     return " ".join(f"{'abcdefghij'[i % 10]}{chr(97 + i // 10 % 26)}" for i in range(number)) + "."
 
 

@@ -1,8 +1,8 @@
-"""One training step on several gloo processes, by axolotl's own trainer builder.
+"""Run one training step on several gloo processes with axolotl's own trainer builder.
 
-`axolotl train` itself cannot start on several CPU processes: transformers fails to load the weights
-there. So the model is loaded here, and all that comes after it is axolotl's. accelerate shards on
-accelerators only; a recipe with `SHARD` has its model sharded here, by the same `fully_shard`.
+`axolotl train` cannot start on several CPU processes, because transformers fails to load the
+weights there. This file therefore loads the model, and axolotl does the rest. accelerate shards on
+accelerators only, so for a recipe with `SHARD` this file shards the model with `fully_shard`.
 
     torchrun --nproc-per-node 2 tests/loss_ranks.py RECIPE.yaml…
 """

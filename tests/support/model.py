@@ -1,4 +1,4 @@
-"""The mock server for tests that choose answers by prompt, and the answers of an ideal writer."""
+"""A mock server for tests that choose answers by prompt, and the answers of an ideal writer."""
 
 import re
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from longwriter_core.mock_server import WRITER, MockReply, MockRequest, MockServer
 
-OVERFLOW = "overflow"  # an answer: the prompt is too long
+OVERFLOW = "overflow"  # an answer meaning that the prompt is too long
 # A text, a text with its finish reason, an error status, or None for the mock model's own answer.
 Answer = str | tuple[str, str] | int | None
 
@@ -21,7 +21,7 @@ def reply(answer: Answer) -> MockReply | str | int | None:
 
 @dataclass(repr=False, eq=False)
 class Model(MockServer):
-    """The mock server; what `answer` returns for a prompt is the answer, unless it is None."""
+    """A mock server that answers a prompt with the result of `answer`, unless that is None."""
 
     answer: Callable[[str], Answer] = lambda _prompt: None
 

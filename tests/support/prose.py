@@ -1,4 +1,4 @@
-"""Prose, and rows of a run folder that hold it."""
+"""Prose, and run folder rows that contain it."""
 
 import json
 from pathlib import Path

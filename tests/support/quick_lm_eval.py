@@ -1,6 +1,6 @@
-"""The `lm_eval` command, which finds only this project's tasks.
+"""The `lm_eval` command, restricted to this project's tasks.
 
-lm-eval takes ten seconds per start to index the thousands of tasks that come with it. Everything
+lm-eval takes ten seconds per start to index the thousands of tasks that it includes. Everything
 else is unchanged. tests/eval/test_tasks.py and tests/test_documents.py start the real command.
 """
 

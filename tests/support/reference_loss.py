@@ -1,4 +1,4 @@
-"""Reference losses and gradients: one sequence at a time, with transformers alone."""
+"""Reference losses and gradients, computed one sequence at a time with transformers only."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def weights_by_hand(average: str, packs: Sequence[Sequence[Row]]) -> list[float]
         return [1 / count / sequences for pack in counts for count in pack]
     if average == "upstream":
         return [len(pack) / 30 / sum(pack) / len(packs) for pack in counts for _ in pack]
-    assert average == "micro-batch", average  # what axolotl does by itself
+    assert average == "micro-batch", average  # axolotl's default
     return [1 / sum(pack) / len(packs) for pack in counts for _ in pack]
 
 
@@ -48,7 +48,7 @@ def step_by_hand(
 ) -> tuple[float, dict[str, Tensor]]:
     """The weighted sum of the sequences' losses under `model`, and its gradient by parameter.
 
-    With `after`, a gradient, under the model that a step at rate 1 with it leaves.
+    `after` is an optional gradient. With it, both are computed after a step at rate 1 along it.
     """
     import torch
     from torch.nn.functional import cross_entropy

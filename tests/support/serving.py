@@ -16,7 +16,7 @@ from longwriter_core.mock_server import MockServer
 @contextlib.contextmanager
 def transformers_serve(model: Path) -> Iterator[str]:
     """Serve the model in a folder; yields the base URL. The model's name is its path."""
-    with MockServer() as free:  # a port that was free a moment ago
+    with MockServer() as free:  # finds a free port
         port = free.port
     arguments = [str(model), "--device", "cpu", "--dtype", "float32"]
     arguments += ["--host", "127.0.0.1", "--port", str(port)]

@@ -1,4 +1,4 @@
-"""Runs over real prompts with chosen responses, and submissions of such runs."""
+"""Runs with real prompts and chosen responses, and submissions of such runs."""
 
 import json
 import os
@@ -27,10 +27,10 @@ def log(
     start: str = "",
     **changes: Any,
 ) -> Log:
-    """A log over all prompts of a benchmark, each with a response of nearly the asked length.
+    """A log over all prompts of a benchmark, each with a response of nearly the required length.
 
-    Responses begin with `start` and have words of their own for each `start` and prompt. Without
-    it, all models have the same responses.
+    Responses begin with `start`, and their words differ by `start` and prompt. Without `start`, all
+    models have the same responses.
     """
     rows = benchmarks.read_prompts(benchmark)
     prompt = "longwriter" if benchmark == "longwrite_demo" else "official"
@@ -47,7 +47,7 @@ def log(
     }
     return Log(
         answers,
-        # one bucket's task stands for all of them
+        # use one bucket's task for all buckets
         task=benchmark if benchmark == "longwrite_demo" else f"{benchmark}_0000_0500",
         judge_prompt=JudgePrompt.load(prompt).sha256,
         data=benchmarks.data_sha256(benchmark),
@@ -55,7 +55,7 @@ def log(
 
 
 def _words_of(start: str, prompt: int, number: int) -> str:
-    """So many words; the same ones for the same `start` and prompt."""
+    """`number` words, which depend only on `start` and `prompt`."""
     if not start:
         return words(number)
     dice = random.Random(f"{start} {prompt}")
@@ -70,7 +70,7 @@ def hand_in(run: Run, path: Path, **stated: Any) -> Path:
 
 
 def submitted(folder: Path, name: str = "mine", **changes: Any) -> Path:
-    """The submission of a run of model `name`; `changes` as those of `log`."""
+    """The submission of a run of model `name`; `changes` are passed to `log`."""
     stated = {"submitter": changes.pop("submitter")} if "submitter" in changes else {}
     made = log(**{"start": name, **changes})
     run = made.load(folder / "runs" / name)
@@ -87,7 +87,7 @@ def unpacked(path: Path) -> tuple[Json, list[Json]]:
 
 
 def repacked(manifest: Json, samples: list[Json]) -> bytes:
-    """A submission of any contents, with the correct hash of its samples."""
+    """A submission with any contents and the correct hash of its samples."""
     text = dump_lines(samples)
     return zipped(
         **{
@@ -107,7 +107,7 @@ def zipped(**files: str | bytes) -> bytes:
 
 
 def deadly(path: Path, _: Path) -> Json:
-    """Examine a submission; the process dies if its name is deadly.zip."""
+    """Examine a submission; kill the process if the file's name is deadly.zip."""
     if path.name == "deadly.zip":
         os._exit(9)
     return {"reasons": ["examined"]}
