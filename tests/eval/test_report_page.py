@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser
-from support.browser import DESK, PHONE, Opened, chromium, opened
+from support.browser import DESK, PHONE, Opened, chromium, opened, wait_until
 from support.logs import Answer, Log, answers, words
 
 from longwriter_core.text.diagnostics import repeated_passages
@@ -138,9 +138,7 @@ def _choose(page: Opened, **choices: str) -> list[str]:
 
 def _open(page: Opened, id: str) -> None:
     page.page.click(f"#list a[href='#{id}']")
-    page.page.wait_for_function(
-        "id => document.querySelector('#reader h3')?.textContent === id", arg=id
-    )
+    wait_until(page.page, "id => document.querySelector('#reader h3')?.textContent === id", arg=id)
 
 
 def _response(page: Opened, number: int = 0) -> str:
@@ -323,8 +321,8 @@ def test_a_link_opens_a_prompt_by_its_id_with_filters(
         assert page.page.input_value("select[name=language]") == "Chinese"
         kept = _choose(page)
         page.page.get_by_role("button", name="Next", exact=True).click()
-        page.page.wait_for_function(
-            "document.querySelector('#reader h3').textContent !== 'longwrite_demo/000'"
+        wait_until(
+            page.page, "document.querySelector('#reader h3').textContent !== 'longwrite_demo/000'"
         )
         assert page.text("#reader h3") in kept
         assert page.page.url.endswith("?language=Chinese")
@@ -337,8 +335,8 @@ def test_next_and_previous_follow_a_filter_chosen_while_reading(judged: Opened) 
     while judged.page.get_by_role("button", name="Next", exact=True).is_enabled():
         before = judged.text("#reader h3")
         judged.page.get_by_role("button", name="Next", exact=True).click()
-        judged.page.wait_for_function(
-            "id => document.querySelector('#reader h3').textContent !== id", arg=before
+        wait_until(
+            judged.page, "id => document.querySelector('#reader h3').textContent !== id", arg=before
         )
         assert judged.text("#reader h3") in kept
     assert judged.text("#reader h3") == kept[-1]
@@ -354,8 +352,10 @@ def test_the_search_looks_through_prompts_and_responses(
         if wanted.lower() in f"{score.sample.id}\n{score.sample.prompt}\n{score.text}".lower()
     ]
     judged.page.fill("input[name=q]", wanted)
-    judged.page.wait_for_function(
-        "number => document.querySelectorAll('#list a').length === number", arg=len(matching)
+    wait_until(
+        judged.page,
+        "number => document.querySelectorAll('#list a').length === number",
+        arg=len(matching),
     )
     assert sorted(_choose(judged)) == sorted(matching)
 
@@ -382,12 +382,13 @@ def test_two_of_three_runs_are_shown_side_by_side(
         _open(page, "longwrite_demo/006")
         assert page.page.locator(".answer").count() == 2
         page.page.get_by_label("Right").select_option("2")
-        page.page.wait_for_function(
+        wait_until(
+            page.page,
             "document.querySelectorAll('.answer h3')[1].textContent.includes('(3)')"
-            " || document.querySelectorAll('.answer h3')[1].textContent.includes('(2)')"
+            " || document.querySelectorAll('.answer h3')[1].textContent.includes('(2)')",
         )
         page.page.get_by_label("Right").select_option("")
-        page.page.wait_for_function("document.querySelectorAll('.answer').length === 1")
+        wait_until(page.page, "document.querySelectorAll('.answer').length === 1")
     with opened(chromium, page_path, PHONE) as page:
         _open(page, "longwrite_demo/006")
         assert page.page.locator(".answer").count() == 1
@@ -410,8 +411,9 @@ def test_the_list_works_with_the_keyboard(judged: Opened) -> None:
     assert second.get_attribute("aria-current") == "true"
     assert judged.evaluate("document.activeElement.id") == "reader"
     judged.page.get_by_role("button", name="Next", exact=True).click()
-    judged.page.wait_for_function(
-        "document.querySelectorAll('#list a')[2].getAttribute('aria-current') === 'true'"
+    wait_until(
+        judged.page,
+        "document.querySelectorAll('#list a')[2].getAttribute('aria-current') === 'true'",
     )
 
 
@@ -456,8 +458,8 @@ def test_two_runs_are_shown_side_by_side(
         if width == PHONE:  # one at a time: the second would start far below the first
             assert page.page.locator(".answer").count() == 1
             page.page.locator(".bar").get_by_role("button", name="llama").click()
-            page.page.wait_for_function(
-                "document.querySelector('.answer h3').textContent.includes('llama')"
+            wait_until(
+                page.page, "document.querySelector('.answer h3').textContent.includes('llama')"
             )
             assert _response(page, 0) == texts[1]
             return

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,3 +65,15 @@ def opened(
         yield found
     finally:
         context.close()
+
+
+def wait_until(page: Page, expression: str, arg: object = None, seconds: float = 15) -> None:
+    """Wait until a JavaScript expression, or a function of `arg`, is true on the page.
+
+    Playwright's own wait_for_function evaluates text inside the page, which our content security
+    policy forbids as soon as it has to wait.
+    """
+    deadline = time.monotonic() + seconds
+    while not page.evaluate(expression, arg):
+        assert time.monotonic() < deadline, f"still false: {expression}"
+        time.sleep(0.02)
