@@ -1,4 +1,4 @@
-"""The plan is the user's, and so is every section: plan, write --plan, rewrite, the folder."""
+"""Users can edit plans and sections: plan, write --plan, rewrite, and the book folder."""
 
 import json
 from pathlib import Path
@@ -34,7 +34,7 @@ def write_book(server: Model, folder: Path) -> Path:
 # plan, edit, write
 
 
-def test_a_plan_is_edited_and_then_written_as_it_is(tmp_path: Path) -> None:
+def test_an_edited_plan_is_written_unchanged(tmp_path: Path) -> None:
     path, out = tmp_path / "plan.yaml", tmp_path / "text.md"
     with Model(answer=by_plan) as server:
         assert main(arguments(server, "plan", HARBOUR, "-o", str(path))) == 0
@@ -53,7 +53,7 @@ def test_a_plan_is_edited_and_then_written_as_it_is(tmp_path: Path) -> None:
     assert out.read_text(encoding="utf-8") == "\n\n".join(map(section, (1, 2, 3))) + "\n"
 
 
-def test_a_plan_of_chapters_survives_its_file(tmp_path: Path) -> None:
+def test_a_chapter_plan_round_trips_through_its_file(tmp_path: Path) -> None:
     steps = tuple(Step(n, f"淤积 {n}: it's “mud”", 300 + n) for n in range(1, 5))
     chapters = ((Step(1, "Mud", 603, "Chapter"), 1), (Step(2, "Money", 607, "Chapter"), 3))
     plan = Plan(steps, chapters=chapters)
@@ -75,9 +75,7 @@ def test_a_plan_of_chapters_survives_its_file(tmp_path: Path) -> None:
         ("a: [", "is not YAML"),
     ],
 )
-def test_a_plan_that_cannot_be_written_is_one_clear_error(
-    text: str, problem: str, tmp_path: Path
-) -> None:
+def test_an_invalid_plan_gives_one_clear_error(text: str, problem: str, tmp_path: Path) -> None:
     path = tmp_path / "plan.yaml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=problem):
@@ -87,7 +85,7 @@ def test_a_plan_that_cannot_be_written_is_one_clear_error(
 # The book's folder
 
 
-def test_the_folder_beside_the_text_holds_what_it_is_made_of(tmp_path: Path) -> None:
+def test_the_book_folder_holds_plan_and_sections(tmp_path: Path) -> None:
     with Model(answer=talkative) as server:
         book = write_book(server, tmp_path)
     assert read_plan_yaml(book / "plan.yaml").instruction == HARBOUR
@@ -102,7 +100,7 @@ def test_the_folder_beside_the_text_holds_what_it_is_made_of(tmp_path: Path) -> 
     assert load_book(book).text == load_book(tmp_path / "text.md").text
 
 
-def test_the_same_command_says_that_the_text_comes_from_the_store(
+def test_rerunning_a_command_reports_that_the_text_was_stored(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Model(answer=by_plan) as server:
@@ -115,7 +113,7 @@ def test_the_same_command_says_that_the_text_comes_from_the_store(
 
 
 @pytest.mark.parametrize("another", [["--seed", "7"], ["--fresh"]])
-def test_another_seed_writes_another_text(
+def test_a_different_seed_writes_a_different_text(
     another: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Model(answer=by_plan) as server:
@@ -155,7 +153,7 @@ def test_progress_shows_the_spend_of_a_model_with_a_price(
 # rewrite
 
 
-def test_a_rewrite_changes_its_sections_and_pays_for_nothing_else(tmp_path: Path) -> None:
+def test_a_rewrite_changes_and_pays_for_only_its_sections(tmp_path: Path) -> None:
     with Model(answer=talkative) as server:
         book = write_book(server, tmp_path)
         calls = len(server.prompts)
@@ -174,7 +172,7 @@ def test_a_rewrite_changes_its_sections_and_pays_for_nothing_else(tmp_path: Path
     assert replaced == [{"section": n, "text": section(n)} for n in (2, 3)]
 
 
-def test_what_follows_is_repaired_only_if_asked(tmp_path: Path) -> None:
+def test_following_sections_are_repaired_only_on_request(tmp_path: Path) -> None:
     with Model(answer=talkative) as server:
         book = write_book(server, tmp_path)
         calls = len(server.prompts)
@@ -199,7 +197,7 @@ def test_writing_again_does_not_undo_a_rewrite(
 
 
 @pytest.mark.parametrize("sections", ["0", "3-2", "5", "2-", "all", ""])
-def test_sections_that_do_not_exist_are_bad_input(sections: str, tmp_path: Path) -> None:
+def test_unknown_section_numbers_are_rejected(sections: str, tmp_path: Path) -> None:
     with Model(answer=talkative) as server:
         book = write_book(server, tmp_path)
         calls = len(server.prompts)
@@ -207,7 +205,7 @@ def test_sections_that_do_not_exist_are_bad_input(sections: str, tmp_path: Path)
         assert len(server.prompts) == calls
 
 
-def test_a_folder_that_is_no_book_is_bad_input(
+def test_a_folder_without_a_book_is_rejected(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["rewrite", str(tmp_path), "--sections", "1", "--note", "Sail."]) == 2

@@ -1,4 +1,4 @@
-"""Cleaning, rule by rule: what goes, what it is counted as, and what looks alike but stays."""
+"""Cleaning by rule: what is removed, how it is counted, and similar text that must be kept."""
 
 import time
 
@@ -41,7 +41,7 @@ ZH = "港口随着每一次潮汐又淤积了一点，没有人记得这一切�
         (f"{PROSE}<|eot_id|>", "special_tokens"),
     ],
 )
-def test_what_is_not_prose_goes_under_the_name_of_its_rule(raw: str, rule: str) -> None:
+def test_non_prose_is_removed_and_counted_by_rule(raw: str, rule: str) -> None:
     cleaned = clean(raw)
     assert (cleaned.text, dict(cleaned.counts)) == (PROSE, {rule: 1})
 
@@ -63,7 +63,7 @@ def test_what_is_not_prose_goes_under_the_name_of_its_rule(raw: str, rule: str) 
         (f"{ZH}\n\n（未完待續）", "meta_talk"),
     ],
 )
-def test_the_same_in_chinese(raw: str, rule: str) -> None:
+def test_chinese_non_prose_is_removed_and_counted_by_rule(raw: str, rule: str) -> None:
     cleaned = clean(raw)
     assert (cleaned.text, dict(cleaned.counts)) == (ZH, {rule: 1})
 
@@ -94,24 +94,24 @@ def test_the_same_in_chinese(raw: str, rule: str) -> None:
         "“I hope,” said the captain, “that this is the end of it.”",
     ],
 )
-def test_prose_stays_as_it_is(raw: str) -> None:
+def test_prose_is_unchanged(raw: str) -> None:
     cleaned = clean(raw)
     assert (cleaned.text, dict(cleaned.counts)) == (raw, {})
 
 
-def test_a_long_run_of_blanks_takes_no_time() -> None:
+def test_a_long_run_of_spaces_is_cleaned_quickly() -> None:
     raw = f"The count{' ' * 380}left"
     start = time.process_time()
     assert clean(raw).text == raw
     assert time.process_time() - start < 0.2  # cubic time would be 0.5 s, of every call in flight
 
 
-def test_a_title_behind_an_identifier_stays() -> None:
+def test_a_title_after_an_identifier_is_kept() -> None:
     assert clean(f"### Paragraph 3: The Harbour\n\n{PROSE}").text == f"### The Harbour\n\n{PROSE}"
     assert clean(f"**Paragraph 3: The Harbour**\n\n{PROSE}").text == f"**The Harbour**\n\n{PROSE}"
 
 
-def test_rules_work_in_a_row() -> None:
+def test_several_rules_apply_in_sequence() -> None:
     raw = (
         f"Sure! Here is the paragraph:\n\n**Paragraph 3**\n\n# Tides\n\n{PROSE}\n\n(Word count: 9)"
     )
@@ -122,36 +122,36 @@ def test_rules_work_in_a_row() -> None:
     }  # fmt: skip
 
 
-# At the seam
+# Overlap with the preceding text
 
 
-def test_a_heading_that_the_text_already_has_goes() -> None:
+def test_a_repeated_heading_is_removed() -> None:
     cleaned = clean(f"## Tides\n\n{PROSE}", before=f"# TIDES:\n\n{ZH}")
     assert (cleaned.text, dict(cleaned.counts)) == (PROSE, {"repeated_heading": 1})
     assert clean(f"## Mud\n\n{PROSE}", before=f"# Tides\n\n{ZH}").text.startswith("## Mud")
 
 
-def test_paragraphs_that_the_text_already_has_go() -> None:
+def test_repeated_paragraphs_are_removed() -> None:
     cleaned = clean(f"{PROSE}\n\n{ZH}\n\nNew.", before=f"Old.\n\n{PROSE}\n\n{ZH}")
     assert (cleaned.text, dict(cleaned.counts)) == ("New.", {"repeated_text": 1})
 
 
-def test_the_end_of_the_text_is_not_said_again() -> None:
+def test_a_repeated_end_of_the_text_is_removed() -> None:
     cleaned = clean(f"{PROSE[20:]} And so on.", before=f"Old. {PROSE}")
     assert (cleaned.text, dict(cleaned.counts)) == ("And so on.", {"repeated_text": 1})
 
 
-def test_short_lines_may_come_again_as_in_dialogue() -> None:
+def test_short_lines_such_as_dialogue_may_repeat() -> None:
     raw = f"“No.”\n\n{ZH}"
     assert clean(raw, before=f"{PROSE}\n\n“No.”").text == raw
 
 
-def test_nothing_is_left_of_a_section_that_says_nothing_new() -> None:
+def test_a_section_without_new_text_becomes_empty() -> None:
     assert clean(f"{PROSE}\n\n{ZH}", before=f"{PROSE}\n\n{ZH}").text == ""
     assert clean("Here is the next paragraph:").text == ""
 
 
-# Errors in the place of prose
+# Error messages instead of prose
 
 
 @pytest.mark.parametrize(
@@ -160,17 +160,17 @@ def test_nothing_is_left_of_a_section_that_says_nothing_new() -> None:
      "<html>Please sign in.</html>", "Rate limit reached.", "502 Bad Gateway",
      "Traceback (most recent call last):", "Internal server error\n"],
 )  # fmt: skip
-def test_an_error_message_is_no_text(text: str) -> None:
+def test_an_error_message_is_detected(text: str) -> None:
     assert is_error_text(text)
 
 
 @pytest.mark.parametrize("text", [PROSE, "Errors are how we learn.", "Error: " + PROSE * 5])
-def test_prose_about_errors_is_text(text: str) -> None:
+def test_prose_about_errors_is_not_an_error_message(text: str) -> None:
     assert not is_error_text(text)
 
 
 @given(st.text(), st.text())
-def test_cleaning_any_text_twice_is_cleaning_it_once(raw: str, before: str) -> None:
+def test_cleaning_is_idempotent(raw: str, before: str) -> None:
     cleaned = clean(raw, before)
     again = clean(cleaned.text, before)
     assert (again.text, dict(again.counts)) == (cleaned.text, {})
@@ -178,7 +178,7 @@ def test_cleaning_any_text_twice_is_cleaning_it_once(raw: str, before: str) -> N
 
 @pytest.mark.timeout(20)  # a rule that backtracks takes minutes
 @pytest.mark.parametrize("raw", [" " * 50_000 + "x", "*" * 50_000, "(" * 50_000, "\n" * 50_000])
-def test_long_runs_of_one_character_keep_the_prose_and_take_no_time(raw: str) -> None:
+def test_long_runs_of_one_character_are_cleaned_quickly_and_keep_the_prose(raw: str) -> None:
     cleaned = clean(raw + PROSE + raw, before=raw * 4)
     assert PROSE in cleaned.text
     assert set(cleaned.counts) <= {"repeated_text"}

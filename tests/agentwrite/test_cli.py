@@ -1,4 +1,4 @@
-"""The `agentwrite` command: exit codes, one clear line for bad input, progress, going on."""
+"""The `agentwrite` command: exit codes, one clear line for bad input, progress, resuming."""
 
 import json
 import re
@@ -44,7 +44,9 @@ def test_write_shows_each_section_and_writes_the_text(
     assert f"wrote {out}: {words:,} words in 5 sections" in printed.err
 
 
-def test_without_a_file_the_text_alone_goes_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_an_output_file_only_the_text_goes_to_stdout(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     with Model() as server:
         assert main(arguments(server, "write", "Write on tea.", "--length", "900")) == 0
     printed = capsys.readouterr()
@@ -52,7 +54,7 @@ def test_without_a_file_the_text_alone_goes_to_stdout(capsys: pytest.CaptureFixt
     assert "section" not in printed.out
 
 
-def test_no_length_is_one_clear_line_and_the_plan_decides(
+def test_a_missing_length_is_reported_and_the_plan_decides(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with Model() as server:
@@ -60,7 +62,7 @@ def test_no_length_is_one_clear_line_and_the_plan_decides(
     assert capsys.readouterr().err.startswith("No length is named: the plan decides.")
 
 
-def test_a_text_that_fails_says_why_and_how_to_go_on(
+def test_a_failed_text_reports_the_reason_and_how_to_resume(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out.md"
@@ -72,7 +74,7 @@ def test_a_text_that_fails_says_why_and_how_to_go_on(
     assert not out.exists()
 
 
-def test_the_command_to_go_on_shows_no_password(
+def test_the_resume_command_shows_no_password(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Model(answer=lambda _prompt: "") as server:
@@ -84,7 +86,7 @@ def test_the_command_to_go_on_shows_no_password(
     assert "hunter" not in printed
 
 
-def test_a_dry_run_calls_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_makes_no_calls(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text(json.dumps({"prompt": TEA}) + '\n{"prompt": "Write."}\n', encoding="utf-8")
     with Model() as server:
@@ -100,9 +102,7 @@ def test_a_dry_run_calls_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.parametrize("given", ["Write 3,000,000 words.", "Write."])
-def test_more_words_than_can_be_written_are_bad_input(
-    given: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_too_many_words_are_rejected(given: str, capsys: pytest.CaptureFixture[str]) -> None:
     length = () if "words" in given else ("--length", "3000000")
     for more in ((), ("--dry-run",)):
         with Model() as server:
@@ -132,7 +132,7 @@ def test_run_ends_with_a_summary(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert f"wrote {out / 'texts.jsonl'}: 3 of 3 texts (2 from earlier runs)" in printed
 
 
-def test_a_dry_run_refuses_what_the_run_would(
+def test_a_dry_run_rejects_what_the_run_would_reject(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows, out = rows_file(tmp_path, json.dumps({"id": 1, "prompt": TEA})), tmp_path / "out"
@@ -155,7 +155,7 @@ def test_a_dry_run_refuses_what_the_run_would(
         assert len(server.prompts) == asked
 
 
-def test_what_it_costs_is_in_the_dry_run_the_progress_line_and_the_summary(
+def test_dry_run_progress_and_summary_show_the_cost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     prices = tmp_path / "prices.toml"
@@ -192,7 +192,7 @@ def money_in(printed: str) -> float:
     return float(re.findall(r"\$([0-9,.]*[0-9])", printed)[-1].replace(",", ""))
 
 
-def test_run_with_failures_says_so_and_how_to_go_on(
+def test_run_reports_failures_and_how_to_resume(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = rows_file(tmp_path, '{"id": "a", "prompt": "Write 900 words."}')
@@ -224,7 +224,7 @@ def test_run_with_failures_says_so_and_how_to_go_on(
         pytest.param(["x"] * 9, "and 4 more", id="many"),
     ],
 )
-def test_bad_instructions_are_one_line_and_nothing_is_called(
+def test_bad_instructions_give_one_line_and_make_no_calls(
     lines: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = rows_file(tmp_path, *lines)
@@ -264,7 +264,7 @@ def test_a_file_in_another_encoding_is_named_with_its_line(
         pytest.param(["write", TEA, "--concurrency", "5000"], "from 1 to 1024", id="concurrency"),
     ],
 )
-def test_bad_arguments_are_one_line(
+def test_bad_arguments_give_one_line(
     given: list[str],
     says: str,
     tmp_path: Path,
@@ -277,13 +277,13 @@ def test_bad_arguments_are_one_line(
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "many"])
-def test_an_invalid_number_is_refused(value: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_number_is_rejected(value: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["write", TEA, "--model", "m", f"--length={value}"]) == 2
     assert "Invalid value for '--length'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", ["write", "run"])
-def test_an_endpoint_that_refuses_every_call_is_bad_input(
+def test_an_endpoint_that_refuses_every_call_is_an_input_error(
     kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = rows_file(tmp_path, json.dumps({"prompt": TEA}))
@@ -295,7 +295,9 @@ def test_an_endpoint_that_refuses_every_call_is_bad_input(
     assert "Traceback" not in printed
 
 
-def test_ctrl_c_says_how_to_go_on_and_the_next_run_pays_for_the_rest(tmp_path: Path) -> None:
+def test_ctrl_c_reports_how_to_resume_and_the_next_run_pays_only_for_the_rest(
+    tmp_path: Path,
+) -> None:
     rows = rows_file(tmp_path, *(json.dumps({"id": n, "prompt": TEA}) for n in range(4)))
     with Model(delay=0.2) as server:
         given = arguments(server, "run", str(rows), "-o", str(tmp_path / "out"))

@@ -1,4 +1,4 @@
-"""`--engine ray`: the same rows as without, whatever is killed, and no call made twice."""
+"""`--engine ray`: the same rows as without Ray, even after kills, and no call is made twice."""
 
 import json
 import os
@@ -114,9 +114,7 @@ def wait_for(calls: int, server: Model, process: subprocess.Popen[str]) -> None:
 
 
 @needs_ray
-def test_a_lost_worker_costs_its_calls_in_flight_and_nothing_else(
-    cluster: RayCluster, tmp_path: Path
-) -> None:
+def test_a_lost_worker_loses_only_its_calls_in_flight(cluster: RayCluster, tmp_path: Path) -> None:
     path = instructions(tmp_path)
     with Model() as server:
         assert main(arguments(path, tmp_path / "alone", server)) == 0
@@ -136,7 +134,7 @@ def test_a_lost_worker_costs_its_calls_in_flight_and_nothing_else(
 
 
 @needs_ray
-def test_a_killed_run_goes_on_with_and_without_ray(cluster: RayCluster, tmp_path: Path) -> None:
+def test_a_killed_run_resumes_with_and_without_ray(cluster: RayCluster, tmp_path: Path) -> None:
     path, out = instructions(tmp_path), tmp_path / "out"
     with Model(delay=0.2) as server:
         process = begin(cluster, arguments(path, out, server))
@@ -156,7 +154,7 @@ def test_a_killed_run_goes_on_with_and_without_ray(cluster: RayCluster, tmp_path
 
 
 @needs_ray
-def test_failures_come_back_with_their_reasons_and_no_key_is_left_behind(
+def test_failures_keep_their_reasons_and_no_key_is_stored(
     cluster: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AGENTWRITE_API_KEY", "sk-never-to-be-seen")
@@ -203,7 +201,7 @@ def test_work_that_kills_every_worker_ends_the_run(cluster: RayCluster, tmp_path
 
 
 @needs_ray
-def test_an_address_where_nobody_listens_is_one_line_at_once(tmp_path: Path) -> None:
+def test_an_unreachable_address_gives_one_line_immediately(tmp_path: Path) -> None:
     with Model() as server:
         nobody = RayCluster("127.0.0.1:1", 0)
         process = begin(nobody, arguments(instructions(tmp_path), tmp_path / "out", server))
@@ -230,7 +228,7 @@ run(Path(sys.argv[3]), Path(sys.argv[4]), settings, cluster=Cluster(sys.argv[5])
 
 
 @needs_ray
-def test_what_fails_here_ends_the_run_instead_of_stopping_it_for_ever(
+def test_an_error_in_this_process_ends_the_run_instead_of_hanging(
     cluster: RayCluster, tmp_path: Path
 ) -> None:
     path, out = instructions(tmp_path), tmp_path / "out"
@@ -274,7 +272,7 @@ def test_answers_are_sampled_and_judged_as_without_ray(cluster: RayCluster, tmp_
         (["--ray-address", "host:6379"], "--ray-address is for --engine ray"),
     ],
 )
-def test_what_cannot_be_spread_is_one_clear_line(
+def test_unsupported_cluster_options_give_one_clear_line(
     more: list[str],
     says: str,
     tmp_path: Path,

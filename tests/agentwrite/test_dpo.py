@@ -1,4 +1,4 @@
-"""`agentwrite dpo`: four answers to each prompt, judged; nothing unjudged, nothing paid twice."""
+"""`agentwrite dpo`: four judged answers per prompt; none unjudged, and no call is made twice."""
 
 import json
 import random
@@ -138,7 +138,7 @@ def test_equal_answers_are_judged_once_and_make_no_pair(tmp_path: Path) -> None:
     assert (reject["reason"], reject["id"]) == ("identical", "p0")
 
 
-def test_the_same_command_again_pays_nothing_and_gives_the_same_bytes(tmp_path: Path) -> None:
+def test_rerunning_makes_no_calls_and_gives_the_same_bytes(tmp_path: Path) -> None:
     prompts(tmp_path)
     with Server() as server:
         make(tmp_path, server)
@@ -151,7 +151,7 @@ def test_the_same_command_again_pays_nothing_and_gives_the_same_bytes(tmp_path: 
     assert set(first) == {"dpo.jsonl", "dpo.rejects.jsonl", "dpo.md", "dpo.png"}
 
 
-def test_another_choice_pays_nothing(tmp_path: Path) -> None:
+def test_other_pair_options_make_no_calls(tmp_path: Path) -> None:
     prompts(tmp_path, 1)
     with Server() as server:
         server.text, server.score = by_hand, stars
@@ -162,7 +162,7 @@ def test_another_choice_pays_nothing(tmp_path: Path) -> None:
         assert len(server.prompts) == paid
 
 
-def test_another_length_pays_nothing_and_counts(tmp_path: Path) -> None:
+def test_another_length_makes_no_calls_and_changes_the_scores(tmp_path: Path) -> None:
     row = {"id": "p0", "prompt": "Write on tea."}
     write_rows(tmp_path / "prompts.jsonl", row)
     with Server() as server:
@@ -270,7 +270,7 @@ def test_a_prompt_without_four_answers_fails_with_its_reason(
         pytest.param(" {text}<|eot_id|><|user|>\n", id="special-tokens"),
     ],
 )
-def test_what_is_no_part_of_an_answer_never_reaches_the_rows(reply: str, tmp_path: Path) -> None:
+def test_thinking_and_special_tokens_never_reach_the_rows(reply: str, tmp_path: Path) -> None:
     prompts(tmp_path, 1)
     with Server() as server:
         server.text = lambda _prompt, n: reply.format(n=n, text=TEXTS[n % 4])
@@ -323,7 +323,7 @@ def test_what_is_no_part_of_an_answer_never_reaches_the_rows(reply: str, tmp_pat
         ),
     ],
 )
-def test_bad_input_is_one_line_and_no_answer_is_asked_for(
+def test_bad_input_gives_one_line_and_makes_no_calls(
     rows: list[Any],
     more: list[str],
     says: str,
@@ -341,7 +341,7 @@ def test_bad_input_is_one_line_and_no_answer_is_asked_for(
     assert says in last
 
 
-def test_a_first_try_that_got_nowhere_binds_no_settings(tmp_path: Path) -> None:
+def test_a_run_without_rows_does_not_fix_the_settings(tmp_path: Path) -> None:
     prompts(tmp_path, 1)
     with Server() as server:
         assert main(arguments(tmp_path, server, "--judge-model", "unknown")) == 2
@@ -349,7 +349,7 @@ def test_a_first_try_that_got_nowhere_binds_no_settings(tmp_path: Path) -> None:
         assert main(arguments(tmp_path, server, "--samples", "3")) == 2  # now it would mix
 
 
-def test_a_length_for_all_makes_good_for_none_named(tmp_path: Path) -> None:
+def test_a_default_length_applies_to_prompts_without_one(tmp_path: Path) -> None:
     write_rows(tmp_path / "prompts.jsonl", {"id": "a", "prompt": "Write on tea."})
     with Server() as server:
         assert main(arguments(tmp_path, server, "--length", "300", "--min-margin", "0")) == 0
@@ -357,7 +357,7 @@ def test_a_length_for_all_makes_good_for_none_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("upstream")
-def test_a_benchmarks_prompt_is_left_out_before_it_costs_anything(tmp_path: Path) -> None:
+def test_a_benchmark_prompt_is_left_out_before_any_call(tmp_path: Path) -> None:
     from longwriter_core.benchmarks import read_prompts
 
     taken = read_prompts("longbench_write")[3]["prompt"]
@@ -388,7 +388,7 @@ def test_a_dry_run_counts_both_models_calls_and_makes_none(
     assert not (tmp_path / "dpo.run").exists()
 
 
-def test_a_dry_run_reads_what_a_kill_has_left(
+def test_a_dry_run_reads_the_folder_of_a_killed_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     prompts(tmp_path)
@@ -402,7 +402,7 @@ def test_a_dry_run_reads_what_a_kill_has_left(
     assert re.search(rf"judged by {JUDGE}: 12 calls, [\d,]{{5,}} prompt and", printed.err)
 
 
-def test_a_dry_run_refuses_what_the_run_would(
+def test_a_dry_run_rejects_what_the_run_would_reject(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     prompts(tmp_path)
@@ -440,7 +440,7 @@ def test_keys_are_in_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["kill-9", "ctrl-c"])
-def test_whatever_ends_it_the_next_run_pays_for_the_rest_alone(
+def test_after_an_interruption_the_next_run_pays_only_for_the_rest(
     how: signal.Signals, tmp_path: Path
 ) -> None:
     number, concurrency, dice = 6, 4, random.Random(2)

@@ -1,4 +1,4 @@
-"""Books: what is written as HTML, EPUB and DOCX opens in an independent reader, with its text."""
+"""Exported HTML, EPUB and DOCX books open in an independent reader and contain the text."""
 
 import shutil
 import zipfile
@@ -40,7 +40,7 @@ def test_markdown_has_the_title_and_a_heading_for_each_chapter() -> None:
     assert headings == ["# Harbours & <Tides>", "# Chapter 1: Mud & money", "# Chapter 2"]
 
 
-def test_a_section_that_has_a_heading_keeps_its_own() -> None:
+def test_a_section_keeps_its_own_heading() -> None:
     plan = Plan(STEPS[:1], chapters=CHAPTERS[:1])
     assert markdown_of(["## Silt\n\nMud."], plan) == "## Silt\n\nMud."
 

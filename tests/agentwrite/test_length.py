@@ -1,4 +1,4 @@
-"""Texts end at the length that was asked for, whatever the writer's habits."""
+"""Texts have the requested length, even if the writer overshoots or undershoots."""
 
 import random
 import re
@@ -42,7 +42,7 @@ def write(model: Model, words: int, **settings: Any) -> Text:
 
 @pytest.mark.parametrize("words", [5_000, 20_000, 100_000])
 @pytest.mark.parametrize(("times", "noise"), [(1.4, 0.0), (0.6, 0.0), (1.2, 0.3)])
-def test_a_text_ends_within_five_percent_of_the_request(
+def test_a_text_is_within_five_percent_of_the_requested_length(
     words: int, times: float, noise: float
 ) -> None:
     text = write(biased(times, noise), words)
@@ -56,7 +56,7 @@ def test_with_the_papers_prompts_every_step_is_asked_for_as_planned() -> None:
     assert text.words == pytest.approx(1.4 * 5_000, rel=0.02)
 
 
-def test_a_writer_that_ignores_counts_is_not_asked_for_absurd_ones() -> None:
+def test_a_writer_that_ignores_word_counts_gets_no_absurd_requests() -> None:
     plan = Plan(tuple(Step(n, "Mud", 400) for n in range(1, 11)))
     asked = ask_next(plan, 4_000, [(20, 400)] * 9)
     assert asked.target == 640
@@ -64,7 +64,7 @@ def test_a_writer_that_ignores_counts_is_not_asked_for_absurd_ones() -> None:
     assert ask_next(plan, 4_000, [(4_000, 400)] * 9).requested == 80
 
 
-def test_a_rerun_asks_for_the_same_and_finds_it_in_the_store() -> None:
+def test_a_rerun_makes_the_same_requests_and_finds_them_in_the_store() -> None:
     with biased(1.4) as model:
         first = write_text("Write 5000 words.", model=WRITER, base_url=model.base_url)
         calls = len(model.history)

@@ -1,4 +1,4 @@
-"""What requests hold, and what they may cost: --extra, --plan-model, --max-cost and the like."""
+"""Request fields and cost limits: --extra, --plan-model, --max-cost and similar options."""
 
 import json
 from pathlib import Path
@@ -86,7 +86,7 @@ def test_plans_and_summaries_can_have_models_of_their_own() -> None:
         ("--max-cost", "5", "needs the price"),
     ],
 )
-def test_a_value_that_cannot_be_used_is_refused_before_any_call(
+def test_an_unusable_value_is_rejected_before_any_call(
     option: str, value: str, named: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Model(answer=by_plan) as model:

@@ -1,4 +1,4 @@
-"""Which answer is chosen and which is rejected, against pairs worked out by hand."""
+"""Chosen and rejected answers, compared with pairs computed by hand."""
 
 from collections import Counter
 from dataclasses import replace
@@ -68,7 +68,7 @@ def test_no_pair_where_no_answer_is_worse_by_the_margin() -> None:
     assert reason(A, B, C, D, min_margin=51) == "margin"
 
 
-def test_of_equals_the_first_is_chosen_and_none_is_rejected() -> None:
+def test_the_first_of_equal_answers_is_chosen_and_no_equal_is_rejected() -> None:
     twin = sample("twin", 70, 90)  # 80, as A
     assert pair(A, twin, D, rejected="worst") == ("a", "d", 50)
     assert pair(twin, A, D, rejected="worst") == ("twin", "d", 50)
@@ -89,7 +89,7 @@ def test_an_answer_that_was_cut_off_is_never_chosen_but_may_be_rejected() -> Non
     assert reason(best, worst) == "cut"
 
 
-def test_answers_that_training_could_not_take_have_no_part() -> None:
+def test_answers_that_exceed_the_sequence_length_are_ignored() -> None:
     long = replace(A, tokens=32_768)  # leaves no room for the token that ends the turn
     assert pair(long, B, C, D, rejected="worst") == ("c", "d", 48)
     assert pair(replace(A, tokens=32_767), B, rejected="worst") == ("a", "b", 25)
@@ -99,5 +99,5 @@ def test_answers_that_training_could_not_take_have_no_part() -> None:
 
 @pytest.mark.parametrize("rejected", ["random", "worst"])
 def test_the_chosen_answer_is_never_the_rejected_one(rejected: str) -> None:
-    again = replace(A, quality_score=10.0)  # the same text, judged anew
+    again = replace(A, quality_score=10.0)  # the same text with another verdict
     assert pair(A, again, B, rejected=rejected) == ("a", "b", 25)

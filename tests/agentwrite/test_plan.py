@@ -1,4 +1,4 @@
-"""Reading plans: any reply is a plan or a reason; real habits; totals that fit the request."""
+"""Reading plans: formats of real models, rejections with reasons, and totals that fit the length."""
 
 import json
 from pathlib import Path
@@ -156,7 +156,7 @@ HABITS = {
 
 
 @pytest.mark.parametrize("habit", HABITS)
-def test_a_plan_is_read_whatever_the_models_habit(habit: str) -> None:
+def test_a_plan_is_read_in_every_format(habit: str) -> None:
     reply, steps = HABITS[habit]
     plan = read_plan(reply)
     assert isinstance(plan, Plan), plan
@@ -164,7 +164,7 @@ def test_a_plan_is_read_whatever_the_models_habit(habit: str) -> None:
     assert [step.number for step in plan.steps] == [1, 2]
 
 
-def test_what_hangs_below_a_step_belongs_to_its_point() -> None:
+def test_lines_below_a_step_belong_to_its_point() -> None:
     plan = read_plan(
         "1. Mud (400 words)\n   - where it comes from\n   - where it settles\n"
         "2. Money (600 words)\n\nI hope that this helps."
@@ -186,7 +186,7 @@ def test_a_plan_of_chapters_is_read_by_its_chapters() -> None:
     ]
 
 
-# What is no plan
+# Rejected plans
 
 
 @pytest.mark.parametrize(
@@ -214,13 +214,13 @@ def test_a_plan_of_chapters_is_read_by_its_chapters() -> None:
         ),
     ],
 )  # fmt: skip
-def test_what_cannot_be_followed_has_a_reason(reply: str, reason: str) -> None:
+def test_an_unusable_plan_is_rejected_with_a_reason(reply: str, reason: str) -> None:
     found = read_plan(reply)
     assert isinstance(found, Rejected)
     assert found.reason == reason
 
 
-def test_steps_that_would_be_too_long_for_one_reply_are_no_plan() -> None:
+def test_steps_too_long_for_one_reply_are_rejected() -> None:
     found = read_plan(HABITS["numbered"][0], 20_000)
     assert isinstance(found, Rejected)
     assert found.reason == "steps_too_long"
@@ -240,7 +240,7 @@ LABELLED = Path(__file__).parents[1] / "data" / "plan_forms.jsonl"
 
 
 @pytest.mark.parametrize("half", ["seen", "unseen"])
-def test_every_form_of_plan_is_read_rightly_or_refused_and_none_is_misread(half: str) -> None:
+def test_every_labelled_plan_is_read_correctly_or_rejected(half: str) -> None:
     rows = [json.loads(line) for line in LABELLED.read_text(encoding="utf-8").splitlines()]
     rows = [row for row in rows if row["half"] == half]
     assert len(rows) >= 30
@@ -327,7 +327,7 @@ def test_any_reply_is_a_plan_or_a_reason(reply: str, required: int | None) -> No
             }  # fmt: skip
 
 
-def test_a_long_reply_is_read_in_no_time() -> None:
+def test_a_long_reply_is_read_quickly() -> None:
     assert isinstance(read_plan("1 " * 50_000), Rejected)
     assert isinstance(read_plan("一" * 50_000), Rejected)
     assert isinstance(read_plan("Paragraph 1 (" * 5_000), Rejected | Plan)

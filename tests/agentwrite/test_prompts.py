@@ -1,4 +1,4 @@
-"""Prompts: ours, the paper's, a folder's; filled in at once, and wrong ones refused at once."""
+"""Prompts: built in, official, or from a folder; rendering, and rejection of invalid ones."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from longwriter_core.errors import InputError
 NAMES = {"plan", "chapters", "chapter", "write", "summarise", "rewrite"}
 
 
-def test_ours_need_no_download(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_built_in_prompts_need_no_download(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LONGWRITER_ASSETS", str(tmp_path))
     ours = Prompts.load()
     assert (ours.name, set(ours.templates)) == ("longwriter", NAMES)
@@ -19,7 +19,7 @@ def test_ours_need_no_download(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 
 
 @pytest.mark.usefixtures("upstream")
-def test_the_papers_are_upstreams_files_and_ours_where_it_has_none() -> None:
+def test_official_prompts_are_upstreams_files_with_built_in_ones_for_the_rest() -> None:
     official, ours = Prompts.load("official"), Prompts.load()
     assert official.templates["plan"] == benchmarks.read("plan.txt")
     assert official.templates["write"] == benchmarks.read("write.txt")
@@ -27,7 +27,7 @@ def test_the_papers_are_upstreams_files_and_ours_where_it_has_none() -> None:
     assert official.sha256 != ours.sha256
 
 
-def test_a_folder_may_hold_some_of_them(tmp_path: Path) -> None:
+def test_a_folder_may_contain_only_some_prompts(tmp_path: Path) -> None:
     (tmp_path / "write.txt").write_text("$INST$|$PLAN$|$TEXT$|$STEP$\n", encoding="utf-8")
     prompts = Prompts.load(str(tmp_path))
     filled = prompts.render("write", inst="a", plan="b", text="c", step="d")
@@ -35,20 +35,20 @@ def test_a_folder_may_hold_some_of_them(tmp_path: Path) -> None:
     assert prompts.templates["plan"] == Prompts.load().templates["plan"]
 
 
-def test_no_text_can_hold_a_place_for_another() -> None:
+def test_placeholders_in_inserted_text_are_not_expanded() -> None:
     filled = Prompts.load().render("summarise", inst="$TEXT$ $STEP$", text="$INST$ \\1")
     assert "$TEXT$ $STEP$" in filled
     assert filled.endswith("$INST$ \\1")
 
 
-def test_the_text_so_far_comes_after_all_that_stays_the_same() -> None:
+def test_the_text_so_far_follows_the_constant_parts() -> None:
     template = Prompts.load().templates["write"]
     places = [template.index(f"${name}$") for name in ("INST", "PLAN", "TEXT", "STEP")]
     assert places == sorted(places)
     assert template.rstrip().endswith("$STEP$")
 
 
-def test_what_is_wrong_with_a_folder_is_said_at_once(tmp_path: Path) -> None:
+def test_all_problems_of_a_folder_are_reported_together(tmp_path: Path) -> None:
     (tmp_path / "write.txt").write_text("$INST$ $PLANS$ $TEXT$", encoding="utf-8")
     (tmp_path / "notes.txt").touch()
     with pytest.raises(InputError) as refused:

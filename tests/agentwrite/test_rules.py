@@ -1,4 +1,4 @@
-"""What `select` makes of a row before any model is asked, and of what the model says."""
+"""How `select` reads and filters rows, and how it reads the model's decision."""
 
 import random
 from typing import Any
@@ -20,7 +20,7 @@ def candidate(text: str, **fields: Any) -> Candidate:
 
 
 def rule(text: str, rules: Rules | None = None, **fields: Any) -> str | None:
-    """The rule that turns a text away, or None."""
+    """The rule that rejects a text, or None."""
     asked = candidate(text, **fields)
     found = (rules or Rules(BENCHMARK)).check(asked, language_of(asked))
     return found.reason if found else None
@@ -69,7 +69,7 @@ def test_an_alpaca_input_belongs_to_the_instruction() -> None:
     ],
     ids=str,
 )  # fmt: skip
-def test_a_row_without_a_users_text_holds_no_instruction(row: dict[str, Any]) -> None:
+def test_a_row_without_user_text_has_no_instruction(row: dict[str, Any]) -> None:
     assert read_candidate(row, 1) is None
 
 
@@ -163,11 +163,11 @@ def test_the_language_is_the_rows_own_where_the_script_agrees(
         ("Please write a 9000 word guide to the ferries of Norway with prices & maps", "benchmark"),
     ],
 )  # fmt: skip
-def test_each_rule_turns_away_what_it_names_and_no_more(text: str, turned_away: str | None) -> None:
+def test_each_rule_rejects_exactly_what_it_names(text: str, turned_away: str | None) -> None:
     assert rule(text) == turned_away
 
 
-def test_flagged_rows_are_turned_away() -> None:
+def test_flagged_rows_are_rejected() -> None:
     assert rule(NOVEL, is_toxic=True) == "toxic"
     assert rule(NOVEL, is_redacted=True) == "redacted"
     assert rule(NOVEL, declared_language="Dutch") == "language"
@@ -185,13 +185,13 @@ def test_flagged_rows_are_turned_away() -> None:
     ],
     ids=["exact", "exact, Chinese", "near", "near, Chinese", "another", "another, Chinese"],
 )
-def test_duplicates_are_turned_away(first: str, second: str, turned_away: str | None) -> None:
+def test_duplicates_are_rejected(first: str, second: str, turned_away: str | None) -> None:
     rules = Rules(BENCHMARK)
     assert rule(first, rules) is None
     assert rule(second, rules) == turned_away
 
 
-def test_a_template_is_turned_away_from_its_fourth_use() -> None:
+def test_a_template_is_rejected_from_its_fourth_use() -> None:
     dice, rules = random.Random(0), Rules(BENCHMARK)
     template = "You are the best novelist of your country and you never tire. Write a novel about "
     letters = "abcdefghijklmnopqrstuvwxyz"
@@ -202,7 +202,7 @@ def test_a_template_is_turned_away_from_its_fourth_use() -> None:
     assert found == [None, None, None, "repeated_opening", "repeated_opening"]
 
 
-# What the model says
+# The model's decision
 
 
 @pytest.mark.parametrize(
@@ -228,9 +228,7 @@ def test_a_template_is_turned_away_from_its_fourth_use() -> None:
         ("不需要", False, None),
     ],
 )
-def test_a_decision_is_read_whatever_the_models_habits(
-    reply: str, is_long: bool, reason: str | None
-) -> None:
+def test_a_decision_is_read_in_every_format(reply: str, is_long: bool, reason: str | None) -> None:
     found = read_decision(reply)
     assert isinstance(found, Decision)
     assert found.is_long == is_long
@@ -249,7 +247,7 @@ def test_a_decision_is_read_whatever_the_models_habits(
         "是否需要两千字？",
     ],
 )
-def test_what_is_no_decision_is_never_taken_for_one(reply: str) -> None:
+def test_an_unclear_reply_is_not_a_decision(reply: str) -> None:
     found = read_decision(reply)
     assert isinstance(found, Rejected)
     assert found.reason == "no_decision"

@@ -1,4 +1,4 @@
-"""`agentwrite run`: many texts; whatever ends it, nothing is paid twice and nothing is lost."""
+"""`agentwrite run`: after any interruption, no text is lost and no call is made twice."""
 
 import json
 import random
@@ -83,7 +83,7 @@ def test_a_finished_run_costs_nothing_more(tmp_path: Path) -> None:
     assert len(rows_of(tmp_path / "out" / "texts.jsonl")) == 12
 
 
-def test_a_server_that_comes_back_at_another_address_goes_on(tmp_path: Path) -> None:
+def test_a_run_resumes_with_a_server_at_another_address(tmp_path: Path) -> None:
     path = instructions(tmp_path, 2)
 
     def failing(prompt: str) -> Any:
@@ -107,7 +107,7 @@ def test_several_servers_share_the_texts(tmp_path: Path) -> None:
 # Failures
 
 
-def test_a_failure_is_recorded_with_its_reason_and_tried_again(tmp_path: Path) -> None:
+def test_a_failure_is_recorded_with_its_reason_and_retried(tmp_path: Path) -> None:
     path = instructions(tmp_path)
 
     def failing(prompt: str) -> Any:
@@ -129,7 +129,7 @@ def test_a_failure_is_recorded_with_its_reason_and_tried_again(tmp_path: Path) -
     assert len({row["id"] for row in rows_of(tmp_path / "out" / "texts.jsonl")}) == 12
 
 
-def test_an_endpoint_that_refuses_every_call_is_bad_input(tmp_path: Path) -> None:
+def test_an_endpoint_that_refuses_every_call_is_an_input_error(tmp_path: Path) -> None:
     with Model(api_key="another") as server, pytest.raises(InputError, match="Incorrect API key"):
         write_all(instructions(tmp_path), tmp_path / "out", server)
     assert not (tmp_path / "out" / "failed.jsonl").exists()  # says nothing about an instruction
@@ -174,7 +174,7 @@ def test_a_full_disk_ends_the_run_and_loses_no_call(
 # The folder
 
 
-def test_a_line_that_a_kill_has_torn_is_put_together_anew(tmp_path: Path) -> None:
+def test_an_incomplete_line_is_rebuilt_after_a_kill(tmp_path: Path) -> None:
     path, texts = instructions(tmp_path, 3), tmp_path / "out" / "texts.jsonl"
     with Model() as server:
         write_all(path, tmp_path / "out", server)
@@ -194,7 +194,7 @@ def test_a_damaged_line_is_named(tmp_path: Path) -> None:
             write_all(path, tmp_path / "out", server)
 
 
-def test_a_folder_is_one_runs_own(tmp_path: Path) -> None:
+def test_a_folder_belongs_to_one_run(tmp_path: Path) -> None:
     path, out = instructions(tmp_path, 1), tmp_path / "out"
     with Model() as server:
         write_all(path, out, server)
@@ -219,7 +219,7 @@ def test_settings_on_disk_hold_no_address_and_no_key(
             assert b"127.0.0.1" not in file.read_bytes()
 
 
-def test_an_estimate_calls_and_writes_nothing(tmp_path: Path) -> None:
+def test_an_estimate_makes_no_calls_and_writes_no_files(tmp_path: Path) -> None:
     path = instructions(tmp_path, 4)
     with Model() as server:
         chosen = Settings.resolve(model=WRITER, base_urls=(server.base_url,))
@@ -234,7 +234,7 @@ def test_an_estimate_calls_and_writes_nothing(tmp_path: Path) -> None:
 # Kill
 
 
-def test_killed_again_and_again_it_pays_for_at_most_the_calls_in_flight(tmp_path: Path) -> None:
+def test_repeated_kills_lose_at_most_the_calls_in_flight(tmp_path: Path) -> None:
     path, concurrency, dice = instructions(tmp_path, 16), 8, random.Random(4)
     with Model() as server:
         write_all(path, tmp_path / "calm", server)
@@ -273,7 +273,7 @@ def test_killed_again_and_again_it_pays_for_at_most_the_calls_in_flight(tmp_path
     assert len(rows_of(tmp_path / "out" / "texts.jsonl")) == 16
 
 
-def test_ids_come_from_the_instruction_where_there_are_none(tmp_path: Path) -> None:
+def test_missing_ids_are_derived_from_the_instruction(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"prompt": "写2000字"}\n\n{"prompt": "Write 900 words."}', encoding="utf-8")
     with Model(answer=lambda prompt: PLAN.format(400) if is_plan(prompt) else None) as server:

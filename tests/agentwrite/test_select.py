@@ -1,4 +1,4 @@
-"""`agentwrite select`: the right rows, in their order, whatever happens, and nothing paid twice."""
+"""`agentwrite select`: the right rows in source order, and no call is made twice."""
 
 import json
 import os
@@ -27,7 +27,7 @@ LETTERS = "bcdfghjklmnpqrstvwz"
 
 
 def texts(number: int) -> list[str]:
-    """Instructions that no rule turns away; every other one is in Chinese."""
+    """Instructions that pass all rules; every second one is in Chinese."""
     dice = random.Random(1)
 
     def name() -> str:
@@ -77,7 +77,7 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 # What is chosen
 
 
-def test_what_the_model_calls_long_is_chosen_with_where_it_comes_from(tmp_path: Path) -> None:
+def test_chosen_rows_record_their_source(tmp_path: Path) -> None:
     path, output = source(tmp_path, plain(20)), tmp_path / "chosen.jsonl"
     with Model(answer=says_yes) as server:
         selection = choose(path, output, server)
@@ -148,7 +148,7 @@ def test_the_order_of_replies_changes_nothing(tmp_path: Path, monkeypatch: Any) 
     assert found[0] == found[1]
 
 
-def test_it_ends_when_the_quotas_are_full(tmp_path: Path) -> None:
+def test_selection_ends_when_all_quotas_are_full(tmp_path: Path) -> None:
     path, output = source(tmp_path, [*plain(60), "this line is never read"]), tmp_path / "o.jsonl"
     with Model(answer=says_yes, delay=0.01) as server:
         selection = choose(path, output, server, quota={"en": 4, "zh": 3}, concurrency=2)
@@ -237,7 +237,7 @@ def test_limit_counts_rows_read(tmp_path: Path) -> None:
     assert (selection.read, selection.total) == (7, 7)
 
 
-# Ends of all kinds
+# Interruptions and failures
 
 
 def test_a_finished_selection_costs_nothing_more(tmp_path: Path) -> None:
@@ -253,7 +253,7 @@ def test_a_finished_selection_costs_nothing_more(tmp_path: Path) -> None:
     assert output.read_bytes().startswith(first)
 
 
-def test_after_a_kill_it_goes_on_to_the_same_end(tmp_path: Path, monkeypatch: Any) -> None:
+def test_a_killed_selection_resumes_with_the_same_result(tmp_path: Path, monkeypatch: Any) -> None:
     path = source(tmp_path, plain(60))
     with Model(answer=says_yes) as server:
         choose(path, tmp_path / "whole.jsonl", server)
@@ -279,7 +279,7 @@ def test_after_a_kill_it_goes_on_to_the_same_end(tmp_path: Path, monkeypatch: An
     assert {each.name for each in tmp_path.glob("*o.*")} == {"o.jsonl", "o.rejected.jsonl"}
 
 
-def test_a_reply_that_cannot_be_read_is_asked_for_again(tmp_path: Path) -> None:
+def test_an_unreadable_reply_is_retried(tmp_path: Path) -> None:
     path, output = source(tmp_path, plain(4)), tmp_path / "o.jsonl"
     with Model() as server:
         server.answer = lambda prompt: "Hm." if server.prompts.count(prompt) < 3 else "Answer: yes"
@@ -289,7 +289,7 @@ def test_a_reply_that_cannot_be_read_is_asked_for_again(tmp_path: Path) -> None:
     assert selection.retries == {"no_decision": 8}
 
 
-def test_without_a_decision_a_row_is_not_chosen_but_recorded_and_tried_again(
+def test_a_row_without_a_decision_is_recorded_and_retried(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, output = source(tmp_path, plain(6)), tmp_path / "o.jsonl"
@@ -312,7 +312,7 @@ def test_without_a_decision_a_row_is_not_chosen_but_recorded_and_tried_again(
     assert [row["selection"]["row"] for row in rows_of(output)] == [1, 2, 3, 4, 5, 6]
 
 
-def test_a_quota_that_is_full_misses_nothing(tmp_path: Path) -> None:
+def test_a_full_quota_has_nothing_missing(tmp_path: Path) -> None:
     path, output = source(tmp_path, plain(20)), tmp_path / "o.jsonl"
     with Model() as server:
         server.answer = lambda prompt: "Hm." if TEXTS[0] in prompt else "Answer: yes"
@@ -328,7 +328,7 @@ def test_a_source_that_ends_early_says_what_is_missing(
     assert "en: 6 fewer than its quota" in capsys.readouterr().err
 
 
-def test_an_endpoint_that_refuses_later_keeps_what_is_chosen(
+def test_an_endpoint_that_starts_to_refuse_keeps_the_chosen_rows(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, output = source(tmp_path, plain(30)), tmp_path / "o.jsonl"
@@ -342,17 +342,17 @@ def test_an_endpoint_that_refuses_later_keeps_what_is_chosen(
     assert [row["selection"]["row"] for row in rows_of(output)] == list(range(1, 10))
 
 
-def test_an_endpoint_that_refuses_at_once_is_bad_input(tmp_path: Path) -> None:
+def test_an_endpoint_that_refuses_at_once_is_an_input_error(tmp_path: Path) -> None:
     path, output = source(tmp_path, plain(30)), tmp_path / "o.jsonl"
     with Model(api_key="right") as server, pytest.raises(InputError, match="Incorrect API key"):
         choose(path, output, server)
     assert list(tmp_path.glob("*o.*")) == []
 
 
-# Before anything is paid
+# Checks before the first call
 
 
-def test_a_dry_run_asks_nothing_and_writes_nothing(
+def test_a_dry_run_makes_no_calls_and_writes_no_files(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, output = source(tmp_path, [*plain(20), {"prompt": TEXTS[0]}]), tmp_path / "o.jsonl"
@@ -379,7 +379,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("rows", "problem"), BAD)
-def test_bad_rows_are_one_clear_line(
+def test_bad_rows_give_one_clear_line(
     rows: list[Any], problem: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, output = source(tmp_path, rows), tmp_path / "o.jsonl"
@@ -403,7 +403,7 @@ def test_bad_rows_are_one_clear_line(
         (["o/d", "--rules-only", "--quota", "en=3", "--quota", "en=4"], "one number for each"),
     ],
 )
-def test_bad_arguments_are_one_clear_line(
+def test_bad_arguments_give_one_clear_line(
     arguments: list[str],
     problem: str,
     tmp_path: Path,
@@ -418,7 +418,7 @@ def test_bad_arguments_are_one_clear_line(
     assert problem in line
 
 
-def test_the_source_is_never_written_over(tmp_path: Path) -> None:
+def test_the_source_is_never_overwritten(tmp_path: Path) -> None:
     path = source(tmp_path, plain(2))
     with pytest.raises(InputError, match="would overwrite"):
         select(str(path), path)
@@ -429,7 +429,7 @@ def test_the_source_is_never_written_over(tmp_path: Path) -> None:
     assert len(rows_of(rejected)) == 2
 
 
-def test_what_was_chosen_and_turned_away_never_becomes_a_source(tmp_path: Path) -> None:
+def test_outputs_never_become_part_of_the_source(tmp_path: Path) -> None:
     source(tmp_path, [{**row, "toxic": True} for row in plain(2)])
     with pytest.raises(InputError, match="would become part of its own input"):
         select(str(tmp_path), tmp_path / "chosen" / "o.jsonl")

@@ -1,4 +1,4 @@
-"""`agentwrite serve`: AgentWrite as a model that any OpenAI client can ask."""
+"""`agentwrite serve`: AgentWrite as a model for any OpenAI client."""
 
 import asyncio
 import json
@@ -102,7 +102,7 @@ def test_the_first_section_is_sent_before_the_last_is_written() -> None:
 
 
 @pytest.mark.parametrize("text", ["Hello.", "Write 999 words on tea."])
-def test_short_requests_go_to_the_model_as_they_are(text: str) -> None:
+def test_short_requests_go_to_the_model_unchanged(text: str) -> None:
     model = Model(answer=lambda prompt: (prompt.upper(), "length"))
 
     async def work(create: Any) -> Any:
@@ -487,7 +487,7 @@ def test_a_planned_text_ends_before_a_stop_sequence(stop: Any, stream: bool) -> 
 
 
 @pytest.mark.parametrize("stop", [[], None, "", [""]])
-def test_an_empty_stop_is_no_stop(stop: Any) -> None:
+def test_an_empty_stop_sequence_is_ignored(stop: Any) -> None:
     async def work(create: Any) -> Any:
         return await create(model=NAME, messages=messages(), stop=stop)
 
@@ -504,7 +504,7 @@ def test_an_empty_stop_is_no_stop(stop: Any) -> None:
     ],
     ids=lambda field: next(iter(field)),
 )
-def test_what_a_planned_text_cannot_offer_is_refused(field: dict[str, Any]) -> None:
+def test_unsupported_fields_of_a_planned_text_are_rejected(field: dict[str, Any]) -> None:
     model = Model(answer=by_plan)
 
     async def work(create: Any) -> None:
@@ -547,7 +547,7 @@ def test_stored_parts_are_marked_in_the_usage() -> None:
         (["--base-url", "localhost"], "base_urls must be a URL"),
     ],
 )
-def test_a_server_that_cannot_start_says_why(
+def test_a_server_that_cannot_start_reports_the_reason(
     options: list[str], named: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = ["--base-url", "http://127.0.0.1:9/v1"] if "--base-url" not in options else []

@@ -23,7 +23,7 @@ from agentwrite.server.requests import own_words, requested_words
         ("大学生恋爱观社会调查报告，5000字左右", 5000),
     ],
 )
-def test_lengths_that_are_to_be_written(turn: str, words: int) -> None:
+def test_requested_lengths_are_read(turn: str, words: int) -> None:
     assert requested_words(turn) == words
 
 
@@ -54,7 +54,7 @@ def test_lengths_that_are_to_be_written(turn: str, words: int) -> None:
         "Write 9,000 words. " + "And then the rest of a pasted text follows. " * 400,
     ],
 )  # fmt: skip
-def test_texts_that_exist_already_are_no_requests_to_write(turn: str) -> None:
+def test_existing_texts_are_not_writing_requests(turn: str) -> None:
     assert requested_words(turn) is None
 
 

@@ -1,4 +1,4 @@
-"""`agentwrite sft`: which texts become rows, with what beside them, in which order."""
+"""`agentwrite sft`: which texts become rows, their order, and the files next to them."""
 
 import json
 import re
@@ -48,7 +48,7 @@ def general_rows(number: int) -> list[dict[str, Any]]:
 # Rows
 
 
-def test_a_text_becomes_a_row_that_says_where_it_comes_from(tmp_path: Path) -> None:
+def test_a_row_records_its_source(tmp_path: Path) -> None:
     built = make(tmp_path, text_row("tea", f"\n{GOOD} \n", models=["m-1", "m-2"]))
     assert (built.texts, built.rejected.total()) == (1, 0)
     assert rows_of(tmp_path) == [
@@ -68,7 +68,7 @@ def test_a_text_becomes_a_row_that_says_where_it_comes_from(tmp_path: Path) -> N
     ]
 
 
-def test_texts_are_cleaned_once_more(tmp_path: Path) -> None:
+def test_texts_are_cleaned_again(tmp_path: Path) -> None:
     raw = f"Sure! Here is the text:\n\nParagraph 1: {GOOD}\n\n(Word count: 2000 words)"
     built = make(tmp_path, text_row("tea", raw))
     assert rows_of(tmp_path)[0]["messages"][1]["content"] == GOOD
@@ -92,7 +92,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_a_rule_keeps_its_text_out_and_says_so(rule: str, tmp_path: Path) -> None:
+def test_each_rule_rejects_its_text_and_records_it(rule: str, tmp_path: Path) -> None:
     good = text_row("tea", GOOD)
     built = make(tmp_path, BROKEN[rule], good)
     assert dict(built.rejected) == {rule: 1}
@@ -103,13 +103,13 @@ def test_a_rule_keeps_its_text_out_and_says_so(rule: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("text", ["", "Sure! Here is the text:"], ids=["none", "meta-talk-alone"])
-def test_a_text_of_nothing_is_never_data(text: str, tmp_path: Path) -> None:
+def test_an_empty_text_is_never_written(text: str, tmp_path: Path) -> None:
     built = make(tmp_path, text_row("x", text, None), without=RULES)
     assert (built.texts, dict(built.rejected)) == (0, {"empty": 1})
 
 
 @pytest.mark.parametrize("rule", sorted(set(RULES) - {"refusal", "error_text"}))
-def test_a_rule_that_is_not_wanted_is_not_applied(rule: str, tmp_path: Path) -> None:
+def test_a_disabled_rule_is_not_applied(rule: str, tmp_path: Path) -> None:
     assert make(tmp_path, BROKEN[rule], without={rule}).texts == 1
 
 
@@ -131,13 +131,11 @@ def test_a_rule_that_is_not_wanted_is_not_applied(rule: str, tmp_path: Path) -> 
         ),
     ],
 )
-def test_at_its_bound_a_text_is_kept(
-    row: dict[str, Any], limits: SftLimits, tmp_path: Path
-) -> None:
+def test_a_text_at_a_limit_is_kept(row: dict[str, Any], limits: SftLimits, tmp_path: Path) -> None:
     assert make(tmp_path, row, limits=limits).texts == 1
 
 
-def test_what_training_could_not_take_is_too_long(tmp_path: Path) -> None:
+def test_a_text_longer_than_the_sequence_is_too_long(tmp_path: Path) -> None:
     built = make(tmp_path, text_row("x", prose(31_000), 31_000))
     assert dict(built.rejected) == {"too_long": 1}
     assert "tokens" in read_jsonl(tmp_path / "sft.rejects.jsonl")[0]["detail"]
@@ -148,7 +146,7 @@ def test_an_unknown_rule_is_named(tmp_path: Path) -> None:
         make(tmp_path, text_row("x", GOOD), without={"length"})
 
 
-def test_across_folders_an_instruction_or_a_text_counts_once(tmp_path: Path) -> None:
+def test_duplicate_instructions_and_texts_across_folders_are_rejected(tmp_path: Path) -> None:
     write_rows(tmp_path / "a" / "texts.jsonl", text_row("tea", GOOD), text_row("jam", prose(2_100)))
     write_rows(
         tmp_path / "b" / "run" / "texts.jsonl",
@@ -163,7 +161,7 @@ def test_across_folders_an_instruction_or_a_text_counts_once(tmp_path: Path) -> 
     assert details == [f"the same {what} as an earlier row" for what in ("text", "instruction")]
 
 
-def test_folders_of_one_name_stay_apart(tmp_path: Path) -> None:
+def test_folders_with_the_same_name_are_counted_separately(tmp_path: Path) -> None:
     for n, parent in enumerate("ab"):
         write_rows(tmp_path / parent / "run" / "texts.jsonl", text_row(f"t{n}", prose(2_000, n)))
     sft([tmp_path / parent / "run" for parent in "ab"], tmp_path / "sft.jsonl")
@@ -171,7 +169,7 @@ def test_folders_of_one_name_stay_apart(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("upstream")
-def test_a_benchmarks_prompt_never_becomes_training_data(tmp_path: Path) -> None:
+def test_benchmark_prompts_never_become_training_data(tmp_path: Path) -> None:
     prompt = read_prompts("longbench_write")[7]
     asked = {"instruction": f"Please: {prompt['prompt'].upper()}"}
     language = "en" if prompt["language"] == "en" else "zh"
@@ -230,7 +228,7 @@ def test_every_row_is_drawn_about_as_often() -> None:
     assert all(30 < times < 70 for times in drawn.values())  # 50 expected, deviation 6
 
 
-def test_a_general_set_that_is_too_small_is_taken_whole_and_said(
+def test_a_small_general_set_is_used_completely_and_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = write_rows(tmp_path / "g.jsonl", *general_rows(3))
@@ -242,7 +240,7 @@ def test_a_general_set_that_is_too_small_is_taken_whole_and_said(
     assert "1 texts and 3 rows of g.jsonl" in printed
 
 
-def test_the_order_is_shuffled_by_the_seed_and_by_nothing_else(tmp_path: Path) -> None:
+def test_the_order_depends_only_on_the_seed(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "g.jsonl", *general_rows(40))
     texts = [text_row(f"t{n}", prose(2_000, n)) for n in range(12)]
     texts += [text_row("t12", prose(2_000, 5)), text_row("t13", "short.")]  # a duplicate, a reject
@@ -293,7 +291,7 @@ def test_the_loader_finds_the_columns_types_in_the_first_row(tmp_path: Path) -> 
     assert sorted(row["length_score"] for row in loaded if row["required"]) == [100.0, 100.0]
 
 
-# What is beside the rows
+# Files next to the rows
 
 
 def test_the_card_is_one_that_the_hub_reads(tmp_path: Path) -> None:
@@ -343,7 +341,7 @@ def test_the_card_is_one_that_the_hub_reads(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_bad_input_is_one_line_and_leaves_no_file(
+def test_bad_input_gives_one_line_and_leaves_no_file(
     given: list[str],
     says: str,
     tmp_path: Path,
@@ -392,12 +390,12 @@ def test_a_row_that_no_run_has_written_is_named(
         make(tmp_path, text_row("x", GOOD) | fields)
 
 
-def test_an_id_that_is_there_twice_is_not_lost(tmp_path: Path) -> None:
+def test_a_repeated_id_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has id 'x' twice"):
         make(tmp_path, text_row("x", GOOD), text_row("x", prose(2_100)))
 
 
-def test_a_line_that_a_kill_has_torn_is_no_text_yet(tmp_path: Path) -> None:
+def test_an_incomplete_last_line_is_skipped(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "run" / "texts.jsonl", text_row("a", GOOD), text_row("b", GOOD))
     path.write_bytes(path.read_bytes()[:-50])
     assert sft([tmp_path / "run"], tmp_path / "sft.jsonl").texts == 1
@@ -406,7 +404,7 @@ def test_a_line_that_a_kill_has_torn_is_no_text_yet(tmp_path: Path) -> None:
         sft([tmp_path / "run"], tmp_path / "sft.jsonl")
 
 
-def test_a_full_disk_is_named_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_leaves_no_file(tmp_path: Path) -> None:
     import resource
 
     write_rows(tmp_path / "run" / "texts.jsonl", text_row("a", GOOD))
@@ -421,14 +419,14 @@ def test_a_full_disk_is_named_and_leaves_nothing(tmp_path: Path) -> None:
     assert not list(out.parent.iterdir())
 
 
-def test_nothing_left_is_not_success(tmp_path: Path) -> None:
+def test_an_empty_result_is_not_a_success(tmp_path: Path) -> None:
     write_rows(tmp_path / "run" / "texts.jsonl", text_row("t", "short."))
     (tmp_path / "sft.png").write_bytes(b"of earlier rows")
     assert main(["sft", str(tmp_path / "run"), "-o", str(tmp_path / "sft.jsonl")]) == 1
     assert not (tmp_path / "sft.png").exists()
 
 
-def test_a_dry_run_counts_and_writes_nothing(
+def test_a_dry_run_counts_and_writes_no_files(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = (text_row("1", GOOD), text_row("2", prose(2_000, seed=2)), text_row("3", "Too short."))
@@ -451,7 +449,7 @@ def test_a_dry_run_counts_and_writes_nothing(
         ("sft.jsonl", ("--general", "gone.jsonl", "--ratio", "1"), "there is no file"),
     ],
 )
-def test_a_dry_run_refuses_what_the_run_would(
+def test_a_dry_run_rejects_what_the_run_would_reject(
     output: str,
     general: tuple[str, ...],
     message: str,

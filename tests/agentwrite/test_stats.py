@@ -1,4 +1,4 @@
-"""`agentwrite stats`: numbers that a hand computation confirms, of each kind of file."""
+"""`agentwrite stats`: statistics of each kind of file, compared with computations by hand."""
 
 import json
 from pathlib import Path
@@ -125,7 +125,7 @@ def test_a_run_folder_and_what_is_printed(
     assert "  produced / asked for  min " in second
 
 
-def test_json_is_for_machines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_output_is_valid(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = file_of(tmp_path, {"messages": [ASK, answer(10)]})
     assert main(["stats", "--json", str(path), str(path)]) == 0
     first, second = json.loads(capsys.readouterr().out)
@@ -154,7 +154,7 @@ def test_a_row_of_no_kind_is_named(rows: list[Any], problem: str, tmp_path: Path
     assert problem in str(raised.value)
 
 
-def test_a_file_that_is_not_there_is_one_clear_line(
+def test_a_missing_file_gives_one_clear_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["stats", str(tmp_path / "gone.jsonl")]) == 2
@@ -168,7 +168,7 @@ def test_a_file_that_is_not_there_is_one_clear_line(
      {"models": ["gpt-4o"], "prompt_tokens": 10**400, "cleaned": {"x": 10**400}}],
     ids=["huge", "negative", "true", "no list", "nothing", "huge tokens"],
 )  # fmt: skip
-def test_odd_fields_are_left_out(fields: dict[str, Any], tmp_path: Path) -> None:
+def test_invalid_fields_are_ignored(fields: dict[str, Any], tmp_path: Path) -> None:
     found = stats(file_of(tmp_path, {"instruction": "W", "text": text(5), **fields}))
     assert found.lengths["words"].mean == 5
     assert "required" not in found.lengths
@@ -184,6 +184,6 @@ def test_what_a_file_names_cannot_steer_the_terminal(
 
 
 @pytest.mark.parametrize("score", [10**400, float("nan"), float("inf")], ids=["huge", "nan", "inf"])
-def test_a_score_that_is_no_number_is_left_out(score: float, tmp_path: Path) -> None:
+def test_a_non_finite_score_is_ignored(score: float, tmp_path: Path) -> None:
     row = {"messages": [ASK], "chosen": answer(2), "rejected": answer(1), "margin": score}
     assert "margin" not in stats(file_of(tmp_path, row)).numbers

@@ -1,4 +1,4 @@
-"""Writing one text: what each step sees, what is asked again, and what ends it with a reason."""
+"""Writing one text: what each prompt shows, what is retried, and what fails with a reason."""
 
 import json
 import shutil
@@ -37,7 +37,7 @@ def write(server: Model, instruction: str = INSTRUCTION, **settings: Any) -> Tex
     return write_text(instruction, model=WRITER, base_url=server.base_url, **settings)
 
 
-# What each step sees
+# Prompts of each step
 
 
 def test_each_step_sees_instruction_plan_all_text_before_it_and_its_own_line() -> None:
@@ -79,7 +79,7 @@ def test_parallel_steps_see_the_plan_and_no_text() -> None:
     assert text.parallel
 
 
-def test_seams_of_parallel_steps_are_cleaned() -> None:
+def test_parallel_sections_are_cleaned_again_in_order() -> None:
     def answer(prompt: str) -> str:
         return by_plan(prompt) if is_plan(prompt) else f"# The Harbour\n\n{by_plan(prompt)}"
 
@@ -176,7 +176,7 @@ def test_a_request_beyond_one_plan_is_planned_in_chapters() -> None:
     assert length_score(30_000, text.words) > 90
 
 
-def test_more_than_a_million_words_are_not_begun() -> None:
+def test_more_than_a_million_words_are_rejected() -> None:
     with Model() as server, pytest.raises(WriteError) as failed:
         write(server, length=1_000_001)
     assert (failed.value.reason, server.prompts) == ("too_long", [])
@@ -212,13 +212,13 @@ def test_without_a_length_the_plan_decides() -> None:
     assert text.record()["length_score"] is None
 
 
-def test_a_length_that_is_given_wins() -> None:
+def test_an_explicit_length_takes_precedence() -> None:
     with Model(answer=by_plan) as server:
         text = write(server, length=3200)
     assert (text.plan.words, text.plan.scaled) == (3200, True)
 
 
-# What is asked again
+# Retries
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_a_length_that_is_given_wins() -> None:
         pytest.param((PLAN.format(400), "length"), "cut", id="cut"),
     ],
 )
-def test_a_plan_that_cannot_be_used_is_asked_for_again(bad: Any, reason: str) -> None:
+def test_an_unusable_plan_is_retried(bad: Any, reason: str) -> None:
     asked = 0
 
     def answer(prompt: str) -> Any:
@@ -259,7 +259,7 @@ BAD_SECTIONS = [
 
 
 @pytest.mark.parametrize(("bad", "reason"), BAD_SECTIONS)
-def test_a_section_that_is_none_is_asked_for_again(bad: Any, reason: str) -> None:
+def test_an_unusable_section_is_retried(bad: Any, reason: str) -> None:
     asked = 0
 
     def answer(prompt: str) -> Any:
@@ -278,7 +278,7 @@ def test_a_section_that_is_none_is_asked_for_again(bad: Any, reason: str) -> Non
 
 
 @pytest.mark.parametrize(("bad", "reason"), BAD_SECTIONS)
-def test_a_section_that_never_comes_ends_the_text_with_the_reason(bad: Any, reason: str) -> None:
+def test_a_text_fails_with_the_reason_if_a_section_stays_unusable(bad: Any, reason: str) -> None:
     def answer(prompt: str) -> Any:
         return bad if not is_plan(prompt) and step_of(prompt) == 2 else by_plan(prompt)
 
@@ -293,17 +293,17 @@ def test_a_section_that_never_comes_ends_the_text_with_the_reason(bad: Any, reas
     assert text.sections[1].asks == 2 * MAX_TRIES + 1
 
 
-def test_a_plan_that_never_comes_ends_the_text_with_the_reason() -> None:
+def test_a_text_fails_with_the_reason_if_the_plan_stays_unusable() -> None:
     with Model(answer=lambda _prompt: "A harbour.") as server:
         with pytest.raises(WriteError, match="plan: no_plan") as failed:
             write(server)
         assert (failed.value.reason, len(server.prompts)) == ("no_plan", MAX_TRIES)
 
 
-# Nothing is paid for twice
+# No call is made twice
 
 
-def test_a_finished_text_costs_nothing_more() -> None:
+def test_rewriting_a_finished_text_makes_no_calls() -> None:
     with Model() as server:
         first = write(server)
         paid = len(server.prompts)
@@ -312,7 +312,7 @@ def test_a_finished_text_costs_nothing_more() -> None:
     assert again.text == first.text
 
 
-def test_after_a_failure_only_the_missing_steps_are_asked_for() -> None:
+def test_after_a_failure_only_the_missing_steps_are_requested() -> None:
     def failing(prompt: str) -> Any:
         return 400 if not is_plan(prompt) and step_of(prompt) == 3 else by_plan(prompt)
 
@@ -375,7 +375,7 @@ def overflowing(most: int) -> Any:
 
 
 @pytest.mark.parametrize("told", [True, False], ids=["context-is-given", "endpoint-says-so"])
-def test_the_oldest_text_is_summed_up_when_the_context_is_full(told: bool) -> None:
+def test_the_oldest_text_is_summarised_when_the_context_is_full(told: bool) -> None:
     instruction = "Write a 12,000-word history of harbours."
     most = 40_000  # characters; the mock server writes English: about 10,000 tokens
     with Model(answer=overflowing(most)) as server:
@@ -396,7 +396,7 @@ def test_the_oldest_text_is_summed_up_when_the_context_is_full(told: bool) -> No
     assert text.record()["folded"] == text.folded
 
 
-def test_resuming_a_folded_text_pays_for_nothing() -> None:
+def test_resuming_a_folded_text_makes_no_calls() -> None:
     with Model(answer=overflowing(30_000)) as server:
         first = write(server, "Write a 10,000-word history of harbours.")
         finished = sum(len(prompt) <= 30_000 for prompt in server.prompts)
@@ -406,7 +406,7 @@ def test_resuming_a_folded_text_pays_for_nothing() -> None:
 
 
 @pytest.mark.parametrize("most", [10, 3_500], ids=["plan", "section"])
-def test_a_context_that_holds_nothing_ends_the_text(most: int) -> None:
+def test_a_context_too_small_for_a_prompt_fails_the_text(most: int) -> None:
     with Model(answer=overflowing(most)) as server, pytest.raises(WriteError) as failed:
         write(server)
     assert failed.value.reason == "context_overflow"
@@ -428,7 +428,7 @@ def test_a_context_that_holds_nothing_ends_the_text(most: int) -> None:
         ({"base_url": None}, "no key for m: set AGENTWRITE_API_KEY or OPENAI_API_KEY"),
     ],
 )
-def test_unusable_settings_are_one_clear_line(settings: dict[str, Any], says: str) -> None:
+def test_unusable_settings_give_one_clear_line(settings: dict[str, Any], says: str) -> None:
     with pytest.raises(InputError) as refused:
         write_text("Write.", **{"model": "m", "base_url": "http://127.0.0.1:1/v1", **settings})
     assert says in str(refused.value)
