@@ -1,4 +1,4 @@
-"""Reading plans: formats of real models, rejections with reasons, and totals that fit the length."""
+"""Reading plans: formats of real models, rejections with reasons, totals that fit the request."""
 
 import json
 from pathlib import Path
