@@ -79,7 +79,7 @@ class Access:
         if {origin, "*"} & set(self.origins):
             return True
         parts = urlsplit(origin) if origin.isprintable() else urlsplit("")
-        # behind a proxy that ends TLS, the page's scheme is https and ours is http
+        # behind a proxy that ends TLS, the page's scheme is https and this server's is http
         return parts.scheme in ("http", "https") and parts.netloc == request.headers.get("Host")
 
 
@@ -112,7 +112,7 @@ def error(status: int, code: str, message: str, type: str = "") -> web.Response:
 
 
 def _name_in(host: str) -> str:
-    """The name in a Host header, without its port, in lower case; "" for what is none."""
+    """The name in a Host header, without its port, in lower case; "" if it is no host name."""
     try:
         return (urlsplit(f"//{host}").hostname or "") if host.isprintable() else ""
     except ValueError:
