@@ -87,7 +87,15 @@ _PARTIAL_EN = re.compile(
     r"|to save space)[^\n]{0,90}(?:summari|condens|outlin|abridg|shorten|omit)",
     re.IGNORECASE,
 )
+# Every alternative of _PARTIAL_EN needs one of these. Looking for them first is fifty times faster,
+# and most passages contain none.
+_PARTIAL_STEMS = (
+    "limit", "constraint", "restriction", "cap", "too ", "exceed", "beyond", "possible", "feasible",
+    "practical", "can't", "can’t", "cant", "cannot", "unable", "not able", "could not", "couldn",
+    "brevity", "interest", "space", "shorten", "abbreviat", "abridg", "condens",
+)  # fmt: skip
 
+_CHINESE = re.compile(r"[\u4e00-\u9fff]")
 _CANNOT_ZH = r"(?:无法|無法|不能|没法|没有?办法|不便|不可以|没有能力|不会)"
 _TASK_ZH = (
     r"(?:提供|完成|满足|协助|帮助|帮|生成|撰写|写(?!不)|创作|回答|继续|从命"
@@ -148,9 +156,15 @@ def is_refusal(text: str) -> bool:
     if _LETTER.match(opening):
         return False
     opening = opening[:_OPENING]
-    refusal = _COMPLETE_EN.search(opening) or _COMPLETE_ZH.search(opening)
+    refusal = _COMPLETE_EN.search(opening) or (
+        _CHINESE.search(opening) and _COMPLETE_ZH.search(opening)
+    )
     return bool(refusal) and count_words(text) < _REFUSAL_MAX_WORDS
 
 
 def _is_partial(passage: str) -> bool:
-    return bool(_PARTIAL_EN.search(passage) or _PARTIAL_ZH.search(passage))
+    lower = passage.lower()
+    return bool(
+        (any(stem in lower for stem in _PARTIAL_STEMS) and _PARTIAL_EN.search(passage))
+        or (_CHINESE.search(passage) and _PARTIAL_ZH.search(passage))
+    )
