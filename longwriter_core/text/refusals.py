@@ -87,13 +87,13 @@ _PARTIAL_EN = re.compile(
     r"|to save space)[^\n]{0,90}(?:summari|condens|outlin|abridg|shorten|omit)",
     re.IGNORECASE,
 )
-# Every alternative of _PARTIAL_EN needs one of these. Looking for them first is fifty times faster,
-# and most passages contain none.
-_PARTIAL_STEMS = (
-    "limit", "constraint", "restriction", "cap", "too ", "exceed", "beyond", "possible", "feasible",
-    "practical", "can't", "can’t", "cant", "cannot", "unable", "not able", "could not", "couldn",
-    "brevity", "interest", "space", "shorten", "abbreviat", "abridg", "condens",
-)  # fmt: skip
+# Every alternative of _PARTIAL_EN needs one of these. Looking for them first is twenty times faster,
+# and most passages contain none. A pattern without IGNORECASE is searched for faster.
+_PARTIAL_STEM = re.compile(
+    r"limit|constraint|restriction|\bcap\b|\btoo |exceed|beyond|possible|feasible|practical|can[’']?t"
+    r"|cannot|unable|not able|could not|couldn|brevity|interests? of|save space|shorten|abbreviat"
+    r"|abridg|condens"
+)
 
 _CHINESE = re.compile(r"[\u4e00-\u9fff]")
 _CANNOT_ZH = r"(?:无法|無法|不能|没法|没有?办法|不便|不可以|没有能力|不会)"
@@ -163,8 +163,7 @@ def is_refusal(text: str) -> bool:
 
 
 def _is_partial(passage: str) -> bool:
-    lower = passage.lower()
     return bool(
-        (any(stem in lower for stem in _PARTIAL_STEMS) and _PARTIAL_EN.search(passage))
+        (_PARTIAL_STEM.search(passage.lower()) and _PARTIAL_EN.search(passage))
         or (_CHINESE.search(passage) and _PARTIAL_ZH.search(passage))
     )
