@@ -87,11 +87,12 @@ _PARTIAL_EN = re.compile(
     r"|to save space)[^\n]{0,90}(?:summari|condens|outlin|abridg|shorten|omit)",
     re.IGNORECASE,
 )
-# Every alternative of _PARTIAL_EN needs one of these. Looking for them first is twenty times faster,
-# and most passages contain none. A pattern without IGNORECASE is searched for faster.
+
+# Every alternative of _PARTIAL_EN needs one of these. Looking for them first is twenty times
+# faster, and most passages contain none. A pattern without IGNORECASE is searched for faster.
 _PARTIAL_STEM = re.compile(
-    r"limit|constraint|restriction|\bcap\b|\btoo |exceed|beyond|possible|feasible|practical|can[’']?t"
-    r"|cannot|unable|not able|could not|couldn|brevity|interests? of|save space|shorten|abbreviat"
+    r"limit|constraint|restriction|\bcap\b|\btoo |exceed|beyond|possible|feasible|practical"
+    r"|can[’']?t|cannot|unable|not able|could not|couldn|brevity|interests? of|save space|shorten|abbreviat"
     r"|abridg|condens"
 )
 
