@@ -92,8 +92,8 @@ _PARTIAL_EN = re.compile(
 # faster, and most passages contain none. A pattern without IGNORECASE is searched for faster.
 _PARTIAL_STEM = re.compile(
     r"limit|constraint|restriction|\bcap\b|\btoo |exceed|beyond|possible|feasible|practical"
-    r"|can[’']?t|cannot|unable|not able|could not|couldn|brevity|interests? of|save space|shorten|abbreviat"
-    r"|abridg|condens"
+    r"|can[’']?t|cannot|unable|not able|could not|couldn|brevity|interests? of|save space"
+    r"|shorten|abbreviat|abridg|condens"
 )
 
 _CHINESE = re.compile(r"[\u4e00-\u9fff]")
