@@ -25,17 +25,18 @@ def sha256(data: bytes | str) -> str:
     return hashlib.sha256(raw).hexdigest()
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write `data` to `path` and sync it to disk: completely or not at all, even if killed.
+def write_atomically(path: Path, data: bytes, *, sync: bool = True) -> None:
+    """Write `data` to `path`: completely or not at all, even if the process is killed.
 
-    Raises OSError, for example if the disk is full, and then leaves no file behind.
+    With `sync`, a power cut does not lose the file either. Raises OSError, for example if the disk
+    is full, and then leaves no file behind.
     """
-    with open_atomically(path) as file:
+    with open_atomically(path, sync=sync) as file:
         file.write(data)
 
 
 @contextmanager
-def open_atomically(path: Path) -> Iterator[IO[bytes]]:
+def open_atomically(path: Path, *, sync: bool = True) -> Iterator[IO[bytes]]:
     """A file to write that appears at `path` when the block ends without an error."""
     temporary = path.with_name(f".writing-{uuid4().hex}")
     try:
@@ -47,7 +48,8 @@ def open_atomically(path: Path) -> Iterator[IO[bytes]]:
         with opened as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from longwriter_core.llm import Usage
+    from longwriter_core.llm.profiles import Prices
 
 _LOG_INTERVAL = 10.0  # seconds between two lines in a log file
 
@@ -19,6 +20,7 @@ class ProgressLine:
     def __init__(self, what: str, unit: str, model: str | None = None) -> None:
         self._what, self._unit, self._model = what, unit, model
         self._bar: Any = None
+        self._prices: Prices | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -42,10 +44,11 @@ class ProgressLine:
         if self._bar is None:
             self._bar = self._begin(done, total)
         shown = [f"{n:,} {name}" if isinstance(n, int) else n for name, n in counts.items() if n]
-        if usage and self._model:
-            from longwriter_core.llm.profiles import cost, money
+        if usage and self._prices:
+            from longwriter_core.llm.profiles import money
 
-            shown.append(money(cost(self._model, usage.prompt_tokens, usage.completion_tokens)))
+            spend = self._prices.cost(usage.prompt_tokens, usage.completion_tokens)
+            shown.append(money(spend))
         self._bar.set_postfix_str(", ".join(filter(None, shown)), refresh=False)
         done = round(done if total is None else min(done, total), 6)
         self._bar.update(done - self._bar.n)
@@ -53,6 +56,9 @@ class ProgressLine:
     def _begin(self, done: float, total: int | None) -> Any:
         from tqdm import tqdm
 
+        from longwriter_core.llm.profiles import prices_of
+
+        self._prices = prices_of(self._model) if self._model else None
         return tqdm(
             desc=self._what,
             unit=self._unit,

@@ -116,8 +116,8 @@ def test_an_error_that_would_fail_every_call_is_not_retried_and_ends_the_calls(
 def test_a_full_disk_loses_no_reply_and_ends_the_calls(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def write(path: Path, data: bytes) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device", str(path), None, len(data))
+    def write(path: Path, data: bytes, *, sync: bool) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path), None, len(data) + sync)
 
     monkeypatch.setattr(store_module, "write_atomically", write)
     with Endpoint() as server:
