@@ -117,7 +117,7 @@ def read_plan_yaml(path: Path) -> PlanFile:
     try:
         return PlanFile.model_validate(data)
     except ValidationError as error:
-        problems = "; ".join(f"{_place(each['loc'])}: {each['msg']}" for each in error.errors())
+        problems = "; ".join(f"{_place(fault['loc'])}: {fault['msg']}" for fault in error.errors())
         raise InputError(f"{path}: {problems}") from error
 
 

@@ -84,10 +84,10 @@ def value(score: Score, metric: str) -> DocumentValue:
 
     Carries what an exact mean over documents needs: see stats.estimates.
     """
-    found = _ALL_METRICS[metric](score)
+    measured = _ALL_METRICS[metric](score)
     quality = math.nan if score.quality_score is None else score.quality_score
     return DocumentValue(
-        math.nan if found is None else float(found),
+        math.nan if measured is None else float(measured),
         cluster=instruction(score.sample),
         # version 1.0 averaged S̄ over the judged responses alone
         parts=(score.length_score, quality)

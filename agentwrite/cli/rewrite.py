@@ -93,10 +93,10 @@ def _numbers(text: str, count: int) -> list[int]:
     """The numbers that "7-9,12" names. Raises InputError unless all are sections."""
     numbers: set[int] = set()
     for part in text.split(","):
-        found = re.fullmatch(r"\s*([0-9]{1,6})\s*(?:-\s*([0-9]{1,6})\s*)?", part)
-        if not found:
+        match = re.fullmatch(r"\s*([0-9]{1,6})\s*(?:-\s*([0-9]{1,6})\s*)?", part)
+        if not match:
             raise InputError(f"--sections {text!r} is not a list such as 7-9,12")
-        first, last = int(found[1]), int(found[2] or found[1])
+        first, last = int(match[1]), int(match[2] or match[1])
         if not 1 <= first <= last <= count:
             raise InputError(f"--sections {part.strip()}: the text has sections 1 to {count}")
         numbers.update(range(first, last + 1))

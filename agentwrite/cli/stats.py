@@ -26,42 +26,42 @@ def command(
     from agentwrite.data.stats import stats
 
     if as_json:
-        found = [stats(path).as_dict() for path in files]
-        print(json.dumps(found, indent=2, ensure_ascii=False))
+        summaries = [stats(path).as_dict() for path in files]
+        print(json.dumps(summaries, indent=2, ensure_ascii=False))
         return 0
     for number, path in enumerate(files):
         print("\n" * (number > 0) + _page(stats(path)))
     return 0
 
 
-def _page(found: "Stats") -> str:
+def _page(summary: "Stats") -> str:
     from longwriter_core.llm.profiles import money
 
-    things = {"sft": "SFT rows", "dpo": "DPO rows"}.get(found.kind, found.kind)
-    chosen = ", chosen" if found.kind == "dpo" else ""
-    lines = [f"{found.path}: {found.rows:,} {things}"]
+    things = {"sft": "SFT rows", "dpo": "DPO rows"}.get(summary.kind, summary.kind)
+    chosen = ", chosen" if summary.kind == "dpo" else ""
+    lines = [f"{summary.path}: {summary.rows:,} {things}"]
     for name, label in (
         ("words", f"words{chosen}"), ("rejected_words", "words, rejected"),
         ("required", "words asked for"),
     ):  # fmt: skip
-        if lengths := found.lengths.get(name):
-            lines += [_distribution(label, lengths, ",.0f", found.rows), *_bars(lengths)]
+        if lengths := summary.lengths.get(name):
+            lines += [_distribution(label, lengths, ",.0f", summary.rows), *_bars(lengths)]
     for name, label, form in (
         ("produced", "produced / asked for", ".2f"), ("length_score", f"S_l{chosen}", ".1f"),
         ("chosen_score", "score, chosen", ".1f"), ("rejected_score", "score, rejected", ".1f"),
         ("margin", "margin", ".1f"),
     ):  # fmt: skip
-        if numbers := found.numbers.get(name):
-            lines.append(_distribution(label, numbers, form, found.rows))
+        if numbers := summary.numbers.get(name):
+            lines.append(_distribution(label, numbers, form, summary.rows))
     for name, label in (
         ("languages", "languages"), ("types", "types"), ("sources", "sources"),
         ("models", "models"), ("cleaned", "cleaned away"), ("rejected", "retried"),
     ):  # fmt: skip
-        if counts := found.counts.get(name):
-            lines.append(_line(label, ", ".join(f"{each} {n:,}" for each, n in counts.items())))
-    if found.prompt_tokens or found.completion_tokens:
-        price = money(found.cost)
-        tokens = f"{found.prompt_tokens:,} prompt, {found.completion_tokens:,} completion"
+        if counts := summary.counts.get(name):
+            lines.append(_line(label, ", ".join(f"{name} {n:,}" for name, n in counts.items())))
+    if summary.prompt_tokens or summary.completion_tokens:
+        price = money(summary.cost)
+        tokens = f"{summary.prompt_tokens:,} prompt, {summary.completion_tokens:,} completion"
         lines.append(_line("tokens", f"{tokens}{f', {price}' if price else ''}"))
     return "\n".join(lines)
 

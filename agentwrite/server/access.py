@@ -73,7 +73,7 @@ class Access:
     def _is_own_name(self, host: str) -> bool:
         name = _name_in(host)
         names = {*LOCAL_NAMES, self.host, *self.hosts}
-        return bool(name) and ("*" in self.hosts or name in {each.lower() for each in names})
+        return bool(name) and ("*" in self.hosts or name in {allowed.lower() for allowed in names})
 
     def _is_allowed(self, origin: str, request: web.Request) -> bool:
         if {origin, "*"} & set(self.origins):

@@ -140,7 +140,7 @@ def requested_words(turn: str) -> int | None:
         if _WORK_ON.match(task) and not _asks_to_write(task):
             return None
         if _SHORTEN.match(task):
-            lengths = [required_length(task[found.end() :]) for found in _TARGET.finditer(task)]
+            lengths = [required_length(task[target.end() :]) for target in _TARGET.finditer(task)]
             return next((length for length in lengths if length), None)
     sentences = _SENTENCE_END.split(_EXISTING.sub(" ", own))
     return required_length(
@@ -231,7 +231,7 @@ def _as_one_text(turns: list[tuple[str, str]]) -> str:
 def _stops(stop: Any) -> tuple[str, ...]:
     """The stop sequences; clients such as lm_eval send an empty list. Raises ValueError."""
     stops = [stop] if isinstance(stop, str) else [] if stop is None else stop
-    if not isinstance(stops, list) or not all(isinstance(each, str) for each in stops):
+    if not isinstance(stops, list) or not all(isinstance(stop, str) for stop in stops):
         raise ValueError("stop must be a text or a list of texts")
     if len(stops) > _MAX_STOPS:
         raise ValueError(f"stop can hold {_MAX_STOPS} texts, not {len(stops)}")

@@ -75,7 +75,7 @@ def command(
     settings.check_usable()
     judge = Judge(settings, api_key(settings, os.environ))
     items = exam_items(language)
-    asked = [each.item() for each in items]
+    asked = [item.item() for item in items]
     if not all(judge.has_verdicts(item) for item in asked):
         run_async(judge.check())
     judgements = judge_with_progress(judge, asked)

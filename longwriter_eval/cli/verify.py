@@ -115,33 +115,33 @@ def _rejudge(
     print(
         f"drawing {number} responses with seed {seed}; to resume: {command_line}", file=sys.stderr
     )
-    found = rejudge(verification, number, seed, overrides)
-    mean = found.difference
+    outcome = rejudge(verification, number, seed, overrides)
+    mean = outcome.difference
     if not as_json:
         print(
-            f"judged again: {found.pairs} responses; claimed S_q less the new: {mean.mean:+.1f} "
-            f"[{mean.low:+.1f}, {mean.high:+.1f}], p = {found.p_value:.3g}: "
+            f"judged again: {outcome.pairs} responses; claimed S_q less the new: {mean.mean:+.1f} "
+            f"[{mean.low:+.1f}, {mean.high:+.1f}], p = {outcome.p_value:.3g}: "
             + (
                 "consistent"
-                if found.is_consistent
+                if outcome.is_consistent
                 else f"NOT consistent at the {REJUDGE_ALPHA:.0%} level"
-                if not found.other_judges
-                else f"another judge answered ({', '.join(found.other_judges)})"
+                if not outcome.other_judges
+                else f"another judge answered ({', '.join(outcome.other_judges)})"
             )
         )
-    if found.missing:
+    if outcome.missing:
         print(
-            f"{found.missing.total()} of {number} have no new verdict; to retry: {command_line}",
+            f"{outcome.missing.total()} of {number} have no new verdict; to retry: {command_line}",
             file=sys.stderr,
         )
     report = {
         "seed": seed,
-        "pairs": found.pairs,
+        "pairs": outcome.pairs,
         "difference": vars(mean),
-        "p_value": found.p_value,
+        "p_value": outcome.p_value,
         "level": REJUDGE_ALPHA,
-        "consistent": found.is_consistent,
-        "missing": dict(found.missing),
-        "other_judges": dict(found.other_judges),
+        "consistent": outcome.is_consistent,
+        "missing": dict(outcome.missing),
+        "other_judges": dict(outcome.other_judges),
     }
-    return (0 if found.is_consistent and not found.missing else 1), report
+    return (0 if outcome.is_consistent and not outcome.missing else 1), report

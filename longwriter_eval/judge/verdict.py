@@ -91,8 +91,8 @@ def quality_scores(scores: Mapping[str, float]) -> dict[str, float]:
 
 def last_object(text: str) -> dict[str, Any] | None:
     """The last JSON object of a reply; None if stray braces suggest that it is nested."""
-    found = _objects(text) if len(text) <= _MAX_REPLY else None
-    return found[-1][0] if found else None
+    objects = _objects(text) if len(text) <= _MAX_REPLY else None
+    return objects[-1][0] if objects else None
 
 
 def _dimension(key: str) -> str | None:
@@ -251,10 +251,10 @@ class Judgement:
             verdicts,
             prompt,
             sha256(response),
-            {name: statistics.fmean(each[name] for each in scored) for name in scored[0]}
+            {name: statistics.fmean(scores[name] for scores in scored) for name in scored[0]}
             if scored
             else {},
-            statistics.stdev(each["score"] for each in scored) if len(scored) > 1 else None,
+            statistics.stdev(scores["score"] for scores in scored) if len(scored) > 1 else None,
             departures or {},
         )
 

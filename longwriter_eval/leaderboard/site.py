@@ -131,25 +131,25 @@ def build(folder: Path, site: Path) -> BuildResult:
     entries = examine(folder, find(folder), site)
     valid = [entry for entry in entries if not entry["reasons"]]
     invalid = [entry for entry in entries if entry["reasons"]]
-    found = rankings(valid)
-    data = json.dumps(_data(found, invalid), indent=1, ensure_ascii=False, allow_nan=False)
+    ranked = rankings(valid)
+    data = json.dumps(_data(ranked, invalid), indent=1, ensure_ascii=False, allow_nan=False)
     built = BuildResult(
-        site / "index.html", site / "leaderboard.json", len(valid), len(found), invalid
+        site / "index.html", site / "leaderboard.json", len(valid), len(ranked), invalid
     )
     write_atomically(built.data, data.encode())
-    write_atomically(built.page, _page(found, invalid).encode())
+    write_atomically(built.page, _page(ranked, invalid).encode())
     return built
 
 
-def _data(found: Sequence[Ranking], invalid: Sequence[Entry]) -> dict[str, Any]:
+def _data(ranked: Sequence[Ranking], invalid: Sequence[Entry]) -> dict[str, Any]:
     return {
         "schema": "longwriter-leaderboard/1",
         "longwriter": __version__,
-        "rankings": [{**vars(ranking), "entries": _public_entries(ranking)} for ranking in found],
+        "rankings": [{**vars(ranking), "entries": _public_entries(ranking)} for ranking in ranked],
         "reported_not_verified": [
-            {"source": REPORTED_SOURCE, "judge": REPORTED_JUDGE, **each} for each in REPORTED
+            {"source": REPORTED_SOURCE, "judge": REPORTED_JUDGE, **entry} for entry in REPORTED
         ],
-        "invalid": [{"file": each["file"], "reasons": each["reasons"]} for each in invalid],
+        "invalid": [{"file": entry["file"], "reasons": entry["reasons"]} for entry in invalid],
     }
 
 
@@ -161,15 +161,15 @@ def _public_entries(ranking: Ranking) -> list[dict[str, Any]]:
         {name: value for name, value in entry.items() if name not in private}
         | {
             "rank": {
-                scope: asdict(rank) if (rank := found[entry["file"]]) else None
-                for scope, found in of_scope.items()
+                scope: asdict(rank) if (rank := ranked[entry["file"]]) else None
+                for scope, ranked in of_scope.items()
             }
         }
         for entry in ranking.entries
     ]
 
 
-def _page(found: Sequence[Ranking], invalid: Sequence[Entry]) -> str:
+def _page(ranked: Sequence[Ranking], invalid: Sequence[Entry]) -> str:
     return render(
         "leaderboard.html",
         "leaderboard.js",
@@ -177,7 +177,7 @@ def _page(found: Sequence[Ranking], invalid: Sequence[Entry]) -> str:
             "title": "Leaderboard",
             "label": label,
             "version": __version__,
-            "verified": sum(len(ranking.entries) for ranking in found),
+            "verified": sum(len(ranking.entries) for ranking in ranked),
             "rankings": [
                 {
                     "title": _TITLES[ranking.benchmark],
@@ -187,7 +187,7 @@ def _page(found: Sequence[Ranking], invalid: Sequence[Entry]) -> str:
                     "version": f"{ranking.task_version:g}",
                     "tables": [(s, SCOPES[s], _lines(ranking, s)) for s in SCOPES],
                 }
-                for ranking in found
+                for ranking in ranked
             ],
             "scopes": SCOPES,
             "reported": REPORTED,

@@ -61,13 +61,13 @@ def _line(name: str, width: int, columns: Mapping[str, Pooled], is_in: Sequence[
     cells = ""
     for title, pooled in columns.items():
         values = [v for v, chosen in zip(pooled.documents, is_in, strict=True) if chosen]
-        found = type(pooled)(values)
-        if math.isnan(found):
+        score = type(pooled)(values)
+        if math.isnan(score):
             cells += f"{'–':>9}"
         elif title == "judged":
-            cells += f"{found:>9.0%}"
+            cells += f"{score:>9.0%}"
         else:
-            cells += f"{found:>9.{1 if isinstance(pooled, Mean) else 0}f}"
+            cells += f"{score:>9.{1 if isinstance(pooled, Mean) else 0}f}"
     return f"{name:<{width}}{sum(is_in):>6}{cells}"
 
 
