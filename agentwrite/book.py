@@ -37,7 +37,7 @@ _HEADER = """\
 """
 
 
-class PlannedStep(BaseModel):
+class EditableStep(BaseModel):
     """A step in plan.yaml."""
 
     model_config = ConfigDict(extra="forbid")
@@ -53,7 +53,7 @@ class PlanFile(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     instruction: str = Field(min_length=1)
-    steps: list[PlannedStep] = Field(min_length=1)
+    steps: list[EditableStep] = Field(min_length=1)
 
     @property
     def plan(self) -> Plan:

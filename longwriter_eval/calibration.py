@@ -24,7 +24,7 @@ from longwriter_eval.stats.thresholds import (
 
 
 @dataclass(frozen=True)
-class Pair:
+class JudgedByBoth:
     """S_q of one response by both judges, and the variance of each if it has repeats."""
 
     prompt: str
@@ -79,7 +79,7 @@ class Link:
         return Interval(estimate, estimate - reach, estimate + reach, number)
 
 
-def calibrate(pairs: Iterable[Pair]) -> Link:
+def calibrate(pairs: Iterable[JudgedByBoth]) -> Link:
     """Fit the link, check it on held-out prompts, and refuse it if it is unreliable.
 
     Raises InputError for fewer than MIN_BRIDGE_RESPONSES responses, for judges whose scores are
@@ -100,7 +100,7 @@ def calibrate(pairs: Iterable[Pair]) -> Link:
     return link
 
 
-def fit(pairs: Sequence[Pair]) -> Link:
+def fit(pairs: Sequence[JudgedByBoth]) -> Link:
     """The link of `pairs`, without a check of its quality. Raises InputError if none exists."""
     prompts = list(dict.fromkeys(pair.prompt for pair in pairs))
     if len(prompts) < BRIDGE_FOLDS:
@@ -154,7 +154,7 @@ def _deming(sums: np.ndarray, ratio: float) -> tuple[np.ndarray, np.ndarray]:
     return b / n - slope * a / n, slope
 
 
-def _noise_ratio(pairs: Sequence[Pair]) -> float | None:
+def _noise_ratio(pairs: Sequence[JudgedByBoth]) -> float | None:
     """The variance of B's noise over that of A's; None if the repeats do not determine it."""
     known = [
         (pair.noise_a, pair.noise_b)

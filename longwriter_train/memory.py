@@ -85,7 +85,7 @@ KNOWN = {
 
 
 @dataclass(frozen=True)
-class Estimate:
+class MemoryEstimate:
     """Bytes per GPU at the peak. `cpu` is the bytes that offloading takes on the whole machine."""
 
     weights: float
@@ -142,7 +142,7 @@ def from_config(config: Mapping[str, Any]) -> Shape:
         raise InputError(f"the model's config.json has no {error.args[0]}") from error
 
 
-def estimate(recipe: Mapping[str, Any], shape: Shape, gpus: int) -> Estimate:
+def estimate(recipe: Mapping[str, Any], shape: Shape, gpus: int) -> MemoryEstimate:
     """Return what each of `gpus` GPUs holds at the peak of a training step, in bytes.
 
     Raises InputError for settings whose memory use is not modelled.
@@ -195,7 +195,7 @@ def estimate(recipe: Mapping[str, Any], shape: Shape, gpus: int) -> Estimate:
     logits: float = _logits(recipe, shape, tokens, precision, trains_head)
     # The logits are freed before the first layer is recomputed, so only the excess over it counts.
     logits = max(0.0, logits - working)
-    return Estimate(weights, gradients, optimizer, held + working, logits, cpu)
+    return MemoryEstimate(weights, gradients, optimizer, held + working, logits, cpu)
 
 
 def _layer(shape: Shape, tokens: int, size: int) -> float:
@@ -279,7 +279,7 @@ def _deepspeed(recipe: Mapping[str, Any]) -> dict[str, Any]:
     return dict(zero)
 
 
-def table(needed: Estimate, gpus: int, memory: float) -> str:
+def table(needed: MemoryEstimate, gpus: int, memory: float) -> str:
     """Return the estimate as lines for a terminal, with the verdict first."""
     free = memory * (1 - RESERVE) - needed.total
     verdict = "fits" if needed.fits(memory) else "does not fit"

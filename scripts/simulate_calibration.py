@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from longwriter_eval.calibration import Pair, fit
+from longwriter_eval.calibration import JudgedByBoth, fit
 
 MEAN, SD = 55.0, 15.0  # of the texts' quality, in points of S_q
 STEP = 25 / 6
@@ -44,7 +44,7 @@ SETTINGS = (
 ASSUMPTION_BROKEN = (Setting(20, 0.7, 10, 5, 120), Setting(-10, 1.2, 4, 8, 120))
 
 
-def draw(setting: Setting, generator: np.random.Generator) -> list[Pair]:
+def draw(setting: Setting, generator: np.random.Generator) -> list[JudgedByBoth]:
     """The pairs of one simulated calibration."""
     quality = generator.normal(MEAN, SD, setting.responses)
     shape = (setting.responses, setting.repeats)
@@ -62,7 +62,7 @@ def draw(setting: Setting, generator: np.random.Generator) -> list[Pair]:
         return [float(value) for value in scores.var(axis=1, ddof=1) / setting.repeats]
 
     rows = zip(a.mean(axis=1), b.mean(axis=1), noise(a), noise(b), strict=True)
-    return [Pair(f"{i}", float(x), float(y), u, v) for i, (x, y, u, v) in enumerate(rows)]
+    return [JudgedByBoth(f"{i}", float(x), float(y), u, v) for i, (x, y, u, v) in enumerate(rows)]
 
 
 def coverage(setting: Setting, draws: int) -> tuple[float, float, float, float]:

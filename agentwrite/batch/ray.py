@@ -166,7 +166,7 @@ class _Workers(Generic[R]):
         async for reference in events:
             event, usage = await reference
             self._count(worker, usage)
-            if isinstance(event, _Section):
+            if isinstance(event, _FinishedSection):
                 on_section(event.words, event.share)
             elif isinstance(event, WriteError):
                 if event.is_fatal:
@@ -250,7 +250,7 @@ class _RemoteStore(Store):
 
 
 @dataclass(frozen=True)
-class _Section:
+class _FinishedSection:
     words: int
     share: float  # of the whole text
 
@@ -269,10 +269,10 @@ class _Worker:
         if not self._opening:
             self._opening = asyncio.ensure_future(self._context.__aenter__())
         pool, handle = await self._opening
-        sections: asyncio.Queue[_Section | None] = asyncio.Queue()
+        sections: asyncio.Queue[_FinishedSection | None] = asyncio.Queue()
 
         def on_section(words: int, share: float) -> None:
-            sections.put_nowait(_Section(words, share))
+            sections.put_nowait(_FinishedSection(words, share))
 
         task = asyncio.ensure_future(handle(instruction, number, on_section))
         task.add_done_callback(lambda _task: sections.put_nowait(None))

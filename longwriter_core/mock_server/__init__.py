@@ -6,9 +6,9 @@ from longwriter_core.mock_server.server import (
     FAULT_KINDS,
     JUDGE,
     WRITER,
+    CallStats,
     Faults,
     MockServer,
-    Stats,
 )
 
 __all__ = [
@@ -16,9 +16,9 @@ __all__ = [
     "FAULT_KINDS",
     "JUDGE",
     "WRITER",
+    "CallStats",
     "Faults",
     "MockReply",
     "MockRequest",
     "MockServer",
-    "Stats",
 ]

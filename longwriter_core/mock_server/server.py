@@ -76,7 +76,7 @@ class Faults:
 
 
 @dataclass
-class Stats:
+class CallStats:
     """Chat calls so far, without malformed and refused ones.
 
     A call whose client disconnected is neither finished nor in flight.
@@ -116,7 +116,7 @@ class MockServer:
     batch_seconds: float = 0.0  # from a batch's creation to its completion
     keep_history: bool = True  # benchmarks disable it, because their requests need much memory
     history: list[MockRequest] = field(default_factory=list, init=False)
-    _stats: Stats = field(default_factory=Stats, init=False)
+    _stats: CallStats = field(default_factory=CallStats, init=False)
 
     def __post_init__(self) -> None:
         self._call_times: deque[float] = deque()
@@ -132,7 +132,7 @@ class MockServer:
         """The prompts of all accepted chat calls, in order of arrival."""
         return [request.prompt for request in self.history if request.was_accepted]
 
-    def stats(self) -> Stats:
+    def stats(self) -> CallStats:
         """A snapshot. May be called from any thread, and after the `with` block."""
         now = self._stats
         return replace(now, calls=dict(now.calls), faults=dict(now.faults))

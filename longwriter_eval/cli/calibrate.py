@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from longwriter_eval.calibration import Link, Pair
+    from longwriter_eval.calibration import JudgedByBoth, Link
     from longwriter_eval.runs import Run
 
 
@@ -114,15 +114,15 @@ def _check(by_run: list[_Scores], judges: tuple[str, str], runs: "Sequence[Run]"
             )
 
 
-def _pairs(by_run: list[_Scores]) -> "list[Pair]":
-    from longwriter_eval.calibration import Pair
+def _pairs(by_run: list[_Scores]) -> "list[JudgedByBoth]":
+    from longwriter_eval.calibration import JudgedByBoth
 
     pairs = {}
     for of_a, of_b in by_run:
         for response in of_a.keys() & of_b.keys():
             prompt, a, noise_a, _ = of_a[response]
             _, b, noise_b, _ = of_b[response]
-            pairs[response] = Pair(prompt, a, b, noise_a, noise_b)
+            pairs[response] = JudgedByBoth(prompt, a, b, noise_a, noise_b)
     return [pairs[response] for response in sorted(pairs)]
 
 

@@ -10,14 +10,16 @@ from support.commands import run
 from support.logs import Answer, Log
 
 from longwriter_core.errors import InputError
-from longwriter_eval.calibration import Pair, calibrate, fit
+from longwriter_eval.calibration import JudgedByBoth, calibrate, fit
 from longwriter_eval.stats.thresholds import MAX_BRIDGE_ERROR, MIN_BRIDGE_RESPONSES
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 from simulate_calibration import Setting, coverage, draw
 
 
-def pairs(number: int, offset: float = -10, slope: float = 1.2, noise: float = 5) -> list[Pair]:
+def pairs(
+    number: int, offset: float = -10, slope: float = 1.2, noise: float = 5
+) -> list[JudgedByBoth]:
     return draw(Setting(offset, slope, noise, noise, number), np.random.default_rng(1))
 
 
@@ -43,7 +45,7 @@ def test_noise_in_both_judges_does_not_flatten_the_link() -> None:
 
 
 def test_a_link_without_noise_is_exact() -> None:
-    exact = [Pair(f"{i}", float(i), 20 + 0.5 * i) for i in range(100)]
+    exact = [JudgedByBoth(f"{i}", float(i), 20 + 0.5 * i) for i in range(100)]
     link = calibrate(exact)
     assert link.offset == pytest.approx(20)
     assert link.slope == pytest.approx(0.5)
@@ -53,7 +55,7 @@ def test_a_link_without_noise_is_exact() -> None:
 
 def test_responses_to_one_prompt_are_not_independent() -> None:
     once = pairs(80)
-    repeated = [Pair(pair.prompt, pair.a, pair.b) for pair in once for _ in range(10)]
+    repeated = [JudgedByBoth(pair.prompt, pair.a, pair.b) for pair in once for _ in range(10)]
     narrow, wide = fit(repeated).slope_interval, fit(once).slope_interval
     assert narrow.high - narrow.low == pytest.approx(wide.high - wide.low, rel=0.05)
 
@@ -79,13 +81,13 @@ def test_scores_outside_the_fitted_range_are_refused() -> None:
 @pytest.mark.parametrize(
     "bad",
     [
-        [Pair(f"{i}", 50.0, 50.0) for i in range(100)],
-        [Pair(f"{i}", float(i), 100.0 - i) for i in range(100)],
-        [Pair(f"{i}", float(i), 75.0) for i in range(100)],
+        [JudgedByBoth(f"{i}", 50.0, 50.0) for i in range(100)],
+        [JudgedByBoth(f"{i}", float(i), 100.0 - i) for i in range(100)],
+        [JudgedByBoth(f"{i}", float(i), 75.0) for i in range(100)],
     ],
     ids=["all alike", "opposite", "one judge says always the same"],
 )
-def test_judges_without_a_common_order_have_no_link(bad: list[Pair]) -> None:
+def test_judges_without_a_common_order_have_no_link(bad: list[JudgedByBoth]) -> None:
     with pytest.raises(InputError, match="there is no link"):
         calibrate(bad)
 
