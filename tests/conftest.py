@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,17 @@ from longwriter_core.errors import InputError
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# The mark of a whole module that needs axolotl.
+_NEEDS_AXOLOTL = re.compile(r"^pytestmark = [^\n]*(?:\n    [^\n]*)*\bmark\.axolotl\b", re.MULTILINE)
+
 BESIDE = Path(__file__).parents[2] / "shared" / "upstream"
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Skip the modules that `-m` deselects, if importing them is slow: axolotl takes 20 seconds."""
+    if collection_path.suffix != ".py" or "not axolotl" not in config.option.markexpr:
+        return None
+    return bool(_NEEDS_AXOLOTL.search(collection_path.read_text(encoding="utf-8"))) or None
 
 
 @pytest.fixture(autouse=True, scope="session")
