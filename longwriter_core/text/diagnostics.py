@@ -5,6 +5,7 @@ from an unusual style.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from longwriter_core.text.endings import is_cut_off, is_to_be_continued
@@ -105,20 +106,24 @@ def repetition(text: str) -> float:
 
     In Chinese, a run is twenty characters. The first occurrence of a passage does not count.
     """
-    words = words_of(text)
+    words = _lowercase_words(text)
     return sum(end - start for start, end in _repeats(text, words)) / len(words) if words else 0.0
 
 
 def repeated_passages(text: str) -> list[tuple[int, int]]:
     """Start and end, in characters, of the passages that `repetition` counts, in order."""
-    repeats = _repeats(text, words_of(text))
+    repeats = _repeats(text, _lowercase_words(text))
     spans = [word.span() for word in WORD.finditer(text)] if repeats else []
     return [(spans[start][0], spans[end - 1][1]) for start, end in repeats]
 
 
-def _repeats(text: str, words: list[str]) -> list[tuple[int, int]]:
+def _lowercase_words(text: str) -> Sequence[str]:
+    # Lower case can change how many words a text outside ASCII has: "İ" becomes two characters.
+    return words_of(text.lower()) if text.isascii() else [*map(str.lower, words_of(text))]
+
+
+def _repeats(text: str, words: Sequence[str]) -> list[tuple[int, int]]:
     """Start and end, in words, of the passages that occurred before, merged if they touch."""
-    words = list(map(str.lower, words))
     size = _REPEAT_WINDOW[main_language(text)]
     # A hash collision among 200,000 windows has odds of about one in a billion.
     windows = [*map(hash, zip(*(words[start:] for start in range(size)), strict=False))]

@@ -25,6 +25,10 @@ _CANDIDATES = frozenset(
 _MIN_EVIDENCE = 6.5
 _PASSAGES, _PASSAGE = 20, 1_000  # sample of a longer text: passages, and characters each
 
+# In bytes: the length of a segment, the longest feature of py3langid's model, and the length from
+# which a text is cut into segments.
+_SEGMENT, _REACH, _MIN_SEGMENTED = 24, 8, 2_000
+
 
 def main_language(text: str) -> Language:
     """English or Chinese, by the script of most words; English if there are no words.
@@ -72,6 +76,38 @@ def _sample(text: str) -> str:
 
 @cache
 def _identifier() -> Any:
-    import py3langid  # imported here because it loads numpy
+    """py3langid's identifier, with a faster walk over the text.
 
-    return py3langid
+    The library reads byte by byte through an automaton whose state depends on the last bytes only.
+    So a text can be cut into short segments that are walked at the same time, each after a few
+    bytes of the one before. The scores are the library's.
+    """
+    import numpy as np  # imported here because it takes a tenth of a second
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    class Identifier(LanguageIdentifier):  # type: ignore[misc]  # the library has no types
+        def _raw_score(self, text: bytes) -> Any:
+            if len(text) < _MIN_SEGMENTED:
+                return super()._raw_score(text)
+            segments = -(-len(text) // _SEGMENT)
+            # UTF-8 has no byte 255, so it resets the automaton before and after the text
+            padded = np.full(_REACH + segments * _SEGMENT, 255, np.uint8)
+            padded[_REACH : _REACH + len(text)] = np.frombuffer(text, np.uint8)
+            bytes_of = np.lib.stride_tricks.sliding_window_view(padded, _REACH + _SEGMENT)
+            columns = bytes_of[::_SEGMENT].T.astype(np.int64)
+            states, visited = np.zeros(segments, np.int64), []
+            for step, letters in enumerate(columns):
+                states = next_state[row_start[states] + letters]
+                if step >= _REACH:
+                    visited.append(outputs[states])
+            features = np.stack(visited).T.ravel()
+            counts = np.bincount(features[features >= 0])
+            visits = {feature: counts[feature] for feature in np.flatnonzero(counts)}
+            return self._sparse_score(visits, self.nb_ptc) if visits else super()._raw_score(text)
+
+    identifier = Identifier.from_model_file(MODEL_FILE)
+    identifier.set_languages(sorted(_CANDIDATES))
+    next_state = np.asarray(identifier.tk_nextmove)
+    row_start = np.asarray(identifier.tk_row, dtype=np.int64) << 8
+    outputs = np.asarray(identifier.tk_output, dtype=np.int64)
+    return identifier

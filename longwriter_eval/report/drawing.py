@@ -112,6 +112,8 @@ def draw_figure(
     with _style():
         canvas = Canvas(figsize=(_WIDTH, height), dpi=72, layout="constrained")
         draw(*canvas.subplots(1, panels, squeeze=False)[0])
+        canvas.draw_without_rendering()  # lays out once, and not again for every file
+        canvas.set_layout_engine(None)
     return Figure(name, title, caption, description, header, rows, canvas)
 
 

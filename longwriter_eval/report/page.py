@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -104,13 +105,17 @@ def _render_page(
             ],
             "settings": _side_by_side([metadata.settings(run) for run in scored]),
             "listed": Markup(json_for_script(data)),
-            "packed": [
-                Markup(pack(scores))
-                for scores in tqdm(prompts, "Packing the responses", leave=False, disable=None)
-            ],
+            "packed": _pack(prompts),
             "version": __version__,
         },
     )
+
+
+def _pack(prompts: Sequence[Sequence[Score | None]]) -> list[Markup]:
+    with ThreadPoolExecutor() as pool:  # zlib compresses outside the interpreter's lock
+        packed = pool.map(pack, prompts)
+        bar = tqdm(packed, "Packing the responses", len(prompts), leave=False, disable=None)
+        return list(map(Markup, bar))
 
 
 def _benchmarks(scored: Sequence[ScoredRun]) -> list[str]:

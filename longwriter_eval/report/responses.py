@@ -100,9 +100,8 @@ def pack(scores: Sequence[Score | None]) -> str:
 
 def word_marks(text: str) -> list[tuple[int, int]]:
     """(number of words, characters before the next word) after every 500 words of `text`."""
-    starts = (match.start() for match in _WORD.finditer(text))
-    marked = islice(starts, MARK_EVERY, None, MARK_EVERY)
-    return [(MARK_EVERY * number, start) for number, start in enumerate(marked, 1)]
+    marked = islice(_WORD.finditer(text), MARK_EVERY, None, MARK_EVERY)
+    return [(MARK_EVERY * number, match.start()) for number, match in enumerate(marked, 1)]
 
 
 def _packed_response(score: Score) -> dict[str, Any]:
@@ -112,7 +111,7 @@ def _packed_response(score: Score) -> dict[str, Any]:
     def utf16(position: int) -> int:
         return position + bisect.bisect_left(astral, position)
 
-    passages = repeated_passages(score.text)
+    passages = repeated_passages(score.text) if score.diagnostics.repetition else []
     verdicts = score.judgement.verdicts if score.judgement else ()
     return {
         "text": score.text,

@@ -3,10 +3,11 @@
 import subprocess
 import sys
 
+import py3langid
 import pytest
 
 from longwriter_core.benchmarks import read_prompts
-from longwriter_core.text.language import is_written_in, main_language
+from longwriter_core.text.language import _identifier, is_written_in, main_language
 
 
 @pytest.mark.parametrize(
@@ -75,3 +76,16 @@ def test_the_detector_is_loaded_on_first_use() -> None:
         "d.is_wrong_language('Write.', 'Tea is a drink.'); assert 'py3langid' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+_MIXED = "Il était une fois, in a town by the sea, 一个小镇。 Жили-были 🦊 — naïve café. "
+
+
+@pytest.mark.parametrize("bytes_more", [0, 1, 23, 24, 25])
+@pytest.mark.parametrize("text", [_MIXED, "the sea was calm ", "海很平静。", "é", "1234 "])
+def test_a_long_text_has_the_scores_that_py3langid_gives_it(text: str, bytes_more: int) -> None:
+    long = text * (3000 // len(text.encode()) + 1) + "x" * bytes_more
+    expected = dict(py3langid.rank(long))
+    scores = dict(_identifier().rank(long))
+    assert len(scores) > 30
+    assert scores == pytest.approx({code: expected[code] for code in scores}, rel=1e-4)
