@@ -13,9 +13,9 @@ import yaml
 from longwriter_core.errors import InputError
 from longwriter_core.files import locked
 from longwriter_core.llm import Store, run_async
-from longwriter_eval.judge.judge import Item, Judge, judge_with_progress
+from longwriter_eval.judge.judge import Item
+from longwriter_eval.judge.panel import Panel, PanelSettings, VerdictKey
 from longwriter_eval.judge.prompt import BUILT_IN
-from longwriter_eval.judge.settings import JudgeSettings, api_key
 from longwriter_eval.judge.verdict import Judgement, Verdict
 from longwriter_eval.lm_eval_task.aggregation import metric_rows, pool
 from longwriter_eval.lm_eval_task.lm_eval_internals import tables
@@ -29,6 +29,7 @@ from longwriter_eval.scoring import (
     score_sample,
     value,
 )
+from longwriter_eval.stats.agreement import recorded_agreement
 from longwriter_eval.version import __version__
 
 _TASKS = Path(str(find_spec("harness_tasks").origin)).parent  # type: ignore[union-attr]
@@ -69,7 +70,7 @@ def _score(run: Run, overrides: Mapping[str, Any]) -> Scored:
     for sample in run.samples:
         judgement = judgements.get((sample.task, sample.id))
         rows.setdefault(sample.task, []).append(_score_row(sample, judgement))
-    scored = _aggregate(run, rows, judges)
+    scored = _aggregate(run, rows, judges, judgements)
     try:
         path = save_run(run.folder, _merge(run.results, scored), rows)
     except OSError as error:
@@ -88,20 +89,20 @@ def _score(run: Run, overrides: Mapping[str, Any]) -> Scored:
     )
 
 
-def _judges(run: Run, overrides: Mapping[str, Any]) -> dict[str, Judge]:
-    """The judge of every judged task. Raises InputError if there is no such task."""
+def _judges(run: Run, overrides: Mapping[str, Any]) -> dict[str, Panel]:
+    """The judges of every judged task. Raises InputError if there is no such task."""
     recorded = {sample.task: run.record(sample.task) for sample in run.samples}
     judged = {task: record for task, record in recorded.items() if "judge" in record}
     if not judged:
         raise InputError(f"{run.folder} holds no task that a judge scores")
     metadata = _settings(judged, overrides)
-    judges: dict[JudgeSettings, Judge] = {}
+    panels: dict[PanelSettings, Panel] = {}
     by_task = {}
     for task, record in judged.items():
-        settings = JudgeSettings.resolve(metadata, os.environ, prompt=record["judge"]["prompt"])
-        if settings not in judges:
-            judges[settings] = Judge(settings, api_key(settings, os.environ))
-        by_task[task] = judges[settings]
+        settings = PanelSettings.resolve(metadata, os.environ, prompt=record["judge"]["prompt"])
+        if settings not in panels:
+            panels[settings] = Panel(settings, os.environ)
+        by_task[task] = panels[settings]
     return by_task
 
 
@@ -125,7 +126,9 @@ def _settings(
 
     if not is_chosen("judge"):  # a different profile replaces all settings
         recorded["judge_base_url"] = first["base_url"]
-        if not is_chosen(
+        if "judges" in first and not is_chosen("judge_model"):
+            recorded["judge"] = first["profile"]
+        elif not is_chosen(
             "judge_model"
         ):  # a different model without a profile uses the paper's constants
             recorded |= {
@@ -149,41 +152,43 @@ def _settings(
     return settings
 
 
-def _judge(run: Run, judges: Mapping[str, Judge]) -> dict[tuple[str, str], Judgement]:
+def _judge(run: Run, judges: Mapping[str, Panel]) -> dict[tuple[str, str], Judgement]:
     """Judge the samples of the judged tasks; (task, prompt id) -> judgement.
 
-    Each judge judges all its tasks at once. Before the first call, a preflight request checks it.
+    Each panel judges all its tasks at once. Before the first call, a preflight request checks each
+    judge.
     """
     known = _known_verdicts(run, judges)
-    items: dict[Judge, dict[str, tuple[Sample, Item]]] = {}
+    items: dict[Panel, dict[str, tuple[Sample, Item]]] = {}
     for sample in run.samples:
-        if judge := judges.get(sample.task):
+        if panel := judges.get(sample.task):
             item = _item(sample, f"{sample.task}:{sample.id}", tuple(known[sample.task, sample.id]))
-            items.setdefault(judge, {})[item.id] = (sample, item)
-    for judge, of_judge in items.items():
-        judge.check_context(item for _, item in of_judge.values() if not judge.has_verdicts(item))
-    for judge, of_judge in items.items():
-        if not all(judge.has_verdicts(item) for _, item in of_judge.values()):
-            run_async(judge.check())
-            break  # the judges differ only in their prompt, so one check is enough
+            items.setdefault(panel, {})[item.id] = (sample, item)
+    for panel, of_panel in items.items():
+        panel.check_context(item for _, item in of_panel.values())
+    for panel, of_panel in items.items():
+        unjudged = [item for _, item in of_panel.values() if not panel.has_verdicts(item)]
+        if unjudged:
+            run_async(panel.check(unjudged))
+            break  # the panels differ only in their prompt, so one check is enough
     return {
         (sample.task, sample.id): judgement
-        for judge, of_judge in items.items()
-        for id, judgement in judge_with_progress(
-            judge, [item for _, item in of_judge.values()]
+        for panel, of_panel in items.items()
+        for id, judgement in panel.judge_with_progress(
+            [item for _, item in of_panel.values()]
         ).items()
-        for sample, _ in [of_judge[id]]
+        for sample, _ in [of_panel[id]]
     }
 
 
 def _known_verdicts(
-    run: Run, judges: Mapping[str, Judge]
+    run: Run, judges: Mapping[str, Panel]
 ) -> dict[tuple[str, str], Iterable[Verdict]]:
     """Verdicts of these judges on this run's responses, from all logs in its folder.
 
     Older logs matter if another judge was used in between. The newest verdict wins.
     """
-    known: dict[tuple[str, str], dict[int, Verdict]] = {
+    known: dict[tuple[str, str], dict[VerdictKey, Verdict]] = {
         (sample.task, sample.id): {} for sample in run.samples
     }
     samples = {(sample.task, sample.id): sample for sample in run.samples}
@@ -235,7 +240,10 @@ def _metrics(sample: Sample, *, is_judged: bool) -> dict[str, bool]:
 
 
 def _aggregate(
-    run: Run, rows: Mapping[str, Sequence[Mapping[str, Any]]], judges: Mapping[str, Judge]
+    run: Run,
+    rows: Mapping[str, Sequence[Mapping[str, Any]]],
+    judges: Mapping[str, Panel],
+    judgements: Mapping[tuple[str, str], Judgement],
 ) -> dict[str, Any]:
     """The scores of these tasks and their groups, under the keys of lm-eval's results."""
     old = run.results
@@ -283,7 +291,7 @@ def _aggregate(
             )
             for task in rows
         },
-        "configs": {task: _config(run, task, judges.get(task)) for task in rows},
+        "configs": {task: _config(run, task, judges.get(task), judgements) for task in rows},
     }
     return {**scored, "groups": groups} if groups else scored
 
@@ -296,12 +304,18 @@ def _names(
     return {k: v for k, v in row.items() if "," not in k} if row else dict(default)
 
 
-def _config(run: Run, task: str, judge: Judge | None) -> dict[str, Any]:
-    """The task's configuration with the current judge."""
+def _config(
+    run: Run, task: str, panel: Panel | None, judgements: Mapping[tuple[str, str], Judgement]
+) -> dict[str, Any]:
+    """The task's configuration with the current judge, or judges and how far they agree."""
     config = run.results["configs"][task]
     record = {**run.record(task), "version": __version__}
-    if judge:
-        record |= {"judge": judge.settings.record(), "judge_prompt_sha256": judge.prompt.sha256}
+    if panel:
+        judged = {id: judgements[of, id] for of, id in judgements if of == task}
+        record |= {
+            "judge": panel.settings.record() | recorded_agreement(judged),
+            "judge_prompt_sha256": panel.prompt_sha256,
+        }
     return {**config, "metadata": {**config["metadata"], "longwriter": record}}
 
 

@@ -51,7 +51,7 @@ def command(
 
 def _facts(name: str) -> list[tuple[str, str]]:
     """The properties of a profile: name and value."""
-    from longwriter_core.llm.profiles import RESPONSES, find_profile, money, today
+    from longwriter_core.llm.profiles import OPENAI, RESPONSES, find_profile, money, today
 
     profile, day = find_profile(name), today()
     sent = [
@@ -71,6 +71,8 @@ def _facts(name: str) -> list[tuple[str, str]]:
     )
     if not profile.endpoint:
         needs = "a server of your own: judge_base_url"
+    elif not profile.key and profile.endpoint != OPENAI:
+        needs = "a key in LONGWRITER_JUDGE_API_KEY if its server asks for one"
     else:
         needs = f"a key in LONGWRITER_JUDGE_API_KEY or {profile.key or 'OPENAI_API_KEY'}"
     if ends is None:

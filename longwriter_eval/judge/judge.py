@@ -64,6 +64,7 @@ class Judge:
     def __init__(self, settings: JudgeSettings, key: str, store: Store | None = None) -> None:
         self.settings = settings
         self.prompt = JudgePrompt.load(settings.prompt)
+        self.spent = 0.0  # USD, where max_cost is set
         self._key = key
         self._store = store or Store()
 
@@ -71,6 +72,15 @@ class Judge:
         """The same judge with another store for its calls."""
         other = copy.copy(self)
         other._store = store
+        return other
+
+    def with_max_cost(self, spent: float) -> "Judge":
+        """The same judge, of whose max_cost `spent` USD are gone."""
+        other = copy.copy(self)
+        other.spent = 0.0
+        if (limit := self.settings.max_cost) is not None:
+            left = max(limit - spent, 1e-9)
+            other.settings = self.settings.model_copy(update={"max_cost": left})
         return other
 
     async def check(self) -> None:
@@ -223,7 +233,10 @@ class Judge:
                     ],
                 )
 
-            yield judge_one
+            try:
+                yield judge_one
+            finally:
+                self.spent += chat.spent
 
     def judgement(self, item: Item, verdicts: Iterable[Verdict] = ()) -> Judgement:
         """The judgement from `verdicts`, or from the item's own verdicts if none are given."""
@@ -320,7 +333,7 @@ class Judge:
             **self.settings.request_fields(),
         }
 
-    def chat(self, **options: Any) -> ChatPool:
+    def chat(self, **options: Any) -> JudgePool:
         """A pool for this judge's endpoint, with its store and spending limit."""
         return JudgePool(
             self._store,
@@ -341,14 +354,30 @@ def judge_with_progress(
     Ctrl-C ends the judging without an error, and missing verdicts get a reason. If the longest
     response does not fit the judge's context, no call is made.
     """
-    judgements: dict[str, Judgement] = {}
     try:
         judge.check_context(item for item in items if not judge.has_verdicts(item))
     except InputError as error:
         _log.error("%s", error)
         return {item.id: judge.judgement(item) for item in items}
+    report_cost(judge, items)
+    judgements, is_stopped = run_with_progress(judge, items, concurrency)
+    if is_stopped:
+        _log.warning("judging stopped by Ctrl-C: the results follow without the rest")
+    return judgements
+
+
+def report_cost(judge: Judge, items: Iterable[Item]) -> None:
+    """Log the estimated and maximum cost of the verdicts that are missing, in one line."""
     if note := judge.cost_note(items):
         _log.info("%s", note)
+
+
+def run_with_progress(
+    judge: Judge, items: Sequence[Item], concurrency: int | None = None
+) -> tuple[dict[str, Judgement], bool]:
+    """Judge `items` under a progress bar; item id -> judgement, and whether Ctrl-C stopped it."""
+    judgements: dict[str, Judgement] = {}
+    is_stopped = False
     with tqdm(total=len(items), desc=f"Judging with {judge.settings.label}") as bar:
 
         def done(item: Item, judgement: Judgement) -> None:
@@ -358,8 +387,9 @@ def judge_with_progress(
         try:
             run_async(judge.judge(items, done, concurrency))
         except KeyboardInterrupt:
-            _log.warning("judging stopped by Ctrl-C: the results follow without the rest")
-    return {item.id: judgements.get(item.id) or judge.judgement(item) for item in items}
+            is_stopped = True
+    complete = {item.id: judgements.get(item.id) or judge.judgement(item) for item in items}
+    return complete, is_stopped
 
 
 def read_scores(reply: str, response: str = "") -> Scores | Rejected:

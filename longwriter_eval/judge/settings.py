@@ -1,6 +1,7 @@
 """The judge's settings, and how they differ from the paper's protocol."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +18,7 @@ from pydantic import (
 
 from longwriter_core.errors import InputError
 from longwriter_core.llm.profiles import (
+    OPENAI,
     Prices,
     Profile,
     find_profile,
@@ -159,6 +161,10 @@ class JudgeSettings(BaseModel):
             name = DEFAULT_PROFILE
         if not isinstance(name, str) or not name.strip():
             return given
+        if re.search("[,+]", name):
+            raise InputError(
+                f"judge names several judges ({name.strip()}), and this command takes one"
+            )
         profile = find_profile(name.strip())
         values: dict[str, Any] = {
             "model": profile.model,
@@ -332,7 +338,12 @@ class JudgeSettings(BaseModel):
 
 
 def protocol_text(record: Mapping[str, Any]) -> str:
-    """A recorded judge's request settings, such as "temperature 0.5, max_tokens 1024"."""
+    """A recorded judge's request settings, such as "temperature 0.5, max_tokens 1024".
+
+    For a panel, those of each judge.
+    """
+    if judges := record.get("judges"):
+        return " and ".join(f"{judge['model']}: {protocol_text(judge)}" for judge in judges)
     named = {
         name: value
         for name, value in record.get("departures", {}).items()
@@ -346,7 +357,12 @@ PAPERS_PROTOCOL = protocol_text({"temperature": TEMPERATURE, "max_tokens": MAX_T
 
 
 def judge_label(record: Mapping[str, Any]) -> str:
-    """A recorded judge's model, with its request settings if they differ from the paper's."""
+    """A recorded judge's model, with its request settings if they differ from the paper's.
+
+    The label of a panel is that of its judges.
+    """
+    if judges := record.get("judges"):
+        return f"the panel of {' and '.join(map(judge_label, judges))}"
     protocol = protocol_text(record)
     return str(record["model"]) + ("" if protocol == PAPERS_PROTOCOL else f" ({protocol})")
 
@@ -354,17 +370,20 @@ def judge_label(record: Mapping[str, Any]) -> str:
 def api_key(settings: JudgeSettings, environment: Mapping[str, str]) -> str:
     """The judge's API key from LONGWRITER_JUDGE_API_KEY, else from the provider's variable.
 
-    That variable is OPENAI_API_KEY unless the profile names another, so that an OpenAI key is
-    never sent to another provider of a profile. A self-hosted server often needs no key. Raises
+    That variable is OPENAI_API_KEY, or the profile's own, so that an OpenAI key is never sent to
+    another provider of a profile. A self-hosted server often needs no key. Raises
     InputError if a provider's key is missing.
     """
     profile = settings.known_profile
     is_providers = profile is not None and profile.is_own_endpoint(settings.base_url)
-    variable = (is_providers and profile and profile.key) or "OPENAI_API_KEY"
+    variable = "OPENAI_API_KEY"
+    if profile and is_providers and profile.endpoint != OPENAI:
+        variable = profile.key or ""  # without one, its server needs no key
     key = environment.get(_ENVIRONMENT + "API_KEY") or environment.get(variable)
     if key and key.strip():
         return key.strip()  # a line break from a file would make an illegal header
-    if not is_providers and (settings.base_url or environment.get("OPENAI_BASE_URL")):
+    is_other = not is_providers and (settings.base_url or environment.get("OPENAI_BASE_URL"))
+    if is_other or not variable:
         return "no-key-needed"
     raise InputError(
         f"no key for the judge {settings.model}: set LONGWRITER_JUDGE_API_KEY or {variable}, "

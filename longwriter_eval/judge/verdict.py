@@ -213,20 +213,24 @@ class Verdict:
     cached_tokens: int | None = None  # of the prompt's
     escaped: bool = False
     call: str | None = None
+    judge: str | None = None  # in a panel, the judge's name
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "Verdict":
-        """The verdict of a sample log. Raises TypeError if it has unknown names."""
+        """The verdict of a sample log. Raises TypeError if it has unknown names or a wrong type."""
+        if not isinstance(record.get("judge"), str | None):
+            raise TypeError(f"judge is {record['judge']!r}")
         return cls(**{"escaped" if key == "defused" else key: record[key] for key in record})
 
     def record(self) -> dict[str, Any]:
         """The verdict's record in a sample log."""
-        return {"defused" if key == "escaped" else key: value for key, value in vars(self).items()}
+        fields = {name: value for name, value in vars(self).items() if name != "judge" or value}
+        return {"defused" if name == "escaped" else name: fields[name] for name in fields}
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """All verdicts on one response, which counts as judged if at least one has scores."""
+    """All verdicts on one response, which counts as judged if every judge has given it scores."""
 
     verdicts: tuple[Verdict, ...]
     prompt_sha256: str
@@ -244,17 +248,26 @@ class Judgement:
         response: str,
         departures: Mapping[str, Any] | None = None,
     ) -> "Judgement":
-        """Average the verdicts that have scores; `spread` is the standard deviation of S_q."""
-        verdicts = tuple(sorted(verdicts, key=lambda verdict: verdict.repeat))
-        scored = [quality_scores(verdict.scores) for verdict in verdicts if verdict.scores]
+        """Average the repeats of each judge that have scores, and then the judges.
+
+        `spread` is the standard deviation of S_q between repeats.
+        """
+        verdicts = tuple(sorted(verdicts, key=lambda v: (v.judge or "", v.repeat)))
+        by_judge: dict[str | None, list[dict[str, float]]] = {v.judge: [] for v in verdicts}
+        for verdict in verdicts:
+            if verdict.scores:
+                by_judge[verdict.judge].append(quality_scores(verdict.scores))
+        variances = [
+            statistics.variance(each["score"] for each in repeats)
+            for repeats in by_judge.values()
+            if len(repeats) > 1
+        ]
         return cls(
             verdicts,
             prompt,
             sha256(response),
-            {name: statistics.fmean(scores[name] for scores in scored) for name in scored[0]}
-            if scored
-            else {},
-            statistics.stdev(scores["score"] for scores in scored) if len(scored) > 1 else None,
+            _means(_means(repeats) for repeats in by_judge.values()),
+            statistics.fmean(variances) ** 0.5 if variances else None,
             departures or {},
         )
 
@@ -276,14 +289,24 @@ class Judgement:
         return cls.of(verdicts, record["prompt_sha256"], response, departures)
 
     @property
+    def judges(self) -> dict[str, float]:
+        """In a panel, each judge that gave scores -> its S_q."""
+        scored = [(v.judge, quality_scores(v.scores)) for v in self.verdicts if v.scores]
+        names = dict.fromkeys(name for name, _ in scored if name)
+        return {
+            name: statistics.fmean(each["score"] for judge, each in scored if judge == name)
+            for name in names
+        }
+
+    @property
     def missing(self) -> list[str]:
         """The reason of each verdict without scores."""
         return [str(verdict.reason) for verdict in self.verdicts if not verdict.scores]
 
     @property
     def status(self) -> str:
-        """ "judged", or the reason of the last verdict."""
-        return "judged" if self.quality else str(self.verdicts[-1].reason)
+        """ "judged", or the reason of the last verdict without scores."""
+        return "judged" if self.quality else self.missing[-1]
 
     def record(self) -> dict[str, Any]:
         """The record in a sample log, from which every score can be recomputed."""
@@ -295,6 +318,14 @@ class Judgement:
             "departures": dict(self.departures),
             "verdicts": [verdict.record() for verdict in self.verdicts],
         }
+
+
+def _means(rows: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each value over `rows`; {} if there are none, or one of them is empty."""
+    rows = list(rows)
+    if not rows or not all(rows):
+        return {}
+    return {name: statistics.fmean(row[name] for row in rows) for name in rows[0]}
 
 
 def _read_again(verdict: Verdict, response: str | None) -> Verdict:

@@ -12,11 +12,13 @@ from typing import Any
 
 from longwriter_core import files
 from longwriter_core.redact import redact_arguments
-from longwriter_eval.judge.judge import Item, Judge, judge_with_progress
+from longwriter_eval.judge.judge import Item
+from longwriter_eval.judge.panel import Panel
 from longwriter_eval.judge.prompt import BUILT_IN
 from longwriter_eval.judge.verdict import Judgement
 from longwriter_eval.lm_eval_task.lm_eval_internals import model_record, output_folder
 from longwriter_eval.runs import row_hashes, save_run, task_hash
+from longwriter_eval.stats.agreement import judge_scores, pair_agreements
 from longwriter_eval.stats.thresholds import MIN_COVERAGE
 
 _log = logging.getLogger("lm_eval.longwriter")  # lm-eval shows only its own loggers
@@ -30,20 +32,22 @@ def item_id(task: str, prompt_id: str) -> str:
 
 
 class Judging:
-    """The tasks of one evaluation that one judge judges together.
+    """The tasks of one evaluation that the same judge, or panel of judges, judges together.
 
     The limit on concurrent judge calls is divided among `ranks` processes.
     """
 
-    def __init__(self, judge: Judge, ranks: int) -> None:
-        self.judge = judge
+    def __init__(self, panel: Panel, ranks: int) -> None:
+        self.panel = panel
         self.tasks: list[Any] = []
-        self._concurrency = max(1, judge.settings.concurrency // ranks)
+        self._concurrency = max(1, panel.settings.first.concurrency // ranks)
 
     def run(self) -> Mapping[str, Judgement]:
         """Judge the filtered responses of `tasks`; item_id -> judgement."""
         kept = self._keep_responses()
-        judgements = judge_with_progress(self.judge, list(self._items()), self._concurrency)
+        judgements = self.panel.judge_with_progress(list(self._items()), self._concurrency)
+        for found in pair_agreements(judge_scores(judgements)):
+            _log.info("%s", found)
         self._report_gaps(judgements.values(), kept)
         return judgements
 
@@ -102,12 +106,13 @@ class Judging:
             return
         judged = sum(bool(judgement.quality) for judgement in judgements)
         command = ["longwriter", "score", str(output_folder() or kept or "OUTPUT_PATH")]
-        if self.judge.settings.prompt not in BUILT_IN:  # the path of a prompt file is not recorded
-            command += ["--judge-prompt", self.judge.settings.prompt]
+        prompt = self.panel.settings.first.prompt
+        if prompt not in BUILT_IN:  # the path of a prompt file is not recorded
+            command += ["--judge-prompt", prompt]
         _log.warning(
             "%d of %d verdicts are missing (%s)%s; to retry: %s",
             missing.total(),
-            len(judgements) * self.judge.settings.repeats,
+            sum(len(judgement.verdicts) for judgement in judgements),
             ", ".join(f"{reason} {number}" for reason, number in sorted(missing.items())),
             f": under {MIN_COVERAGE:.0%} of the responses are judged, so the quality scores are NaN"
             if judged < MIN_COVERAGE * len(judgements)

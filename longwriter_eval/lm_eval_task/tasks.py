@@ -18,9 +18,8 @@ from longwriter_core.errors import InputError
 from longwriter_core.llm import run_async
 from longwriter_core.text.length import bucket
 from longwriter_core.text.special_tokens import encodable
-from longwriter_eval.judge.judge import Judge
+from longwriter_eval.judge.panel import Panel, PanelSettings
 from longwriter_eval.judge.prompt import JudgePrompt
-from longwriter_eval.judge.settings import JudgeSettings, api_key
 from longwriter_eval.judge.verdict import Judgement
 from longwriter_eval.lm_eval_task.aggregation import aggregation
 from longwriter_eval.lm_eval_task.judging_phase import Judging, item_id
@@ -42,6 +41,7 @@ from longwriter_eval.scoring import (
     score_response,
     value,
 )
+from longwriter_eval.stats.agreement import recorded_agreement
 from longwriter_eval.version import __version__
 
 with one_clear_line():
@@ -66,11 +66,16 @@ class LengthTask(ConfigurableTask):  # type: ignore[misc]
         given = metadata_of(config)
         with one_clear_line():
             patch_lm_eval()
-            own = self._configure(given, config["dataset_kwargs"]["benchmark"])
-            config["metadata"] = {**given, "longwriter": own}
+            self.record = self._configure(given, config["dataset_kwargs"]["benchmark"])
+            config["metadata"] = {**given, "longwriter": self.record}
             super().__init__(config=config)
             self._check_repeats()
         self._lm: Callable[[], Any] = lambda: None
+
+    def dump_config(self) -> dict[str, Any]:
+        """The configuration for the results, whose record may still change while the task runs."""
+        config: dict[str, Any] = super().dump_config()
+        return {**config, "metadata": {**config["metadata"], "longwriter": self.record}}
 
     def _configure(self, metadata: Mapping[str, Any], benchmark: str) -> dict[str, Any]:  # noqa: ARG002
         """The task's record in the results: versions, hashes and settings."""
@@ -197,7 +202,7 @@ class RulerTask(LengthTask):
 
 
 # Active evaluations: model -> judge settings -> judging. Removed after judging or with the model.
-_UNDER_WAY: weakref.WeakKeyDictionary[Any, dict[JudgeSettings, Judging]] = (
+_UNDER_WAY: weakref.WeakKeyDictionary[Any, dict[PanelSettings, Judging]] = (
     weakref.WeakKeyDictionary()
 )
 
@@ -209,9 +214,9 @@ class JudgedTask(LengthTask):
     judge_prompt = "official"  # the default; metadata and environment override it
 
     def _configure(self, metadata: Mapping[str, Any], benchmark: str) -> dict[str, Any]:
-        self._settings = JudgeSettings.resolve(metadata, os.environ, prompt=self.judge_prompt)
+        self._settings = PanelSettings.resolve(metadata, os.environ, prompt=self.judge_prompt)
         self._judgements: Mapping[str, Judgement] | None = None
-        prompt = JudgePrompt.load(self._settings.prompt)
+        prompt = JudgePrompt.load(self._settings.first.prompt)
         return {
             **super()._configure(metadata, benchmark),
             "judge": self._settings.record(),
@@ -228,9 +233,9 @@ class JudgedTask(LengthTask):
         self._under_way = _UNDER_WAY.setdefault(lm, {}) if lm is not None else {}
         if self._settings not in self._under_way:
             with one_clear_line():
-                judge = Judge(self._settings, api_key(self._settings, os.environ))
-                run_async(judge.check())
-            self._under_way[self._settings] = Judging(judge, options.get("world_size", 1))
+                panel = Panel(self._settings, os.environ)
+                run_async(panel.check())
+            self._under_way[self._settings] = Judging(panel, options.get("world_size", 1))
         tasks = self._under_way[self._settings].tasks
         if (
             self not in tasks
@@ -250,6 +255,9 @@ class JudgedTask(LengthTask):
             judgements = judging.run()
             for task in judging.tasks:
                 task._judgements = judgements
+                ids = (item_id(task.config.task, each.doc["id"]) for each in task.instances)
+                agreement = recorded_agreement({id: judgements[id] for id in ids})
+                task.record["judge"].update(agreement)
 
     def process_results(self, doc: dict[str, Any], results: Sequence[str]) -> dict[str, float]:
         """Metric values of one response; the judge's record goes into the logged document."""

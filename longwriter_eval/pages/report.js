@@ -280,7 +280,8 @@
       : ` · ${number(verdict.tokens[0], 0)} + ${number(verdict.tokens[1] ?? 0, 0)} tokens`;
     const asks = verdict.asks > 1 ? ` · asked ${verdict.asks} times` : "";
     const node = element("details", {},
-      element("summary", {}, several ? `Judge's verdict ${verdict.repeat}` : "Judge's verdict"),
+      element("summary", {}, several ? `Judge's verdict ${verdict.repeat}` : "Judge's verdict",
+        verdict.judge ? element("bdi", {}, ` by ${verdict.judge}`) : ""),
       element("p", { class: "note" }, element("bdi", {}, verdict.model || "no reply"), tokens, asks,
         verdict.escaped ? " · prompt tags in the response were escaped" : ""),
       element("p", { class: "note" }, scores));

@@ -9,6 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from longwriter_core.errors import InputError
 from longwriter_core.files import sha256
 from longwriter_core.llm import (
     CallId,
@@ -134,10 +135,15 @@ def prefer(comparison: Comparison, overrides: Mapping[str, Any]) -> list[Prefere
         for run, score in zip((comparison.a, comparison.b), pair, strict=True)
         if score.judgement
     ]
+    if recorded and "judges" in recorded[0] and not overrides.get("judge_model"):
+        raise InputError(
+            f"the runs were judged by a panel ({recorded[0]['model']}), and --judge asks one judge: "
+            "name it by --judge-model"
+        )
     defaults = {
         name: str(recorded[0][name])
         for name in ("model", "base_url")
-        if recorded and recorded[0][name]
+        if recorded and recorded[0][name] and "judges" not in recorded[0]
     }
     settings = JudgeSettings.resolve(
         {**overrides, "judge_prompt": "longwriter"}, os.environ, **defaults

@@ -99,6 +99,11 @@ def _render_page(
             "figures": [(f, Markup(themed_svg(f, number))) for number, f in enumerate(figures)],
             "judging": _side_by_side([metadata.judging(run) for run in scored]),
             "agreements": [label(redact(agreement.raters)) for agreement in agreements],
+            "judge_pairs": [
+                printable(redact(str(pair)), None)
+                for agreement in agreements
+                for pair in agreement.pairs
+            ],
             "alphas": [
                 (name, [_alpha_cell(agreement.alphas[metric]) for agreement in agreements])
                 for metric, name in DIMENSIONS.items()

@@ -125,6 +125,7 @@ def _packed_verdict(verdict: Verdict) -> dict[str, Any]:
     scores = verdict.scores
     return {
         "repeat": verdict.repeat + 1,
+        "judge": label(verdict.judge or ""),
         "scores": [scores[name] for name in DIMENSIONS] if scores else None,
         "reason": verdict.reason,
         "detail": encodable(verdict.detail or ""),

@@ -1,21 +1,52 @@
-"""Agreement between judges, or between the repeats of one judge: Krippendorff's alpha."""
+"""Agreement between judges, or between the repeats of one judge.
 
+Krippendorff's alpha for each dimension; and for each two judges, how far their S_q differ.
+"""
+
+import itertools
 import math
+import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import krippendorff
 import numpy as np
+import scipy.stats
 
 from longwriter_eval.judge.settings import judge_label
-from longwriter_eval.judge.verdict import DIMENSIONS, Scores
+from longwriter_eval.judge.verdict import DIMENSIONS, Judgement, Scores, quality_scores
 from longwriter_eval.runs import Run
 from longwriter_eval.scoring import score_samples
 from longwriter_eval.stats.inference import Interval, bootstrap_interval
 from longwriter_eval.stats.thresholds import AGREEMENT_RESAMPLES, MIN_AGREEMENT_RESPONSES
 
 _GRADES = (1, 2, 3, 4, 5)
+
+
+@dataclass(frozen=True)
+class PairAgreement:
+    """S_q of two judges on the same responses.
+
+    `difference` is the mean absolute difference in points, `shift` the mean of b - a, `correlation`
+    is Spearman's (None if a judge gives all responses the same score).
+    """
+
+    a: str
+    b: str
+    responses: int
+    difference: float
+    shift: float
+    correlation: float | None
+
+    def __str__(self) -> str:
+        rank = "–" if self.correlation is None else f"{self.correlation:.2f}"
+        return (
+            f"{self.a} and {self.b}: S_q differs by {self.difference:.1f} points on average "
+            f"({self.b} gives {self.shift:+.1f}), rank correlation {rank}, over {self.responses} "
+            "responses"
+        )
 
 
 @dataclass(frozen=True)
@@ -29,13 +60,19 @@ class Agreement:
     raters: str
     responses: int
     alphas: Mapping[str, Interval]
+    pairs: Sequence[PairAgreement] = ()
 
     def lines(self) -> list[str]:
         """The agreement as text for a terminal."""
         title = f"agreement of {self.raters} over {self.responses} responses"
-        return [f"{title} (Krippendorff's alpha, ordinal; 95% interval):"] + [
-            f"  {dimension:<20}" + _interval_text(alpha) for dimension, alpha in self.alphas.items()
-        ]
+        return (
+            [f"{title} (Krippendorff's alpha, ordinal; 95% interval):"]
+            + [
+                f"  {dimension:<20}" + _interval_text(alpha)
+                for dimension, alpha in self.alphas.items()
+            ]
+            + [f"  {pair}" for pair in self.pairs]
+        )
 
 
 def agreement(runs: Iterable[Run]) -> list[Agreement]:
@@ -59,8 +96,50 @@ def agreement(runs: Iterable[Run]) -> list[Agreement]:
         for responses in by_judge.values():
             for response, verdicts in responses.items():
                 by_response.setdefault(response, []).append(verdicts[min(verdicts)])
-        agreements.append(_agreement(" and ".join(by_judge), list(by_response.values())))
+        pairs = pair_agreements(
+            {
+                judge: {
+                    response: statistics.fmean(
+                        quality_scores(scores)["score"] for scores in verdicts.values()
+                    )
+                    for response, verdicts in responses.items()
+                }
+                for judge, responses in by_judge.items()
+            }
+        )
+        units = list(by_response.values())
+        agreements.append(replace(_agreement(" and ".join(by_judge), units), pairs=pairs))
     return [agreement for agreement in agreements if agreement.responses]
+
+
+def pair_agreements(by_judge: Mapping[str, Mapping[str, float]]) -> list[PairAgreement]:
+    """The agreement of every two judges, from judge -> response -> S_q."""
+    found = []
+    for a, b in itertools.combinations(by_judge, 2):
+        shared = sorted(by_judge[a].keys() & by_judge[b].keys())
+        if not shared:
+            continue
+        x, y = (np.array([by_judge[judge][response] for response in shared]) for judge in (a, b))
+        has_ranks = len(shared) > 2 and np.ptp(x) > 0 and np.ptp(y) > 0
+        rank = float(scipy.stats.spearmanr(x, y).statistic) if has_ranks else None
+        difference, shift = float(np.abs(y - x).mean()), float((y - x).mean())
+        found.append(PairAgreement(a, b, len(shared), difference, shift, rank))
+    return found
+
+
+def judge_scores(judgements: Mapping[str, Judgement]) -> dict[str, dict[str, float]]:
+    """Of a panel: judge -> response -> S_q. Empty for a single judge."""
+    by_judge: dict[str, dict[str, float]] = {}
+    for response, judgement in judgements.items():
+        for judge, score in judgement.judges.items():
+            by_judge.setdefault(judge, {})[response] = score
+    return by_judge
+
+
+def recorded_agreement(judgements: Mapping[str, Judgement]) -> dict[str, Any]:
+    """The agreement of a panel's judges, as it stands in the judge's record in the results."""
+    pairs = pair_agreements(judge_scores(judgements))
+    return {"agreement": [asdict(pair) for pair in pairs]} if pairs else {}
 
 
 def alpha(units: Sequence[Sequence[int]]) -> float:
@@ -84,17 +163,20 @@ def _verdicts(runs: Iterable[Run]) -> Iterator[tuple[str, str, int, Scores]]:
         for score in score_samples(run.samples):
             if not score.judgement:
                 continue
-            model, prompt = _judge_and_prompt(run, score.sample.task)
-            judge = model if len(prompts) == 1 else f"{model} (prompt {prompt})"
             for verdict in score.judgement.verdicts:
+                model, prompt = _judge_and_prompt(run, score.sample.task, verdict.judge)
+                judge = model if len(prompts) == 1 else f"{model} (prompt {prompt})"
                 if verdict.scores:
                     response = f"{score.sample.id} {score.judgement.response_sha256}"
                     yield judge, response, verdict.repeat, verdict.scores
 
 
-def _judge_and_prompt(run: Run, task: str) -> tuple[str, str]:
+def _judge_and_prompt(run: Run, task: str, name: str | None = None) -> tuple[str, str]:
+    """The label and prompt of a task's judge; `name` is that of a judge in a panel."""
     record = run.record(task)
-    return judge_label(record["judge"]), record["judge_prompt_sha256"][:8]
+    judges = record["judge"].get("judges") or ()
+    judge = next((judge for judge in judges if judge["profile"] == name), record["judge"])
+    return judge_label(judge), record["judge_prompt_sha256"][:8]
 
 
 def _agreement(raters: str, units: Sequence[Sequence[Scores]]) -> Agreement:

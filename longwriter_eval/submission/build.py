@@ -91,6 +91,11 @@ def _problems(run: Run, scores: Iterable[Score]) -> Iterable[str]:
     if (limit := (run.results.get("config") or {}).get("limit")) is not None:
         yield f"the run used --limit {printable(limit)}"
     judges = [run.record(score.sample.task).get("judge", {}) for score in scores]
+    if panels := sorted({str(judge["model"]) for judge in judges if "judges" in judge}):
+        raise InputError(
+            f"{run.path} was judged by a panel ({printable(panels[0])}), and a submission has one "
+            "judge: judge the run with `longwriter score RUN --judge gpt-4o-2024-11-20`"
+        )
     others = sorted({protocol_text(judge) for judge in judges if judge} - {PAPERS_PROTOCOL})
     if others:
         yield (
