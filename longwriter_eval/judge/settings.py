@@ -111,7 +111,8 @@ class JudgeSettings(BaseModel):
     profile: Text | None = Field(
         default=None,
         description="profile of the judge: its model, endpoint, request, prices "
-        f"(`longwriter judges` lists them) [default: {DEFAULT_PROFILE}]",
+        "(`longwriter judges` lists them); score and lm_eval take several, separated by commas "
+        f"[default: {DEFAULT_PROFILE}]",
     )
     model: Text = Field(
         default=DEFAULT_PROFILE,
