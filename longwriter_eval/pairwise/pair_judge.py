@@ -137,7 +137,7 @@ def prefer(comparison: Comparison, overrides: Mapping[str, Any]) -> list[Prefere
     ]
     if recorded and "judges" in recorded[0] and not overrides.get("judge_model"):
         raise InputError(
-            f"the runs were judged by a panel ({recorded[0]['model']}), and --judge asks one judge: "
+            f"the runs were judged by a panel ({recorded[0]['model']}), and --judge asks one: "
             "name it by --judge-model"
         )
     defaults = {

@@ -114,7 +114,7 @@ def test_two_names_of_one_judge_are_no_panel(
 @pytest.mark.usefixtures("server")
 def test_the_base_url_is_that_of_the_judges_without_an_endpoint() -> None:
     served = panel("kind,gpt-oss-120b", judge_base_url="http://mine/v1").settings
-    assert [judge.base_url for judge in served.judges][0] == "http://mine/v1"
+    assert served.judges[0].base_url == "http://mine/v1"
     assert served.judges[1].base_url != "http://mine/v1"
     assert served.record()["base_url"] == "http://mine/v1"
 
