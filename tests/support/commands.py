@@ -31,8 +31,10 @@ def command(name: str, *arguments: str) -> list[str]:
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """This process's environment, offline, with `changes`."""
-    return {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", **changes}
+    """This process's environment as if its venv were activated, offline, with `changes`."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+    return {**os.environ, "PATH": path, **offline, **changes}
 
 
 def run(name: str, *arguments: str, **changes: str) -> Ended:
