@@ -157,7 +157,7 @@ def test_every_path_on_a_page_exists(page: str) -> None:
     )
     links = re.findall(r"\]\((?!http)([^)]+)\)", PAGES[page])
     here = (ROOT / page).parent.relative_to(ROOT)
-    named += [str(here / link) for link in links if not link.startswith("#")]
+    named += [str(here / link.partition("#")[0]) for link in links if not link.startswith("#")]
     headings = re.findall(r"^#+ (.+)$", PAGES[page], re.MULTILINE)
     anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
     assert {link[1:] for link in links if link.startswith("#")} <= anchors

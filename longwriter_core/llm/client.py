@@ -16,10 +16,10 @@ import random
 import re
 import time
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 from longwriter_core.errors import InputError
@@ -39,6 +39,7 @@ if TYPE_CHECKING:  # importing openai takes a second, so it is delayed until the
     import openai
 
 _log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 _OPENAI = "https://api.openai.com/v1"
 _PATH = "/chat/completions"
@@ -90,7 +91,7 @@ class Reply:
 
 
 @dataclass(frozen=True)
-class _Failure:
+class Failure:
     """A try that gave no reply, and whether a retry may help."""
 
     error: CallError
@@ -145,22 +146,31 @@ class Endpoint:
 
         Raises CallError.
         """
+
+        async def get(client: "openai.AsyncOpenAI") -> Any:
+            async with asyncio.timeout(_CONNECT_TIMEOUT):
+                return await client.get("/models", cast_to=self._response_type)
+
+        try:
+            answer = await self.call(get)
+            rows = json.loads(answer.content)["data"]
+            return {str(row["id"]): row.get("shutdown_date") for row in rows}
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise CallError(f"{self.url} did not answer with a list of models") from error
+
+    async def call(self, send: Callable[["openai.AsyncOpenAI"], Awaitable[_T]]) -> _T:
+        """The result of `send`, which uses another part of the API. Raises CallError."""
         import aiohttp
         import openai
 
         self._client = self._client or self._open()
         try:
-            async with asyncio.timeout(_CONNECT_TIMEOUT):
-                answer: Any = await self._client.get("/models", cast_to=self._response_type)
-            rows = json.loads(answer.content)["data"]
-            return {str(row["id"]): row.get("shutdown_date") for row in rows}
+            return await send(self._client)
         except openai.APIStatusError as error:
             response = error.response
             raise _translated(response.status_code, response.content, self._scrubbed) from error
         except (openai.OpenAIError, aiohttp.ClientError, OSError) as error:
             raise self._disconnected(error).error from error
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
-            raise CallError(f"{self.url} did not answer with a list of models") from error
 
     async def ask(self, request: Mapping[str, Any], max_wait: float = math.inf) -> Reply:
         """Make one chat completion call. Raises CallError.
@@ -182,7 +192,7 @@ class Endpoint:
             sent_at = await self.limiter.acquire()
             successes = self._successes
             try:
-                outcome = await self._try(self._adapted(request), retries)
+                outcome = await self._try(self.adapted(request), retries)
             finally:
                 self.limiter.release()
             if isinstance(outcome, Reply):
@@ -211,7 +221,7 @@ class Endpoint:
         raise AssertionError  # count() has no end
 
     def _is_useless(
-        self, failure: _Failure, failures: int, timeouts: int, successes: int, max_wait: float
+        self, failure: Failure, failures: int, timeouts: int, successes: int, max_wait: float
     ) -> bool:
         """Whether every further call would also wait without getting a reply.
 
@@ -222,7 +232,7 @@ class Endpoint:
             return False
         return 0 < self._retries < failures or timeouts > 1
 
-    def _adapted(self, request: Mapping[str, Any]) -> dict[str, Any]:
+    def adapted(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """The request, adapted to what this endpoint accepts."""
         adapted = dict(request)
         if "max_tokens" in adapted:
@@ -231,7 +241,7 @@ class Endpoint:
             adapted.pop("response_format", None)
         return adapted
 
-    async def _try(self, request: dict[str, Any], retries: int) -> Reply | _Failure:
+    async def _try(self, request: dict[str, Any], retries: int) -> Reply | Failure:
         import aiohttp
         import openai
 
@@ -251,22 +261,32 @@ class Endpoint:
             return self._failed(request, response.status_code, response.content, response.headers)
         except TimeoutError:
             why = f"Timeout: {self.url} sent no complete reply within {seconds:g} seconds"
-            return _Failure(CallError(why), may_pass=True, is_unreachable=True, is_timeout=True)
+            return Failure(CallError(why), may_pass=True, is_unreachable=True, is_timeout=True)
         except (openai.OpenAIError, aiohttp.ClientError, OSError, ValueError) as error:
             return self._disconnected(error)
-        reply = self._read(answer.content, retries)
+        kind = answer.headers.get("content-type", "no content type")
+        return self._completed(answer.content, kind, retries)
+
+    def read_answer(self, request: dict[str, Any], status: int, answer: bytes) -> Reply | Failure:
+        """The outcome of an adapted request whose answer arrived in the output of a batch."""
+        if status >= 400:
+            return self._failed(request, status, answer, {})
+        return self._completed(answer, "JSON", 0)
+
+    def _completed(self, answer: bytes, kind: str, retries: int) -> Reply | Failure:
+        """The outcome of an answer without an error status."""
+        reply = self._read(answer, retries)
         if reply and reply.finish_reason not in _BROKEN_OFF:
             return reply
         if reply:
             why = f"{self.url} broke off its reply (finish_reason {reply.finish_reason})"
-            return _Failure(CallError(why), may_pass=True)
-        said = _error_of(answer.content)[1]
+            return Failure(CallError(why), may_pass=True)
+        said = _error_of(answer)[1]
         message = (
-            f"{self.url} answered with {answer.headers.get('content-type', 'no content type')} "
-            "instead of a chat completion: "
+            f"{self.url} answered with {kind} instead of a chat completion: "
             f"{said or 'is the base URL right (most end in /v1)?'}"
         )
-        return _Failure(CallError(self._scrubbed(message)), may_pass=True)
+        return Failure(CallError(self._scrubbed(message)), may_pass=True)
 
     async def _send(self, request: dict[str, Any]) -> Any:
         """The endpoint's raw answer. Raises the errors of openai and aiohttp."""
@@ -305,7 +325,7 @@ class Endpoint:
             http_client=http,
         )
 
-    def _disconnected(self, error: BaseException) -> _Failure:
+    def _disconnected(self, error: BaseException) -> Failure:
         """The failure for a request that got no answer."""
         import aiohttp
 
@@ -316,29 +336,29 @@ class Endpoint:
         # some errors show the URL, which for a proxy includes the password: keep only the reason
         what = cause.message if isinstance(cause, aiohttp.ClientResponseError) else f"{cause}"
         if isinstance(cause, ValueError):  # a bad certificate or host name: a retry does not help
-            return _Failure(EndpointError(self._scrubbed(what)), may_pass=False)
+            return Failure(EndpointError(self._scrubbed(what)), may_pass=False)
         what = self._scrubbed(f"Connection error: {what or type(cause).__name__}")
-        return _Failure(CallError(what), may_pass=True, is_unreachable=True)
+        return Failure(CallError(what), may_pass=True, is_unreachable=True)
 
     def _failed(
         self, request: dict[str, Any], status: int, answer: bytes, headers: Mapping[str, str]
-    ) -> _Failure:
+    ) -> Failure:
         """The failure for an answer with status 400 or more."""
         error = _translated(status, answer, self._scrubbed)
         # reasoning models accept the token limit only under another name
         if status == 400 and "max_tokens" in request and b"max_completion_tokens" in answer:
             self._limit = "max_completion_tokens"
-            return _Failure(error, may_pass=True)
+            return Failure(error, may_pass=True)
         names_schema = any(sign in answer for sign in _SCHEMA_SIGNS)
         if status in (400, 422) and "response_format" in request and names_schema:
             self._takes_schema = False
             _log.info("%s takes no response_format: replies are read as text", self.url)
-            return _Failure(error, may_pass=True)
+            return Failure(error, may_pass=True)
         if status == 403 and self._has_answered and isinstance(error, EndpointError):
             # the key has worked before, so a filter in between has rejected this one prompt
             error = CallError(str(error))
         may_pass = type(error) is CallError and (status in (408, 409, 429) or status >= 500)
-        return _Failure(error, may_pass, _retry_after(headers) or 0.0, status == 429)
+        return Failure(error, may_pass, _retry_after(headers) or 0.0, status == 429)
 
     def _read(self, answer: bytes, retries: int) -> Reply | None:
         """The reply in an answer; None if the answer is not a chat completion."""
@@ -464,6 +484,12 @@ def _error_of(answer: bytes) -> tuple[object, str]:
 
 def _translated(status: int, answer: bytes, scrubbed: Callable[[str], str]) -> CallError:
     """The CallError for an answer with status 400 or more."""
+    error = _error_for(status, answer, scrubbed)
+    error.status = status
+    return error
+
+
+def _error_for(status: int, answer: bytes, scrubbed: Callable[[str], str]) -> CallError:
     text = answer.decode("utf-8", "replace")
     code, said = _error_of(answer)
     message = scrubbed(f"HTTP {status}: {said or text}")

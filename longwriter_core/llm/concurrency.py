@@ -17,14 +17,19 @@ async def for_each(
     The first exception that `work` raises cancels the other workers and is raised here.
     """
     queue = iter(items)
+    is_empty = False
 
     async def worker() -> None:
+        nonlocal is_empty
         for item in queue:
             await work(item)
+        is_empty = True
 
     try:
         async with asyncio.TaskGroup() as group:
             for _ in range(concurrency):
+                if is_empty:
+                    break
                 group.create_task(worker())
                 await asyncio.sleep(0)  # send the first call before the last worker starts
     except BaseExceptionGroup as failures:

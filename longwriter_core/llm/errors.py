@@ -15,6 +15,7 @@ class CallError(Exception):
     """A call gave no reply, even after its retries."""
 
     reason = "transport_error"
+    status: int | None = None  # of the HTTP answer, if there was one
 
 
 class ContextOverflowError(CallError):

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from longwriter_core.errors import InputError
+from longwriter_core.llm.batch import BatchQueue
 from longwriter_core.llm.budget import Budget
 from longwriter_core.llm.client import Endpoint, Reply
 from longwriter_core.llm.errors import (
@@ -81,7 +83,8 @@ class ChatPool:
     `timeout` is the seconds that a reply of up to 4,096 tokens may take; longer replies get more
     time. `retries` is the maximum number of retries per call. Several base URLs must serve the same
     model: they share the calls, and if one fails, the next is used. A call that could exceed
-    `budget` is not made.
+    `budget` is not made. With `batch`, the calls go through the batch API of the only endpoint.
+    Without it, calls that an earlier run has submitted in a batch are still taken from there.
     """
 
     def __init__(
@@ -93,6 +96,7 @@ class ChatPool:
         retries: int = RETRIES,
         timeout: float | None = None,
         budget: Budget | None = None,
+        batch: bool = False,
     ) -> None:
         self._store, self._budget = store, budget
         self.usage = Usage()
@@ -105,13 +109,23 @@ class ChatPool:
             _Member(Endpoint(url, key, retries, timeout))
             for url, key in zip(urls, keys, strict=True)
         ]
+        if batch and len(urls) > 1:
+            raise InputError("the batch API is used with one base URL, not with several")
+        self._is_batch = batch
+        self.batches = BatchQueue(self._members[0].endpoint, store)
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        await self.batches.close()
         for member in self._members:
             await member.endpoint.close()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether calls are in flight."""
+        return bool(self._in_flight)
 
     @property
     def is_fatal(self) -> bool:
@@ -153,25 +167,50 @@ class ChatPool:
     async def _ask_and_save(self, key: str, request: Mapping[str, Any], affinity: int) -> Reply:
         if self._fatal:
             raise SkippedError(self._fatal)
+        is_batch = self._uses_batch(key)
+
+        async def send() -> Reply:
+            if is_batch:
+                return await self._ask_in_batch(key, request)
+            return await self._ask_in_order(request, affinity)
+
         if self._budget:
             try:
-                reply = await self._budget.spend(
-                    request, lambda: self._ask_in_order(request, affinity)
-                )
+                reply = await self._budget.spend(request, send)
             except BudgetError as error:
                 self.give_up(str(error))
                 raise
         else:
-            reply = await self._ask_in_order(request, affinity)
+            reply = await send()
         self.usage.add(reply)
+        if is_batch:
+            return reply  # the batch's replies are stored already
         try:
             await self._store.save(key, reply)
         except OSError as error:
             # Return this reply, because it is paid for. Make no more calls: replies would be lost.
-            self.give_up(
-                f"cannot write to {self._store.folder} ({error.strerror}): {self._store.advice}"
-            )
+            self.give_up(self._unwritable(error))
         return reply
+
+    def _uses_batch(self, key: str) -> bool:
+        try:
+            return self._is_batch or self.batches.has(key)
+        except EndpointError as error:
+            self.give_up(str(error))
+            raise
+
+    async def _ask_in_batch(self, key: str, request: Mapping[str, Any]) -> Reply:
+        try:
+            return await self.batches.ask(key, request)
+        except EndpointError as error:
+            self.give_up(str(error))
+            raise
+        except OSError as error:  # the batch's replies stay at the endpoint until the next run
+            self.give_up(self._unwritable(error))
+            raise SkippedError(self._unwritable(error)) from error
+
+    def _unwritable(self, error: OSError) -> str:
+        return f"cannot write to {self._store.folder} ({error.strerror}): {self._store.advice}"
 
     def give_up(self, why: str) -> None:
         """Make no further calls, and log the reason once, even if many calls in flight fail."""

@@ -53,6 +53,14 @@ class Prices(BaseModel):
             raise ValueError("is not two or three numbers from 0 (prompt, cached, completion)")
         return cls(prompt=numbers[0], cached=numbers[-2], completion=numbers[-1])
 
+    def scaled(self, factor: float) -> "Prices":
+        """The same prices with a discount or a surcharge."""
+        return Prices(
+            prompt=self.prompt * factor,
+            completion=self.completion * factor,
+            cached=self.cached * factor,
+        )
+
     def cost(self, prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0) -> float:
         """The cost in USD of these tokens. `cached_tokens` is part of `prompt_tokens`."""
         cached = min(max(cached_tokens, 0), prompt_tokens)

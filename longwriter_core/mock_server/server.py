@@ -114,13 +114,14 @@ class MockServer:
     refuses: Sequence[str] = ()  # request parameters that all models refuse, such as "stop"
     calls_per_minute: int | None = None  # further chat calls get a 429 with Retry-After
     batch_seconds: float = 0.0  # from a batch's creation to its completion
+    batch_tokens: int | None = None  # prompt tokens that one batch may have
     keep_history: bool = True  # benchmarks disable it, because their requests need much memory
     history: list[MockRequest] = field(default_factory=list, init=False)
     _stats: CallStats = field(default_factory=CallStats, init=False)
 
     def __post_init__(self) -> None:
         self._call_times: deque[float] = deque()
-        self._batches = Batches(self._answer, self.batch_seconds)
+        self._batches = Batches(self._answer, self.batch_seconds, self.batch_tokens)
 
     @property
     def base_url(self) -> str:

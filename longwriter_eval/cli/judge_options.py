@@ -22,10 +22,13 @@ Model = Annotated[str | None, _option("model", "NAME")]
 BaseUrl = Annotated[str | None, _option("base_url", "URL")]
 Prompt = Annotated[str | None, _option("prompt", "PROMPT")]
 Repeats = Annotated[str | None, _option("repeats", "N")]
+Batch = Annotated[
+    bool, typer.Option("--batch", help=JudgeSettings.model_fields["batch"].description)
+]
 Concurrency = Annotated[str | None, _option("concurrency", "N")]
 
 
-def overrides(**settings: str | None) -> dict[str, str]:
+def overrides(**settings: str | bool | None) -> dict[str, Any]:
     """The settings that were given, by their metadata names (judge_model, …)."""
     return {
         "judge" if name == "profile" else f"judge_{name}": value

@@ -22,6 +22,7 @@ def command(
     judge_max_tokens: judge_options.MaxTokens = None,
     judge_extra: judge_options.Extra = None,
     max_cost: judge_options.MaxCost = None,
+    batch: judge_options.Batch = False,
 ) -> int:
     """Judge those responses of a run that have no verdict.
 
@@ -46,6 +47,7 @@ def command(
             max_tokens=judge_max_tokens,
             extra=judge_extra,
             max_cost=max_cost,
+            batch=batch,
         ),
     )
     print(scored.table)

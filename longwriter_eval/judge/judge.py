@@ -1,5 +1,6 @@
 """Judging responses: every verdict has scores or a reason, never a guess."""
 
+import asyncio
 import copy
 import logging
 import re
@@ -27,6 +28,7 @@ from longwriter_core.llm import (
     run_async,
 )
 from longwriter_core.llm.ask import MAX_TRIES
+from longwriter_core.llm.batch import MAX_ROWS
 from longwriter_core.llm.profiles import money, profile_of_model
 from longwriter_core.redact import public_url
 from longwriter_core.text.special_tokens import encodable
@@ -93,7 +95,7 @@ class Judge:
         self._store.check()
         request, read = self._preflight()
         reason = ""
-        async with self.chat(retries=2) as chat:
+        async with self.chat(retries=2, batch=False) as chat:
             for attempt in range(MAX_TRIES):
                 try:
                     reply = await chat.ask(call_key(check=request, attempt=attempt), request)
@@ -199,39 +201,56 @@ class Judge:
         items: Iterable[Item],
         done: Callable[[Item, Judgement], None],
         concurrency: int | None = None,
+        show: Callable[[str], None] | None = None,
     ) -> None:
         """Judge every item, and pass each judgement to `done` as soon as it is complete.
 
-        Endpoint failures do not raise: a verdict without scores has a reason.
+        Endpoint failures do not raise: a verdict without scores has a reason. `show` gets the state
+        of batches in words.
         """
 
-        async with self.asking() as judge_one:
+        async with self.asking(show=show) as judge_one:
 
             async def work(item: Item) -> None:
                 done(item, await judge_one(item))
 
-            await for_each(items, work, concurrency or self.settings.concurrency)
+            await for_each(items, work, concurrency or self.concurrency)
+
+    @property
+    def concurrency(self) -> int:
+        """The items to judge at a time: in a batch, as many as it can have."""
+        return MAX_ROWS if self.settings.batch else self.settings.concurrency
 
     @asynccontextmanager
     async def asking(
-        self, usage: Usage | None = None
+        self,
+        usage: Usage | None = None,
+        show: Callable[[str], None] | None = None,
+        is_held: Callable[[], bool] | None = None,
     ) -> AsyncIterator[Callable[[Item], Awaitable[Judgement]]]:
         """Yield a function that judges one item, usable inside the `async with` block.
 
-        Its calls are counted in `usage`.
+        Its calls are counted in `usage`. `show` gets the state of batches in words; they wait for
+        further items while `is_held`.
         """
         async with self.chat() as chat:
             chat.usage = usage or chat.usage
+            chat.batches.show = show or chat.batches.show
+            chat.batches.is_held = is_held or chat.batches.is_held
 
             async def judge_one(item: Item) -> Judgement:
                 known = {verdict.repeat: verdict for verdict in item.verdicts}
-                return self.judgement(
-                    item,
-                    [
-                        known.get(repeat) or await self._verdict(chat, item, repeat)
-                        for repeat in range(self.settings.repeats)
-                    ],
+                asked = [
+                    partial(self._verdict, chat, item, repeat)
+                    for repeat in range(self.settings.repeats)
+                    if repeat not in known
+                ]
+                verdicts = (
+                    await asyncio.gather(*(ask() for ask in asked))  # all in one batch
+                    if self.settings.batch
+                    else [await ask() for ask in asked]
                 )
+                return self.judgement(item, [*known.values(), *verdicts])
 
             try:
                 yield judge_one
@@ -342,7 +361,7 @@ class Judge:
             prices=self.settings.prices(),
             max_cost=self.settings.max_cost,
             limit=self.settings.max_tokens,
-            **options,
+            **{"batch": self.settings.batch, **options},
         )
 
 
@@ -385,7 +404,7 @@ def run_with_progress(
             bar.update()
 
         try:
-            run_async(judge.judge(items, done, concurrency))
+            run_async(judge.judge(items, done, concurrency, bar.set_postfix_str))
         except KeyboardInterrupt:
             is_stopped = True
     complete = {item.id: judgements.get(item.id) or judge.judgement(item) for item in items}

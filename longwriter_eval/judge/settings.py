@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from longwriter_core.errors import InputError
+from longwriter_core.llm.batch import DISCOUNT
 from longwriter_core.llm.profiles import (
     OPENAI,
     Prices,
@@ -145,6 +146,11 @@ class JudgeSettings(BaseModel):
     )
     repeats: Count = Field(
         default=1, description="verdicts per response; their scores are averaged"
+    )
+    batch: bool = Field(
+        default=False,
+        description="judge through the endpoint's batch API: half the price, and up to a day until "
+        "the verdicts arrive; a rerun collects them",
     )
     max_cost: Annotated[float | None, BeforeValidator(_dollars)] = Field(
         default=None,
@@ -314,11 +320,12 @@ class JudgeSettings(BaseModel):
         }
 
     def prices(self) -> Prices | None:
-        """The judge's current prices; None if unknown."""
+        """The judge's current prices, with the discount of a batch; None if unknown."""
         profile = self._profile
         if profile.endpoint and not profile.is_own_endpoint(self.base_url):
             return None  # another server may charge other prices
-        return profile.prices_on(today()) or prices_of(self.model, today())
+        prices = profile.prices_on(today()) or prices_of(self.model, today())
+        return prices.scaled(DISCOUNT) if prices and self.batch else prices
 
     def check_usable(self) -> None:
         """Raise InputError if the model is shut down, or if its spending cannot be limited."""

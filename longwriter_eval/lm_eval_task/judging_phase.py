@@ -40,7 +40,7 @@ class Judging:
     def __init__(self, panel: Panel, ranks: int) -> None:
         self.panel = panel
         self.tasks: list[Any] = []
-        self._concurrency = max(1, panel.settings.first.concurrency // ranks)
+        self._concurrency = max(1, panel.judges[0].concurrency // ranks)
 
     def run(self) -> Mapping[str, Judgement]:
         """Judge the filtered responses of `tasks`; item_id -> judgement."""

@@ -607,9 +607,12 @@ def test_a_batch_is_uploaded_listed_completed_and_read(tmp_path: Path) -> None:
     lines = [
         {
             "custom_id": f"call-{number}", "method": "POST", "url": "/v1/chat/completions",
-            "body": {"model": model, "messages": [{"role": "user", "content": f"Judge {number}."}]},
+            "body": {
+                "model": JUDGE, "messages": [{"role": "user", "content": f"Judge {number}."}],
+                **more,
+            },
         }
-        for number, model in enumerate((JUDGE, JUDGE, "unknown"))
+        for number, more in enumerate(({}, {}, {"max_tokens": 0}))
     ]  # fmt: skip
     requests = tmp_path / "requests.jsonl"
     requests.write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -643,7 +646,7 @@ def test_a_batch_is_uploaded_listed_completed_and_read(tmp_path: Path) -> None:
     answers = [bodies[f"call-{number}"]["choices"][0]["message"]["content"] for number in range(2)]
     assert answers == direct
     assert json.loads(error)["custom_id"] == "call-2"
-    assert json.loads(error)["response"]["status_code"] == 404
+    assert json.loads(error)["response"]["status_code"] == 400
 
 
 def test_batches_come_in_pages_newest_first_and_can_be_cancelled(tmp_path: Path) -> None:

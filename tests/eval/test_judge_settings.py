@@ -27,6 +27,7 @@ def test_the_defaults_are_the_published_protocol() -> None:
         "temperature": 0.5,
         "max_tokens": 1024,
         "extra": "{}",
+        "batch": False,
         "max_cost": None,
         "concurrency": 32,
         "prompt": "official",
