@@ -1,8 +1,9 @@
 """Rescoring a finished run: judges responses without a verdict, and aggregates as lm-eval does."""
 
+import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,12 +25,14 @@ from longwriter_eval.scoring import (
     JUDGED_METRICS,
     LENGTH_METRICS,
     RULER_METRICS,
+    bucket_name,
     clean_response,
     is_ruler,
     score_sample,
     value,
 )
 from longwriter_eval.stats.agreement import recorded_agreement
+from longwriter_eval.stats.estimates import DocumentValue
 from longwriter_eval.version import __version__
 
 _TASKS = Path(str(find_spec("harness_tasks").origin)).parent  # type: ignore[union-attr]
@@ -44,6 +47,7 @@ class Scored:
     table: str
     verdicts: int  # the expected number
     missing: Counter[str]  # reason -> verdicts without scores
+    gap: str  # which responses the run lacks, and what to do; "" if none
 
 
 def score(folder: Path, overrides: Mapping[str, Any]) -> Scored:
@@ -86,6 +90,7 @@ def _score(run: Run, overrides: Mapping[str, Any]) -> Scored:
         missing=Counter(
             reason for judgement in judgements.values() for reason in judgement.missing
         ),
+        gap=run.gap,
     )
 
 
@@ -252,7 +257,12 @@ def _aggregate(
     for sample in run.samples:
         if (task := sample.task) not in results:
             metrics = _metrics(sample, is_judged=task in judges)
-            aggregated = metric_rows({name: [row[name] for row in rows[task]] for name in metrics})
+            aggregated = metric_rows(
+                {
+                    name: [*(row[name] for row in rows[task]), *_absent(run, task, name)]
+                    for name in metrics
+                }
+            )
             alias = old["configs"][task].get("task_alias", task)
             named = {"name": task, "alias": alias, "sample_len": len(rows[task])}
             results[task] = {**_names(old, "results", task, named), **aggregated}
@@ -287,13 +297,24 @@ def _aggregate(
         "higher_is_better": directions,
         "n-samples": {
             task: old.get("n-samples", {}).get(
-                task, {"original": len(rows[task]), "effective": len(rows[task])}
+                task,
+                {
+                    "original": len(rows[task]) + len(run.missing.get(task, ())),
+                    "effective": len(rows[task]),
+                },
             )
             for task in rows
         },
         "configs": {task: _config(run, task, judges.get(task), judgements) for task in rows},
     }
     return {**scored, "groups": groups} if groups else scored
+
+
+def _absent(run: Run, task: str, metric: str) -> Iterator[DocumentValue]:
+    """The metric's values of prompts whose responses are missing: none, and not judged."""
+    value = 0.0 if metric == "judge_coverage" else math.nan
+    for id, required in run.missing.get(task, {}).items():
+        yield DocumentValue(value, bucket=bucket_name(id, required))
 
 
 def _names(
@@ -328,4 +349,8 @@ def _groups(tasks: set[str]) -> list[dict[str, Any]]:
 
 def _merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     """The old results with the new scores; keeps the record of how responses were generated."""
-    return {**old, **{key: {**old.get(key, {}), **new[key]} for key in new}}
+    merged = {**old, **{key: {**old.get(key, {}), **new[key]} for key in new}}
+    if "unfinished" in merged:  # the new results are no longer those of one process
+        record = merged["unfinished"]
+        merged["unfinished"] = {key: record[key] for key in record if key != "rank"}
+    return merged

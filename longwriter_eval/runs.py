@@ -5,13 +5,13 @@ import logging
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from longwriter_core.errors import InputError
-from longwriter_core.files import sha256, write_atomically
+from longwriter_core.files import cache_dir, sha256, write_atomically
 from longwriter_core.jsonl import read_jsonl, write_jsonl
 from longwriter_eval.version import TASK_VERSION
 
@@ -66,16 +66,45 @@ class Sample:
 
 @dataclass(frozen=True)
 class Run:
-    """The newest results of a run folder, and the samples that belong to them."""
+    """The newest results of a run folder, and the samples that belong to them.
+
+    The responses of a run that did not end are kept as results, too, by each of its processes.
+    `missing` are the prompts of such a run whose responses no process kept.
+    """
 
     path: Path  # of the results file
     results: dict[str, Any]
     samples: list[Sample]
+    # task -> prompt id -> required length
+    missing: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
-        """The folder of the results and samples."""
-        return self.path.parent
+        """The folder of the run: of its results, or of the folders of its processes."""
+        is_part = "rank" in (self.results.get("unfinished") or {})
+        return self.path.parent.parent if is_part else self.path.parent
+
+    @property
+    def gap(self) -> str:
+        """How many responses the run lacks, which, and what to do, in one line; "" if none."""
+        ids = sorted({id for of_task in self.missing.values() for id in of_task})
+        if not ids:
+            return ""
+        record = self.results["unfinished"]
+        number = len({id for of_task in record["documents"].values() for id in of_task})
+        ranks = sorted(set(range(record["ranks"])) - set(record["kept"]))
+        return (
+            f"{len(ids)} of {number} responses are missing ({', '.join(ids[:3])}"
+            f"{', …' if len(ids) > 3 else ''}): "
+            + (
+                f"rank {', '.join(map(str, ranks))} of {record['ranks']} has kept none here. If it "
+                f"ran on another machine, copy responses/{record['run']} of that machine's cache "
+                f"into {self.folder} and rerun this command; otherwise "
+                if ranks
+                else ""
+            )
+            + "run lm_eval again"
+        )
 
     def record(self, task: str) -> dict[str, Any]:
         """The task's own record: version, data_sha256 and, if it was judged, the judge."""
@@ -101,6 +130,8 @@ def load_run(place: Path) -> Run:
         raise InputError(f"none of the {len(dated)} results files in {place} holds our tasks")
     if place.exists():
         hint = "it holds no results" if place.is_dir() else "it is no results file"
+        if kept := sorted((cache_dir() / "responses").glob("*")):
+            hint += f" (the responses of interrupted runs are in {kept[-1].parent}, newest last)"
     else:
         hint = "there is no such folder"
     raise InputError(f"{place}: {hint}; name the --output_path of a run of lm_eval")
@@ -114,10 +145,15 @@ def load_runs(folder: Path) -> list[Run]:
     """
     newest = load_run(folder)
     runs = [newest]
+    parts = {_unfinished_run(newest.results)}
     for date, path in _dated(folder):
         try:
-            if path != newest.path and (run := _load(date, path)):
+            if path == newest.path or not (run := _load(date, path)):
+                continue
+            part = _unfinished_run(run.results)
+            if part not in parts or part is None:
                 runs.append(run)
+            parts.add(part)
         except InputError as error:
             _log.warning("left out: %s", error)
     return runs
@@ -143,12 +179,69 @@ def _load(date: str, path: Path) -> Run | None:
         ]
         for task in own_tasks:
             _check_record(results["configs"][task]["metadata"]["longwriter"])
-        hashes = dict(results.get("task_hashes") or {})
+        dict(results.get("task_hashes") or {})
     except (AttributeError, TypeError, ValueError) as error:
         raise InputError(f"{path}: its configs or task_hashes are malformed ({error})") from error
-    samples = [
+    if not own_tasks:
+        return None
+    run = Run(path, results, _samples_beside(path, date, results, own_tasks))
+    return _with_all_ranks(run) if "unfinished" in results else run
+
+
+def _unfinished_run(results: Mapping[str, Any]) -> str | None:
+    """The name of the unfinished run of which `results` are one process's part, or None."""
+    record = results.get("unfinished")
+    return str(record.get("run")) if isinstance(record, dict) and "rank" in record else None
+
+
+def _with_all_ranks(run: Run) -> Run:
+    """An unfinished run with the responses that all of its processes have kept.
+
+    The files of each process lie in a folder of its own, and are one run together. Results that
+    were written by `longwriter score` are completed, too: a folder may have been added since.
+    """
+    record = run.results["unfinished"]
+    try:
+        expected = {task: dict(ids) for task, ids in record["documents"].items()}
+        if not isinstance(record["run"], str) or not isinstance(record["ranks"], int):
+            raise TypeError(f"run {record['run']!r} of {record['ranks']!r} processes")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{run.path}: its record of an unfinished run is malformed ({error!r})"
+        ) from error
+    parts = {record["rank"]: run.results} if "rank" in record else {}
+    samples = {(sample.task, sample.id): sample for sample in run.samples}
+    for part_date, path in _dated(run.folder):
+        results = _parse(path) if path != run.path else {}
+        if not isinstance(results, dict) or _unfinished_run(results) != record["run"]:
+            continue
+        parts.setdefault(results["unfinished"].get("rank"), results)
+        for sample in _samples_beside(path, part_date, results, expected):
+            samples.setdefault((sample.task, sample.id), sample)
+    places = [(task, id) for task, ids in expected.items() for id in ids]
+    ordered = [samples[place] for place in places if place in samples]
+    hashes = {}
+    if all(
+        set(expected) <= set(p.get("task_hashes") or ()) for p in (run.results, *parts.values())
+    ):
+        hashes = {task: task_hash(s.row for s in ordered if s.task == task) for task in expected}
+    missing = {
+        task: {id: ids[id] for id in ids if (task, id) not in samples}
+        for task, ids in expected.items()
+    }
+    kept = sorted({*record.get("kept", ()), *parts})
+    results = {**run.results, "task_hashes": hashes, "unfinished": {**record, "kept": kept}}
+    return replace(run, results=results, samples=ordered, missing=missing)
+
+
+def _samples_beside(
+    path: Path, date: str, results: Mapping[str, Any], tasks: Iterable[str]
+) -> list[Sample]:
+    """The samples of `tasks` that belong to the results file at `path`."""
+    hashes = results.get("task_hashes") or {}
+    return [
         sample
-        for task in own_tasks
+        for task in tasks
         for sample in _read_samples(
             path.with_name(f"samples_{task}_{date}.jsonl"),
             task,
@@ -156,7 +249,6 @@ def _load(date: str, path: Path) -> Run | None:
             _version(results["configs"][task]),
         )
     ]
-    return Run(path, results, samples) if own_tasks else None
 
 
 def _check_record(record: Mapping[str, Any]) -> None:

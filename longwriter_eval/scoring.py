@@ -122,7 +122,7 @@ def score_response(
     return Score(
         sample=sample,
         text=text,
-        bucket=f"{sample.required / 1000:g}k" if is_ruler(sample) else bucket(sample.required),
+        bucket=bucket_name(sample.id, sample.required),
         words=words,
         length_score=length_score(sample.required, words),
         diagnostics=diagnose(sample.prompt, text, reached_limit=reached_limit),
@@ -132,7 +132,16 @@ def score_response(
 
 def is_ruler(sample: Sample) -> bool:
     """Whether a sample belongs to LongWrite-Ruler."""
-    return sample.id.startswith("longwrite_ruler/")
+    return _is_rulers(sample.id)
+
+
+def bucket_name(id: str, required: int) -> str:
+    """The bucket of a prompt: the paper's, or the required length for the ruler."""
+    return f"{required / 1000:g}k" if _is_rulers(id) else bucket(required)
+
+
+def _is_rulers(id: str) -> bool:
+    return id.startswith("longwrite_ruler/")
 
 
 def _dimension(name: str) -> Callable[[Score], float | None]:

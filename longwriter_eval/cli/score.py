@@ -55,6 +55,8 @@ def command(
         print(*found.lines(), "", sep="\n")
     print(f"scored {scored.source}")
     print(f"wrote {scored.path} and its samples beside it")
+    if scored.gap:
+        print(scored.gap, file=sys.stderr)
     if scored.missing:
         reasons = ", ".join(
             f"{reason} {number}" for reason, number in sorted(scored.missing.items())
@@ -64,5 +66,4 @@ def command(
             f"retry: {ctx.obj}",
             file=sys.stderr,
         )
-        return 1
-    return 0
+    return 1 if scored.missing or scored.gap else 0

@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from longwriter_eval.stats.estimates import contributions, is_covered
+from longwriter_eval.stats.estimates import contributions, is_covered, known
 
 
 class Pooled(float):
@@ -41,12 +41,12 @@ class Mean(Pooled):
 
 
 class Max(Pooled):
-    """The largest value."""
+    """The largest value; NaN if under 95% of the documents have one."""
 
     @staticmethod
     def statistic(documents: Sequence[float]) -> float:
         """The maximum."""
-        return max(documents)
+        return max(known(documents)) if is_covered(documents) else math.nan
 
 
 class StandardError(Pooled):

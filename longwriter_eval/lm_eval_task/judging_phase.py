@@ -1,12 +1,13 @@
 """The judging phase of an evaluation, which judges the responses of all tasks at once."""
 
 import logging
-import os
 import shlex
 import shutil
+import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,11 @@ from longwriter_eval.judge.judge import Item
 from longwriter_eval.judge.panel import Panel
 from longwriter_eval.judge.prompt import BUILT_IN
 from longwriter_eval.judge.verdict import Judgement
-from longwriter_eval.lm_eval_task.lm_eval_internals import model_record, output_folder
+from longwriter_eval.lm_eval_task.lm_eval_internals import (
+    model_record,
+    output_folder,
+    shared_number,
+)
 from longwriter_eval.runs import row_hashes, save_run, task_hash
 from longwriter_eval.stats.agreement import judge_scores, pair_agreements
 from longwriter_eval.stats.thresholds import MIN_COVERAGE
@@ -31,16 +36,33 @@ def item_id(task: str, prompt_id: str) -> str:
     return f"{task}:{prompt_id}"
 
 
+@dataclass(frozen=True)
+class Process:
+    """This process among those that share a run's prompts. `run` is the same in all of them."""
+
+    run: str
+    rank: int = 0
+    ranks: int = 1
+
+    @classmethod
+    def of(cls, lm: Any) -> "Process":
+        """This process of a model's evaluation. All ranks must call it."""
+        started = datetime.fromtimestamp(shared_number(lm, time.time_ns() // 1000) / 1e6, UTC)
+        rank, ranks = (lm.rank, lm.world_size) if lm is not None else (0, 1)
+        return cls(f"{started:%Y%m%d-%H%M%S-%f}", rank, ranks)
+
+
 class Judging:
     """The tasks of one evaluation that the same judge, or panel of judges, judges together.
 
-    The limit on concurrent judge calls is divided among `ranks` processes.
+    The limit on concurrent judge calls is divided among the processes of the run.
     """
 
-    def __init__(self, panel: Panel, ranks: int) -> None:
+    def __init__(self, panel: Panel, process: Process) -> None:
         self.panel = panel
+        self.process = process
         self.tasks: list[Any] = []
-        self._concurrency = max(1, panel.judges[0].concurrency // ranks)
+        self._concurrency = max(1, panel.judges[0].concurrency // process.ranks)
 
     def run(self) -> Mapping[str, Judgement]:
         """Judge the filtered responses of `tasks`; item_id -> judgement."""
@@ -61,10 +83,12 @@ class Judging:
         """Write the responses as an unjudged run, for `longwriter score`.
 
         Responses cost GPU hours, but lm-eval writes them only after judging. Without this copy,
-        killing the process while it judges would lose them.
+        killing the process while it judges would lose them. If several processes share the
+        prompts, each writes a folder of its own; runs.load_run reads them as one run.
         """
-        parent = files.cache_dir() / "responses"
-        folder = parent / f"{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}"
+        parent, process = files.cache_dir() / "responses", self.process
+        run = parent / process.run
+        folder = run / f"rank-{process.rank}" if process.ranks > 1 else run
         configs = {task.config.task: _public_config(task.dump_config()) for task in self.tasks}
         rows = {
             task.config.task: [
@@ -86,18 +110,23 @@ class Judging:
         }
         try:
             hashes = {task: task_hash(of_task) for task, of_task in rows.items()}
+            unfinished = {
+                "run": process.run,
+                "ranks": process.ranks,
+                **({"rank": process.rank} if process.ranks > 1 else {}),
+                "documents": {task.config.task: task.documents for task in self.tasks},
+            }
             results = {**model_record(), "configs": configs, "task_hashes": hashes}
-            save_run(folder, results, rows)
+            save_run(folder, {**results, "unfinished": unfinished}, rows)
         except OSError as error:
             _log.warning("cannot keep a copy of the responses in %s: %s", folder, error.strerror)
             return None
-        for old in sorted(parent.iterdir())[:-_KEPT_RUNS]:
-            if (
-                len(list(old.glob("results_*"))) == 1
-            ):  # more results files mean that the user has scored this run
-                shutil.rmtree(old, ignore_errors=True)
+        if process.rank == 0:
+            for old in sorted(parent.iterdir())[:-_KEPT_RUNS]:
+                if not _is_scored(old):
+                    shutil.rmtree(old, ignore_errors=True)
         _log.info("a copy of the responses is kept in %s", folder)
-        return folder
+        return run
 
     def _report_gaps(self, judgements: Collection[Judgement], kept: Path | None) -> None:
         """Warn about missing verdicts, with the command that retries them."""
@@ -119,6 +148,12 @@ class Judging:
             else "",
             shlex.join(command),
         )
+
+
+def _is_scored(kept: Path) -> bool:
+    """Whether the user has scored the kept run, which adds a results file to its folder."""
+    own = len(list(kept.glob("results_*")))
+    return own > (0 if any(kept.glob("rank-*")) else 1)
 
 
 def _public_config(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -251,6 +251,19 @@ def model_record() -> dict[str, Any]:
     }
 
 
+def shared_number(lm: Any, number: int) -> int:
+    """The `number` of the first rank, on every rank of a data-parallel model.
+
+    All ranks must call it. Uses the operation by which lm-eval itself counts requests.
+    """
+    if lm is None or lm.world_size == 1:
+        return number
+    import torch  # lm-eval has imported it for the same purpose
+
+    gather = lm.all_gather if hasattr(lm, "all_gather") else lm.accelerator.gather  # 0.4.11
+    return int(gather(torch.tensor([number], device=lm.device))[0])
+
+
 def count_tokens(lm: Any, text: Any) -> int | None:
     """The number of tokens by the backend's own tokenizer; None if it has none."""
     if not isinstance(text, str) or getattr(lm, "tokenizer", None) is None:

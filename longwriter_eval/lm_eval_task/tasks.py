@@ -22,7 +22,7 @@ from longwriter_eval.judge.panel import Panel, PanelSettings
 from longwriter_eval.judge.prompt import JudgePrompt
 from longwriter_eval.judge.verdict import Judgement
 from longwriter_eval.lm_eval_task.aggregation import aggregation
-from longwriter_eval.lm_eval_task.judging_phase import Judging, item_id
+from longwriter_eval.lm_eval_task.judging_phase import Judging, Process, item_id
 from longwriter_eval.lm_eval_task.lm_eval_internals import (
     check_internals,
     count_tokens,
@@ -108,6 +108,9 @@ class LengthTask(ConfigurableTask):  # type: ignore[misc]
     def build_all_requests(self, **options: Any) -> None:
         """Build the requests. Raises InputError if the backend would truncate a prompt."""
         super().build_all_requests(**options)
+        chosen = {name: options.get(name) for name in ("limit", "samples")}
+        # of the whole run, while the requests are those of this process
+        self.documents = {doc["id"]: doc["length"] for _, doc in self.doc_iterator(**chosen)}
         lm = find_in_lm_eval_stack("lm")
         if lm is not None:
             self._lm = weakref.ref(lm)
@@ -235,7 +238,7 @@ class JudgedTask(LengthTask):
             with one_clear_line():
                 panel = Panel(self._settings, os.environ)
                 run_async(panel.check())
-            self._under_way[self._settings] = Judging(panel, options.get("world_size", 1))
+            self._under_way[self._settings] = Judging(panel, Process.of(lm))
         tasks = self._under_way[self._settings].tasks
         if (
             self not in tasks

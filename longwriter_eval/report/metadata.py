@@ -252,6 +252,11 @@ def warnings(scored: Sequence[ScoredRun]) -> list[str]:
                 )
                 + " To retry them, run longwriter score."
             )
+        if run.run.gap:
+            messages.append(
+                f"{run.name}: {run.run.gap}. All numbers here are those of the responses that "
+                "were kept, so they are not scores of the full benchmark."
+            )
         limit = (run.run.results.get("config") or {}).get("limit")
         if limit:
             messages.append(

@@ -84,15 +84,15 @@ def _plain(values: Sequence[float]) -> list[tuple[float, str]]:
 
 
 def _overall(values: Sequence[float]) -> list[tuple[float, str]]:
-    parts = [_parts(value) or (math.nan, math.nan) for value in values]
-    judged = known([quality for _, quality in parts])
+    written = [(value, parts) for value in values if (parts := _parts(value))]
+    judged = known([quality for _, (_, quality) in written])
     if not judged:
         return []
-    mean, weight = statistics.fmean(judged), len(values) / len(judged)
+    mean, weight = statistics.fmean(judged), len(written) / len(judged)
     return [
         (
             (length + (mean if math.isnan(quality) else mean + weight * (quality - mean))) / 2,
             _cluster(value),
         )
-        for value, (length, quality) in zip(values, parts, strict=True)
+        for value, (length, quality) in written
     ]

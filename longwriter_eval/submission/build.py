@@ -88,6 +88,8 @@ def _judged(run: Run) -> list[Score]:
 
 def _problems(run: Run, scores: Iterable[Score]) -> Iterable[str]:
     """Problems that are visible in the run but not in the submission."""
+    if run.gap:
+        yield run.gap
     if (limit := (run.results.get("config") or {}).get("limit")) is not None:
         yield f"the run used --limit {printable(limit)}"
     judges = [run.record(score.sample.task).get("judge", {}) for score in scores]

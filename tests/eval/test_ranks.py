@@ -1,0 +1,144 @@
+"""Runs of several processes: their responses are one run, and one process judges for a model."""
+
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.logs import Answer, Log, answers
+
+from longwriter_core.mock_server.server import JUDGE, MockServer
+from longwriter_eval.cli.main import main
+from longwriter_eval.runs import Run, load_run, load_runs, save_run
+
+RANKS = 3
+RUN = "20261121-120000-000001"
+PROMPTS = answers(12, lambda i: Answer(f"Text number {i}.", None, required=100 * (i + 1)))
+
+
+@pytest.fixture
+def judge(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[MockServer]:
+    monkeypatch.setenv("LONGWRITER_CACHE", str(tmp_path / "cache"))
+    with MockServer() as server:
+        monkeypatch.setenv("LONGWRITER_JUDGE_BASE_URL", server.base_url)
+        monkeypatch.setenv("LONGWRITER_JUDGE_MODEL", JUDGE)
+        yield server
+
+
+def keep(folder: Path, ranks: Iterable[int] = range(RANKS)) -> Path:
+    """Write what the ranks of a killed run keep;"""
+    folder = folder / RUN
+    for rank in ranks:
+        own = {id: PROMPTS[id] for id in list(PROMPTS)[rank::RANKS]}
+        log = Log(own)
+        config: dict[str, Any] = log._config()
+        config["metadata"]["longwriter"] |= {
+            "judge": {"model": JUDGE, "base_url": None, "temperature": 0.5, "max_tokens": 1024,
+                      "repeats": 1, "prompt": "longwriter"},
+            "judge_prompt_sha256": "p" * 64,
+        }  # fmt: skip
+        results = {
+            "configs": {log.task: config},
+            "model_name": "writer",
+            "unfinished": {
+                "run": RUN,
+                "rank": rank,
+                "ranks": RANKS,
+                "documents": {log.task: {id: a.required for id, a in PROMPTS.items()}},
+            },
+        }
+        rows = [row | {"doc_id": list(PROMPTS).index(row["doc"]["id"])} for row in log._rows()]
+        save_run(folder / f"rank-{rank}", results, {log.task: rows})
+    return folder
+
+
+def ids(run: Run) -> list[str]:
+    return [sample.id for sample in run.samples]
+
+
+@pytest.mark.parametrize("part", ["", "rank-0", "rank-2"])
+def test_the_responses_of_all_ranks_are_one_run_whichever_folder_is_named(
+    tmp_path: Path, part: str
+) -> None:
+    folder = keep(tmp_path)
+    run = load_run(folder / part)
+    assert ids(run) == list(PROMPTS)
+    assert (run.folder, run.gap) == (folder, "")
+    assert len(load_runs(folder)) == 1
+
+
+def test_scoring_any_ranks_folder_judges_the_whole_benchmark(
+    judge: MockServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = keep(tmp_path)
+    assert main(["score", str(folder / "rank-1")]) == 0
+    assert judge.stats().calls == {JUDGE: 1 + 12}
+    scored = load_run(folder)
+    assert scored.folder == folder
+    assert ids(scored) == list(PROMPTS)
+    assert scored.results["results"]["longwrite_demo"]["judge_coverage,none"] == 1
+    assert main(["score", str(folder)]) == 0
+    assert judge.stats().calls == {JUDGE: 1 + 12}
+    assert "missing" not in capsys.readouterr().err
+
+
+def test_a_missing_rank_is_named_and_counts_against_the_coverage(
+    judge: MockServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = keep(tmp_path)
+    shutil.move(folder / "rank-1", tmp_path / "other-machine")
+    assert main(["score", str(folder)]) == 1
+    said = capsys.readouterr().err
+    assert "4 of 12 responses are missing (longwrite_demo/001, " in said
+    assert "rank 1 of 3" in said
+    assert f"into {folder}" in said
+    assert "run lm_eval again" in said
+    row = load_run(folder).results["results"]["longwrite_demo"]
+    assert row["judge_coverage,none"] == pytest.approx(8 / 12)
+    for metric in ("length_score", "quality_score", "overall_score", "output_words"):
+        assert row[f"{metric},none"] is None
+    # the missing folder is copied from the other machine
+    shutil.move(tmp_path / "other-machine", folder / RUN / "rank-1")
+    before = judge.stats().calls[JUDGE]
+    assert main(["score", str(folder)]) == 0
+    row = load_run(folder).results["results"]["longwrite_demo"]
+    assert row["judge_coverage,none"] == 1
+    assert row["length_score,none"] is not None
+    assert judge.stats().calls[JUDGE] - before <= 1 + 4
+
+
+@pytest.mark.usefixtures("judge")
+def test_a_report_and_a_submission_say_which_responses_are_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = keep(tmp_path, (0, 1))
+    assert main(["score", str(folder)]) == 1
+    assert main(["report", str(folder), "-o", str(tmp_path / "r.html"), "--no-figure-files"]) == 0
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "4 of 12 responses are missing" in page
+    capsys.readouterr()
+    assert main(["submit", str(folder), "-o", str(tmp_path / "s.zip")]) == 2
+    assert "4 of 12 responses are missing" in capsys.readouterr().err
+
+
+def test_ranks_of_other_runs_are_not_mixed_in(tmp_path: Path) -> None:
+    folder = keep(tmp_path)
+    other = load_run(folder / "rank-0")
+    results = {**other.results, "unfinished": {**other.results["unfinished"], "run": "another"}}
+    (folder / "rank-0" / other.path.name).unlink(missing_ok=True)
+    save_run(folder / "rank-7", results, {"longwrite_demo": [s.row for s in other.samples]})
+    assert len(load_runs(folder)) == 2
+
+
+@pytest.mark.parametrize(
+    "record", [5, {}, {"run": RUN}, {"run": RUN, "ranks": "3", "documents": {}}], ids=str
+)
+def test_a_malformed_record_is_one_clear_error(
+    tmp_path: Path, record: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = Log(PROMPTS)
+    save_run(tmp_path, {"configs": {log.task: log._config()}, "unfinished": record},
+             {log.task: log._rows()})  # fmt: skip
+    assert main(["report", str(tmp_path)]) == 2
+    assert "unfinished run is malformed" in capsys.readouterr().err
