@@ -1,71 +1,77 @@
-"""Remove everything from a section that is not prose. Pure; each rule has a name and a count."""
+"""Remove everything from a section that is not prose. Pure; each rule has a name and a count.
+
+The built-in prompts ask for the section between <section_text> tags, so that remarks of the model
+stay outside. The rules below them are for replies without tags, for other prompts, and for what
+models put between the tags anyway. They look at the first and last line only, never at the prose in
+between. scripts/measure_cleaning.py measures what they miss and what they damage.
+"""
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from longwriter_core.text.required_length import CHINESE_NUMBER, NUMBER_WORD
+from agentwrite.writing.remarks import (
+    CLOSING,
+    CLOSING_ZH,
+    COUNT_BEHIND_TEXT,
+    COUNT_LABEL,
+    END_MARKER,
+    IDENTIFIER,
+    LABELS,
+    MAIN_POINT,
+    MAX_LINE,
+    NOTES,
+    NUMBER,
+    OPENING,
+    OPENING_ZH,
+    PLAN_LINE,
+    ROLE,
+    WORD_COUNT,
+    Line,
+)
+from longwriter_core.text.length import count_words
 from longwriter_core.text.special_tokens import strip_special_tokens
 from longwriter_core.text.thinking import without_thinking
 
-_NUMBER = rf"(?:\d{{1,4}}|{CHINESE_NUMBER}{{1,4}}|{NUMBER_WORD})"
+TAG = "section_text"
 
-# Matches the identifier in "**Paragraph 3:** The harbour…"; the rest of the line is kept. Matches
-# only at the start and only if a delimiter follows the number: "Paragraph 3 of the law" is kept.
-_IDENTIFIER = re.compile(
-    rf"\A(?P<markup>#{{0,6}}[ \t]*)(?P<bold>\*{{0,2}})[\[(【]?"
-    rf"(?:paragraph[ \t]*{_NUMBER}|段落[ \t]*{_NUMBER}|第[ \t]*{_NUMBER}[ \t]*段落?)[\])】]?"
-    r"[ \t]*(?:\*{2}[ \t]*[:：\-–—.]?|[:：\-–—.、]\**|(?=\n|\Z))[ \t]*",
-    re.IGNORECASE,
-)
-# The step's plan line, repeated by the model.
-_PLAN_LINE = re.compile(
-    r"\A[^\n]*(?:main point|word count|主要内容|字数)\s*[:：][^\n]*(?:words?|字)?[^\n]*(?:\n+|\Z)",
-    re.IGNORECASE,
-)
-_WORD_COUNT = re.compile(
-    r"(?<!\s)\s*[\[(（【*_]*\s*(?:total\s+)?(?:word\s+count|字[数數])(?:统计|統計)?\s*[:：]?\s*(?:about|约)?\s*"
-    r"[\d,]+\s*(?:words?|字)?\s*[\])）】*_.。]*\s*\Z",
-    re.IGNORECASE,
-)
-_POLITE = r"(?:sure|certainly|of course|absolutely|understood|okay|great)\b"
-_HERE_IT_IS = (
-    r"(?:here(?:[’']s| is| are| comes| follows)|below is|the following is|this is"
-    r"|(?:i[’']ll|i will|let me) (?:now )?(?:write|continue)|continuing)"
-    r"\b[^\n]{0,60}?\b(?:paragraph|section|step|continuation|next part|text|subtask|writing)\b"
-    r"[^\n]{0,60}"
-)
-_META_OPENING = re.compile(
-    r"\A[\s*_#>]*(?:"  # no quotation mark, because a character may say "Sure!"
-    # without a leading "Sure!", require a colon, because prose can start like this
-    rf"{_POLITE}[^\n]{{0,20}}?[,.!:]\W*{_HERE_IT_IS}[:.…]\**|{_HERE_IT_IS}:\**"
-    rf"|{_POLITE}[,.!](?:[ \t]*(?:i(?:[’']ll| will| can|[’']d| would)|here|let)\b[^\n]{{0,60}})?"
-    r"|(?:好的|当然|没问题|明白了|收到)[，。！,!：:]?"
-    r"(?:[^\n]{0,40}(?:第.{1,4}段|段落|部分|内容|续写|撰写|正文)[^\n]{0,20}[：:。！])?"
-    r"|(?:以下|下面|接下来)(?:是|将|为)?(?:我|您|根据|按照|第|下一|续写|接续|正文|本|该|关于|这)"
-    r"[^\n]{0,40}[：:]"
-    r"|(?:以下|下面)(?:是|为)正文[^\n]{0,10}"
-    r")[ \t]*(?:\n+|\Z)",
-    re.IGNORECASE,
-)
-_META_CLOSING = re.compile(
-    r"(?:\A|\n)\W*(?:"
-    r"(?:i hope this|hope this (?:helps|meets)|(?:please )?let me know|feel free to"
-    r"|would you like me|shall i|if you(?:[’']d| would) like,? i)\b[^\n]{0,200}"
-    r"|(?:to be continued|continued in the next|end of (?:paragraph|section)"
-    r"|in the next (?:paragraph|section),? (?:i|we)\b)[^\n]{0,120}"
-    r"|(?:希望(?:[这這]|以上)[^\n]{0,10}(?:段|[内內]容|部分|文)|如果您|如您|[请請]告[诉訴]我|[请請][让讓]我知道)[^\n]{0,60}"
-    r"|(?:未完待[续續]|待[续續]|本段完|本[节節]完|此段[结結]束)[^\n]{0,10}"
-    r")\s*\Z",
-    re.IGNORECASE,
-)
-_CLOSING_WINDOW = 400  # characters
+_MAX_NOTES_LINES = 40
+_MAX_NOTES = 1 / 3  # share of the words; a count within the text does not begin notes
+_LETTER = re.compile(r"\A\W*(?:dear\b|尊敬的|亲爱的|敬爱的)", re.IGNORECASE)
 
-_HEADING = re.compile(r"\A(?:#{1,6}[ \t]+[^\n]+|\*\*[^\n*]{1,80}\*\*)(?=\n|\Z)")
-_ANY_HEADING = re.compile(r"^(?:#{1,6}[ \t]+[^\n]+|\*\*[^\n*]{1,80}\*\*)[ \t]*$", re.MULTILINE)
+# Wrappers
+
+_TAGGED = re.compile(rf"<{TAG}>(?P<text>.*?)(?:</{TAG}>|\Z)", re.DOTALL | re.IGNORECASE)
+_ANY_TAG = re.compile(rf"</?{TAG}>", re.IGNORECASE)
+_FENCED = re.compile(
+    r"\A(?P<fence>`{3,}|~{3})[ \t]*(?:markdown|md|text|txt|plaintext)?[ \t]*\n"
+    r"(?P<text>.*?)\n?(?P=fence)\Z",
+    re.DOTALL,
+)
+_WRAPPED = re.compile(
+    r"\A<(?P<tag>section|paragraph|text|content|answer|output|response|chapter|正文|段落)>"
+    r"(?P<text>[^<>]*)</(?P=tag)>\Z"
+)
+
+# Lines
+
+_RULE_LINE = re.compile(r"[ \t]*(?:(?:[-*_=—–][ \t]*){3,}|[＊※~]{3,})[ \t]*\Z")
+_HEADING = re.compile(
+    rf"(?:(?P<level>\#{{1,6}})[ \t]+(?P<title>[^\n]+)|\*\*(?P<bold>[^\n*]{{1,80}})\*\*"
+    rf"|(?P<plain>(?:chapter|part)[ \t]+{NUMBER}\b[^\n]{{0,80}}"
+    rf"|第{NUMBER}[章节回部卷][^\n]{{0,40}}))[ \t]*",
+    re.IGNORECASE,
+)
+_CONTINUED = re.compile(r"[\s(（\[【]*(?:continued|cont\.?|续)[\s)）\]】]*\Z", re.IGNORECASE)
+
+_MAX_TITLE = 100  # characters
 _MIN_OVERLAP = 30  # characters; texts share shorter passages by chance
 _TAIL = 4_000  # characters before the section that are searched for an overlap
-_MIN_PARAGRAPH = 30  # characters; shorter paragraphs, such as dialogue, may be repeated
+# Shorter paragraphs, such as dialogue, may be repeated. In bytes: a Chinese character has three.
+_MIN_PARAGRAPH = 30
+_MIN_REPEATED = 200  # characters repeated from anywhere in the text; less only from its end
+_PROSE_WORDS = 5  # a fenced text of fewer words is kept as it is
 
 
 @dataclass(frozen=True)
@@ -77,10 +83,10 @@ class Cleaned:
     removed: tuple[tuple[str, str], ...] = ()  # (rule, removed text); thinking is not recorded
 
 
-def clean(raw: str, before: str = "") -> Cleaned:
+def clean(raw: str, before: str = "", *, is_reply: bool = True) -> Cleaned:
     """Return the new prose in `raw`, ready to be appended to the text `before`.
 
-    The rules inspect only the beginning and the end of `raw`, never the prose in between.
+    With `is_reply` false, `raw` was cleaned before: only what it repeats of `before` is removed.
     """
     counts: Counter[str] = Counter()
     removed: list[tuple[str, str]] = []
@@ -88,32 +94,57 @@ def clean(raw: str, before: str = "") -> Cleaned:
 
     def apply(rule: str, after: str) -> None:
         nonlocal text
+        after = after.strip()
         if after != text:
             counts[rule] += 1
             if rule != "thinking":
                 removed.append((rule, _difference(text, after)))
-            text = after.strip()
+            text = after
 
-    apply("thinking", without_thinking(text))
-    apply("special_tokens", strip_special_tokens(text))
+    rules: list[tuple[str, Callable[[str], str]]] = [
+        ("repeated_heading", lambda text: _without_repeated_heading(text, before)),
+        ("repeated_text", lambda text: _without_repeated_text(text, before)),
+    ]
+    if is_reply:
+        apply("thinking", without_thinking(text))
+        apply("special_tokens", strip_special_tokens(text))
+        tagged = _between_tags(text)
+        if tagged is not None:
+            apply("outside_tags", tagged)
+        else:  # talk belongs outside the tags; inside, what looks like talk is prose
+            rules.insert(0, ("meta_talk", _without_talk))
+        rules += [
+            ("fence", _without_wrapper),
+            ("plan_line", _without_plan_line),
+            ("paragraph_identifier", lambda text: IDENTIFIER.sub(_keep_markup, text)),
+            ("notes", _without_notes),
+            ("end_marker", _without_end_marker),
+            ("word_count", _without_word_count),
+        ]
     while True:  # a removal may expose another: "Sure! Here it is:", "Paragraph 3", "# Title"
         seen = text
-        apply("meta_talk", _META_OPENING.sub("", text))
-        apply("plan_line", _without_plan_line(text))
-        apply("paragraph_identifier", _IDENTIFIER.sub(_keep_markup, text))
-        apply("repeated_heading", _without_repeated_heading(text, before))
-        apply("repeated_text", _without_repeated_text(text, before))
-        apply("meta_talk", _without_ending(_META_CLOSING, text))
-        apply("word_count", _without_word_count(text))
+        for rule, apply_rule in rules:
+            apply(rule, apply_rule(text))
         if text == seen:
             return Cleaned(text, counts, tuple(removed))
 
 
+def _between_tags(text: str) -> str | None:
+    """Return the text between the tags that the prompt asks for; None if there are none.
+
+    If most of the words are outside, the model did not keep to the form: only the tags are removed.
+    """
+    if not _ANY_TAG.search(text):
+        return None
+    inside = "\n\n".join(match["text"].strip() for match in _TAGGED.finditer(text))
+    without = _ANY_TAG.sub("", text)
+    return inside if 2 * count_words(inside) >= count_words(without) and inside else without
+
+
 def _difference(text: str, after: str) -> str:
-    """Return the part of `text` that is missing in `after`: its beginning, end or middle."""
-    after = after.strip()
-    if text.endswith(after):
-        return text.removesuffix(after).strip()
+    """Return the parts of `text` that are missing in `after`: its beginning, end or middle."""
+    if after and after in text:
+        return "\n…\n".join(part.strip() for part in text.split(after, 1) if part.strip())
     start = _common_prefix(text, after)
     end = _common_prefix(text[start:][::-1], after[start:][::-1])
     return text[start : len(text) - end].strip()
@@ -125,24 +156,86 @@ def _common_prefix(one: str, other: str) -> int:
     return next((n for n, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
-def _without_ending(rule: re.Pattern[str], text: str) -> str:
-    """Remove a match of `rule` from the end of `text`; only the last characters are searched."""
-    start = max(0, len(text) - _CLOSING_WINDOW)
-    return text[:start] + rule.sub("", text[start:])
+def _first(text: str) -> tuple[Line, str]:
+    """Return the first line, and the text after it without a divider such as "---"."""
+    first, _, rest = text.partition("\n")
+    return Line(first), _strip_rules(rest)
+
+
+def _last(text: str) -> tuple[Line, str]:
+    """Return the last line, and the text before it without a divider such as "---"."""
+    rest, _, last = text.rpartition("\n")
+    return Line(last), _strip_rules(rest[::-1])[::-1]
+
+
+def _strip_rules(text: str) -> str:
+    """Remove blank lines and dividers from the beginning of a text, which may be reversed."""
+    text = text.lstrip()
+    while text and _RULE_LINE.match(text.partition("\n")[0]):
+        text = text.partition("\n")[2].lstrip()
+    return text
+
+
+def _without_talk(text: str) -> str:
+    line, rest = _first(text)
+    if line.matches(OPENING, OPENING_ZH):
+        return rest
+    if line.matches(LABELS) or (line.has_colon and LABELS.fullmatch(line.text.rstrip(":"))):
+        return rest if line.is_set_off or line.has_colon else text
+    if role := ROLE.match(text):
+        return text[role.end() :]
+    line, rest = _last(text)
+    is_talk = line.matches(CLOSING, CLOSING_ZH) and not _LETTER.match(text)
+    return rest if is_talk else text
+
+
+def _without_end_marker(text: str) -> str:
+    line, rest = _last(text)
+    return rest if line.matches(END_MARKER) else text
+
+
+def _without_notes(text: str) -> str:
+    """Remove notes about the text that follow a word count or a heading such as "Key Beats"."""
+    lines = text.split("\n")
+    for place in range(max(1, len(lines) - _MAX_NOTES_LINES), len(lines) - 1):
+        if len(lines[place]) > MAX_LINE or not lines[place].strip():
+            continue
+        line = Line(lines[place])
+        is_count = re.search(COUNT_LABEL, line.text, re.IGNORECASE) and line.matches(WORD_COUNT)
+        if is_count or (line.is_set_off and line.matches(NOTES)):
+            notes = count_words("\n".join(lines[place:]))
+            headings = map(_HEADING.fullmatch, lines[place + 1 :])  # another chapter is no note
+            if any(heading and not heading["bold"] for heading in headings):
+                continue
+            if notes <= _MAX_NOTES * count_words(text):
+                return _strip_rules("\n".join(lines[:place])[::-1])[::-1]
+    return text
 
 
 def _without_word_count(text: str) -> str:
-    end = text[-_CLOSING_WINDOW:].casefold()
-    # most texts have no word count, and this check is a hundred times faster than the regex
-    return (
-        _without_ending(_WORD_COUNT, text)
-        if "count" in end or "字数" in end or "字數" in end
-        else text
-    )
+    for line, rest in (_first(text), _last(text)):
+        has_digit = any(character.isdecimal() for character in line.text)
+        if line.matches(WORD_COUNT) and (has_digit or line.is_set_off or "字数" in line.text):
+            return rest
+    start = max(0, len(text) - MAX_LINE)
+    return text[:start] + COUNT_BEHIND_TEXT.sub("", text[start:])
+
+
+def _without_plan_line(text: str) -> str:
+    for line, rest in (_first(text), _last(text)):
+        if line.matches(PLAN_LINE):
+            return rest
+    line, rest = _first(text)
+    if line.matches(MAIN_POINT):  # "主要内容：…" alone may be prose; a word count below it is not
+        count, after = _first(rest)
+        return after if count.matches(WORD_COUNT) else text
+    return text
 
 
 def _keep_markup(identifier: re.Match[str]) -> str:
     """Return the markup to keep: heading marks and an opening "**", if text follows."""
+    if bool(identifier["open"]) != bool(identifier["close"]):
+        return identifier[0]
     rest = identifier.string[identifier.end() :]
     if not rest or rest.startswith("\n"):
         return ""
@@ -151,24 +244,49 @@ def _keep_markup(identifier: re.Match[str]) -> str:
     return identifier["markup"] + ("**" if is_bold else "")
 
 
-def _without_plan_line(text: str) -> str:
-    line = text.partition("\n")[0]
-    is_step = re.search(r"main point\s*:.*word count\s*:", line, re.IGNORECASE) or re.search(
-        r"(?:段落|第).{0,8}(?:要点|主要内容|主旨).*字数\s*[:：]", line
-    )
-    return _PLAN_LINE.sub("", text, count=1) if is_step else text
+def _without_wrapper(text: str) -> str:
+    """Remove a code fence or a pair of tags around the whole text."""
+    for wrapper in (_FENCED, _WRAPPED):
+        if (match := wrapper.match(text)) and match.end() == len(text):
+            inside = match["text"]
+            if "```" not in inside and count_words(inside) >= _PROSE_WORDS:
+                return inside
+    return text
+
+
+# Repetitions
 
 
 def _without_repeated_heading(text: str, before: str) -> str:
-    heading = _HEADING.match(text)
-    if not heading:
+    """Remove a leading heading that `before` has as its title, or that is still open at its end.
+
+    A heading is open until one of its own level follows: a recipe may begin with "Ingredients" even
+    if the recipe before it did.
+    """
+    first, _, rest = text.partition("\n")
+    if not before or len(first) > MAX_LINE:
         return text
-    known = {_plain(match[0]) for match in _ANY_HEADING.finditer(before)}
-    return text[heading.end() :] if _plain(heading[0]) in known else text
+    heading = _HEADING.fullmatch(first.strip())
+    title = _plain(first)
+    is_speaker = heading and heading["bold"] and rest and not rest.startswith("\n")
+    may_be_title = heading or (len(first) <= _MAX_TITLE and rest.startswith("\n"))
+    if is_speaker or not may_be_title or len(title) < 2:
+        return text
+    open_headings: list[tuple[int, str]] = []
+    main_title = ""
+    for line in before.split("\n"):
+        if len(line) <= MAX_LINE and (match := _HEADING.fullmatch(line.strip())):
+            level = len(match["level"]) if match["level"] else 7
+            main_title = main_title or _plain(line)
+            open_headings = [each for each in open_headings if each[0] < level]
+            open_headings.append((level, _plain(line)))
+    known = {each for _, each in open_headings} | {main_title}
+    return rest if title == main_title or (heading and title in known) else text
 
 
 def _plain(heading: str) -> str:
-    return heading.strip("#* \t:：").casefold()
+    """Return a heading's words, without case, markup, punctuation and "(continued)"."""
+    return re.sub(r"[\W_]+", " ", _CONTINUED.sub("", heading.strip("#*_ \t"))).strip().casefold()
 
 
 def _is_paragraph(paragraph: str, text: str) -> bool:
@@ -177,15 +295,27 @@ def _is_paragraph(paragraph: str, text: str) -> bool:
 
 
 def _without_repeated_text(text: str, before: str) -> str:
-    """Remove the leading paragraphs, or part of a paragraph, that `before` already contains."""
-    first, _, rest = text.partition("\n")
-    while len(first) >= _MIN_PARAGRAPH and _is_paragraph(first.strip(), before):
-        first, _, rest = rest.lstrip().partition("\n")
-        text = f"{first}\n{rest}" if rest else first
+    """Remove the leading paragraphs, or part of a paragraph, that `before` already contains.
+
+    A passage from the middle of `before` must be long: slug lines, refrains and formulas of
+    contracts are repeated on purpose.
+    """
+    rest, repeated, last = text, 0, ""
+    while rest:
+        first, _, following = rest.partition("\n")
+        first = first.strip()
+        is_long = len(first.encode(errors="replace")) >= _MIN_PARAGRAPH
+        if not is_long or not _is_paragraph(first, before):
+            break
+        repeated += len(first)
+        rest, last = following.lstrip(), first
     tail = before.rstrip()[-_TAIL:]
-    start = tail.find(text[:_MIN_OVERLAP]) if len(text) >= _MIN_OVERLAP else -1
+    if repeated >= _MIN_REPEATED or (last and last == tail.rpartition("\n")[2].strip()):
+        return rest
+    opening = text.lstrip(".… \n")  # "... and the wardens wrote it down"
+    start = tail.find(opening[:_MIN_OVERLAP]) if len(opening) >= _MIN_OVERLAP else -1
     while start >= 0:
-        if text.startswith(tail[start:]):
-            return text[len(tail) - start :]
-        start = tail.find(text[:_MIN_OVERLAP], start + 1)
+        if opening.startswith(tail[start:]):
+            return opening[len(tail) - start :]
+        start = tail.find(opening[:_MIN_OVERLAP], start + 1)
     return text

@@ -38,7 +38,7 @@ class Section:
 
     def recleaned(self, before: str) -> "Section":
         """Clean the section again to follow `before`, which the model did not see."""
-        cleaned = clean(self.text, before)
+        cleaned = clean(self.text, before, is_reply=False)
         words = count_words(cleaned.text)
         return replace(
             self,

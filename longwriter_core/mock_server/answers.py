@@ -28,6 +28,7 @@ _HAN = re.compile(r"[\u4e00-\u9fff]")
 _PLAN_FORM = re.compile(r"^(Paragraph|Chapter) 1 - Main Point: \[", re.MULTILINE)
 _TOTAL = re.compile(r"^Total length: (\d+) words", re.MULTILINE)
 _STEP = re.compile(r"Main Point: (.*?) - Word Count: \d+ words")
+_TAGS = re.compile(r"^- Put the text between <section_text>", re.MULTILINE)
 _YES_OR_NO = re.compile(r"^Answer: \[yes or no\]", re.MULTILINE)
 _TWO_TEXTS = re.compile(r"^<Second Text>$", re.MULTILINE)
 _CHOICES = ("first", "second", "tie")
@@ -60,7 +61,8 @@ def write(prompt: str, dice: random.Random) -> str:
     steps = _STEP.findall(prompt)
     shortest, longest = (0.8, 1.2) if steps else (0.5, 1.3)
     words = min(required_length(prompt), _MAX_WORDS) * dice.uniform(shortest, longest)
-    return sentences(round(words), dice, _language(steps[-1] if steps else prompt))
+    text = sentences(round(words), dice, _language(steps[-1] if steps else prompt))
+    return f"<section_text>\n{text}\n</section_text>" if _TAGS.search(prompt) else text
 
 
 def judge(prompt: str, dice: random.Random) -> str:

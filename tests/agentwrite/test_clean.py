@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentwrite.writing.clean import clean
+from agentwrite.writing.clean import TAG, clean
+from agentwrite.writing.prompts import Prompts
 from longwriter_core.llm.ask import is_error_text
 
 PROSE = "The harbour silts up a little more with every tide, and nobody remembers when it began."
@@ -122,6 +123,61 @@ def test_several_rules_apply_in_sequence() -> None:
     }  # fmt: skip
 
 
+# Structure: the prompts ask for tags around the text
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        f"<section_text>\n{PROSE}\n</section_text>",
+        f"Let me think about the tide.\n\n<section_text>{PROSE}</section_text>\n\n(400 words)",
+        f"<section_text>\n{PROSE}",  # the closing tag is missing
+        f"<SECTION_TEXT>\nParagraph 3: {PROSE}\n\n(Word count: 12)\n</SECTION_TEXT>",
+    ],
+)
+def test_the_text_between_the_tags_is_the_section(raw: str) -> None:
+    assert clean(raw).text == PROSE
+
+
+def test_two_tagged_parts_are_joined() -> None:
+    raw = f"<section_text>{PROSE}</section_text>\nAnd then:\n<section_text>{ZH}</section_text>"
+    assert clean(raw).text == f"{PROSE}\n\n{ZH}"
+
+
+def test_tags_around_less_than_half_of_the_words_are_not_trusted() -> None:
+    raw = f"<section_text>Tides</section_text>\n\n{PROSE}"
+    assert clean(raw).text == f"Tides\n\n{PROSE}"
+
+
+def test_inside_the_tags_what_looks_like_talk_is_prose() -> None:
+    prose = f"Of course!\n\n{PROSE}\n\nShall I continue?"
+    assert clean(f"<section_text>\n{prose}\n</section_text>").text == prose
+
+
+def test_the_built_in_prompts_ask_for_the_tags() -> None:
+    for name in ("write", "rewrite"):
+        template = Prompts.load().templates[name]
+        assert f"<{TAG}>" in template
+        assert f"</{TAG}>" in template
+
+
+def test_a_cleaned_section_is_cleaned_again_only_of_repetitions() -> None:
+    raw = f"{PROSE}\n\nOf course!\n\n{ZH}\n\nShall I continue?"
+    assert clean(raw, f"Old.\n\n{PROSE}", is_reply=False).text == raw.removeprefix(PROSE).strip()
+
+
+def test_notes_after_a_word_count_are_removed() -> None:
+    notes = "**Word count:** 1,000\n\n**Key Beats:**\n- **Tone:** bleak\n- **Stakes:** high"
+    cleaned = clean(f"{PROSE * 4}\n\n---\n\n{notes}")
+    assert cleaned.text == PROSE * 4
+    assert notes in cleaned.removed[0][1]
+
+
+def test_a_chapter_after_a_word_count_is_kept() -> None:
+    raw = f"{PROSE * 6}\n\n(Word count: 90)\n\nChapter 2: Mud\n\n{PROSE}"
+    assert PROSE in clean(raw).text.partition("Mud")[2]
+
+
 # Overlap with the preceding text
 
 
@@ -129,6 +185,20 @@ def test_a_repeated_heading_is_removed() -> None:
     cleaned = clean(f"## Tides\n\n{PROSE}", before=f"# TIDES:\n\n{ZH}")
     assert (cleaned.text, dict(cleaned.counts)) == (PROSE, {"repeated_heading": 1})
     assert clean(f"## Mud\n\n{PROSE}", before=f"# Tides\n\n{ZH}").text.startswith("## Mud")
+
+
+@pytest.mark.parametrize(
+    ("raw", "before"),
+    [
+        (f"## Ingredients\n\n{PROSE}", f"## Soup\n\n## Ingredients\n\n{ZH}\n\n## Method\n\nBoil."),
+        (f"**MARA**\n{PROSE}", f"**MARA**\n{ZH}"),
+        (f"INT. THE HARBOUR MASTER'S OFFICE - NIGHT\n\n{PROSE}",
+         f"INT. THE HARBOUR MASTER'S OFFICE - NIGHT\n\n{ZH}"),
+    ],
+    ids=["a heading of another part", "a speaker", "a slug line"],
+)  # fmt: skip
+def test_lines_that_are_repeated_on_purpose_are_kept(raw: str, before: str) -> None:
+    assert clean(raw, before).text == raw
 
 
 def test_repeated_paragraphs_are_removed() -> None:
