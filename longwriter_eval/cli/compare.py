@@ -33,6 +33,15 @@ def command(
             help="ask a judge which response is better, for every prompt and in both orders",
         ),
     ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="also write the comparison as a page, with both runs' responses side by side",
+        ),
+    ] = None,
     judge_model: judge_options.Model = None,
     judge_base_url: judge_options.BaseUrl = None,
     judge_concurrency: judge_options.Concurrency = None,
@@ -50,6 +59,8 @@ def command(
     overrides = judge_options.overrides(
         model=judge_model, base_url=judge_base_url, concurrency=judge_concurrency
     )
+    if output and (output.is_dir() or output.suffix.lower() not in (".html", ".htm")):
+        raise InputError(f"--output {output} must name an .html file")
     if overrides and not judge:
         raise InputError(f"{', '.join(overrides)}: only with --judge")
     comparison = compare(load_run(a), load_run(b), anyway=anyway)
@@ -60,7 +71,19 @@ def command(
     else:
         preferred = _preferred(summary, len(comparison.pairs)) if summary else []
         print("\n".join([*_table(comparison), *preferred]))
+    if output:
+        _write_page(comparison, summary, output)
     return _report_missing((a, b), comparison, summary, ctx.obj)
+
+
+def _write_page(
+    comparison: "Comparison", summary: "PreferenceSummary | None", output: Path
+) -> None:
+    from longwriter_eval.report import write_report
+
+    preferred = _preferred(summary, len(comparison.pairs)) if summary else []
+    write_report([comparison.a, comparison.b], output, sentences=list(filter(None, preferred)))
+    print(f"wrote {output}: one page, open it in any browser", file=sys.stderr)
 
 
 def _table(comparison: "Comparison") -> list[str]:

@@ -9,29 +9,11 @@ from typing import Any
 from longwriter_core.files import write_atomically
 from longwriter_eval.leaderboard.entries import Entry, examine, find
 from longwriter_eval.pages import label, render
+from longwriter_eval.published import REPORTED, REPORTED_JUDGE, REPORTED_SOURCE
 from longwriter_eval.submission.verification import VERSIONS
 from longwriter_eval.version import __version__
 
 _TITLES = {"longbench_write": "LongBench-Write", "longwrite_demo": "Demo prompts"}
-
-# Scores that were checked against the paper, which does not report the missing metrics.
-REPORTED_JUDGE, REPORTED_SOURCE = "gpt-4o-2024-05-13", "arXiv 2408.07055"
-REPORTED = (
-    {"model": "LongWriter-9B-DPO", "overall_score": 84.0},
-    {"model": "Claude 3.5 Sonnet", "overall_score": 80.7},
-    {
-        "model": "Llama-3.1-8B-Instruct",
-        "overall_score": 60.3,
-        "length_score": 50.0,
-        "quality_score": 70.6,
-    },
-    {
-        "model": "GLM-4-9B, the paper's SFT without LongWriter-6k",
-        "length_score": 48.1,
-        "quality_score": 77.1,
-    },
-)
-
 
 SCOPES = {"all": "All prompts", "en": "English", "zh": "Chinese"}
 

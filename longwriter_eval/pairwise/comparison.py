@@ -94,11 +94,7 @@ def compare(a: Run, b: Run, *, anyway: bool = False) -> Comparison:
             f"{a.path} and {b.path} are not comparable: {'; '.join(differs)}; to compare them "
             "anyway, pass --anyway"
         )
-    pairs = [
-        (a_scores[id], b_scores[id])
-        for id in a_scores
-        if id in b_scores and _is_same_prompt(a_scores[id], b_scores[id])
-    ]
+    pairs = shared_prompts(a_scores, b_scores)
     if not pairs:
         raise InputError(f"{a.path} and {b.path} have no prompt in common")
     return Comparison(
@@ -111,6 +107,15 @@ def compare(a: Run, b: Run, *, anyway: bool = False) -> Comparison:
         len(b_scores) - len(pairs),
         corrected(list(metric_differences(pairs))),
     )
+
+
+def shared_prompts(a_scores: ScoresById, b_scores: ScoresById) -> list[tuple[Score, Score]]:
+    """The scores of the prompts that both runs answered, prompt by prompt."""
+    return [
+        (a_scores[id], b_scores[id])
+        for id in a_scores
+        if id in b_scores and _is_same_prompt(a_scores[id], b_scores[id])
+    ]
 
 
 def incompatibilities(a: Run, b: Run, a_scores: ScoresById, b_scores: ScoresById) -> list[str]:

@@ -26,7 +26,7 @@ BENCHMARKS = {
     "longwrite_demo": "Demo prompts",
     "longwrite_ruler": "LongWrite-Ruler",
 }
-RULER = "longwrite_ruler"
+LONGBENCH_WRITE, RULER = "longbench_write", "longwrite_ruler"
 LANGUAGES = {"en": "English", "zh": "Chinese"}
 # LongWrite-Ruler uses the Chinese names of LongBench-Write's types.
 TYPES = {
@@ -272,8 +272,8 @@ def warnings(scored: Sequence[ScoredRun]) -> list[str]:
     shared = set.intersection(*(set(run.by_id) for run in scored))
     if any(set(run.by_id) != shared for run in scored):
         messages.append(
-            f"The runs have different prompts; {len(shared):,} are in all runs. Use longwriter "
-            "compare for a paired comparison."
+            f"The runs have different prompts; {len(shared):,} are in all runs. "
+            "Differences between runs are over the prompts that both answered."
         )
     return [redact(message) for message in messages]
 

@@ -1,10 +1,9 @@
 """The report page: summary, score tables, figures, settings and every response."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from markupsafe import Markup
 from tqdm import tqdm
@@ -15,27 +14,20 @@ from longwriter_core.redact import redact
 from longwriter_core.text.printable import printable
 from longwriter_eval.judge.verdict import DIMENSIONS
 from longwriter_eval.pages import json_for_script, label, render
+from longwriter_eval.published import REPORTED, REPORTED_JUDGE, REPORTED_SOURCE
 from longwriter_eval.report import metadata
 from longwriter_eval.report.drawing import Figure, themed_svg
 from longwriter_eval.report.figures import draw_figures
-from longwriter_eval.report.metadata import BENCHMARKS, LANGUAGES, RULER, TYPES, ScoredRun, Settings
+from longwriter_eval.report.headline import MIN_LENGTH_SCORE, against_first, headline
+from longwriter_eval.report.metadata import BENCHMARKS, LONGBENCH_WRITE, ScoredRun, Settings
 from longwriter_eval.report.responses import MARK_EVERY, group_by_prompt, listing, pack
+from longwriter_eval.report.tables import difference_tables, score_table_of, summary
 from longwriter_eval.runs import Run
 from longwriter_eval.scoring import Score
 from longwriter_eval.stats.agreement import Agreement, agreement
 from longwriter_eval.stats.inference import Interval
 from longwriter_eval.stats.score_table import TableRow
 from longwriter_eval.version import __version__
-
-# Columns of the score tables: metric -> heading and its explanation.
-_COLUMNS = {
-    "overall_score": (Markup("S̄"), "overall score: the mean of S_l and S_q"),
-    "length_score": (Markup("S<sub>l</sub>"), "length score"),
-    "quality_score": (Markup("S<sub>q</sub>"), "quality score: the mean of the six dimensions"),
-    **{f"quality_{metric}": (name, name) for metric, name in DIMENSIONS.items()},
-    "output_words": ("Words", "mean words per response"),
-}
-_GROUP_TITLES = {"all": "", "bucket": "Required words", "language": "Language", "type": "Type"}
 
 
 def write_report(
@@ -45,12 +37,14 @@ def write_report(
     figure_files: Path | None = None,
     judged_before: Sequence[Run] = (),
     scores: Sequence[tuple[Sequence[Score], Sequence[TableRow]]] | None = None,
+    sentences: Sequence[str] = (),
 ) -> list[Path]:
     """Write the page to `path`, and its figures as SVG and PNG into the folder `figure_files`.
 
     `judged_before` are older results for the same responses, for example by another judge: they
     are used only to report the agreement between verdicts. `scores` are the scores and the score
-    table of every run, if they are known already.
+    table of every run, if they are known already. `sentences` are shown below those that say what
+    the runs did.
 
     Returns the files written, the page first. Raises InputError if the runs hold no samples or
     cannot be scored, and OSError.
@@ -64,7 +58,7 @@ def write_report(
     agreements = agreement(
         [s.run for s in scored] + [*judged_before] if has_several_verdicts else []
     )
-    html = _render_page(scored, figures, agreements)
+    html = _render_page(scored, figures, agreements, sentences)
     write_atomically(path, html.encode("utf-8", "backslashreplace"))
     written = [path]
     if figure_files:
@@ -76,10 +70,17 @@ def write_report(
 
 
 def _render_page(
-    scored: Sequence[ScoredRun], figures: Sequence[Figure], agreements: Sequence[Agreement]
+    scored: Sequence[ScoredRun],
+    figures: Sequence[Figure],
+    agreements: Sequence[Agreement],
+    sentences: Sequence[str],
 ) -> str:
     prompts = group_by_prompt(scored)
     names = [run.name for run in scored]
+    versus = against_first(scored)
+    drawn = [(figure, Markup(themed_svg(figure, n))) for n, figure in enumerate(figures)]
+    key = next((n for n, figure in enumerate(figures) if figure.name == "ruler"), 0)
+    is_paper = any(LONGBENCH_WRITE in run.benchmarks for run in scored)
     data = {
         "runs": names,
         "dimensions": list(DIMENSIONS.values()),
@@ -94,9 +95,16 @@ def _render_page(
             "names": names,
             "benchmarks": [_benchmark_title(name, scored) for name in _benchmarks(scored)],
             "warnings": [printable(text, None) for text in metadata.warnings(scored)],
-            "summaries": [_summary(run) for run in scored],
-            "tables": [_score_table(benchmark, scored) for benchmark in _benchmarks(scored)],
-            "figures": [(f, Markup(themed_svg(f, number))) for number, f in enumerate(figures)],
+            "headline": [*headline(scored, versus), *sentences],
+            "summary": summary(scored[0]) if len(scored) == 1 else None,
+            "differences": difference_tables(scored, versus) if versus else [],
+            "length_score_held": MIN_LENGTH_SCORE,
+            "reported": REPORTED if is_paper else (),
+            "reported_judge": REPORTED_JUDGE,
+            "reported_source": REPORTED_SOURCE,
+            "tables": [score_table_of(benchmark, scored) for benchmark in _benchmarks(scored)],
+            "key_figure": drawn[key],
+            "figures": drawn[:key] + drawn[key + 1 :],
             "judging": _side_by_side([metadata.judging(run) for run in scored]),
             "agreements": [label(redact(agreement.raters)) for agreement in agreements],
             "judge_pairs": [
@@ -130,78 +138,6 @@ def _benchmarks(scored: Sequence[ScoredRun]) -> list[str]:
 def _benchmark_title(benchmark: str, scored: Sequence[ScoredRun]) -> str:
     prompts = max(sum(score.benchmark == benchmark for score in run.scores) for run in scored)
     return f"{label(BENCHMARKS.get(benchmark, benchmark))} ({prompts:,} prompts)"
-
-
-def _summary(run: ScoredRun) -> list[tuple[str, str, str]]:
-    """The run's key figures: title, value and note."""
-    rows = {row.benchmark: row for row in run.table if row.kind == "all"}
-    main = next((rows[name] for name in run.benchmarks if name != RULER), None)
-    metrics = ("overall_score", "length_score", "quality_score") if main else ("length_score",)
-    summary = []
-    for metric in metrics:
-        interval = (main or rows[RULER]).metrics[metric]
-        if not math.isnan(interval.mean):
-            summary.append((_COLUMNS[metric][0], f"{interval.mean:.1f}", _range(interval, 1)))
-    summary.append(("Longest output", f"{run.max_words:,}", "words"))
-    asked = [score for score in run.scores if score.judgement]
-    if asked:
-        judged = sum(score.status == "judged" for score in asked)
-        summary.append(("Judged", f"{judged / len(asked):.0%}", f"{judged:,} of {len(asked):,}"))
-    return summary
-
-
-def _score_table(benchmark: str, scored: Sequence[ScoredRun]) -> dict[str, Any]:
-    """Columns of the table, and groups of rows, with a line per run in each row."""
-    by_run = [
-        {(r.kind, r.name): r for r in run.table if r.benchmark == benchmark} for run in scored
-    ]
-    rows = [row for of_run in by_run for row in of_run.values()]
-    columns = [
-        metric
-        for metric in _COLUMNS
-        if any(not math.isnan(row.metrics[metric].mean) for row in rows)
-    ]
-    is_judged = any(not math.isnan(row.coverage) for row in rows)
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for kind, name in dict.fromkeys((row.kind, row.name) for row in rows):
-        lines = [
-            {"run": number, **_line(of_run[kind, name], columns, is_judged=is_judged)}
-            for number, of_run in enumerate(by_run)
-            if (kind, name) in of_run
-        ]
-        groups.setdefault(kind, []).append({"name": _row_title(kind, name), "lines": lines})
-    for kind in ("language", "type"):
-        # a single language or type repeats "all prompts"; the ruler has two prompts of each type
-        if len(groups.get(kind, ())) == 1 or (benchmark, kind) == (RULER, "type"):
-            groups.pop(kind, None)
-    return {
-        "title": label(BENCHMARKS.get(benchmark, benchmark)),
-        "columns": [_COLUMNS[metric] for metric in columns],
-        "is_judged": is_judged,
-        "groups": [(_GROUP_TITLES[kind], rows_of_kind) for kind, rows_of_kind in groups.items()],
-    }
-
-
-def _line(row: TableRow, columns: Iterable[str], *, is_judged: bool) -> dict[str, Any]:
-    cells = []
-    for metric in columns:
-        interval, digits = row.metrics[metric], 0 if metric == "output_words" else 1
-        mean = "–" if math.isnan(interval.mean) else f"{interval.mean:,.{digits}f}"
-        cells.append((mean, _range(interval, digits)))
-    coverage = "–" if math.isnan(row.coverage) else f"{row.coverage:.0%}"
-    return {"n": f"{row.n:,}", "cells": cells, "coverage": coverage if is_judged else None}
-
-
-def _row_title(kind: str, name: str) -> str:
-    if kind == "all":
-        return "All prompts"
-    return label({"language": LANGUAGES, "type": TYPES}.get(kind, {}).get(name, name))
-
-
-def _range(interval: Interval, digits: int) -> str:
-    if math.isnan(interval.low):
-        return ""
-    return f"{interval.low:,.{digits}f}–{interval.high:,.{digits}f}"
 
 
 def _alpha_cell(alpha: Interval) -> tuple[str, str]:
