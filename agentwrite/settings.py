@@ -101,6 +101,12 @@ class Settings(BaseModel):
         "prices",
     )
 
+    batch: bool = Field(
+        False,
+        description="ask through the endpoint's batch API: half the price, and up to a day until "
+        "the replies arrive; a rerun collects them",
+    )
+
     @field_validator("context")
     @classmethod
     def _check_context(cls, context: int | None, info: ValidationInfo) -> int | None:
@@ -146,6 +152,7 @@ class Settings(BaseModel):
             api_key=self._keys(key or self.api_key()),
             timeout=self.timeout,
             budget=Budget(self.max_cost, *sorted(models)) if self.max_cost else None,
+            batch=self.batch,
         )
 
     def _keys(self, given: str) -> str | list[str]:

@@ -64,11 +64,16 @@ def command(
     length: options.Length = None,
     engine: options.Engine = "local",
     ray_address: options.RayAddress = None,
+    judge: judge_options.Profile = None,
     judge_model: judge_options.Model = None,
     judge_base_url: judge_options.BaseUrl = None,
     judge_prompt: judge_options.Prompt = None,
     judge_repeats: judge_options.Repeats = None,
     judge_concurrency: judge_options.Concurrency = None,
+    judge_temperature: judge_options.Temperature = None,
+    judge_max_tokens: judge_options.MaxTokens = None,
+    judge_extra: judge_options.Extra = None,
+    batch: judge_options.Batch = False,
     sequence_len: mixing.SequenceLen = SEQUENCE_LEN,
     general: mixing.GeneralSource = None,
     general_split: mixing.GeneralSplit = "train",
@@ -86,7 +91,7 @@ def command(
     import os
 
     from agentwrite.data.dpo import dpo, estimate
-    from longwriter_core.llm.profiles import cost, money
+    from longwriter_core.llm.profiles import money
     from longwriter_eval.judge.settings import JudgeSettings
 
     settings = Settings.resolve(
@@ -94,13 +99,18 @@ def command(
         base_urls=base_url,
         concurrency=concurrency,
     )
-    judge = JudgeSettings.resolve(
+    judging = JudgeSettings.resolve(
         judge_options.overrides(
+            profile=judge,
             model=judge_model,
             base_url=judge_base_url,
             prompt=judge_prompt,
             repeats=judge_repeats,
             concurrency=judge_concurrency,
+            temperature=judge_temperature,
+            max_tokens=judge_max_tokens,
+            extra=judge_extra,
+            batch=batch,
         ),
         os.environ,
     )
@@ -115,7 +125,7 @@ def command(
         "check_benchmarks": not no_benchmark_check,
     }
     if dry_run:
-        _print_estimate(estimate(prompts, output, settings, judge, **common), settings, judge)
+        _print_estimate(estimate(prompts, output, settings, judging, **common), settings, judging)
         return 0
     with ExitStack() as stack:
         bars = stack.enter_context(mixing.Bars())
@@ -123,13 +133,11 @@ def command(
         line = sampling.enter_context(ProgressLine("Sampling", "prompt", model))
 
         def progress(tally: "SamplingProgress") -> None:
-            judging = money(
-                cost(judge.model, tally.judging.prompt_tokens, tally.judging.completion_tokens)
-            )
+            spent = judging.cost(tally.judging.prompt_tokens, tally.judging.completion_tokens)
             line.show(
                 tally.skipped + tally.finished + tally.failed, tally.instructions, tally.usage,
                 answers=tally.answers, words=tally.words, failed=tally.failed,
-                judge=judging and f"judge {judging}",
+                judge=f"judge {money(spent)}" if spent else "", state=tally.state,
             )  # fmt: skip
 
         def row_progress(kind: str) -> None:
@@ -140,18 +148,20 @@ def command(
             prompts,
             output,
             settings,
-            judge,
+            judging,
             pairs=PairOptions(rejected, min_margin, sequence_len, seed),
             progress=progress,
             row_progress=row_progress,
             cluster=workers,
             **common,
         )
-    return _report(summary, model, judge.model, ctx.obj)
+    return _report(summary, model, judging, ctx.obj)
 
 
-def _report(summary: "DpoSummary", model: str, judge: str, resume: str) -> int:
+def _report(summary: "DpoSummary", model: str, judge: "JudgeSettings", resume: str) -> int:
     """Print the summary; returns the exit code."""
+    from longwriter_core.llm.profiles import money
+
     tally = summary.sampling
     if tally.answers:
         print(
@@ -159,8 +169,11 @@ def _report(summary: "DpoSummary", model: str, judge: str, resume: str) -> int:
             f"calls, {tokens(model, tally.usage)}",
             file=sys.stderr,
         )
+        used = tally.judging
+        price = money(judge.cost(used.prompt_tokens, used.completion_tokens))
         print(
-            f"judged by {judge}: {tally.judging.calls:,} calls, {tokens(judge, tally.judging)}",
+            f"judged by {judge.model}: {used.calls:,} calls, {used.prompt_tokens:,} prompt and "
+            f"{used.completion_tokens:,} completion tokens{price and f', {price}'}",
             file=sys.stderr,
         )
     mixing.print_mix(summary.mix, "pairs")
@@ -182,23 +195,23 @@ def _print_estimate(estimated: "DpoEstimate", settings: Settings, judge: "JudgeS
     from longwriter_core.redact import public_url
 
     where = public_url(judge.base_url) if judge.base_url else "the default OpenAI endpoint"
-    for model, who, calls, prompt_tokens, completion_tokens in (
+    for who, calls, prompt_tokens, completion_tokens, usd in (
         (
-            settings.model,
             f"{settings.model} at {settings.where}",
             estimated.calls,
             estimated.prompt_tokens,
             estimated.completion_tokens,
+            cost(settings.model, estimated.prompt_tokens, estimated.completion_tokens),
         ),
         (
-            judge.model,
             f"the judge {judge.model} at {where}",
             estimated.judge_calls,
             estimated.judge_prompt_tokens,
             estimated.judge_completion_tokens,
+            judge.cost(estimated.judge_prompt_tokens, estimated.judge_completion_tokens),
         ),
     ):
-        price = money(cost(model, prompt_tokens, completion_tokens))
+        price = money(usd)
         print(
             f"would ask {who} for {estimated.prompts:,} prompts: about {calls:,} calls, "
             f"{prompt_tokens:,} prompt and {completion_tokens:,} completion tokens"

@@ -41,6 +41,7 @@ PlanModel = Annotated[str | None, typer.Option(metavar="MODEL", help=_help("plan
 SummaryModel = Annotated[str | None, typer.Option(metavar="MODEL", help=_help("summary_model"))]
 Timeout = Annotated[float | None, typer.Option(metavar="SECONDS", help=_help("timeout"))]
 MaxCost = Annotated[float | None, typer.Option(metavar="USD", help=_help("max_cost"))]
+Batch = Annotated[bool, typer.Option("--batch", help=_help("batch"))]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="print what would be called; call nothing")]
 
 # Another text for the same command.

@@ -21,6 +21,7 @@ class ProgressLine:
         self._what, self._unit, self._model = what, unit, model
         self._bar: Any = None
         self._prices: Prices | None = None
+        self._state = ""
 
     def __enter__(self) -> Self:
         return self
@@ -35,11 +36,17 @@ class ProgressLine:
             self._bar.close()
 
     def show(
-        self, done: float, total: int | None, usage: "Usage | None" = None, **counts: int | str
+        self,
+        done: float,
+        total: int | None,
+        usage: "Usage | None" = None,
+        state: str = "",
+        **counts: int | str,
     ) -> None:
         """`done` of `total` units; both may be as good as known. Counts of 0 are not shown.
 
-        The spend is that of `usage`, by the list price of the model, where there is one.
+        The spend is that of `usage`, by the list price of the model, where there is one. A new
+        `state` is shown at once, because nothing else may change for hours.
         """
         if self._bar is None:
             self._bar = self._begin(done, total)
@@ -49,7 +56,8 @@ class ProgressLine:
 
             spend = self._prices.cost(usage.prompt_tokens, usage.completion_tokens)
             shown.append(money(spend))
-        self._bar.set_postfix_str(", ".join(filter(None, shown)), refresh=False)
+        is_new, self._state = bool(state) and state != self._state, state
+        self._bar.set_postfix_str(", ".join(filter(None, [*shown, state])), refresh=is_new)
         done = round(done if total is None else min(done, total), 6)
         self._bar.update(done - self._bar.n)
 

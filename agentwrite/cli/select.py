@@ -53,6 +53,7 @@ def command(
     extra: options.Extra = "{}",
     timeout: options.Timeout = None,
     max_cost: options.MaxCost = None,
+    batch: options.Batch = False,
     dry_run: options.DryRun = False,
 ) -> int:
     """Choose instructions that need thousands of words.
@@ -62,8 +63,8 @@ def command(
     """
     from agentwrite.selecting.select import estimate, select
 
-    if rules_only and (model or base_url):
-        raise InputError("--rules-only asks no model: leave out --model and --base-url")
+    if rules_only and (model or base_url or batch):
+        raise InputError("--rules-only asks no model: leave out --model, --base-url and --batch")
     if not rules_only and not model:
         raise InputError("name the model that decides with --model, or pass --rules-only")
     settings = None
@@ -77,6 +78,7 @@ def command(
             extra=extra,
             timeout=timeout,
             max_cost=max_cost,
+            batch=batch,
         )
     quotas = _quotas(quota or [])
     if dry_run:
@@ -88,6 +90,7 @@ def command(
             line.show(
                 selection.read, selection.total, selection.usage,
                 asked=selection.asked, failed=selection.failed.total(), **selection.chosen,
+                state=selection.state,
             )  # fmt: skip
 
         selection = select(

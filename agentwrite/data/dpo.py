@@ -48,9 +48,11 @@ from longwriter_core.overlap import PromptIndex, benchmark_prompts
 from longwriter_core.text.language import main_language
 from longwriter_core.text.length import count_words, length_score
 from longwriter_eval.judge.judge import Judge
-from longwriter_eval.judge.settings import JudgeSettings, api_key
+from longwriter_eval.judge.settings import MAX_TOKENS, TEMPERATURE, JudgeSettings, api_key
 
 _VERDICT_TOKENS = 300  # estimated tokens of a judge's reply
+_PAPERS_REQUEST = {"temperature": TEMPERATURE, "max_tokens": MAX_TOKENS}
+_BATCH_PROMPTS = 2_000  # prompts whose answers wait in memory for a batch of verdicts
 
 
 @dataclass
@@ -64,6 +66,7 @@ class SamplingProgress(RunProgress[JudgedAnswers]):
     answers: int = 0
     words: int = 0
     judging: Usage = field(default_factory=Usage)
+    state: str = ""  # of the batches that the judge is asked in
 
     def add(self, made: JudgedAnswers) -> None:
         """Add a finished prompt."""
@@ -135,6 +138,8 @@ def dpo(
     wanted, lengths, overlaps = _check_prompts(prompts, limit, default_length, check_benchmarks)
     path = beside(output, ".run")
     judge = judge or JudgeSettings.resolve({}, os.environ)
+    if judge.batch and cluster:
+        raise InputError("a Ray cluster judges directly: leave out --batch or --engine ray")
     judging = Judge(judge, api_key(judge, os.environ), Store(path / "calls"))
     shared = _shared_settings(settings, judging, samples)
     with RunFolder(path, shared, "samples.jsonl") as folder:
@@ -148,14 +153,18 @@ def dpo(
                 if instruction.id in left and instruction.id not in folder.finished
             )
 
+            def show(state: str) -> None:
+                sampling.state = state
+                progress(sampling)
+
             async def sample_all() -> None:
                 await judging.check()
-                work = Sampling(settings, settings.api_key(), judging, samples)
+                work = Sampling(settings, settings.api_key(), judging, samples, show)
                 workload = cluster.spread(work) if cluster else work
                 async with workload.open(folder.store, settings.concurrency) as (pool, sample):
                     await run_queue(
                         todo, folder, pool, sample, sampling, lambda: progress(sampling),
-                        settings.concurrency,
+                        _BATCH_PROMPTS if judge.batch else settings.concurrency,
                     )  # fmt: skip
 
             run_async(sample_all())
@@ -183,6 +192,7 @@ class Sampling:
     key: str
     judge: Judge
     samples: int
+    show: Callable[[str], None] | None = None  # gets the state of the judge's batches
 
     @asynccontextmanager
     async def open(
@@ -191,7 +201,11 @@ class Sampling:
         """Open the writer's chat pool; yields it and the function that samples and judges."""
         settings, judge = self.settings, self.judge.with_store(store)
         usage = Usage()
-        async with settings.chat(store, self.key) as chat, judge.asking(usage) as judge_one:
+        async with (
+            settings.chat(store, self.key) as chat,
+            # a batch of verdicts waits until the answers that are being written are there, too
+            judge.asking(usage, self.show, lambda: chat.is_busy) as judge_one,
+        ):
             model = ChatModel(
                 chat,
                 settings.model,
@@ -200,7 +214,7 @@ class Sampling:
                 max_tokens=settings.max_tokens,
             )
             # a worker gets the same share of the judge's calls as of the writer's
-            share = judge.settings.concurrency * concurrency // settings.concurrency
+            share = judge.concurrency * concurrency // settings.concurrency
             sampler = AnswerSampler(
                 model,
                 judge_one,
@@ -247,6 +261,7 @@ def _check_prompts(
 
 def _shared_settings(settings: Settings, judge: Judge, samples: int) -> dict[str, object]:
     """Return the settings that all rows of a run folder share; other settings need another file."""
+    protocol = judge.settings.protocol
     return {
         "model": settings.model,
         "temperature": settings.temperature,
@@ -255,6 +270,8 @@ def _shared_settings(settings: Settings, judge: Judge, samples: int) -> dict[str
         "judge": judge.settings.model,
         "judge_repeats": judge.settings.repeats,
         "judge_prompt_sha256": judge.prompt.sha256,
+        # folders of earlier releases, which had no profiles, do not name the paper's request
+        **({} if protocol == _PAPERS_REQUEST else {"judge_request": protocol}),
     }
 
 

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from agentwrite.model import Answer, ChatModel
 from agentwrite.settings import Settings
 from longwriter_core.llm import ChatPool, Rejected, Structured
+from longwriter_core.llm.batch import MAX_ROWS
 from longwriter_core.text.thinking import without_thinking
 
 TEMPERATURE = 0.5  # above 0, so that a retry can give another reply
@@ -64,12 +65,13 @@ class Screener:
     """Asks one model about instructions. `slots` limits how many are handled at a time."""
 
     def __init__(self, chat: ChatPool, settings: Settings) -> None:
-        self.slots = asyncio.Semaphore(settings.concurrency)
+        concurrency = MAX_ROWS if settings.batch else settings.concurrency
+        self.slots = asyncio.Semaphore(concurrency)
         chosen = settings.model_fields_set  # the defaults of Settings are meant for writing
         self._model = ChatModel(
             chat,
             settings.model,
-            concurrency=settings.concurrency,
+            concurrency=concurrency,
             temperature=settings.temperature if "temperature" in chosen else TEMPERATURE,
             max_tokens=settings.max_tokens if "max_tokens" in chosen else MAX_TOKENS,
             scope=settings.scope,

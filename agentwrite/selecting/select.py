@@ -42,6 +42,9 @@ _MAX_CALLS_AHEAD = (
     4  # limit of calls ahead of the next row to record, in multiples of the concurrency
 )
 _MAX_WAITING = 2_000  # rows held in memory while an earlier row waits for its reply
+# With the batch API, many calls are made in advance: as many as the quotas still need, if as many
+# are chosen as so far, and some more.
+_MAX_BATCH_AHEAD, _BATCH_MARGIN, _ASKED_PER_CHOSEN = 10_000, 1.2, 5.0
 _GIVE_UP_AFTER = 1_000  # rows without an instruction; the format of the source is then unknown
 _ESTIMATE_ROWS = 2_000  # rows that an estimate reads
 _REPLY_TOKENS = 40  # estimated tokens of a decision
@@ -61,6 +64,7 @@ class Selection:
     retries: Counter[str] = field(default_factory=Counter)  # unreadable replies, by reason
     usage: Usage = field(default_factory=Usage)
     stopped: str = ""  # why the run stopped early, for example a wrong key
+    state: str = ""  # of the batches that the model is asked in
 
     def has_enough(self, language: str | None) -> bool:
         """Whether the quota of a language is full."""
@@ -293,6 +297,12 @@ async def _decide(rows: Iterator[_Row], log: _Log, settings: Settings, progress:
     store.check()
     async with settings.chat(store) as chat:
         selection.usage = chat.usage
+
+        def show(state: str) -> None:
+            selection.state = state
+            progress(selection)
+
+        chat.batches.show = show
         screener = Screener(chat, settings)
         waiting: _Waiting = deque()
         calls_ahead = 0
@@ -303,6 +313,16 @@ async def _decide(rows: Iterator[_Row], log: _Log, settings: Settings, progress:
                 if is_over or not row.candidate:
                     return None
                 return await screener.ask(row.candidate.instruction, row.number)
+
+        def max_calls_ahead() -> int:
+            if not settings.batch:
+                return _MAX_CALLS_AHEAD * settings.concurrency
+            if not selection.quota:
+                return _MAX_BATCH_AHEAD
+            chosen = selection.chosen.total()
+            asked = selection.asked / chosen if chosen else _ASKED_PER_CHOSEN
+            wanted = 100 + _BATCH_MARGIN * asked * sum(selection.missing.values())
+            return min(_MAX_BATCH_AHEAD, int(wanted))
 
         unreadable: InputError | None = None
         try:
@@ -318,19 +338,20 @@ async def _decide(rows: Iterator[_Row], log: _Log, settings: Settings, progress:
                     await asyncio.sleep(0)  # let stored calls finish
                     while waiting and (
                         _is_decided(waiting[0][1])
-                        or calls_ahead >= _MAX_CALLS_AHEAD * settings.concurrency
-                        or len(waiting) >= _MAX_WAITING
+                        or calls_ahead >= max_calls_ahead()
+                        or len(waiting) >= max(_MAX_WAITING, max_calls_ahead())
                     ):
                         calls_ahead -= await _record_next(waiting, log)
                 progress(selection)
             while waiting and not selection.is_over:
                 await _record_next(waiting, log)
                 progress(selection)
-            # start no more calls, but let those in flight finish, since they are charged anyway
+            # start no more calls, but let those in flight finish, since they are charged anyway;
+            # those in a batch may take a day, and the next run would find them
             is_over = True
         finally:
             tasks = [task for _, task in waiting if task]
-            if not is_over:
+            if not is_over or settings.batch:
                 for task in tasks:
                     task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

@@ -84,7 +84,8 @@ class ChatPool:
     time. `retries` is the maximum number of retries per call. Several base URLs must serve the same
     model: they share the calls, and if one fails, the next is used. A call that could exceed
     `budget` is not made. With `batch`, the calls go through the batch API of the only endpoint.
-    Without it, calls that an earlier run has submitted in a batch are still taken from there.
+    Only the first is direct, so that a wrong key or request shows at once and not in a day.
+    Without `batch`, calls that an earlier run has submitted in one are still taken from there.
     """
 
     def __init__(
@@ -111,7 +112,8 @@ class ChatPool:
         ]
         if batch and len(urls) > 1:
             raise InputError("the batch API is used with one base URL, not with several")
-        self._is_batch = batch
+        self._is_batch, self._is_proven = batch, False
+        self._first_call = asyncio.Lock()
         self.batches = BatchQueue(self._members[0].endpoint, store)
 
     async def __aenter__(self) -> Self:
@@ -167,8 +169,31 @@ class ChatPool:
     async def _ask_and_save(self, key: str, request: Mapping[str, Any], affinity: int) -> Reply:
         if self._fatal:
             raise SkippedError(self._fatal)
-        is_batch = self._uses_batch(key)
+        is_submitted = self._is_submitted(key)
+        if self._is_batch and not is_submitted and not self._is_proven:
+            async with self._first_call:
+                if self._fatal:
+                    raise SkippedError(self._fatal)
+                if not self._is_proven:
+                    return await self._prove(key, request)
+        return await self._spend_and_save(key, request, affinity, self._is_batch or is_submitted)
 
+    async def _prove(self, key: str, request: Mapping[str, Any]) -> Reply:
+        """Make the first call of a batch directly; without its reply, there is no batch."""
+        try:
+            reply = await self._spend_and_save(key, request, 0, is_batch=False)
+        except (ContextOverflowError, RefusedError):
+            self._is_proven = True  # they concern this prompt alone
+            raise
+        except CallError as error:
+            self.give_up(str(error))
+            raise
+        self._is_proven = True
+        return reply
+
+    async def _spend_and_save(
+        self, key: str, request: Mapping[str, Any], affinity: int, is_batch: bool
+    ) -> Reply:
         async def send() -> Reply:
             if is_batch:
                 return await self._ask_in_batch(key, request)
@@ -192,9 +217,9 @@ class ChatPool:
             self.give_up(self._unwritable(error))
         return reply
 
-    def _uses_batch(self, key: str) -> bool:
+    def _is_submitted(self, key: str) -> bool:
         try:
-            return self._is_batch or self.batches.has(key)
+            return self.batches.has(key)
         except EndpointError as error:
             self.give_up(str(error))
             raise

@@ -327,6 +327,11 @@ class JudgeSettings(BaseModel):
         prices = profile.prices_on(today()) or prices_of(self.model, today())
         return prices.scaled(DISCOUNT) if prices and self.batch else prices
 
+    def cost(self, prompt_tokens: int, completion_tokens: int, cached: int = 0) -> float | None:
+        """The cost in USD of these tokens; None if the judge's prices are unknown."""
+        prices = self.prices()
+        return prices.cost(prompt_tokens, completion_tokens, cached) if prices else None
+
     def check_usable(self) -> None:
         """Raise InputError if the model is shut down, or if its spending cannot be limited."""
         day, profile = today(), self.known_profile

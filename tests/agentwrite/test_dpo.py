@@ -22,6 +22,7 @@ from agentwrite.cli.main import main
 from agentwrite.data.dpo import DpoSummary, dpo
 from agentwrite.settings import Settings
 from agentwrite.thresholds import PairOptions
+from longwriter_core.llm import batch as batch_module
 from longwriter_core.mock_server import JUDGE, MockRequest
 from longwriter_core.text.length import length_score
 from longwriter_eval.judge.settings import JudgeSettings
@@ -149,6 +150,27 @@ def test_rerunning_makes_no_calls_and_gives_the_same_bytes(tmp_path: Path) -> No
     assert (made.sampling.skipped, made.sampling.finished) == (3, 0)
     assert first == {path.name: path.read_bytes() for path in tmp_path.glob("dpo.*") if path.is_file()}  # fmt: skip # noqa: E501
     assert set(first) == {"dpo.jsonl", "dpo.rejects.jsonl", "dpo.md", "dpo.png"}
+
+
+def test_a_batch_of_verdicts_gives_the_same_rows_in_few_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(batch_module, "QUIET", 0.05)
+    prompts(tmp_path, 6)
+    with Server(text=by_hand, score=stars, delay=0.05) as server:
+        command = arguments(tmp_path, server, "--concurrency", "4", "--batch")
+        assert main(command) == 0
+        rows = (tmp_path / "dpo.jsonl").read_bytes()
+        batches = [r for r in server.history if r.path == "/v1/batches" and r.method == "POST"]
+        assert len(batches) == 1  # the verdicts waited for all answers
+        # the preflight request and the first verdict are direct
+        assert sum(r.is_chat and r.is_judge for r in server.history) == 2
+        assert sum(map(len, server.sampled.values())) == 24
+        calls = server.stats().calls
+        assert main(arguments(tmp_path, server, "--concurrency", "4")) == 0
+        assert server.stats().calls == calls
+    assert (tmp_path / "dpo.jsonl").read_bytes() == rows
+    assert "1 batch completed" in capsys.readouterr().err
 
 
 def test_other_pair_options_make_no_calls(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from agentwrite.cli.main import main
 from agentwrite.selecting.select import Selection, estimate, rejects_path, select
 from agentwrite.settings import Settings
 from longwriter_core.errors import InputError
+from longwriter_core.llm import batch as batch_module
 from longwriter_core.mock_server.server import MockServer
 from longwriter_core.overlap import benchmark_prompts
 
@@ -450,3 +451,37 @@ def test_without_the_benchmarks_prompts_nothing_is_chosen(
     path = source(tmp_path, plain(2))
     assert main(["select", str(path), "-o", str(tmp_path / "o.jsonl"), "--rules-only"]) == 2
     assert "must name a folder that holds longbench_write.jsonl" in capsys.readouterr().err
+
+
+def test_a_batch_gives_the_same_files_at_half_the_price_and_is_paid_for_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_module, "QUIET", 0.05)
+    rows = source(tmp_path, plain(40))
+    files = {}
+    with Model() as model:
+        for folder, options in (("batch", ["--batch"]), ("again", []), ("direct", ["--fresh"])):
+            output = tmp_path / folder / "chosen.jsonl"
+            output.parent.mkdir()
+            if options == ["--fresh"]:
+                monkeypatch.setenv("LONGWRITER_CACHE", str(tmp_path / "fresh"))
+            arguments = ["select", str(rows), "-o", str(output), "--model", WRITER]
+            arguments += ["--base-url", model.base_url, "--quota", "en=10", "--quota", "zh=10"]
+            assert main([*arguments, *(option for option in options if option == "--batch")]) == 0
+            files[folder] = output.read_bytes(), rejects_path(output).read_bytes()
+            if folder != "direct":  # the second run finds all replies in the store
+                batches = [r for r in model.history if r.path == "/v1/batches"]
+                assert len([r for r in batches if r.method == "POST"]) == 1
+                assert sum(r.is_chat for r in model.history) == 1
+    assert files["batch"] == files["again"] == files["direct"]
+
+
+def test_a_model_that_refuses_the_request_of_a_batch_is_known_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = source(tmp_path, plain(20))
+    with Model(refuses=["temperature"]) as model:
+        arguments = ["select", str(rows), "-o", str(tmp_path / "out.jsonl"), "--model", WRITER]
+        assert main([*arguments, "--base-url", model.base_url, "--batch"]) == 2
+        assert not [r for r in model.history if r.path == "/v1/batches"]
+    assert "'temperature' is not supported with this model" in capsys.readouterr().err

@@ -63,6 +63,7 @@ def answers(
 
     async def ask_all() -> list[Any]:
         pool = ChatPool(Store(), base_url=server.base_url, api_key=key, batch=batch)
+        pool._is_proven = True  # all calls in the batch, the first one, too
         async with pool as chat:
             use(chat.batches)
             calls = (chat.ask(key_of(text), request(text)) for text in texts)
@@ -140,6 +141,24 @@ def test_the_state_of_a_batch_is_shown(server: Endpoint) -> None:
     assert shown[-1] == "1 batch completed, 12 of 12 done"
 
 
+@pytest.mark.parametrize("status", [None, 400, 401])
+def test_the_first_call_is_direct_and_there_is_no_batch_if_it_fails(
+    server: Endpoint, status: int | None
+) -> None:
+    server.on_request = lambda asked: status if asked.is_chat else None
+
+    async def ask_all() -> list[Any]:
+        pool = ChatPool(Store(), base_url=server.base_url, api_key=KEY, batch=True)
+        async with pool as chat:
+            calls = (chat.ask(key_of(text), request(text)) for text in TEXTS)
+            return await asyncio.gather(*calls, return_exceptions=True)
+
+    outcomes = run_async(ask_all())
+    assert sum(asked.is_chat for asked in server.history) == 1
+    assert creations(server) == (status is None)
+    assert all(isinstance(outcome, CallError) == bool(status) for outcome in outcomes)
+
+
 # Failures of single calls
 
 
@@ -180,6 +199,7 @@ def test_a_model_that_wants_the_limit_under_another_name_gets_it_in_the_next_bat
 
         async def ask() -> Reply:
             pool = ChatPool(Store(), base_url=server.base_url, api_key=KEY, batch=True)
+            pool._is_proven = True
             async with pool as chat:
                 return await chat.ask("k" * 64, {**request(), "max_tokens": 2_000})
 
@@ -304,6 +324,7 @@ import asyncio, sys
 from longwriter_core.llm import ChatPool, Store, call_key
 async def main():
     async with ChatPool(Store(), base_url=sys.argv[1], api_key="k", batch=True) as chat:
+        chat._is_proven = True
         body = lambda text: {"model": "mock-judge", "messages": [{"role": "user", "content": text}]}
         await asyncio.gather(*(
             chat.ask(call_key(text=text), body(text)) for text in sys.argv[2:]
@@ -369,6 +390,7 @@ def submit_only(server: Endpoint) -> None:
 
     async def stop() -> None:
         async with ChatPool(Store(), base_url=server.base_url, api_key=KEY, batch=True) as chat:
+            chat._is_proven = True
             calls = [asyncio.create_task(chat.ask(key_of(text), request(text))) for text in TEXTS]
             while not any(json.loads(path.read_bytes())["batch"] for path in records()):
                 await asyncio.sleep(0.02)

@@ -56,9 +56,9 @@ def test_batched_verdicts_are_those_of_direct_calls_and_are_paid_for_once(
 ) -> None:
     assert main(options(tmp_path / "batched", judge, "--batch", "--judge-repeats", "2")) == 0
     shown = capsys.readouterr().err
-    assert "1 batch completed, 24 of 24 done" in shown
-    # the preflight request is direct
-    assert (direct_calls(judge), judge.stats().calls) == (1, {JUDGE: 25})
+    assert "1 batch completed, 23 of 23 done" in shown
+    # the preflight request and the first verdict are direct
+    assert (direct_calls(judge), judge.stats().calls) == (2, {JUDGE: 25})
     assert main(options(tmp_path / "direct", judge, "--judge-repeats", "2")) == 0
     assert judge.stats().calls == {JUDGE: 25}  # all verdicts came from the store
     assert scores(tmp_path / "direct") == scores(tmp_path / "batched")
@@ -124,6 +124,6 @@ def test_an_endpoint_without_batches_ends_with_one_line_and_no_verdict(
     judge.on_request = lambda request: 404 if request.path == "/v1/files" else None
     assert main(options(tmp_path / "run", judge, "--batch")) == 1
     assert caplog.text.count("leave out --batch") == 1
-    assert "12 of 12 verdicts are missing" in capsys.readouterr().err
+    assert "11 of 12 verdicts are missing" in capsys.readouterr().err
     assert main(options(tmp_path / "run", judge)) == 0
     assert len(json.dumps(scores(tmp_path / "run"))) > 12
