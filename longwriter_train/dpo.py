@@ -26,13 +26,18 @@ from longwriter_train.loss.trainer import non_finite_weights
 
 CHUNK = 2048  # tokens; 1.2 GB of float32 logits at a vocabulary of 151,552
 
+# The losses of `dpo_loss_type` that this trainer computes. Several are added up, each times its
+# entry in `dpo_loss_weights`.
+LOSS_TYPES = (
+    "sigmoid",  # DPO's own
+    "sigmoid_norm",  # the same on the mean log-probability per token, so that length does not count
+    "sft",  # cross-entropy of the chosen answers: TRL's former rpo_alpha is its weight
+)
 # Settings that this trainer does not support, and the values that disable them.
 REQUIRED_SETTINGS = {
-    "loss_type": ["sigmoid"],
     "f_divergence_type": "reverse_kl",
     "label_smoothing": 0.0,
     "use_weighting": False,
-    "ld_alpha": None,
     "use_liger_kernel": False,
     "sync_ref_model": False,
 }
@@ -144,15 +149,35 @@ def log_probs_instead_of_logits(
         yield
 
 
-def answer_log_probs(model: Any, inputs: dict[str, Any], heads: Sequence[Any]) -> torch.Tensor:
-    """Return log p of each answer given its prompt (rows), summed over the answer's tokens."""
+def token_log_probs(model: Any, inputs: dict[str, Any], heads: Sequence[Any]) -> torch.Tensor:
+    """Return log p of each answer's tokens (rows × length), in order and 0 outside the answer."""
     with log_probs_instead_of_logits(heads, inputs["input_ids"], inputs["completion_mask"]):
         outputs = model(
             input_ids=inputs["input_ids"],
             attention_mask=inputs["attention_mask"],
             use_cache=False,
         )
-    return outputs.logits.sum(dim=1)
+    return outputs.logits
+
+
+def answer_log_probs(
+    log_probs: torch.Tensor, is_answer: torch.Tensor, ld_alpha: float | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return log p of the chosen and of the rejected answers (pairs), summed over their tokens.
+
+    The first half of the rows are the chosen answers, the second half the rejected ones. With
+    `ld_alpha` (LD-DPO, arXiv 2409.06411), the tokens of an answer beyond the length of the pair's
+    shorter one count only ld_alpha times.
+    """
+    if ld_alpha is not None:
+        following = is_answer.roll(-1, dims=1)  # log_probs[:, i] is that of token i + 1
+        following[:, -1] = 0
+        chosen_length, rejected_length = following.sum(dim=1).chunk(2)
+        shared_length = torch.minimum(chosen_length, rejected_length).repeat(2)
+        is_tail = following.cumsum(dim=1) > shared_length[:, None]
+        log_probs = torch.where(is_tail, ld_alpha * log_probs, log_probs)
+    chosen, rejected = log_probs.sum(dim=1).chunk(2)
+    return chosen, rejected
 
 
 class ChunkedDPO(Trainer):  # type: ignore[misc]
@@ -168,12 +193,24 @@ class ChunkedDPO(Trainer):  # type: ignore[misc]
             for name, value in REQUIRED_SETTINGS.items()
             if getattr(args, name) != value
         ]
+        wrong += [
+            f"loss_type: {loss_type} (must be one of {', '.join(LOSS_TYPES)})"
+            for loss_type in args.loss_type
+            if loss_type not in LOSS_TYPES
+        ]
+        if args.ld_alpha is not None and not 0 <= args.ld_alpha <= 1:
+            wrong.append(f"ld_alpha: {args.ld_alpha} (must be from 0 to 1)")
         if wrong:
             raise InputError("ChunkedDPOTrainer does not compute " + ", ".join(wrong))
         super().__init__(*positional, args=args, **named)
         for model in (self.model, self.ref_model):
             if model is not None:
                 check_head(model)
+        if self.aux_loss_enabled:
+            raise InputError(
+                "ChunkedDPOTrainer does not compute the auxiliary loss of a mixture of experts: "
+                "remove trainer_cls to use TRL's own trainer"
+            )
         self._loss_is_verified = False
 
     def _prepare_dataset(
@@ -198,10 +235,10 @@ class ChunkedDPO(Trainer):  # type: ignore[misc]
             desc=f"Tokenizing {dataset_name} pairs",
         )
 
-    def _answer_log_probs(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
-        """Return log p of each answer (2 × pairs): all chosen answers, then all rejected ones."""
+    def _token_log_probs(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+        """Return log p of each answer's tokens: all chosen answers, then all rejected ones."""
         heads = head_layers(self.accelerator.unwrap_model(model))
-        return answer_log_probs(model, inputs, heads)
+        return token_log_probs(model, inputs, heads)
 
     def compute_ref_log_probs(
         self, model: Any, inputs: dict[str, Any]
@@ -223,13 +260,15 @@ class ChunkedDPO(Trainer):  # type: ignore[misc]
             self.model, self.args.gradient_checkpointing_kwargs
         )
         with torch.no_grad(), no_checkpointing, reference:
-            chosen, rejected = self._answer_log_probs(model, inputs).chunk(2)
-        return chosen, rejected
+            log_probs = self._token_log_probs(model, inputs)
+        return answer_log_probs(log_probs, inputs["completion_mask"], self.ld_alpha)
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
         if return_outputs:
             raise ValueError("ChunkedDPOTrainer has no logits to return")
-        chosen, rejected = self._answer_log_probs(model, inputs).chunk(2)
+        is_answer = inputs["completion_mask"]
+        log_probs = self._token_log_probs(model, inputs)
+        chosen, rejected = answer_log_probs(log_probs, is_answer, self.ld_alpha)
         if self.precompute_ref_logps:
             references = inputs["ref_chosen_logps"], inputs["ref_rejected_logps"]
         else:
@@ -237,8 +276,18 @@ class ChunkedDPO(Trainer):  # type: ignore[misc]
         chosen_reward = self.beta * (chosen - references[0])
         rejected_reward = self.beta * (rejected - references[1])
         margin = chosen_reward - rejected_reward
-        (weight,) = self.loss_weights
-        loss = weight * -F.logsigmoid(margin).mean()
+        chosen_tokens, rejected_tokens = is_answer.sum(dim=1).clamp(min=1).chunk(2)
+        losses = {
+            "sigmoid": -F.logsigmoid(margin).mean(),
+            "sigmoid_norm": -F.logsigmoid(
+                chosen_reward / chosen_tokens - rejected_reward / rejected_tokens
+            ).mean(),
+            "sft": -log_probs.chunk(2)[0].sum() / chosen_tokens.sum(),
+        }
+        loss = sum(
+            weight * losses[kind]
+            for kind, weight in zip(self.loss_types, self.loss_weights, strict=True)
+        )
         if not self._loss_is_verified:
             if not torch.isfinite(loss):
                 raise InputError(
@@ -271,7 +320,9 @@ class ChunkedDPO(Trainer):  # type: ignore[misc]
 def _trainer_class() -> type[Any]:
     from axolotl.core.trainers.dpo.trainer import AxolotlDPOTrainer
 
-    documentation = "axolotl's DPO trainer with TRL's sigmoid loss, for pairs of any length."
+    documentation = (
+        "axolotl's DPO trainer with losses of TRL (LOSS_TYPES), for pairs of any length."
+    )
     return type(
         "ChunkedDPOTrainer",
         (ChunkedDPO, AxolotlDPOTrainer),

@@ -6,14 +6,14 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 import yaml
 from axolotl.common.const import DEFAULT_DATASET_PREPARED_PATH
 from axolotl.integrations.base import BasePlugin
 from axolotl.utils.logging import get_logger
 from filelock import FileLock
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from longwriter_core.errors import InputError
 from longwriter_core.jsonl import write_jsonl
@@ -34,6 +34,21 @@ class ChecksArgs(BaseModel):
             "LongWrite-Ruler. Needs upstream's files: longwriter assets --fetch."
         },
     )
+    dpo_ld_alpha: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        json_schema_extra={
+            "description": "LD-DPO's alpha: the weight of an answer's tokens beyond the length of "
+            "the pair's shorter answer. TRL has this setting (ld_alpha), axolotl does not."
+        },
+    )
+
+    @model_validator(mode="after")
+    def _ld_alpha_needs_dpo(self) -> Self:
+        if self.dpo_ld_alpha is not None and getattr(self, "rl", None) != "dpo":
+            raise ValueError("dpo_ld_alpha needs rl: dpo")
+        return self
 
 
 class ChecksPlugin(BasePlugin):  # type: ignore[misc]
@@ -60,6 +75,10 @@ class ChecksPlugin(BasePlugin):  # type: ignore[misc]
             _refuse(f"{path}: axolotl does not know {', '.join(unknown)}")
         if unread := unread_keys(recipe):
             _refuse(f"{path}: longwriter_train does not read {', '.join(unread)}: remove it")
+
+    def get_training_args(self, cfg: Any) -> dict[str, Any] | None:
+        """Return TRL's settings that axolotl does not pass on."""
+        return None if cfg.dpo_ld_alpha is None else {"ld_alpha": cfg.dpo_ld_alpha}
 
     def load_datasets(self, cfg: Any, preprocess: bool = False) -> None:  # noqa: ARG002
         """Check the data. Invalid rows are skipped in any data set that is not a JSONL file."""

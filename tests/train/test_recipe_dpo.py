@@ -41,6 +41,7 @@ def test_a_frozen_head_gets_no_gradient() -> None:
     assert weight.grad is None
 
 
+# The chosen answer is the longer one, then the rejected one.
 PAIRS = [
     {"prompt": "Write.", "chosen": "The sea is calm.<|eot_id|>", "rejected": "No<|eot_id|>"},
     {"prompt": "Go on, please.", "chosen": "Yes<|eot_id|>", "rejected": "海很平静<|eot_id|>"},
@@ -51,6 +52,17 @@ PAIRS = [
 CASES: dict[str, tuple[dict[str, Any] | None, dict[str, Any]]] = {
     "full fine-tuning": (None, {}),
     "weighted loss": (None, {"loss_type": ["sigmoid"], "loss_weights": [0.3]}),
+    "mean per token": (None, {"loss_type": ["sigmoid_norm"]}),
+    "SFT term": (None, {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 0.2]}),
+    "less weight beyond the shared length": (None, {"ld_alpha": 0.4}),
+    "all of them, LoRA": (
+        {},
+        {
+            "loss_type": ["sft", "sigmoid_norm", "sigmoid"],
+            "loss_weights": [0.2, 0.5, 2.0],
+            "ld_alpha": 0.0,
+        },
+    ),
     "LoRA": ({}, {}),
     "LoRA that saves lm_head": ({"modules_to_save": ["lm_head"]}, {}),
 }
@@ -139,7 +151,16 @@ def test_an_unsupported_loss_is_refused(tmp_path: Path) -> None:
     from axolotl.core.trainers.dpo.args import AxolotlDPOConfig
 
     args = AxolotlDPOConfig(output_dir=str(tmp_path), loss_type=["hinge"], use_cpu=True, bf16=False)
-    with pytest.raises(InputError, match=r"loss_type: \['hinge'\] \(must be \['sigmoid'\]\)"):
+    with pytest.raises(InputError, match=r"loss_type: hinge \(must be one of sigmoid, sigmo"):
+        dpo.ChunkedDPOTrainer(args=args)
+
+
+@pytest.mark.parametrize("alpha", [-0.1, 1.5])
+def test_an_ld_alpha_outside_its_range_is_refused(tmp_path: Path, alpha: float) -> None:
+    from axolotl.core.trainers.dpo.args import AxolotlDPOConfig
+
+    args = AxolotlDPOConfig(output_dir=str(tmp_path), ld_alpha=alpha, use_cpu=True, bf16=False)
+    with pytest.raises(InputError, match=rf"ld_alpha: {alpha} \(must be from 0 to 1\)"):
         dpo.ChunkedDPOTrainer(args=args)
 
 

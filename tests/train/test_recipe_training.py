@@ -38,6 +38,11 @@ QUIET = {
     "AXOLOTL_DO_NOT_TRACK": "1", "TRL_EXPERIMENTAL_SILENCE": "1",
     "PYTHONPATH": str(Path(__file__).parents[2]),
 }  # fmt: skip
+# Settings of DPO whose loss starts at ln 2 as well.
+DPO_LOSS = {
+    "dpo_loss_type": ["sigmoid", "sigmoid_norm"], "dpo_loss_weights": [0.5, 0.5],
+    "dpo_ld_alpha": 0.5,
+}  # fmt: skip
 README = (recipes.folder() / "README.md").read_text(encoding="utf-8")
 
 
@@ -57,7 +62,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def trained(place: Path) -> dict[str, Path]:
     """The checkpoints of the four tiny recipes after a few steps each."""
-    short = {"sft": {"num_epochs": 1}, "dpo": {"max_steps": 2, "save_steps": 2}}
+    short = {"sft": {"num_epochs": 1}, "dpo": {"max_steps": 2, "save_steps": 2, **DPO_LOSS}}
     files, folders = [], {}
     for stage, fewer in short.items():  # DPO starts from the SFT checkpoint
         for family in FAMILIES:
@@ -86,6 +91,15 @@ def test_dpo_starts_at_its_reference_and_moves_away(trained: dict[str, Path], fa
     first, second = losses(trained[f"{family}_dpo"])
     assert first == pytest.approx(0.6931, abs=1e-3)  # ln 2: policy and reference are the same
     assert second < first
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_settings_of_the_loss_reach_the_trainer(trained: dict[str, Path], family: str) -> None:
+    import torch
+
+    (saved,) = trained[f"{family}_dpo"].glob("checkpoint-*/training_args.bin")
+    args = torch.load(saved, weights_only=False)
+    assert (args.loss_type, args.loss_weights, args.ld_alpha) == tuple(DPO_LOSS.values())
 
 
 @pytest.mark.parametrize(
@@ -154,7 +168,9 @@ def test_axolotl_train_accepts_the_directory(place: Path, tmp_path: Path) -> Non
     done = subprocess.run(
         [sys.executable, axolotl_cli.__file__, line.split()[-1]],
         cwd=tmp_path,
-        env=environment(CUDA_VISIBLE_DEVICES="", OMP_NUM_THREADS="1", **QUIET),
+        env=environment(
+            CUDA_VISIBLE_DEVICES="", OMP_NUM_THREADS="1", AXOLOTL_LOG_LEVEL="INFO", **QUIET
+        ),
         stdin=subprocess.DEVNULL,  # a prompt for input would end the run
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

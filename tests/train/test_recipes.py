@@ -111,6 +111,21 @@ def test_a_value_of_the_wrong_type_is_reported_with_its_key(tmp_path: Path) -> N
     assert said.startswith("num_epochs: Input should be")
 
 
+@pytest.mark.parametrize(
+    ("name", "alpha", "said"),
+    [
+        ("tiny/llama_dpo", 1.5, "dpo_ld_alpha: Input should be less than or equal to 1"),
+        ("tiny/llama_sft", 0.5, "dpo_ld_alpha needs rl: dpo"),
+    ],
+)
+def test_an_ld_alpha_out_of_place_is_reported(
+    name: str, alpha: float, said: str, tmp_path: Path
+) -> None:
+    wrong = {**RECIPES[name], "dpo_ld_alpha": alpha}
+    (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(wrong), encoding="utf-8")
+    assert list(problems(tmp_path / "wrong.yaml")) == [said]
+
+
 @pytest.mark.parametrize(("one", "other"), MAY_DIFFER, ids=" ".join)
 @pytest.mark.parametrize("model", ["glm4-9b", "llama3.1-8b"])
 def test_siblings_differ_only_where_allowed(model: str, one: str, other: str) -> None:
