@@ -83,7 +83,7 @@ def test_longwriter_commands_know_every_subcommand_and_option(
 ) -> None:
     program, name, *words = shlex.split(line)
     run_command = main if program == "longwriter" else agentwrite_main
-    help_of = [name, words[0]] if name == "recipes" else [name]
+    help_of = [name, words[0]] if name in ("experiment", "recipes") else [name]
     assert run_command([*help_of, "--help"]) == 0
     known = re.findall(r"(?<![\w-])--?[a-z-]+", capsys.readouterr().out)
     assert not [word for word in words if word.startswith("-") and word not in known]

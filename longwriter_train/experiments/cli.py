@@ -1,0 +1,73 @@
+"""`longwriter experiment`: the paper's own analyses, on a tiny model or on a real one."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from longwriter_core.command import new_app
+
+app = new_app("Repeat the paper's analyses, on a tiny model or on a real one.")
+
+Model = Annotated[
+    str | None,
+    typer.Option(help="chat model on the hub or in a folder; by default a tiny one, for a CPU"),
+]
+Data = Annotated[
+    Path | None, typer.Option(help="SFT rows (JSONL) to train --model on, with long outputs")
+]
+Lengths = Annotated[
+    str | None, typer.Option(help="required lengths to ask for, in words, with commas between them")
+]
+Samples = Annotated[int, typer.Option(min=1, help="answers for each prompt")]
+MaxTokens = Annotated[int, typer.Option(min=16, help="tokens of a row, and of an answer, at most")]
+Steps = Annotated[int, typer.Option(min=1, help="training steps")]
+BatchSize = Annotated[int, typer.Option(min=1, help="rows in a step")]
+LearningRate = Annotated[float, typer.Option(min=0, help="highest learning rate")]
+Seed = Annotated[int, typer.Option(help="seed of the order of the rows and of the sampling")]
+
+
+@app.callback()
+def _experiment() -> None:
+    """Repeat the paper's analyses, on a tiny model or on a real one."""
+
+
+@app.command("output-length")
+def output_length(
+    model: Model = None,
+    data: Data = None,
+    caps: Annotated[
+        str, typer.Option(help="longest outputs of the SFT sets, in words, with commas between")
+    ] = "10,20,40,80,160",
+    lengths: Lengths = None,
+    samples: Samples = 4,
+    max_tokens: MaxTokens = 700,
+    steps: Steps = 150,
+    batch_size: BatchSize = 10,
+    learning_rate: LearningRate = 3e-3,
+    seed: Seed = 42,
+    output: Annotated[Path, typer.Option("--output", "-o", help="folder for the results")] = Path(
+        "runs/output-length"
+    ),
+) -> None:
+    """Show that output length follows the longest SFT output (section 2 of the paper).
+
+    Trains one model for each of --caps on an SFT set without longer outputs, and asks it for texts
+    of rising length. By default with a tiny model and data, in about a minute on a CPU. A real
+    --model is trained in full on one GPU; its prompts are those of LongWrite-Ruler. Rerun the same
+    command to resume.
+    """
+    from longwriter_train.experiments import output_length as experiment
+    from longwriter_train.experiments.training import Source, Training, numbers
+
+    wanted = numbers(caps, "--caps")
+    source = Source.of(model, data)
+    asked = numbers(lengths, "--lengths") if lengths else source.default_lengths(wanted)
+    task = experiment.Task(wanted, asked, samples, max_tokens)
+    training = Training(steps, batch_size, learning_rate, seed)
+    print(experiment.run(source, task, training, output, _progress))
+
+
+def _progress(part: str, step: int, loss: float) -> None:
+    if step == 1 or step % 50 == 0:
+        typer.echo(f"{part}: step {step}, loss {loss:.3f}", err=True)
