@@ -57,20 +57,26 @@ def open_atomically(path: Path, *, sync: bool = True) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, *, wait: bool = False) -> Iterator[bool]:
     """Hold the lock on `path` in the `with` block, against other processes on this machine.
 
-    Raises BlockingIOError if another process holds the lock. If the lock file cannot be written,
-    for example in a read-only folder, the block runs without a lock.
+    If another process holds the lock, waits for it with `wait`, and raises BlockingIOError
+    otherwise. Yields whether it has waited; Ctrl-C ends the waiting, without a lock. If the lock
+    file cannot be written, for example in a read-only folder, the block runs without a lock.
     """
     import fcntl
 
     with contextlib.ExitStack() as stack:
+        has_waited = False
         try:
             lock = stack.enter_context(path.open("w"))
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise
+            if not wait:
+                raise
+            has_waited = True
+            with contextlib.suppress(KeyboardInterrupt, OSError):
+                fcntl.flock(lock, fcntl.LOCK_EX)
         except OSError:
             pass
-        yield
+        yield has_waited

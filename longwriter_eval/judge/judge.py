@@ -60,6 +60,9 @@ class Item:
     verdicts: tuple[Verdict, ...] = ()
 
 
+PREFLIGHT = Item("preflight", PREFLIGHT_INSTRUCTION, PREFLIGHT_RESPONSE)
+
+
 class Judge:
     """A judge at an endpoint, with resolved and checked settings."""
 
@@ -85,15 +88,19 @@ class Judge:
             other.settings = self.settings.model_copy(update={"max_cost": left})
         return other
 
-    async def check(self) -> None:
+    async def check(self, *, may_reuse: bool = False) -> None:
         """Make a preflight request: one real verdict on a short, harmless text.
 
-        Raises InputError if the model is shut down, or if the spending limit, key, endpoint, model,
-        token limit, replies or store would fail the run.
+        With `may_reuse`, a stored reply to that request will do. Raises InputError if the model is
+        shut down, or if the spending limit, key, endpoint, model, token limit, replies or store
+        would fail the run.
         """
         self.settings.check_usable()
         self._store.check()
         request, read = self._preflight()
+        stored = self._store.get(call_key(check=request, attempt=0)) if may_reuse else None
+        if stored and not isinstance(read_reply(stored, read, has_format=True), Rejected):
+            return
         reason = ""
         async with self.chat(retries=2, batch=False) as chat:
             for attempt in range(MAX_TRIES):
@@ -238,10 +245,21 @@ class Judge:
             chat.batches.show = show or chat.batches.show
             chat.batches.is_held = is_held or chat.batches.is_held
 
+            # Equal responses to the same prompt share their verdicts, failed ones too.
+            locks: dict[str, asyncio.Lock] = {}
+            found: dict[str, Verdict] = {}
+
+            async def ask_once(item: Item, repeat: int) -> Verdict:
+                key = self.key(item, repeat)
+                async with locks.setdefault(key, asyncio.Lock()):
+                    if key not in found:
+                        found[key] = await self._verdict(chat, item, repeat)
+                return found[key]
+
             async def judge_one(item: Item) -> Judgement:
                 known = {verdict.repeat: verdict for verdict in item.verdicts}
                 asked = [
-                    partial(self._verdict, chat, item, repeat)
+                    partial(ask_once, item, repeat)
                     for repeat in range(self.settings.repeats)
                     if repeat not in known
                 ]
@@ -330,6 +348,10 @@ class Judge:
             completion_tokens=outcome.reply.completion_tokens,
             cached_tokens=outcome.reply.cached_tokens,
         )
+
+    def key(self, item: Item, repeat: int = 0) -> str:
+        """Identifies a verdict: equal for equal responses to the same prompt."""
+        return self._call_id(item, repeat).keys(1)[0]
 
     def _call_id(self, item: Item, repeat: int) -> CallId:
         return CallId(

@@ -7,15 +7,18 @@ not paid again for the panel.
 
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from longwriter_core import files
 from longwriter_core.errors import InputError
+from longwriter_core.llm import run_async
 from longwriter_core.llm.profiles import find_profile
 from longwriter_core.redact import public_url
-from longwriter_eval.judge.judge import Item, Judge, report_cost, run_with_progress
+from longwriter_eval.judge.judge import PREFLIGHT, Item, Judge, report_cost, run_with_progress
 from longwriter_eval.judge.settings import JudgeSettings, api_key
 from longwriter_eval.judge.verdict import Judgement, Verdict
 
@@ -140,6 +143,31 @@ class Panel:
         """The hash of the prompt that all judges are asked with."""
         return self.judges[0].prompt.sha256
 
+    @contextmanager
+    def only_one(self, items: Iterable[Item]) -> Iterator[bool]:
+        """Hold a lock on judging these items; yields whether it was free.
+
+        All ranks of a tensor-parallel model have the same responses at the same time. The first
+        judges them. The others wait, and then find its verdicts in the store.
+        """
+        keys = [judge.key(item) for item in items for judge in self.judges]
+        lock = files.cache_dir() / "locks" / files.sha256("".join(sorted(keys)))
+        with suppress(OSError):
+            lock.parent.mkdir(parents=True, exist_ok=True)
+        with files.locked(lock, wait=True) as has_waited:
+            yield not has_waited
+        if not has_waited:
+            lock.unlink(missing_ok=True)
+
+    def check_once(self) -> None:
+        """Preflight every judge; processes that do so at the same time make one request together.
+
+        Raises InputError.
+        """
+        with self.only_one([PREFLIGHT]) as is_first:
+            for judge in self.judges:
+                run_async(judge.check(may_reuse=not is_first))
+
     async def check(self, items: Iterable[Item] | None = None) -> None:
         """Preflight every judge, or those that have to judge some of `items`. Raises InputError."""
         items = None if items is None else list(items)
@@ -156,13 +184,13 @@ class Panel:
             )
 
     def judge_with_progress(
-        self, items: Sequence[Item], concurrency: int | None = None
+        self, items: Sequence[Item], concurrency: int | None = None, *, may_ask: bool = True
     ) -> dict[str, Judgement]:
         """Judge `items` under a progress bar per judge; item id -> judgement.
 
         Judges follow each other and share `max_cost`. Ctrl-C ends the judging without an error, and
         missing verdicts get a reason. If the longest response does not fit the context of a judge,
-        no call is made.
+        no call is made. Without `may_ask` there are no calls either, only stored verdicts.
         """
         verdicts: dict[str, list[Verdict]] = {item.id: list(item.verdicts) for item in items}
         try:
@@ -171,13 +199,15 @@ class Panel:
             _log.error("%s", error)
             return {item.id: self.judgement(item) for item in items}
         for judge in self.judges:
-            report_cost(judge, self._items_of(judge, items))
+            if may_ask:
+                report_cost(judge, self._items_of(judge, items))
         spent = 0.0
         for judge in self.judges:
             affordable = judge.with_max_cost(spent)
-            found, is_stopped = run_with_progress(
-                affordable, self._items_of(judge, items), concurrency
-            )
+            to_judge = self._items_of(judge, items)
+            if not may_ask:
+                to_judge = [item for item in to_judge if judge.has_verdicts(item)]
+            found, is_stopped = run_with_progress(affordable, to_judge, concurrency)
             for id, judgement in found.items():
                 verdicts[id] += self._labelled(judge, judgement.verdicts)
             spent += affordable.spent

@@ -66,11 +66,14 @@ class Judging:
 
     def run(self) -> Mapping[str, Judgement]:
         """Judge the filtered responses of `tasks`; item_id -> judgement."""
-        kept = self._keep_responses()
-        judgements = self.panel.judge_with_progress(list(self._items()), self._concurrency)
-        for found in pair_agreements(judge_scores(judgements)):
-            _log.info("%s", found)
-        self._report_gaps(judgements.values(), kept)
+        items = list(self._items())
+        with self.panel.only_one(items) as is_first:
+            kept = self._keep_responses() if is_first else None
+            judgements = self.panel.judge_with_progress(items, self._concurrency, may_ask=is_first)
+        if is_first:
+            for found in pair_agreements(judge_scores(judgements)):
+                _log.info("%s", found)
+            self._report_gaps(judgements.values(), kept)
         return judgements
 
     def _items(self) -> Iterator[Item]:

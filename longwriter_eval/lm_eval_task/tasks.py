@@ -15,7 +15,6 @@ import datasets
 
 from longwriter_core import benchmarks
 from longwriter_core.errors import InputError
-from longwriter_core.llm import run_async
 from longwriter_core.text.length import bucket
 from longwriter_core.text.special_tokens import encodable
 from longwriter_eval.judge.panel import Panel, PanelSettings
@@ -237,7 +236,7 @@ class JudgedTask(LengthTask):
         if self._settings not in self._under_way:
             with one_clear_line():
                 panel = Panel(self._settings, os.environ)
-                run_async(panel.check())
+                panel.check_once()
             self._under_way[self._settings] = Judging(panel, Process.of(lm))
         tasks = self._under_way[self._settings].tasks
         if (

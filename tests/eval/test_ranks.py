@@ -1,15 +1,22 @@
-"""Runs of several processes: their responses are one run, and one process judges for a model."""
+"""Runs of several processes: their responses are one run, and equal responses are judged once."""
 
 import shutil
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.endpoint import Endpoint, completion, verdict
+from support.judging import ITEMS, judge_at, judged
 from support.logs import Answer, Log, answers
 
+from longwriter_core.llm.ask import MAX_TRIES
 from longwriter_core.mock_server.server import JUDGE, MockServer
 from longwriter_eval.cli.main import main
+from longwriter_eval.judge.judge import Item
+from longwriter_eval.judge.panel import Panel, PanelSettings
 from longwriter_eval.runs import Run, load_run, load_runs, save_run
 
 RANKS = 3
@@ -142,3 +149,40 @@ def test_a_malformed_record_is_one_clear_error(
              {log.task: log._rows()})  # fmt: skip
     assert main(["report", str(tmp_path)]) == 2
     assert "unfinished run is malformed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("reply", "calls"), [(verdict(4), 1), ("no verdict", MAX_TRIES)])
+def test_equal_responses_to_a_prompt_are_judged_once_even_if_their_verdict_fails(
+    reply: str, calls: int
+) -> None:
+    items = [Item(f"id/{n}", "Write.", "Text.") for n in range(3)]
+    with Endpoint(answers=[(200, completion(reply))]) as server:
+        found = judged(judge_at(server, concurrency=1), items)
+    assert server.requests == calls
+    assert len({judgement.status for judgement in found.values()}) == 1
+    assert list(found) == [item.id for item in items]
+
+
+def judge_in_processes(number: int, server: MockServer) -> list[list[str]]:
+    """The statuses of the judgements of `number` processes with the same responses."""
+    with ProcessPoolExecutor(number, get_context("fork")) as pool:
+        return list(pool.map(_judge_as_one_rank, [server.base_url] * number))
+
+
+def _judge_as_one_rank(base_url: str) -> list[str]:
+    metadata = {"judge_model": JUDGE, "judge_base_url": base_url, "judge_prompt": "longwriter"}
+    panel = Panel(PanelSettings.resolve(metadata, {}), {"OPENAI_API_KEY": "sk-1"})
+    panel.check_once()
+    with panel.only_one(ITEMS) as is_first:
+        found = panel.judge_with_progress(ITEMS, len(ITEMS), may_ask=is_first)
+    return [judgement.status for judgement in found.values()]
+
+
+def test_ranks_with_the_same_responses_get_the_same_verdicts_and_one_pays(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LONGWRITER_CACHE", str(tmp_path))
+    with MockServer(delay=1.0) as server:
+        assert judge_in_processes(3, server) == [["judged"] * len(ITEMS)] * 3
+        assert server.stats().calls == {JUDGE: 1 + len(ITEMS)}
+    assert not list((tmp_path / "locks").iterdir())
