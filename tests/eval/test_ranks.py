@@ -1,6 +1,11 @@
 """Runs of several processes: their responses are one run, and equal responses are judged once."""
 
+import json
 import shutil
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -8,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.commands import KEY, environment, lm_eval_arguments, run
 from support.endpoint import Endpoint, completion, verdict
 from support.judging import ITEMS, judge_at, judged
 from support.logs import Answer, Log, answers
@@ -186,3 +192,80 @@ def test_ranks_with_the_same_responses_get_the_same_verdicts_and_one_pays(
         assert judge_in_processes(3, server) == [["judged"] * len(ITEMS)] * 3
         assert server.stats().calls == {JUDGE: 1 + len(ITEMS)}
     assert not list((tmp_path / "locks").iterdir())
+
+
+def start_ranks(
+    judge: MockServer, folder: Path, **model_args: Any
+) -> "list[subprocess.Popen[bytes]]":
+    """`lm_eval` on longwrite_demo in three gloo processes, as torchrun starts them."""
+    pytest.importorskip("torch")
+    arguments = lm_eval_arguments(judge, judge, folder / "out", "longwrite_demo")
+    arguments[arguments.index("--model") + 1] = "ranks"
+    given = ",".join(f"{name}={value}" for name, value in model_args.items()) or "copies=False"
+    arguments[arguments.index("--model_args") + 1] = given
+    arguments.remove("--apply_chat_template")
+    arguments[-1] = json.dumps(json.loads(arguments[-1]) | {"judge_concurrency": RANKS})
+    script = str(Path(__file__).parents[1] / "support" / "lm_eval_ranks.py")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    ranks = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(RANKS)}
+    settings = {"OPENAI_API_KEY": KEY, "LONGWRITER_CACHE": str(folder / "cache")}
+    return [
+        subprocess.Popen(
+            [sys.executable, script, *arguments],
+            env=environment(**settings, **ranks, RANK=str(rank), LOCAL_RANK=str(rank)),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        for rank in range(RANKS)
+    ]
+
+
+def kill(processes: "Iterable[subprocess.Popen[bytes]]") -> str:
+    """Kill the processes; returns what they have printed."""
+    for process in processes:
+        process.kill()
+    return "".join(process.communicate()[0].decode() for process in processes)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_run_of_three_ranks_killed_while_judging_is_recovered_as_one_run(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    with MockServer(delay=2.0) as judge:
+        processes = start_ranks(judge, tmp_path)
+        deadline = time.monotonic() + 240
+        while len(list(cache.glob("calls/*/*.json"))) < 1 + 3:
+            if time.monotonic() > deadline or any(p.poll() is not None for p in processes):
+                raise AssertionError(kill(processes))
+            time.sleep(0.05)
+        kill(processes)
+        assert not list((tmp_path / "out").rglob("results_*"))
+        (kept,) = (cache / "responses").iterdir()
+        assert sorted(path.name for path in kept.iterdir()) == ["rank-0", "rank-1", "rank-2"]
+        # as the documentation says, though one rank's folder is named
+        ended = run("longwriter", "score", str(kept / "rank-1"), OPENAI_API_KEY=KEY,
+                    LONGWRITER_CACHE=str(cache))  # fmt: skip
+        assert ended.code == 0, ended.out
+        assert judge.stats().calls[JUDGE] <= RANKS + 12 + RANKS + 1  # checks, and calls in flight
+    found = load_run(kept)
+    assert len({sample.id for sample in found.samples}) == len(found.samples) == 12
+    assert found.results["results"]["longwrite_demo"]["judge_coverage,none"] == 1
+    assert found.results["n-samples"]["longwrite_demo"] == {"original": 12, "effective": 12}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_of_three_tensor_parallel_ranks_one_judges(tmp_path: Path) -> None:
+    with MockServer(delay=0.5) as judge:
+        processes = start_ranks(judge, tmp_path, copies=True)
+        printed = "".join(process.communicate(timeout=300)[0].decode() for process in processes)
+        assert {process.returncode for process in processes} == {0}, printed
+        # a rank that starts after another has checked the judge makes a check of its own
+        assert 12 + 1 <= judge.stats().calls[JUDGE] <= 12 + RANKS
+    written = list((tmp_path / "out").rglob("results_*.json"))
+    assert written
+    for path in written:
+        row = load_run(path).results["results"]["longwrite_demo"]
+        assert row["judge_coverage,none"] == 1
+    assert len(list((tmp_path / "cache" / "responses").iterdir())) == 1
