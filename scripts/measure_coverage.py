@@ -8,6 +8,7 @@ and `compare` do, and counts how often it contains the mean. The nominal coverag
 """
 
 import argparse
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -44,6 +45,22 @@ def length_scores(rng: np.random.Generator, n: int) -> np.ndarray:
 def rare_failures(rng: np.random.Generator, n: int) -> np.ndarray:
     """S_l if one response in twenty fails completely (a loop, a refusal) and scores 0."""
     return np.where(rng.random(n) < 0.05, 0.0, np.clip(rng.normal(92, 5, n), 0, 100))
+
+
+def one_in_a_hundred(rng: np.random.Generator, n: int) -> np.ndarray:
+    """S_l if one response in a hundred fails completely."""
+    return np.where(rng.random(n) < 0.01, 0.0, np.clip(rng.normal(92, 5, n), 0, 100))
+
+
+def two_habits(rng: np.random.Generator, n: int) -> np.ndarray:
+    """S_l of a model that writes a third of the texts far too short."""
+    short = rng.random(n) < 0.35
+    return np.clip(np.where(short, rng.normal(20, 15, n), rng.normal(90, 6, n)), 0, 100)
+
+
+def words(rng: np.random.Generator, n: int) -> np.ndarray:
+    """Words written, which have no upper end."""
+    return rng.lognormal(7, 0.6, n)
 
 
 def judge_scores(rng: np.random.Generator, n: int) -> np.ndarray:
@@ -93,6 +110,16 @@ def ruler_difference(rng: np.random.Generator, n: int) -> list[DocumentValue]:
     return [DocumentValue(b - a, cluster=a.cluster) for a, b in pairs]
 
 
+def score_interval(values: Sequence[float]) -> Interval:
+    """The interval of a score."""
+    return mean_interval(values, scale=(0, 100))
+
+
+def words_interval(values: Sequence[float]) -> Interval:
+    """The interval of a number of words."""
+    return mean_interval(values, scale=(0, math.inf))
+
+
 def paired_interval(values: Sequence[float]) -> Interval:
     """The interval of `longwriter compare`."""
     return paired_test(values)[1]
@@ -100,16 +127,20 @@ def paired_interval(values: Sequence[float]) -> Interval:
 
 # interval -> function that computes it; population -> function that draws it, and the values of n
 INTERVALS: dict[str, Callable[[Sequence[float]], Interval]] = {
-    "mean": mean_interval,
+    "score": score_interval,
+    "number": words_interval,
     "share": share_interval,
     "difference": paired_interval,
 }
 POPULATIONS: dict[tuple[str, str], tuple[Callable[..., Values], tuple[int, ...]]] = {
-    ("mean", "S_q, a judge's grades"): (judge_scores, (8, 27, 120)),
-    ("mean", "S_l, skewed"): (length_scores, (8, 27, 120)),
-    ("mean", "S_l, 5% of the responses fail"): (rare_failures, (8, 27, 120)),
-    ("mean", "S̄, 4% without a verdict"): (overall, (27, 120)),
-    ("mean", "ruler, 8 instructions × 6 lengths"): (ruler, (48,)),
+    ("score", "S_q, a judge's grades"): (judge_scores, (8, 27, 120)),
+    ("score", "S_l, skewed"): (length_scores, (8, 27, 120)),
+    ("score", "S_l, 5% of the responses fail"): (rare_failures, (8, 27, 120)),
+    ("score", "S_l, 1% of the responses fail"): (one_in_a_hundred, (8, 27, 120)),
+    ("score", "S_l, a third far too short"): (two_habits, (8, 27, 120)),
+    ("score", "S̄, 4% without a verdict"): (overall, (27, 120)),
+    ("score", "ruler, 8 instructions × 6 lengths"): (ruler, (48,)),
+    ("number", "words written"): (words, (8, 27, 120)),
     ("share", "2% of the responses"): (shares(0.02), (8, 27, 120)),
     ("share", "30% of the responses"): (shares(0.3), (8, 27, 120)),
     ("share", "ruler, 20%, by instruction"): (lambda r, n: ruler(r, n, faults=True), (48,)),
@@ -127,13 +158,14 @@ def cases() -> Iterator[Case]:
             yield Case(interval, population, n)
 
 
-def coverage(case: Case, trials: int) -> float:
-    """The share (0-1) of `trials` intervals that contain the population's mean."""
+def coverage(case: Case, trials: int) -> tuple[float, float]:
+    """The share (0-1) of `trials` intervals that contain the population's mean, and their width."""
     draw, _ = POPULATIONS[case.interval, case.population]
     truth = 0.0 if case.interval == "difference" else _mean(draw)
     rng = np.random.default_rng([thresholds.SEED, case.n])
-    intervals = (INTERVALS[case.interval](list(draw(rng, case.n))) for _ in range(trials))
-    return sum(interval.low <= truth <= interval.high for interval in intervals) / trials
+    found = [INTERVALS[case.interval](list(draw(rng, case.n))) for _ in range(trials)]
+    hits = sum(interval.low <= truth <= interval.high for interval in found)
+    return hits / trials, math.fsum(interval.high - interval.low for interval in found) / trials
 
 
 def _mean(draw: Callable[..., Values]) -> float:
@@ -154,9 +186,14 @@ def main() -> None:
     rows = list(cases())
     with ProcessPoolExecutor(2) as pool:
         shares_covered = pool.map(coverage, rows, [trials] * len(rows))
-        print("| interval of a | values | n | contains the truth |\n|---|---|--:|--:|")
-        for case, share in zip(rows, shares_covered, strict=True):
-            print(f"| {case.interval} | {case.population} | {case.n} | {share:.1%} |", flush=True)
+        print("| interval of a | values | n | contains the truth | mean width |")
+        print("|---|---|--:|--:|--:|")
+        for case, (share, width) in zip(rows, shares_covered, strict=True):
+            shown = f"{width:.0%}" if case.interval == "share" else f"{width:,.1f}"
+            print(
+                f"| {case.interval} | {case.population} | {case.n} | {share:.1%} | {shown} |",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from longwriter_eval.lm_eval_task.aggregation import Mean, Pooled
+from longwriter_eval.lm_eval_task.aggregation import Pooled
+from longwriter_eval.stats.score_table import interval_of
 from longwriter_eval.stats.thresholds import FEW_PROMPTS, unseen_share
 
 # Column's title -> the metric that it shows.
@@ -16,10 +17,11 @@ _COLUMNS = {
     "judged": "judge_coverage",
     "longest": "max_output_words",
 }
+_WITH_INTERVAL = ("S̄", "S_l", "S_q")
 
 
 def compact_table(results: Mapping[str, Any]) -> list[str]:
-    """S̄, S_l, S_q and coverage of each group or ungrouped task, overall and by bucket.
+    """S̄, S_l and S_q with 95% intervals, and coverage, of each group or ungrouped task, by bucket.
 
     `results` is the argument of lm-eval's own table function. Returns lines for a terminal, or an
     empty list if none of the tasks belongs to this package.
@@ -41,7 +43,8 @@ def _of_task(name: str, row: Mapping[str, Any]) -> Iterator[str]:
     lengths = columns["S_l"].documents
     buckets = sorted({bucket for value in lengths if (bucket := _bucket(value))}, key=_first_number)
     width = max(len(name), 12)
-    yield f"{name:<{width}}{'n':>6}" + "".join(f"{title:>9}" for title in columns)
+    heads = "".join(f"{title:>{_width(title)}}" for title in columns)
+    yield f"{name:<{width}}{'n':>5}{heads}"
     yield _line("all", width, columns, [True] * len(lengths))
     if len(buckets) > 1:
         for bucket in buckets:
@@ -61,14 +64,22 @@ def _line(name: str, width: int, columns: Mapping[str, Pooled], is_in: Sequence[
     cells = ""
     for title, pooled in columns.items():
         values = [v for v, chosen in zip(pooled.documents, is_in, strict=True) if chosen]
-        score = type(pooled)(values)
-        if math.isnan(score):
-            cells += f"{'–':>9}"
-        elif title == "judged":
-            cells += f"{score:>9.0%}"
-        else:
-            cells += f"{score:>9.{1 if isinstance(pooled, Mean) else 0}f}"
-    return f"{name:<{width}}{sum(is_in):>6}{cells}"
+        cells += f"{_cell(title, type(pooled)(values)):>{_width(title)}}"
+    return f"{name:<{width}}{sum(is_in):>5}{cells}"
+
+
+def _cell(title: str, pooled: Pooled) -> str:
+    if math.isnan(pooled):
+        return "–"
+    if title not in _WITH_INTERVAL:
+        return f"{pooled:.0%}" if title == "judged" else f"{pooled:.0f}"
+    interval = interval_of(pooled.documents, _COLUMNS[title])
+    limits = "" if math.isnan(interval.low) else f" [{interval.low:.0f}, {interval.high:.0f}]"
+    return f"{pooled:.1f}{limits}"
+
+
+def _width(title: str) -> int:
+    return 17 if title in _WITH_INTERVAL else 9
 
 
 def _bucket(value: float) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy.optimize
 import scipy.stats
 
 from longwriter_eval.stats import thresholds
@@ -30,28 +31,67 @@ class Interval:
         return cls(math.nan, math.nan, math.nan, n)
 
 
-def mean_interval(values: Iterable[float], confidence: float = CONFIDENCE) -> Interval:
+def mean_interval(
+    values: Iterable[float],
+    confidence: float = CONFIDENCE,
+    scale: tuple[float, float] = (-math.inf, math.inf),
+    *,
+    may_miss: bool = True,
+) -> Interval:
     """Mean of `values` (one per prompt; NaN is dropped) with its interval, in their own unit.
 
-    Documents of one cluster count as one observation (stats.estimates). Uses the bias-corrected
-    and accelerated bootstrap (BCa; Efron, 1987), and below
-    MIN_BOOTSTRAP_VALUES Student's t, which can exceed the scale of a score. A single value has no
-    interval.
+    Documents of one cluster count as one observation (stats.estimates). A single value has no
+    interval. On a `scale` with two ends, such as a score's (0, 100), the interval is that of the
+    empirical likelihood ratio (Owen, 1988) over all distributions on the scale, so `values` may
+    miss what the population has: eight scores of 92 say little about a failure that strikes one
+    response in ten. Otherwise, or without `may_miss`, it is the bias-corrected and accelerated
+    bootstrap (BCa; Efron, 1987), and below MIN_BOOTSTRAP_VALUES Student's t, clipped to the scale.
     """
-    values = list(values)
+    values, (lower, upper) = list(values), scale
     units, n = np.array(contributions(values), dtype=float), len(known(values))
     if n == 0:
         return Interval.unknown()
     mean = float(units.mean())
     if len(units) == 1:
         return Interval(mean, math.nan, math.nan, n)
-    if np.ptp(units) == 0:
-        return Interval(mean, mean, mean, n)
-    if len(units) < MIN_BOOTSTRAP_VALUES:
+    if may_miss and math.isfinite(lower) and math.isfinite(upper):
+        # contributions to a mean with missing verdicts may lie a little outside the scale
+        floor, ceiling = min(lower, float(units.min())), max(upper, float(units.max()))
+        low = floor + _likelihood_bound(units - floor, confidence)
+        high = ceiling - _likelihood_bound(ceiling - units, confidence)
+    elif np.ptp(units) == 0:
+        low = high = mean
+    elif len(units) < MIN_BOOTSTRAP_VALUES:
         low, high = scipy.stats.t.interval(confidence, len(units) - 1, mean, scipy.stats.sem(units))
     else:
         low, high = bootstrap_interval(units, np.mean, thresholds.BOOTSTRAP_RESAMPLES, confidence)
-    return Interval(mean, float(low), float(high), n)
+    return Interval(mean, max(float(low), lower), min(float(high), upper), n)
+
+
+def _likelihood_bound(values: np.ndarray, confidence: float) -> float:
+    """The smallest mean of a distribution on [0, ∞) whose likelihood `values` do not reject.
+
+    Minimises the mean of weights w on the values, with the rest of the probability at 0, subject
+    to sum(log(n w)) >= -c, where c is half of chi-squared's quantile. The solution has the form
+    w = t / (value + v). If some probability is left for 0, v is 0, and the mean is the geometric
+    mean of the values times exp(-c / n).
+    """
+    n, largest = len(values), float(values.max())
+    c = float(scipy.stats.chi2.ppf(confidence, 1)) / 2
+    if largest <= 0:
+        return 0.0
+    y = np.where(values > largest * 1e-100, values / largest, 0.0)  # 1 / y must not overflow
+
+    def slack(log_v: float) -> float:
+        inverse = 1 / (y + math.exp(log_v))
+        return float(np.log(inverse).sum() - n * np.log(inverse.mean())) + c
+
+    if y.min() > 0:
+        logs = np.log(y)
+        if n * np.log(np.mean(1 / y)) + logs.sum() <= c:
+            return largest * math.exp((logs.sum() - c) / n)
+    v = math.exp(scipy.optimize.brentq(slack, -600, 20))
+    return largest * (1 / float(np.mean(1 / (y + v))) - v)
 
 
 def proportion_interval(successes: int, trials: int) -> Interval:

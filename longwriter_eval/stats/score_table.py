@@ -1,8 +1,8 @@
 """The paper's result table: mean scores with intervals, by bucket, language and type."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from longwriter_core.text.diagnostics import FAULTS
 from longwriter_eval.scoring import METRICS, Score, value
@@ -17,7 +17,7 @@ _GROUPINGS: dict[str, Callable[[Score], str]] = {
     "type": lambda score: score.sample.type,
 }
 
-# Scales of the metrics that are not shares. Student's t intervals are clipped to them.
+# Scales of the metrics that are not shares.
 _SCALES: dict[str, tuple[float, float]] = {
     **{metric: (0.0, 100.0) for metric in METRICS if "score" in metric or "quality" in metric},
     "output_words": (0.0, math.inf),
@@ -59,18 +59,24 @@ def score_table(scores: Sequence[Score]) -> list[TableRow]:
     return rows
 
 
-def metric_interval(scores: Iterable[Score], metric: str) -> Interval:
-    """Mean of `metric` over `scores` with its interval, clipped to the metric's scale.
+def metric_interval(scores: Sequence[Score], metric: str) -> Interval:
+    """Mean of `metric` over `scores` with its interval, within the metric's scale.
+
+    Version 1.0 of the tasks did not count on values that no response has, see `mean_interval`.
+    """
+    values = [value(score, metric) for score in scores]
+    return interval_of(values, metric, may_miss=all(s.sample.version >= 1.1 for s in scores))
+
+
+def interval_of(values: Sequence[float], metric: str, *, may_miss: bool = True) -> Interval:
+    """Mean of a metric's `values`, one per response, with its interval.
 
     Faults are yes-or-no, so they get the exact binomial interval: no refusal in 120 responses is
     compatible with a rate of 3%. The ruler's intervals count instructions, not responses.
     """
-    values = [value(score, metric) for score in scores]
     if metric in FAULTS:
         return share_interval(values)
-    interval, (lower, upper) = mean_interval(values), _SCALES.get(metric, (0.0, 1.0))
-    # max(nan, x) and min(nan, x) return nan, their first argument
-    return replace(interval, low=max(interval.low, lower), high=min(interval.high, upper))
+    return mean_interval(values, scale=_SCALES.get(metric, (0.0, 1.0)), may_miss=may_miss)
 
 
 def _table_row(benchmark: str, kind: str, name: str, scores: Sequence[Score]) -> TableRow:

@@ -30,9 +30,8 @@ MAX_BRIDGE_ERROR = 10.0
 # Parts into which the prompts are split for the held-out check.
 BRIDGE_FOLDS = 5
 
-# Values below which mean_interval uses Student's t instead of the bootstrap. Resampling so few
-# values makes intervals too narrow: for scores of 10 to 17 prompts, nominal 95% bootstrap intervals
-# contain the true mean 91% of the time, and Student's t intervals 95%.
+# Values below which mean_interval uses Student's t instead of the bootstrap for numbers without an
+# upper end, such as words. Resampling so few values makes intervals too narrow.
 MIN_BOOTSTRAP_VALUES = 20
 
 # Responses below which agreement is reported without an interval.
@@ -59,7 +58,7 @@ FEW_PROMPTS = 60
 def unseen_share(n: int) -> float:
     """The largest failure rate (0-1) of which `n` responses show no case with 5% probability.
 
-    Intervals describe observed values only. A failure that occurs in none of the responses, such
-    as a loop in one text of twenty, neither lowers a score nor widens an interval.
+    The rule of three. Such a failure, as a loop in one text of twenty, does not lower the score;
+    only the interval allows for it.
     """
     return float(1 - (1 - CONFIDENCE) ** (1 / n))

@@ -23,24 +23,28 @@ def _script() -> ModuleType:
 
 
 script = _script()
-KEPT = [
-    case
-    for case in script.cases()
-    if case.n == 48 or case.interval != "mean" or "S_q" in case.population
-]
+
+
+def _rows() -> list[list[str]]:
+    page = (ROOT / "docs" / "statistics.md").read_text(encoding="utf-8")
+    lines = [line for line in page.splitlines() if line.startswith("| ") and "%" in line]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
 def test_the_documentation_has_a_row_for_every_interval_and_size() -> None:
-    page = (ROOT / "docs" / "statistics.md").read_text(encoding="utf-8")
-    rows = [line for line in page.splitlines() if line.startswith("| ") and "%" in line]
-    assert len(rows) == len(list(script.cases()))
-    for case in script.cases():
-        assert any(
-            row.startswith(f"| {case.interval} | {case.population} | {case.n} |") for row in rows
-        )
+    expected = [[case.interval, case.population, str(case.n)] for case in script.cases()]
+    assert [row[:3] for row in _rows()] == expected
 
 
-@pytest.mark.parametrize("case", KEPT, ids=lambda c: f"{c.interval}, {c.population}, {c.n}")
+def test_scores_shares_and_differences_have_their_nominal_coverage_in_the_documentation() -> None:
+    rows = [row for row in _rows() if row[0] != "number"]
+    assert min(float(row[3].rstrip("%")) for row in rows) >= 93
+
+
+@pytest.mark.parametrize(
+    "case", list(script.cases()), ids=lambda c: f"{c.interval}, {c.population}, {c.n}"
+)
 def test_intervals_have_their_documented_coverage(case: object) -> None:
-    # of 120 intervals with coverage 95%, fewer than 106 contain the truth once in a thousand times
-    assert script.coverage(case, 120) >= 105 / 120
+    # of 120 intervals with coverage 94%, fewer than 103 contain the truth once in a thousand times
+    share, _ = script.coverage(case, 120)
+    assert share >= (0.8 if getattr(case, "interval", "") == "number" else 103 / 120)

@@ -30,6 +30,8 @@ from longwriter_core.jsonl import read_jsonl, write_jsonl
 from longwriter_core.mock_server.server import JUDGE, WRITER, Faults, MockServer
 from longwriter_core.text.length import count_words, length_score
 from longwriter_eval.runs import Run
+from longwriter_eval.scoring import score_samples
+from longwriter_eval.stats.score_table import score_table
 
 pytestmark = [pytest.mark.lm_eval, pytest.mark.usefixtures("upstream")]
 
@@ -95,7 +97,15 @@ def test_the_run_ends_with_the_papers_table_by_bucket(
     tasks = ["longbench_write", *found.results["group_subtasks"]["longbench_write"]]
     for cells, name, task in zip(table, ["all", *BUCKETS], tasks, strict=True):
         row = [results[task][f"{metric}_score,none"] for metric in ("overall", "length", "quality")]
-        assert cells == [name, str(BUCKETS.get(name, 120)), *(f"{x:.1f}" for x in row), "100%"]
+        shown = [cells[0], cells[1], *cells[2:-1:3], cells[-1]]
+        assert shown == [name, str(BUCKETS.get(name, 120)), *(f"{x:.1f}" for x in row), "100%"]
+    # the intervals are those of the report
+    scores = score_samples(found.samples)
+    (all_prompts,) = [row for row in score_table(scores) if row.kind == "all"]
+    for place, metric in zip((3, 6, 9), ("overall", "length", "quality"), strict=True):
+        interval = all_prompts.metrics[f"{metric}_score"]
+        limits = f"[{interval.low:.0f},", f"{interval.high:.0f}]"
+        assert (table[0][place], table[0][place + 1]) == limits
     # 1 - 0.05 ** (1 / 26)
     assert lines[start + 6].startswith("With 26 prompts, a failure that strikes up to 11% of")
     assert ended.out.count("\nlongbench_write  ") == 1

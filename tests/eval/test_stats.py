@@ -1,18 +1,22 @@
 """Intervals have their stated coverage, and the score table agrees with lm-eval's."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.optimize
 import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support.logs import Answer, Log, answers, words
 
 from longwriter_eval.lm_eval_task.aggregation import Mean, StandardError
 from longwriter_eval.scoring import METRICS, score_samples, value
 from longwriter_eval.stats.estimates import DocumentValue
 from longwriter_eval.stats.inference import bootstrap_interval, mean_interval
-from longwriter_eval.stats.score_table import TableRow, score_table
+from longwriter_eval.stats.score_table import TableRow, metric_interval, score_table
 
 NAN = math.nan
 SAMPLE = np.random.default_rng(3).gamma(2, 10, 60)
@@ -68,6 +72,70 @@ def test_bootstrap_falls_back_to_percentiles_where_bca_is_undefined() -> None:
     sample = np.array([1.0] * 3 + [2.0] * 20 + [9.0] * 3)
     low, high = bootstrap_interval(sample, np.median, 2000)
     assert low == high == 2
+
+
+def test_the_interval_of_a_score_is_that_of_the_empirical_likelihood() -> None:
+    # by brute force: the extreme means of weights on the values and both ends of the scale
+    values, c = np.array([40.0, 90, 95, 70]), scipy.stats.chi2.ppf(0.95, 1) / 2
+    support = np.array([*values, 0.0, 100.0])
+
+    def extreme(sign: int) -> float:
+        found = scipy.optimize.minimize(
+            lambda weights: sign * weights @ support,
+            np.full(6, 1 / 6),
+            bounds=[(1e-9, 1)] * 4 + [(0, 1)] * 2,
+            constraints=[
+                {"type": "eq", "fun": lambda weights: weights.sum() - 1},
+                {"type": "ineq", "fun": lambda weights: np.log(4 * weights[:4]).sum() + c},
+            ],
+        )
+        return float(found.x @ support)
+
+    interval = mean_interval(values.tolist(), scale=(0, 100))
+    assert (interval.low, interval.high) == pytest.approx((extreme(1), extreme(-1)), abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("values", "low", "high"),
+    [
+        # exp(-1.9207 / 8) = 0.787: 21% of the responses may fail, although none of the eight does
+        pytest.param([92.0] * 8, 92 * 0.7865, 100 - 8 * 0.7865, id="equal"),
+        pytest.param([0.0] * 8, 0, 100 * (1 - 0.7865), id="at-the-floor"),
+        pytest.param([100.0] * 8, 100 * 0.7865, 100, id="at-the-ceiling"),
+        pytest.param([0.0, 100.0], 3.807, 96.193, id="both-ends"),
+        pytest.param([1e-300, 100.0], 3.807, 96.193, id="as-good-as-zero"),
+    ],
+)
+def test_the_interval_of_a_score_counts_on_values_that_no_response_has(
+    values: list[float], low: float, high: float
+) -> None:
+    interval = mean_interval(values, scale=(0, 100))
+    assert (interval.low, interval.high) == pytest.approx((low, high), abs=0.01)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(st.lists(st.floats(0, 100), min_size=2, max_size=40))
+def test_the_interval_of_a_score_contains_its_mean_and_stays_on_the_scale(
+    values: list[float],
+) -> None:
+    interval = mean_interval(values, scale=(0, 100))
+    assert 0 <= interval.low <= interval.mean + 1e-9
+    assert interval.mean - 1e-9 <= interval.high <= 100
+    flipped = mean_interval([100 - value for value in values], scale=(0, 100))
+    assert (100 - flipped.high, 100 - flipped.low) == pytest.approx(
+        (interval.low, interval.high), abs=1e-5
+    )
+
+
+def test_scores_of_version_1_0_keep_the_intervals_of_their_version(tmp_path: Path) -> None:
+    log = Log(answers(12, lambda i: Answer(words(90 + i), (1 + i % 5,))))
+    scores = score_samples(log.load(tmp_path).samples)
+    older = [replace(score, sample=replace(score.sample, version=1.0)) for score in scores]
+    quality = [float(score.quality_score or 0) for score in scores]
+    expected = scipy.stats.t.interval(0.95, 11, np.mean(quality), scipy.stats.sem(quality))
+    found = metric_interval(older, "quality_score")
+    assert (found.low, found.high) == pytest.approx(expected)
+    assert metric_interval(scores, "quality_score") != found
 
 
 @pytest.mark.parametrize("n", [5, 30])
@@ -141,10 +209,10 @@ def test_coverage_is_nan_without_a_judge(tmp_path: Path) -> None:
     assert math.isnan(rows(log, tmp_path)["all", "all"].coverage)
 
 
-def test_intervals_are_clipped_to_the_scale_of_the_metric(tmp_path: Path) -> None:
+def test_intervals_stay_on_the_scale_of_the_metric(tmp_path: Path) -> None:
     log = Log(answers(3, lambda i: Answer(words(1 + 400 * i), (1 + 2 * i,), required=100)))
     metrics = rows(log, tmp_path)["all", "all"].metrics
-    assert (metrics["quality_score"].low, metrics["quality_score"].high) == (0, 100)
+    assert 0 < metrics["quality_score"].low < metrics["quality_score"].high < 100
     assert (metrics["output_words"].low, metrics["length_score"].low) == (0, 0)
     assert metrics["output_words"].high > 1000
 
@@ -173,11 +241,9 @@ def test_the_rulers_intervals_count_instructions_not_responses(tmp_path: Path) -
         np.mean([s.length_score for s in scores if s.sample.prompt.endswith(f" {letter}.")])
         for letter in "abcdefgh"
     ]
-    expected = scipy.stats.t.interval(
-        0.95, 7, np.mean(by_instruction), scipy.stats.sem(by_instruction)
-    )
     found = table["all", "all"].metrics["length_score"]
-    assert (found.low, found.high) == pytest.approx(expected)
+    expected = mean_interval([float(mean) for mean in by_instruction], scale=(0, 100))
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
     assert found.n == 48
     # lm-eval's group standard error counts instructions too
     errors = StandardError([value(score, "length_score") for score in scores])
