@@ -43,9 +43,13 @@ _AMOUNT = (
     rf"|{_SPELLED}"
 )
 _PLUS = r"(?:\s*(?:\+|or (?:more|so)|plus\b))?"
+_AT_MOST = (  # "at least 800 words and no more than 1200 words" is a range
+    r"[,;]?\s*(?:(?:and|but)\s+)?(?:max(?:imum)?\.?(?:\s+of)?|at most|(?:no|not) more than"
+    r"|不超过|不多于|不高于|最多)"
+)
 _LENGTH = re.compile(
-    rf"(?P<low>{_AMOUNT})(?P<dash>{_PLUS}(?:\s*(?:words?|字)?\s*(?:-|~|to|and|or|至|到|、)\s*"
-    rf"(?P<high>{_AMOUNT})))?{_PLUS}"
+    rf"(?P<low>{_AMOUNT})(?P<dash>{_PLUS}(?:\s*(?:words?|字)?\s*(?:-|~|to|and|or|至|到|、|{_AT_MOST})"
+    rf"\s*(?P<high>{_AMOUNT})))?{_PLUS}"
     # 字 also begins 字母 (letter), 字符 (character), 字段 (field) and 字体 (font)
     r"(?P<unit>[\s-]*(?:(?:english|chinese|total)[\s-]+)?words?\b|\s+chinese characters\b"
     r"|\s*[多余来]?\s*个?(?:汉字|字(?![母符段体典幕号节眼迹画面词库帖纹]))|\s*[多余]?词)",
@@ -53,7 +57,7 @@ _LENGTH = re.compile(
 )
 # 字数要求：2000左右, Word count: 1500, Length: 2000
 _UNITLESS = re.compile(
-    rf"(?:字数[^\d\n。]{{0,8}}|\bword (?:count|limit|target)\s*(?:is|of)?[:\s]{{1,3}}"
+    rf"(?:字数[^\d\n。]{{0,8}}?|\bword (?:count|limit|target)\s*(?:is|of)?[:\s]{{1,3}}"
     rf"(?:about |around |approx\.? )?)"
     rf"(?P<low>{_AMOUNT})(?:\s*(?:-|~|to|至|到)\s*(?P<high>{_AMOUNT}))?",
     re.IGNORECASE,
@@ -61,10 +65,7 @@ _UNITLESS = re.compile(
 _BLANKS = re.compile(r"\s+")
 _MAX_PARTS = 5  # different part lengths; with more, the lengths are not reliable
 _WINDOW = 60  # characters before and after a length that are searched for cues
-_MIN_WORDS = {
-    "en": 20,
-    "zh": 20,
-}  # below it, spelled out: idioms, "in two words", 四字成语
+_MIN_WORDS = 20  # below it, spelled out: idioms, "in two words", 四字成语
 
 # Nouns for parts of a text. The number of parts and their length must refer to the same noun.
 _PART = (
@@ -103,7 +104,7 @@ _RATE_BEFORE = re.compile(
 # or "in" introduces the length.
 _ON_TEXT = re.compile(
     r"\b(?:summari[sz]e|condense|shorten|cut|reduce|trim|edit|proofread|review|translate|analy[sz]e"
-    r"|critique|rewrite|expand|extend|lengthen|read|turn|convert|compress|abridge|paraphrase|adapt"
+    r"|teach(?: me)?|critique|rewrite|expand|extend|lengthen|read|turn|convert|compress|abridge|paraphrase|adapt"
     r"|polish|improve|explain|remove|delete|add|discuss|use|using|from|learn|know|knows|"
     r"memori[sz]e|type|typing|define|translat(?:ion|ing)|list|these|this|those|that|following|above"
     r"|below|attached|existing|original|instead of|rather than|than|worth|how many|called|titled"
@@ -114,7 +115,8 @@ _ON_TEXT = re.compile(
 _LEADS_TO = re.compile(
     r"\b(?:in|into|to|as|within|at|no more than|no fewer than|not less than|more than|less than"
     r"|(?:at|the) (?:least|most)|over|under|using|use|with|than|minimum|maximum|up to|between"
-    r"|(?:writ|draft|creat|compos|produc|prepar|make|is|be|need)[a-z]*)"
+    r"|(?:writ|draft|creat|compos|produc|prepar|make|is|be|need)[a-z]*"
+    r"|(?:write|draft|create|compose|produce|prepare|generate|develop|craft|into)(?: [a-z]+){1,6})"
     r"(?:\s+(?:an?|about|around|roughly|approximately|approx\.?|some|no|not|more|fewer|less|than|at"
     r"|least|most|over|under|just|only|exactly|another|it|up|between|the|next|first|further|of"
     r"|detailed|long|short|new|full|my|me|a[- ]?maximum|maximum|minimum))*\s*\(?$",
@@ -167,10 +169,11 @@ _TITLE_OPEN = re.compile(r"《[^》]{0,30}$|[“\"‘][^”\"’\n]{0,12}$")
 _TITLE_CLOSE = re.compile(r"[^《“”\"\n]{0,30}[》”\"’]")
 
 _ON_TEXT_ZH = re.compile(
-    r"(?:(?:这|那|此|该|本)(?:一)?(?:篇|部|本|段|份|个|些|几)?(?:关于[^，。,\n]{0,10})?"
+    r"(?:(?:这|那|此|该|(?<![一两几\d写])本)(?:一)?(?:篇|部|本|段|份|个|些|几)?(?:关于[^，。,\n]{0,10})?"
     r"|(?:以下|下面|上述|上面|下列|附件|原文|原稿|现有)[^，。,\n]{0,6}"
     r"|(?:我|他|她|他们|我们|作者)(?:有|写)?(?:的|了)?(?:这|那|一)?(?:篇|部|本|份)?"
-    r"|(?:为|给|替|对|根据|按照|基于|把|将)[^，。,\n]{0,12}"
+    r"|(?:为|给|替|对|根据|按照|基于|把|将)[^，。,\n写来做]{0,12}[篇部本份段个]"
+    r"|(?:为|给|替|对|根据|按照|基于|把|将)[^，。,\n写来做]{0,4}"
     r"|(?:总结|概括|缩写|压缩|翻译|润色|修改|改写|点评|阅读|分析"
     r"|校对|删减|删除|删去|认识|学习|背诵|翻译一下|共有|收录)[^，。,\n为成到至用]{0,10}"
     r"|(?:书|小说|文章|原文|论文|手稿)(?:共|总共)?有(?:大约|约)?|常用)(?:约|大约)?$"
@@ -180,11 +183,11 @@ _OWNED_ZH = re.compile(
     r"|(?:常用|汉字|词典|字典|课标)[^，。,\n]{0,6}有?)(?:约|大约)?$"
 )
 _LEADS_TO_ZH = re.compile(
-    r"(?:成|为(?:一)?(?:篇|部|份)?|到|至|用|以|在|成一篇|成一份|成一部|写(?:一|出)?(?:篇|份|部|个|段)?|不少于|不低于|不超过|少于|多于|超过|控制在|限"
+    r"(?:写(?:一|出)?本|成|为(?:一)?(?:篇|部|份)?|到|至|用|以|在|成一篇|成一份|成一部|写(?:一|出)?(?:篇|份|部|个|段)?|不少于|不低于|不超过|少于|多于|超过|控制在|限"
     r"|一(?:篇|份|部|个|段|封))(?:约|大约|大概)?$"
 )
 _DONE_ZH = re.compile(
-    r"(?:已经?(?:写|完成|有)|目前|写了|写到|只能写|能写|现在(?:有|写)|写过)[^，。,\n]{0,6}$"
+    r"(?:已经?(?:写|完成|有)|目前|写了|(?<![扩续改缩])写到|只能写|能写|现在(?:有|写)|写过)[^，。,\n]{0,6}$"
 )
 _DERIVED_ZH = re.compile(
     r"[^，。,\n]{0,6}?(?:小说|文章|论文|书|报告|剧本|稿子?|作品|故事)"
@@ -255,7 +258,8 @@ def required_length(instruction: str) -> int | None:
     if wholes or products:
         return max([length.words for length in wholes] + products)
     if not lengths and (bare := _UNITLESS.search(text)):
-        return _middle(bare["low"], bare["high"]) or None
+        words = _middle(bare["low"], bare["high"])
+        return words if words >= _MIN_WORDS else None
     return None
 
 
@@ -290,7 +294,7 @@ def _classified(text: str, match: re.Match[str]) -> _Length | None:
         low = high  # two things, not a range
     words = _middle(low, high)
     is_spelled = not re.search(r"\d", low)
-    if is_spelled and words < _MIN_WORDS["en"]:
+    if is_spelled and words < _MIN_WORDS:
         return None
     if is_spelled and low == "千" and (after.startswith("文") and not before.endswith("篇")):
         return None  # 千字文 is a book
@@ -341,7 +345,9 @@ def _product(text: str, length: _Length) -> int | None:
         noun = _singular(match["noun"])
         if noun == length.noun or (not length.noun and "word" not in match[0]):
             counts.add(_count(match["count"]))
-    if re.search(r"第[一二三四五六七八九十\d]+[章节]|\bchapter (?:\d|one)\b", text, re.I):
+    if re.search(
+        r"第[一二三四五六七八九十\d]+[章节]|\bchapter (?:\d{1,2}(?![\d,])|one)\b", text, re.I
+    ):
         return None  # the instruction may ask for that chapter only
     counts.discard(None)
     counts -= {1} if length.noun in ("章", "篇", "节", "") else set()  # 写一篇…，分五章
