@@ -82,7 +82,10 @@ _MARKUP = re.compile(
 )
 _TOTAL = re.compile(r"^\W*(?:total\b|in total\b|总计|合计|共计|总字数|全文)", re.IGNORECASE)
 
-_AMOUNT = rf"(?:[0-9]{{1,3}}(?:,[0-9]{{3}})+|[0-9]{{1,6}}|{CHINESE_NUMBER}{{2,7}})"
+_AMOUNT = (
+    r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,6}(?:\.[0-9]{1,2})?(?:\s*(?:k\b|[千万]))?"
+    rf"|{CHINESE_NUMBER}{{2,7}})"
+)
 _ABOUT = (
     r"(?:about|around|approximately|approx\.?|roughly|at least"
     r"|no (?:fewer|less) than|minimum(?: of)?"
@@ -184,6 +187,8 @@ def _read_data(text: str) -> _Steps | None:
     try:
         return _steps_of(yaml.safe_load(body))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
+        if not kind:
+            return None  # lines that begin like YAML: "Here is the plan:"
         raise _Unclear("broken YAML") from error
 
 
@@ -434,6 +439,8 @@ def _split(text: str) -> tuple[str, int | None]:
         if len(set_off) != 1:
             raise _Unclear(f"several word counts in {_short(text)}")
         amounts = set_off
+    if not amounts and re.search(_LABEL, plain, re.IGNORECASE):
+        raise _Unclear(f"no word count in {_short(text)}")
     words = None
     if amounts:
         words = _middle(amounts[0]) or None

@@ -104,7 +104,8 @@ _RATE_BEFORE = re.compile(
 # or "in" introduces the length.
 _ON_TEXT = re.compile(
     r"\b(?:summari[sz]e|condense|shorten|cut|reduce|trim|edit|proofread|review|translate|analy[sz]e"
-    r"|teach(?: me)?|critique|rewrite|expand|extend|lengthen|read|turn|convert|compress|abridge|paraphrase|adapt"
+    r"|teach(?: me)?|critique|rewrite|expand|extend|lengthen|read|turn|convert|compress|abridge"
+    r"|paraphrase|adapt"
     r"|polish|improve|explain|remove|delete|add|discuss|use|using|from|learn|know|knows|"
     r"memori[sz]e|type|typing|define|translat(?:ion|ing)|list|these|this|those|that|following|above"
     r"|below|attached|existing|original|instead of|rather than|than|worth|how many|called|titled"
