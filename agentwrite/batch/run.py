@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agentwrite.batch.instructions import check_instructions, read_instructions
+from agentwrite.batch.instructions import InstructionFile, check_instructions
 from agentwrite.batch.queue import Handler, OnSection, Pool, RunProgress, run_queue
 from agentwrite.batch.ray import Cluster
 from agentwrite.batch.run_dir import RunFolder
@@ -16,6 +16,7 @@ from agentwrite.writing.prompts import Prompts
 from agentwrite.writing.state import Instruction, Section, Text
 from agentwrite.writing.writer import Writer
 from longwriter_core.errors import InputError
+from longwriter_core.jsonl import write_jsonl
 from longwriter_core.llm import Store, run_async
 
 
@@ -28,6 +29,7 @@ class WritingProgress(RunProgress[Text]):
     without_length: int = 0  # texts without a required length
     folded: int = 0  # texts whose beginning was replaced with a summary in the last prompts
     written: float = 0.0  # texts, with unfinished ones counted by the written share of their plan
+    bad_rows: int = 0  # rows of the input that are no instruction
     cleaned: Counter[str] = field(default_factory=Counter)  # rule -> removals
     rejected: Counter[str] = field(default_factory=Counter)  # reason -> retried replies
 
@@ -53,33 +55,42 @@ def run(
     *,
     limit: int | None = None,
     default_length: int | None = None,
+    strict: bool = False,
     cluster: Cluster | None = None,
     progress: Callable[[WritingProgress], None] = lambda _progress: None,
 ) -> WritingProgress:
     """Write a text for every instruction in `path` that has none in the run folder `output`.
 
-    path            a JSONL file with `instruction` (or `prompt`), and optionally `id` and `length`
+    path            a JSONL, CSV or Parquet file with `instruction`, `prompt` or `messages`, and
+                    optionally `id` and `length`
     output          the run folder; the texts are written to its texts.jsonl
     limit           read only this many instructions from the start of the file
     default_length  required words of instructions that name no length
+    strict          refuse a file with a bad row; else bad rows are listed in bad_rows.jsonl
     cluster         a Ray cluster to spread the work over
     progress        called after every section and every text
 
     Raises InputError if the input, the folder, the cluster or the endpoint cannot be used.
     """
-    path = Path(path)
-    wanted = check_instructions(path, limit)
+    file = check_instructions(Path(path), limit, default_length, strict=strict)
+    wanted = file.hashes
     with RunFolder(Path(output), _shared_settings(settings)) as folder:
         folder.check_finished(wanted)
         counts = WritingProgress(len(wanted), sum(id in folder.finished for id in wanted))
-        left = (
-            instruction
-            for instruction in read_instructions(path, limit, default_length)
-            if instruction.id not in folder.finished
-        )
+        counts.bad_rows = len(file.bad_rows)
+        _list_bad_rows(file, folder.path / "bad_rows.jsonl")
+        left = (each for each in file if each.id not in folder.finished)
         run_async(_write_all(left, folder, settings, cluster, counts, lambda: progress(counts)))
         folder.compact_failures()
     return counts
+
+
+def _list_bad_rows(file: InstructionFile, path: Path) -> None:
+    if not file.bad_rows:
+        path.unlink(missing_ok=True)
+        return
+    rows = file.bad_rows.items()
+    write_jsonl(path, ({file.row_name: number, "problem": problem} for number, problem in rows))
 
 
 @dataclass(frozen=True, repr=False)  # a repr would show the key
@@ -175,13 +186,14 @@ def estimate(
     *,
     limit: int | None = None,
     default_length: int | None = None,
+    strict: bool = False,
 ) -> Estimate:
     """Estimate the calls of `run`. Makes no calls and writes no files. Raises InputError."""
-    wanted = check_instructions(path, limit)
+    file = check_instructions(path, limit, default_length, strict=strict)
     folder = RunFolder(output, _shared_settings(settings)).look()
-    folder.check_finished(wanted)
+    folder.check_finished(file.hashes)
     expected = Estimate()
-    for instruction in read_instructions(path, limit, default_length):
+    for instruction in file:
         if instruction.id not in folder.finished:
             expected.add(instruction, parallel=settings.parallel)
     return expected

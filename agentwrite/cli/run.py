@@ -18,13 +18,18 @@ if TYPE_CHECKING:
 
 def command(
     ctx: typer.Context,
-    instructions: Annotated[Path, typer.Argument(metavar="INSTRUCTIONS", help="JSONL file")],
+    instructions: Annotated[
+        Path, typer.Argument(metavar="INSTRUCTIONS", help="JSONL, CSV or Parquet file")
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="run folder")],
     model: options.ModelName,
     base_url: options.BaseUrls = None,
     concurrency: options.Concurrency = options.DEFAULTS["concurrency"],
     limit: options.Limit = None,
     length: options.Length = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="refuse a file with a bad row instead of skipping it")
+    ] = False,
     parallel: options.Parallel = options.DEFAULTS["parallel"],
     prompts: options.PromptSet = options.DEFAULTS["prompts"],
     context: options.Context = options.DEFAULTS["context"],
@@ -39,10 +44,11 @@ def command(
     ray_address: options.RayAddress = None,
     dry_run: options.DryRun = False,
 ) -> int:
-    """Write a text for every instruction of a JSONL file.
+    """Write a text for every instruction of a file.
 
-    Each row holds `instruction` (or `prompt`) and optionally `id` and `length` in words. Rerun the
-    same command after any interruption to resume.
+    Each row holds `instruction`, `prompt` or `messages`, and optionally `id` and `length` in words.
+    Bad rows are skipped and listed in DIR/bad_rows.jsonl. Rerun the same command after any
+    interruption to resume.
     """
     from agentwrite.batch.run import estimate, run
 
@@ -65,7 +71,9 @@ def command(
     if workers and max_cost:
         raise InputError("--max-cost needs --engine local: workers do not share a budget")
     if dry_run:
-        expected = estimate(instructions, output, settings, limit=limit, default_length=length)
+        expected = estimate(
+            instructions, output, settings, limit=limit, default_length=length, strict=strict
+        )
         options.print_estimate(expected, settings)
         return 0
     with ProgressLine("Writing", "text", model) as line:
@@ -78,7 +86,7 @@ def command(
 
         counts = run(
             instructions, output, settings,
-            limit=limit, default_length=length, cluster=workers, progress=progress,
+            limit=limit, default_length=length, strict=strict, cluster=workers, progress=progress,
         )  # fmt: skip
     return _report(counts, output, model, ctx.obj)
 
@@ -98,8 +106,13 @@ def _report(counts: "WritingProgress", output: Path, model: str, resume: str) ->
         print(f"{counts.without_length:,} name no length: the plan decided", file=sys.stderr)
     if counts.folded:
         print(f"{counts.folded:,} outgrew the context and used a summary", file=sys.stderr)
+    if counts.bad_rows:
+        print(
+            f"{counts.bad_rows:,} bad rows skipped, see {output / 'bad_rows.jsonl'}",
+            file=sys.stderr,
+        )
     if not counts.missing:
-        return 0
+        return int(counts.bad_rows > 0)
     if counts.stopped:
         print(f"stopped: {counts.stopped}", file=sys.stderr)
     print_counts(f"failed, see {output / 'failed.jsonl'}", counts.reasons)

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agentwrite.batch.instructions import check_instructions, read_instructions
+from agentwrite.batch.instructions import InstructionFile, check_instructions
 from agentwrite.batch.queue import Handler, OnSection, Pool, RunProgress, run_queue
 from agentwrite.batch.ray import Cluster
 from agentwrite.batch.run_dir import RunFolder, rows_by_id
@@ -112,7 +112,7 @@ def dpo(
 ) -> DpoSummary:
     """Sample and judge the missing answers, then write pairs from all answers to `output`.
 
-    prompts           a JSONL file in the format of `run`; every prompt needs a length
+    prompts           a file in the format of `run`; every prompt needs a length
     output            a JSONL file; the run folder, the rejected prompts, the dataset card and the
                       histogram are written next to it
     settings          settings of the model that answers
@@ -135,7 +135,9 @@ def dpo(
     prompts, output, pairs = Path(prompts), Path(output), pairs or PairOptions()
     settings = settings.model_copy(update={"temperature": temperature, "max_tokens": max_tokens})
     check_files(output, [prompts], general)
-    wanted, lengths, overlaps = _check_prompts(prompts, limit, default_length, check_benchmarks)
+    file = check_instructions(prompts, limit, default_length)
+    wanted = file.hashes
+    lengths, overlaps = _check_prompts(file, check_benchmarks)
     path = beside(output, ".run")
     judge = judge or JudgeSettings.resolve({}, os.environ)
     if judge.batch and cluster:
@@ -149,7 +151,7 @@ def dpo(
         if sampling.missing:
             todo = (
                 instruction
-                for instruction in read_instructions(prompts, limit, default_length)
+                for instruction in file
                 if instruction.id in left and instruction.id not in folder.finished
             )
 
@@ -232,18 +234,17 @@ class Sampling:
 
 
 def _check_prompts(
-    prompts: Path, limit: int | None, default_length: int | None, check_benchmarks: bool
-) -> tuple[dict[str, str], dict[str, int], dict[str, str]]:
-    """Map prompt ids to hashes, to required lengths, and to the benchmark prompts they contain.
+    prompts: InstructionFile, check_benchmarks: bool
+) -> tuple[dict[str, int], dict[str, str]]:
+    """Map prompt ids to required lengths, and to the benchmark prompts they contain.
 
     Raises InputError if a prompt has no length, because S_l is half of the score.
     """
-    wanted = check_instructions(prompts, limit)
     index = PromptIndex(benchmark_prompts()) if check_benchmarks else None
     lengths: dict[str, int] = {}
     overlaps: dict[str, str] = {}
     without_length: list[str] = []
-    for instruction in read_instructions(prompts, limit, default_length):
+    for instruction in prompts:
         if index and (overlap := index.find(instruction.instruction, None)):
             overlaps[instruction.id] = overlap.prompt_id
         elif instruction.required:
@@ -252,11 +253,11 @@ def _check_prompts(
             without_length.append(instruction.id)
     if without_length:
         raise InputError(
-            f"{prompts}: {len(without_length)} of {len(wanted)} prompts name no length, such as "
-            f"{without_length[0]!r}, so their answers have no S_l: give their rows a `length` in "
-            "words, or set one for all with --length"
+            f"{prompts.path}: {len(without_length)} of {len(prompts.hashes)} prompts name no "
+            f"length, such as {without_length[0]!r}, so their answers have no S_l: give their rows "
+            "a `length` in words, or set one for all with --length"
         )
-    return wanted, lengths, overlaps
+    return lengths, overlaps
 
 
 def _shared_settings(settings: Settings, judge: Judge, samples: int) -> dict[str, object]:
@@ -386,13 +387,14 @@ def estimate(
     prompts, output = Path(prompts), Path(output)
     settings = settings.model_copy(update={"temperature": temperature, "max_tokens": max_tokens})
     check_files(output, [prompts], general)
-    wanted, _, overlaps = _check_prompts(prompts, limit, default_length, check_benchmarks)
+    file = check_instructions(prompts, limit, default_length)
+    _, overlaps = _check_prompts(file, check_benchmarks)
     judging = Judge(judge, "no key is needed to count")
     shared = _shared_settings(settings, judging, samples)
     folder = RunFolder(beside(output, ".run"), shared, "samples.jsonl").look()
-    folder.check_finished(wanted)
+    folder.check_finished(file.hashes)
     total = DpoEstimate()
-    for instruction in read_instructions(prompts, limit, default_length):
+    for instruction in file:
         if instruction.id not in overlaps and instruction.id not in folder.finished:
             total.add(instruction, samples, judging, settings.max_tokens)
     return total

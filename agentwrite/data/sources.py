@@ -1,19 +1,21 @@
-"""Read rows from a JSONL or parquet file, a folder of such files, or a hub dataset.
+"""Read rows from a JSONL, CSV or Parquet file, a folder of such files, or a hub dataset.
 
 Rows are streamed in the order of the source. A source is never loaded or downloaded as a whole.
 """
 
+import csv
 import re
+import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from longwriter_core.errors import InputError
-from longwriter_core.jsonl import read_jsonl
+from longwriter_core.jsonl import scan_jsonl
 
 _HUB_ID = re.compile(r"[\w-]+/[\w.-]+")
-_SUFFIXES = (".jsonl", ".parquet")
+_SUFFIXES = (".jsonl", ".parquet", ".csv")
 _BATCH = 64  # rows of a parquet file held in memory
 
 
@@ -44,7 +46,7 @@ def open_source(source: str, split: str = "train") -> Source:
         raise InputError(f"there is no file {path}")
     if not _HUB_ID.fullmatch(source):
         raise InputError(
-            f"{source!r} is not a source: name a JSONL file, a parquet file, a folder of them, or "
+            f"{source!r} is not a source: name a JSONL, CSV or Parquet file, a folder of them, or "
             "a hub dataset such as allenai/WildChat-1M"
         )
     return _open_hub_dataset(source, split)
@@ -71,19 +73,72 @@ def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
                 )
 
 
+@dataclass(frozen=True)
+class NumberedRow:
+    """A row of a file. `number` is its line, or its place in a Parquet file, from 1."""
+
+    number: int
+    fields: dict[str, Any] = field(default_factory=dict)
+    problem: str = ""  # why the line is not a row; then there are no fields
+
+
+def numbered_rows(path: Path) -> Iterator[NumberedRow]:
+    """Yield every row of a JSONL, CSV or Parquet file, by its ending; other files are JSONL.
+
+    Raises InputError if the file cannot be read.
+    """
+    if path.suffix == ".parquet":
+        yield from _read_parquet(path)
+    elif path.suffix == ".csv":
+        yield from _read_csv(path)
+    else:
+        for line in scan_jsonl(path):
+            yield NumberedRow(line.number, line.row, line.problem)
+
+
 def _read_file(path: Path) -> Iterator[dict[str, Any]]:
-    if path.suffix != ".parquet":
-        yield from (row for _, row in read_jsonl(path))
-        return
+    for row in numbered_rows(path):
+        if row.problem:
+            raise InputError(f"{path}, line {row.number}: {row.problem}")
+        yield row.fields
+
+
+def _read_parquet(path: Path) -> Iterator[NumberedRow]:
     import pyarrow
     from pyarrow import parquet
 
+    number = 0
     try:
         with parquet.ParquetFile(path) as file:
             for batch in file.iter_batches(_BATCH):
-                yield from batch.to_pylist()
+                for row in batch.to_pylist():
+                    number += 1
+                    yield NumberedRow(number, row)
     except (OSError, pyarrow.ArrowException) as error:
         raise InputError(f"cannot read {path}: {_first_line(error)}") from error
+
+
+def _read_csv(path: Path) -> Iterator[NumberedRow]:
+    """Yield the rows of a CSV file with a header. Empty cells are left out, whole numbers read."""
+    csv.field_size_limit(sys.maxsize)
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            start = 2  # the header is on line 1
+            for row in reader:
+                if None in row or None in row.values():
+                    yield NumberedRow(start, problem="not as many cells as the header")
+                else:
+                    cells = {name: _cell(value) for name, value in row.items() if value != ""}
+                    yield NumberedRow(start, cells)
+                start = reader.line_num + 1
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"cannot read {path}: {_first_line(error)}") from error
+
+
+def _cell(value: str) -> str | int:
+    is_number = value.isascii() and value.isdecimal() and len(value) < 10
+    return int(value) if is_number and str(int(value)) == value else value
 
 
 def _open_hub_dataset(source: str, split: str) -> Source:

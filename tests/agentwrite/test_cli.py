@@ -229,12 +229,24 @@ def test_bad_instructions_give_one_line_and_make_no_calls(
 ) -> None:
     rows = rows_file(tmp_path, *lines)
     with Model() as server:
-        assert main(arguments(server, "run", str(rows), "-o", str(tmp_path / "out"))) == 2
+        options = ("-o", str(tmp_path / "out"), "--strict")
+        assert main(arguments(server, "run", str(rows), *options)) == 2
         assert server.prompts == []
     line = one_line(capsys.readouterr().err)
     assert says in line
     assert str(rows) in line
     assert not (tmp_path / "out").exists()
+
+
+def test_bad_rows_are_reported_and_the_others_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = rows_file(tmp_path, '{"prompt": "Write 900 words on tea."}', "[1]")
+    with Model() as server:
+        assert main(arguments(server, "run", str(rows), "-o", str(tmp_path / "out"))) == 1
+    printed = capsys.readouterr().err
+    assert "1 of 1 texts" in printed
+    assert "1 bad rows skipped, see" in printed
 
 
 def test_a_file_in_another_encoding_is_named_with_its_line(

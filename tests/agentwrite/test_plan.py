@@ -234,8 +234,8 @@ def test_a_plan_that_scaling_would_cut_to_pieces_is_rejected() -> None:
 
 
 # A labelled set of the forms in which models write plans. The reader was written with one half in
-# view; the other half was written before it, too, and is only measured. The rows "later" were written
-# after the reader, which read 56 of 60 of them rightly at first sight and misread 2.
+# view; the other half was written before it, too, and is only measured. The rows "later" were
+# written after the reader, which read 56 of 60 of them rightly at first sight and misread 2.
 
 LABELLED = Path(__file__).parents[1] / "data" / "plan_forms.jsonl"
 

@@ -7,17 +7,21 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 from support.commands import command, environment
 from support.model import PLAN, WRITER, Model, is_plan, step_of
 
 from agentwrite.batch import run_dir as run_folder
+from agentwrite.batch.instructions import check_instructions
 from agentwrite.batch.run import WritingProgress, estimate, run
 from agentwrite.batch.run_dir import RunFolder
 from agentwrite.settings import Settings
 from longwriter_core import mock_server
 from longwriter_core.errors import InputError
 from longwriter_core.files import sha256
+from longwriter_core.jsonl import write_jsonl
 from longwriter_core.text.length import count_words
 
 
@@ -102,6 +106,58 @@ def test_several_servers_share_the_texts(tmp_path: Path) -> None:
         chosen = Settings.resolve(model=WRITER, base_urls=(one.base_url, other.base_url))
         assert run(path, tmp_path / "out", chosen).finished == 12
     assert len(one.prompts) == len(other.prompts) == 6 * 6
+
+
+# Formats and bad rows
+
+
+def test_parquet_csv_and_conversations_give_the_same_instructions(tmp_path: Path) -> None:
+    rows = [{"id": f"tea-{n}", "prompt": f"Write 2000 words, on tea {n}.", "n": n} for n in (1, 2)]
+    turns = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": ""}]
+    asked = [{**turns[1], "content": row["prompt"]} for row in rows]
+    write_jsonl(tmp_path / "a.jsonl", rows)
+    write_jsonl(tmp_path / "b.jsonl", [
+        {"id": row["id"], "messages": [turns[0], ask, {"role": "assistant", "content": "Tea."}],
+         "n": row["n"]}
+        for row, ask in zip(rows, asked, strict=True)
+    ])  # fmt: skip
+    (tmp_path / "c.csv").write_text(
+        "id,prompt,length,n\n" + "".join(f'{r["id"]},"{r["prompt"]}",,{r["n"]}\n' for r in rows)
+    )
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    parquet.write_table(pyarrow.table({**columns, "length": [None, 2000]}), tmp_path / "d.parquet")
+    read = [list(check_instructions(path)) for path in sorted(tmp_path.iterdir())]
+    assert len(read) == 4
+    assert all(instructions == read[0] for instructions in read)
+    assert [each.required for each in read[0]] == [2000, 2000]
+
+
+def test_bad_rows_are_set_aside_with_their_lines(tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    path.write_text('id,prompt,length\na,Write 900 words.,\nb,,\nc,"two\nlines",many\na,Again.,\n')
+    with Model() as server:
+        tally = write_all(path, tmp_path / "out", server)
+    assert (tally.finished, tally.missing, tally.bad_rows) == (1, 0, 3)
+    assert rows_of(tmp_path / "out" / "bad_rows.jsonl") == [
+        {"line": 3, "problem": "no text under `instruction`, `prompt` or `messages`"},
+        {"line": 4, "problem": "length must be a whole number from 1 to 1000000, not 'many'"},
+        {"line": 6, "problem": "id 'a' is already on line 2"},
+    ]
+    with pytest.raises(InputError, match=r"line 3: no text .*; line 4: length"):
+        check_instructions(path)
+
+
+def test_a_file_of_bad_rows_only_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text("{\n")
+    with Model() as server, pytest.raises(InputError, match="line 1: not JSON"):
+        write_all(tmp_path / "in.jsonl", tmp_path / "out", server)
+
+
+@pytest.mark.parametrize("name", ["in.parquet", "in.csv"])
+def test_a_damaged_file_is_one_clear_error(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"prompt\n\xff\xfe")
+    with pytest.raises(InputError, match=f"cannot read .*{name}"):
+        check_instructions(tmp_path / name)
 
 
 # Failures

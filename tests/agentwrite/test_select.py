@@ -13,7 +13,7 @@ from support.commands import command, environment, run
 from support.hub import Hub
 from support.model import WRITER, Model
 
-from agentwrite.batch.instructions import read_instructions
+from agentwrite.batch.instructions import check_instructions
 from agentwrite.cli.main import main
 from agentwrite.selecting.select import Selection, estimate, rejects_path, select
 from agentwrite.settings import Settings
@@ -96,7 +96,7 @@ def test_chosen_rows_record_their_source(tmp_path: Path) -> None:
         assert [yes for prompt, yes in prompts.items() if row["instruction"] in prompt] == [True]
     assert [row["row"] for row in others] == sorted(row["row"] for row in others)
     assert {(row["rule"], row["detail"]) for row in others} == {("model", "because.")}
-    assert [each.required for each in read_instructions(output)] == [5000] * len(rows)
+    assert [each.required for each in check_instructions(output)] == [5000] * len(rows)
 
 
 def test_an_endpoint_with_structured_output_decides_in_json(tmp_path: Path) -> None:
