@@ -19,7 +19,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from longwriter_eval.pages import PALETTE
 
@@ -106,12 +106,21 @@ def draw_figure(
     rows: Sequence[Sequence[str]],
     draw: Callable[..., None],
     panels: int = 1,
+    columns: int | None = None,
     height: float = _HEIGHT,
 ) -> Figure:
-    """The figure that `draw` makes on `panels` axes side by side; `height` in inches."""
+    """The figure that `draw` makes on `panels` axes, `columns` side by side (by default all).
+
+    `height` is in inches.
+    """
+    columns = min(columns or panels, panels)
+    lines = -(-panels // columns)
     with _style():
         canvas = Canvas(figsize=(_WIDTH, height), dpi=72, layout="constrained")
-        draw(*canvas.subplots(1, panels, squeeze=False)[0])
+        all_axes = canvas.subplots(lines, columns, squeeze=False).ravel()
+        for unused in all_axes[panels:]:
+            unused.remove()
+        draw(*all_axes[:panels])
         canvas.draw_without_rendering()  # lays out once, and not again for every file
         canvas.set_layout_engine(None)
     return Figure(name, title, caption, description, header, rows, canvas)
@@ -152,11 +161,14 @@ def themed_svg(figure: Figure, number: int) -> str:
     )
 
 
-def length_axes(axes: Axes, points: Sequence[Point]) -> float:
+def length_axes(
+    axes: Axes, points: Sequence[Point], ticks: Sequence[int] = (), *, is_small: bool = False
+) -> float:
     """Set up required and produced words on log scales, with the diagonal and room for `points`.
 
-    Returns the number of words at the lower end, where empty responses are drawn: a log scale has
-    no zero.
+    `ticks` are the required lengths to name; by default 1, 2 and 5 of each power of ten, and in a
+    small panel 1 and 3. Returns the number of words at the lower end, where empty responses are
+    drawn: a log scale has no zero.
     """
     required, words = [p.required for p in points], [p.words for p in points if p.words]
     low, high = min(required), max(required)
@@ -167,13 +179,15 @@ def length_axes(axes: Axes, points: Sequence[Point]) -> float:
         bottom *= 0.6  # a strip for the empty responses, below all others
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set_xlim(low * 0.75, high * 1.35)
+    axes.set_xlim(low * 0.65, high * 1.5)
     axes.set_ylim(bottom, max([high, *words]) * 1.5)
     axes.axline((low, low), (high * 2, high * 2), color=LIGHT["muted"], linewidth=1)
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_locator(LogLocator(subs=(1, 3) if is_small else (1, 2, 5)))
         axis.set_major_formatter(FuncFormatter(lambda value, _: _short_number(value)))
         axis.set_minor_locator(NullLocator())
+    if ticks:
+        axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.grid(visible=True)
     axes.set_xlabel("required words")
     axes.set_ylabel("produced words")
@@ -189,6 +203,27 @@ def draw_empty(axes: Axes, points: Sequence[Point], y: float, colour: str) -> No
             s=30, marker="x", color=colour, linewidths=1.3, label="empty", clip_on=False, zorder=3,
         )  # fmt: skip
         crosses.set_urls([p.href for p in empty])
+
+
+def spread(axes: Axes, points: Sequence[Point], size: float) -> list[float]:
+    """The x of each point, moved aside where dots of `size` (diameter in points) would overlap.
+
+    The limits of the axes must be set. Dots move by at most one and a half diameters and may still
+    overlap by half, so that many responses of one length stay a narrow group.
+    """
+    figure: Any = axes.figure
+    step = size * figure.dpi / 72 / 2
+    pixels = axes.transData.transform([(p.required, p.words) for p in points])
+    placed: dict[int, list[tuple[float, float]]] = {}
+    moved = [0.0] * len(points)
+    for n in sorted(range(len(points)), key=lambda n: points[n].words):
+        y = pixels[n][1]
+        taken = placed.setdefault(points[n].required, [])
+        near = {round(aside / step) for aside, other in taken if abs(other - y) < step}
+        moved[n] = step * next((k for k in (0, 1, -1, 2, -2, 3, -3) if k not in near), 0)
+        taken.append((moved[n], y))
+    back = axes.transData.inverted()
+    return [float(back.transform((x + m, y))[0]) for (x, y), m in zip(pixels, moved, strict=True)]
 
 
 def run_mark(number: int) -> tuple[str, str]:
@@ -207,10 +242,22 @@ def run_legend(axes: Axes, names: Sequence[str]) -> None:
         _legend(axes, handles, names, ncols=columns, handletextpad=0.5)
 
 
-def score_legend(axes: Axes, title: str) -> None:
-    """A legend of the labelled marks in `axes`, above the figure."""
-    handles, labels = axes.get_legend_handles_labels()
-    _legend(axes, handles, labels, ncols=6, handletextpad=0.2, title=title)
+def score_legend(all_axes: Sequence[Axes], title: str) -> None:
+    """A legend of the labelled marks in `all_axes`, above the figure."""
+    marks = {
+        text: handle
+        for axes in all_axes
+        for handle, text in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    _legend(all_axes[0], [*marks.values()], [*marks], ncols=6, handletextpad=0.2, title=title)
+
+
+def ring_legend(axes: Axes, label: str, colour: str) -> None:
+    """A legend for a ring, above the figure."""
+    ring = Line2D(
+        [], [], color=colour, marker="o", markersize=9, markerfacecolor="none", linestyle="none"
+    )
+    _legend(axes, [ring], [label], handletextpad=0.5)
 
 
 def _legend(axes: Axes, handles: Sequence[Any], labels: Sequence[str], **options: Any) -> None:

@@ -1,6 +1,7 @@
 """The figures of a report: length against length, the ruler, scores and faults."""
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from matplotlib.axes import Axes
@@ -16,9 +17,11 @@ from longwriter_eval.report.drawing import (
     draw_empty,
     draw_figure,
     length_axes,
+    ring_legend,
     run_legend,
     run_mark,
     score_legend,
+    spread,
 )
 from longwriter_eval.report.metadata import BENCHMARKS, FAULT_TITLES, RULER, ScoredRun
 from longwriter_eval.report.responses import group_by_prompt, prompt_key
@@ -28,6 +31,8 @@ from longwriter_eval.stats.score_table import TableRow, metric_interval
 
 # Score classes: upper bound (exclusive) and name. Colours run from orange over grey to blue.
 _SCORE_CLASSES = ((40, "under 40"), (60, "40–60"), (75, "60–75"), (90, "75–90"), (101, "90–100"))
+
+_MAX_PANEL_NAME = 32  # characters of a run's name above its panel
 
 PanelRow = tuple[str, Sequence[Interval]]  # title, and an interval per run
 
@@ -41,36 +46,51 @@ def draw_figures(scored: Sequence[ScoredRun]) -> list[Figure]:
         for score in scores
         if score
     }
-    by_run = [_points((s for s in run.scores if s.benchmark != RULER), positions) for run in scored]
-    ruler = [_points((s for s in run.scores if s.benchmark == RULER), positions) for run in scored]
-    all_points = [point for points in by_run for point in points]
     figures = []
-    for number, (run, points) in enumerate(zip(scored, by_run, strict=True), 1):
-        if points:
-            is_only = len(scored) == 1
-            figures.append(
-                length_scatter(
-                    "length" if is_only else f"length-{number}",
-                    "Required and produced length" + ("" if is_only else f": {run.name}"),
-                    points,
-                    "quality score" if run.judges else "length score",
-                    all_points,
-                )
+    benchmarks = dict.fromkeys(name for run in scored for name in run.benchmarks)
+    mains = [name for name in benchmarks if name != RULER]
+    for benchmark in mains:
+        by_run = [
+            (run.name, _points((s for s in run.scores if s.benchmark == benchmark), positions))
+            for run in scored
+        ]
+        figures.append(
+            length_scatter(
+                "length" if len(mains) == 1 else f"length-{benchmark}",
+                "Required and produced length"
+                + ("" if len(mains) == 1 else f": {label(BENCHMARKS.get(benchmark, benchmark))}"),
+                [(name, points) for name, points in by_run if points],
+                "quality score" if any(run.judges for run in scored) else "length score",
             )
+        )
     figures += _score_figures(names, scored)
-    if any(ruler):
-        figures.append(ruler_chart(names, ruler))
-    faults = [
-        (title, [_percent(metric_interval(run.scores, metric)) for run in scored])
-        for metric, title in FAULT_TITLES.items()
+    if RULER in benchmarks:
+        figures.append(ruler_chart(scored, positions))
+    panels = [
+        (
+            "% of responses" if len(benchmarks) == 1 else label(BENCHMARKS.get(name, name)),
+            [
+                (
+                    title,
+                    [
+                        _percent(metric_interval(of, metric)) if of else Interval.unknown()
+                        for run in scored
+                        for of in [[s for s in run.scores if s.benchmark == name]]
+                    ],
+                )
+                for metric, title in FAULT_TITLES.items()
+            ],
+        )
+        for name in benchmarks
     ]
     figures.append(
         dot_plot(
             "diagnostics",
             "Faults in the responses",
-            "Share of responses with each fault; for repetition, the mean share of the text that "
-            "repeats an earlier passage. These are heuristics: open a response to check them.",
-            [("% of responses", faults)],
+            "Percentage of responses with each fault; for repetition, the mean percentage of the "
+            "text that repeats an earlier passage. These are heuristics: open a response to check "
+            "them.",
+            panels,
             names,
             is_score=False,
         )
@@ -127,126 +147,171 @@ def _score_figures(names: Sequence[str], scored: Sequence[ScoredRun]) -> list[Fi
 
 
 def length_scatter(
-    name: str, title: str, points: Sequence[Point], scored_by: str, frame: Sequence[Point]
+    name: str, title: str, by_run: Sequence[tuple[str, Sequence[Point]]], scored_by: str
 ) -> Figure:
-    """Required against produced words on log scales, coloured by score.
+    """Required against produced words on log scales, coloured by score: a panel for each run."""
+    all_points = [point for _, points in by_run for point in points]
+    has_panels = len(by_run) > 1
+    size = 14 if has_panels else 26  # square points
 
-    The axes have room for all of `frame`, so the figures of several runs share their scales.
-    """
+    def draw(*all_axes: Axes) -> None:
+        for number, (axes, (run, points)) in enumerate(zip(all_axes, by_run, strict=True)):
+            bottom = length_axes(axes, all_points, is_small=has_panels)
+            if has_panels:
+                axes.set_title(
+                    run if len(run) <= _MAX_PANEL_NAME else f"{run[: _MAX_PANEL_NAME - 1]}…",
+                    fontsize=9, loc="left",
+                )  # fmt: skip
+                axes.tick_params(labelsize=8.5)
+                if number % 2:
+                    axes.tick_params(labelleft=False)
+                    axes.set_ylabel("")
+                if number + 2 < len(by_run):  # another panel is below
+                    axes.tick_params(labelbottom=False)
+                    axes.set_xlabel("")
+            for factor in (4, 1 / 3):
+                left, right = axes.get_xlim()
+                axes.plot(
+                    (left, right), (left * factor, right * factor),
+                    color=LIGHT["muted"], linewidth=0.8, linestyle=(0, (2, 3)),
+                )  # fmt: skip
+            _draw_scored(axes, points, size)
+            draw_empty(axes, points, bottom, LIGHT["warning"])
+        score_legend(all_axes, scored_by)
 
-    def draw(axes: Axes) -> None:
-        bottom = length_axes(axes, frame)
-        for factor in (4, 1 / 3):
-            left, right = axes.get_xlim()
-            axes.plot(
-                (left, right), (left * factor, right * factor),
-                color=LIGHT["muted"], linewidth=0.8, linestyle=(0, (2, 3)),
-            )  # fmt: skip
-        for number in range(len(_SCORE_CLASSES) + 1):
-            in_class = [p for p in points if p.words and _score_class(p.score) == number]
-            if not in_class:
-                continue
-            colour = LIGHT[f"score-{number}"] if number else LIGHT["muted"]
-            dots = axes.scatter(
-                [p.required for p in in_class],
-                [p.words for p in in_class],
-                s=30,
-                facecolors=colour if number else "none",
-                edgecolors=LIGHT["page"] if number else colour,
-                linewidths=0.5 if number else 1.1,
-                label=_SCORE_CLASSES[number - 1][1] if number else "none",
-                clip_on=False,
-                zorder=3,
-            )
-            dots.set_urls([p.href for p in in_class])
-        draw_empty(axes, points, bottom, LIGHT["warning"])
-        score_legend(axes, scored_by)
-
-    near = sum(p.required / 1.5 <= p.words <= p.required * 1.5 for p in points)
-    empty = sum(not p.words for p in points)
+    near = sum(p.required / 1.5 <= p.words <= p.required * 1.5 for p in all_points)
+    empty = sum(not p.words for p in all_points)
+    rows = -(-len(by_run) // 2)
     return draw_figure(
         name,
         title,
-        f"One dot per response, coloured by {scored_by}. On the solid line, the response has the "
-        "required length. At the dashed lines, four times or a third of it, the length score "
-        "reaches 0. "
+        f"One dot per response, coloured by {scored_by}; overlapping dots are moved aside. "
+        "On the solid line, the response has the required length. At the dashed lines, four "
+        "times or a third of it, the length score reaches 0. "
         + ("A cross is an empty response. " if empty else "")
         + "Click a dot to open its response.",
-        f"Scatter plot of {len(points)} responses on log scales: {near} lie within a factor of "
+        f"Scatter plot of {len(all_points)} responses on log scales: {near} lie within a factor of "
         f"1.5 of the required length, {empty} are empty; the longest has "
-        f"{max(p.words for p in points):,} words.",
-        ("prompt", "required words", "produced words", scored_by),
+        f"{max(p.words for p in all_points):,} words.",
+        (*(["run"] if has_panels else []), "prompt", "required words", "produced words", scored_by),
         [
             (
+                *([run] if has_panels else []),
                 p.name,
                 f"{p.required:,}",
                 f"{p.words:,}",
                 "–" if p.score is None else f"{p.score:.1f}",
             )
+            for run, points in by_run
             for p in points
         ],
         draw,
+        panels=len(by_run),
+        columns=2,
+        **({"height": 0.6 + 2.3 * rows} if has_panels else {}),
     )
 
 
-def ruler_chart(names: Sequence[str], points_by_run: Sequence[Sequence[Point]]) -> Figure:
-    """Required against produced words on the ruler, with a line through the means of each run.
+def _draw_scored(axes: Axes, points: Sequence[Point], size: float) -> None:
+    """Draw the responses that are not empty, coloured by score class."""
+    written = [p for p in points if p.words]
+    if not written:
+        return
+    places = spread(axes, written, math.sqrt(size))
+    for number in range(len(_SCORE_CLASSES) + 1):
+        in_class = [n for n, p in enumerate(written) if _score_class(p.score) == number]
+        if not in_class:
+            continue
+        colour = LIGHT[f"score-{number}"] if number else LIGHT["muted"]
+        dots = axes.scatter(
+            [places[n] for n in in_class],
+            [written[n].words for n in in_class],
+            s=size,
+            facecolors=colour if number else "none",
+            edgecolors=LIGHT["page"] if number else colour,
+            linewidths=0.5 if number else 1.1,
+            label=_SCORE_CLASSES[number - 1][1] if number else "none",
+            clip_on=False,
+            zorder=3,
+        )
+        dots.set_urls([written[n].href for n in in_class])
+
+
+def ruler_chart(scored: Sequence[ScoredRun], positions: Mapping[tuple[str, str], int]) -> Figure:
+    """Required against produced words on the ruler: the mean of each length with its interval.
 
     A run without responses on the ruler keeps its colour and is not drawn.
     """
-    runs = [
-        (number, names[number], points) for number, points in enumerate(points_by_run) if points
+    names = [run.name for run in scored]
+    points_by_run = [
+        _points((s for s in run.scores if s.benchmark == RULER), positions) for run in scored
     ]
-    means: dict[int, dict[int, float]] = {}  # run -> required words -> mean of produced words
+    runs = [(number, points) for number, points in enumerate(points_by_run) if points]
+    means: dict[int, dict[int, Interval]] = {}  # run -> required words -> produced words
     rows = []
-    for number, name, points in runs:
+    for number, points in runs:
         means[number] = {}
         for required in sorted({p.required for p in points}):
-            words = [p.words for p in points if p.required == required]
-            mean = means[number][required] = sum(words) / len(words)
+            scores = [
+                s
+                for s in scored[number].scores
+                if s.benchmark == RULER and s.sample.required == required
+            ]
+            mean = means[number][required] = metric_interval(scores, "output_words")
+            words = [score.words for score in scores]
+            limits = "–" if math.isnan(mean.low) else f"{mean.low:,.0f} to {mean.high:,.0f}"
             rows.append(
-                (name, f"{required:,}", f"{mean:,.0f}", f"{min(words):,}", f"{max(words):,}")
+                (
+                    names[number],
+                    f"{required:,}",
+                    f"{mean.mean:,.0f}",
+                    limits,
+                    f"{min(words):,}",
+                    f"{max(words):,}",
+                )
             )
 
     def draw(axes: Axes) -> None:
-        bottom = length_axes(axes, [p for _, _, points in runs for p in points])
-        for number, _, points in runs:
+        all_points = [p for _, points in runs for p in points]
+        bottom = length_axes(axes, all_points, sorted({p.required for p in all_points}))
+        for place, (number, points) in enumerate(runs):
             colour, shape = run_mark(number)
             written = [p for p in points if p.words]
+            # runs stand side by side, so that no interval covers another
+            aside = 1.04 ** (place - (len(runs) - 1) / 2)
             dots = axes.scatter(
-                [p.required for p in written], [p.words for p in written],
-                s=11, color=colour, alpha=0.45, linewidths=0, zorder=2, clip_on=False,
+                [p.required * aside for p in written], [p.words for p in written],
+                s=11, color=colour, alpha=0.35, linewidths=0, zorder=2, clip_on=False,
             )  # fmt: skip
             dots.set_urls([p.href for p in written])
             draw_empty(axes, points, bottom, colour)
             # the line has a gap where all responses are empty
-            heights = [mean or math.nan for mean in means[number].values()]
-            axes.plot([*means[number]], heights, color=colour, marker=shape, markersize=5.5)
+            x = [required * aside for required in means[number]]
+            y = [mean.mean or math.nan for mean in means[number].values()]
+            axes.plot(x, y, color=colour, marker=shape, markersize=5.5)
+            for at, mean in zip(x, means[number].values(), strict=True):
+                axes.plot((at, at), (max(mean.low, bottom), mean.high), color=colour, linewidth=1.6)
             if not written:
                 continue
             longest = max(written, key=lambda p: p.words)
             axes.scatter(
-                [longest.required], [longest.words],
+                [longest.required * aside], [longest.words],
                 s=80, facecolors="none", edgecolors=colour, linewidths=1.5, zorder=4,
                 clip_on=False,
             )  # fmt: skip
-            if len(runs) == 1:  # placed above the highest response, so that it covers no dot
-                axes.annotate(
-                    f"{longest.words:,}", (longest.required, longest.words),
-                    xytext=(0, 9), textcoords="offset points", ha="center",
-                    color=colour, fontsize=9.5, fontweight="bold",
-                )  # fmt: skip
+            if len(scored) == 1:
+                ring_legend(axes, f"longest output: {longest.words:,} words", colour)
         run_legend(axes, [_with_longest(*pair) for pair in zip(names, points_by_run, strict=True)])
 
-    longest = "; ".join(f"{name}: {max(p.words for p in of):,} words" for _, name, of in runs)
+    longest = "; ".join(f"{names[n]}: {max(p.words for p in of):,} words" for n, of in runs)
     return draw_figure(
         "ruler",
         "LongWrite-Ruler",
         "Produced words as the required length grows. Small dots are responses, lines connect "
-        "their means, and a ring marks the longest output. A line that flattens shows the limit of "
-        "the model.",
+        "their means, bars are 95% intervals of the means, and a ring marks the longest output. "
+        "A line that flattens shows the limit of the model.",
         f"Line chart on log scales of required against produced words. Longest output of {longest}",
-        ("run", "required words", "mean", "shortest", "longest"),
+        ("run", "required words", "mean", "95% interval", "shortest", "longest"),
         rows,
         draw,
     )
@@ -266,18 +331,11 @@ def dot_plot(
     `panels` are drawn side by side and have the same rows: panel title -> rows.
     """
     labels = [row_title for row_title, _ in panels[0][1]]
-    ends = [
-        interval.mean if math.isnan(interval.high) else interval.high
-        for _, rows in panels
-        for _, intervals in rows
-        for interval in intervals
-    ]
-    largest = max((end for end in ends if not math.isnan(end)), default=100)
-    limit = 100 if is_score else next((end for end in (5, 10, 20, 50) if largest <= end), 100)
+    limits = [100 if is_score else _limit(rows) for _, rows in panels]
 
     def draw(*all_axes: Axes) -> None:
         step = min(0.2, 0.7 / len(runs))
-        for axes, (panel_title, rows) in zip(all_axes, panels, strict=True):
+        for axes, (panel_title, rows), limit in zip(all_axes, panels, limits, strict=True):
             for number in range(len(runs)):
                 colour, shape = run_mark(number)
                 offset = step * (number - (len(runs) - 1) / 2)
@@ -309,7 +367,7 @@ def dot_plot(
         name,
         title,
         caption,
-        f"Dot plot with 95% intervals on a scale from 0 to {limit}: {', '.join(labels)}, for "
+        f"Dot plot with 95% intervals on a scale from 0 to {max(limits)}: {', '.join(labels)}, for "
         f"{', '.join(runs)}. The table below has the numbers.",
         ("", *(["score"] if has_panels else []), *runs),
         [
@@ -321,6 +379,17 @@ def dot_plot(
         panels=len(panels),
         height=0.9 + (0.36 + 0.08 * len(runs)) * len(labels),
     )
+
+
+def _limit(rows: Sequence[PanelRow]) -> int:
+    """The end of a scale of percentages: the smallest that has room for every interval."""
+    ends = [
+        interval.mean if math.isnan(interval.high) else interval.high
+        for _, intervals in rows
+        for interval in intervals
+    ]
+    largest = max((end for end in ends if not math.isnan(end)), default=100)
+    return next((end for end in (5, 10, 20, 50) if largest <= end), 100)
 
 
 def _points(scores: Iterable[Score], positions: Mapping[tuple[str, str], int]) -> list[Point]:
@@ -343,8 +412,8 @@ def _with_longest(name: str, points: Sequence[Point]) -> str:
 
 
 def _plain(title: str) -> str:
-    """A title with mathematics as plain text, for a table."""
-    return title.replace("$", "")
+    """A title without its mathematics, for a table."""
+    return re.sub(r" ?\$[^$]*\$", "", title)
 
 
 def _has_data(rows: Iterable[PanelRow]) -> bool:

@@ -3,6 +3,7 @@
 import re
 import shutil
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -304,3 +305,50 @@ def test_a_ruler_run_of_only_empty_responses_is_drawn(tmp_path: Path) -> None:
     run = _ruler().load(tmp_path)
     names = [figure.name for figure in figures.draw_figures([_scored(run)])]
     assert names == ["ruler", "diagnostics"]
+
+
+def test_several_runs_share_one_scatter_and_benchmarks_stand_apart(tmp_path: Path) -> None:
+    demo = answers(4, lambda n: Answer(words(100 + n), None))
+    paper = answers(4, lambda n: Answer(words(90 + n), None), "longbench_write")
+    logs = [Log(demo), Log(paper, task="longbench_write")]
+    runs = metadata.score_runs([logs[0].load(tmp_path / str(n), logs[1]) for n in range(3)])
+    drawn = {figure.name: figure for figure in figures.draw_figures(runs)}
+    assert {"length-longbench_write", "length-longwrite_demo"} <= set(drawn)
+    for name in ("length-longbench_write", "length-longwrite_demo"):
+        assert len(drawn[name].canvas.axes) == 3  # a panel for each run
+        assert len(drawn[name].rows) == 3 * 4
+    assert len(drawn["diagnostics"].canvas.axes) == 2  # a panel for each benchmark
+
+
+def test_dots_of_equal_length_do_not_hide_each_other(tmp_path: Path) -> None:
+    run = Log(answers(5, lambda _: Answer(words(100), None))).load(tmp_path)
+    (figure, *_) = figures.draw_figures([_scored(run)])
+    (axes,) = figure.canvas.axes
+    places = np.concatenate([np.asarray(mark.get_offsets()) for mark in axes.collections])
+    assert len({round(float(x), 3) for x, _ in places}) == 5
+    assert abs(float(np.log10(places[:, 0] / 100).max())) < 0.1  # close to the required length
+
+
+def test_the_ruler_names_every_required_length_and_has_intervals(tmp_path: Path) -> None:
+    lengths = (1000, 2000, 5000, 10_000, 20_000, 30_000)
+
+    def answer(number: int) -> Answer:
+        return Answer(words(500 + number), None, required=lengths[number % 6])
+
+    asked = {  # four instructions, each at six lengths
+        id: replace(each, prompt=f"Write of {'abcd'[number // 6]} in {each.required} words.")
+        for number, (id, each) in enumerate(answers(24, answer, "longwrite_ruler").items())
+    }
+    log = Log(asked, task="longwrite_ruler_01000")
+    figure = next(f for f in figures.draw_figures([_scored(log.load(tmp_path))]))
+    (axes,) = figure.canvas.axes
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == [
+        "1k", "2k", "5k", "10k", "20k", "30k",
+    ]  # fmt: skip
+    assert all(" to " in row[3] for row in figure.rows)
+
+
+def test_tables_of_figures_contain_no_mathematics(tmp_path: Path) -> None:
+    run = LOG.load(tmp_path / "mine")
+    drawn = figures.draw_figures([_scored(run)])
+    assert not any("$" in cell or "S_" in cell for f in drawn for row in f.rows for cell in row)
