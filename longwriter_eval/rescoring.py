@@ -18,16 +18,16 @@ from longwriter_eval.judge.judge import Item
 from longwriter_eval.judge.panel import Panel, PanelSettings, VerdictKey
 from longwriter_eval.judge.prompt import BUILT_IN
 from longwriter_eval.judge.verdict import Judgement, Verdict
-from longwriter_eval.lm_eval_task.aggregation import metric_rows, pool
+from longwriter_eval.lm_eval_task.aggregation import metric_rows, pool, pool_optional
 from longwriter_eval.lm_eval_task.lm_eval_internals import tables
 from longwriter_eval.runs import Run, Sample, load_run, load_runs, save_run
 from longwriter_eval.scoring import (
-    JUDGED_METRICS,
     LENGTH_METRICS,
     RULER_METRICS,
     bucket_name,
     clean_response,
     is_ruler,
+    judged_metrics,
     score_sample,
     value,
 )
@@ -73,7 +73,8 @@ def _score(run: Run, overrides: Mapping[str, Any]) -> Scored:
     rows: dict[str, list[dict[str, Any]]] = {}
     for sample in run.samples:
         judgement = judgements.get((sample.task, sample.id))
-        rows.setdefault(sample.task, []).append(_score_row(sample, judgement))
+        metrics = _metrics(sample, judges.get(sample.task))
+        rows.setdefault(sample.task, []).append(_score_row(sample, judgement, metrics))
     scored = _aggregate(run, rows, judges, judgements)
     try:
         path = save_run(run.folder, _merge(run.results, scored), rows)
@@ -86,7 +87,9 @@ def _score(run: Run, overrides: Mapping[str, Any]) -> Scored:
         source=run.path,
         path=path,
         table=tables(scored),
-        verdicts=sum(len(judgement.verdicts) for judgement in judgements.values()),
+        verdicts=sum(
+            len(judgement.verdicts) + len(judgement.segments) for judgement in judgements.values()
+        ),
         missing=Counter(
             reason for judgement in judgements.values() for reason in judgement.missing
         ),
@@ -125,6 +128,7 @@ def _settings(
     prompts = {judge["prompt"] for judge in judges}
     if len(prompts) == 1:
         recorded["judge_prompt"] = prompts.pop()
+    recorded["judge_segments"] = first.get("segments")
 
     def is_chosen(name: str) -> bool:
         return name in overrides or bool(os.environ.get(f"LONGWRITER_{name.upper()}"))
@@ -220,14 +224,15 @@ def _item(sample: Sample, id: str, verdicts: tuple[Verdict, ...] = ()) -> Item:
     return Item(id, sample.prompt, clean_response(sample.response), verdicts)
 
 
-def _score_row(sample: Sample, judgement: Judgement | None) -> dict[str, Any]:
+def _score_row(
+    sample: Sample, judgement: Judgement | None, metrics: Mapping[str, bool]
+) -> dict[str, Any]:
     """The sample's row with new scores; prompt and response stay as they were."""
     old = sample.row
     doc = {key: value for key, value in old["doc"].items() if key != "judgement"}
     if judgement:
         doc["judgement"] = judgement.record()
     score = score_sample(replace(sample, row={**old, "doc": doc}))
-    metrics = _metrics(sample, is_judged=judgement is not None)
     return {
         **{key: old[key] for key in old if key not in old.get("metrics", ())},
         "doc": doc,
@@ -237,10 +242,10 @@ def _score_row(sample: Sample, judgement: Judgement | None) -> dict[str, Any]:
     }
 
 
-def _metrics(sample: Sample, *, is_judged: bool) -> dict[str, bool]:
+def _metrics(sample: Sample, panel: Panel | None) -> dict[str, bool]:
     """The metrics of the sample's task, and whether higher is better."""
-    if is_judged:
-        return JUDGED_METRICS
+    if panel:
+        return judged_metrics(panel.settings.first.segments)
     return RULER_METRICS if is_ruler(sample) else LENGTH_METRICS
 
 
@@ -256,7 +261,7 @@ def _aggregate(
     directions: dict[str, dict[str, bool]] = {}
     for sample in run.samples:
         if (task := sample.task) not in results:
-            metrics = _metrics(sample, is_judged=task in judges)
+            metrics = _metrics(sample, judges.get(task))
             aggregated = metric_rows(
                 {
                     name: [*(row[name] for row in rows[task]), *_absent(run, task, name)]
@@ -276,6 +281,7 @@ def _aggregate(
         row = _names(old, "results", name, {"alias": name, "name": name, "sample_len": size})
         for metric in (entry["metric"] for entry in group["aggregate_metric_list"]):
             row |= pool([results[task] for task in tasks], metric)
+        row |= pool_optional([results[task] for task in tasks])
         groups[name], subtasks[name] = row, tasks
         directions[name] = directions[tasks[0]]
         versions[name] = old.get("versions", {}).get(name, str(group["metadata"]["version"]))

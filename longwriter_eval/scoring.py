@@ -176,10 +176,19 @@ JUDGED_METRICS = {
     **{f"quality_{name}": True for name in DIMENSIONS},
     "judge_coverage": True,
 }
+SEGMENT_METRICS = {"quality_drift": True}  # with judge_segments; a negative drift is a decline
+
+
+def judged_metrics(segments: int | None) -> dict[str, bool]:
+    """The metrics of a judged task, by the number of parts that are judged."""
+    return JUDGED_METRICS | (SEGMENT_METRICS if segments else {})
+
+
 _ALL_METRICS: dict[str, Callable[[Score], float | None]] = {
     **METRICS,
     "max_output_words": METRICS["output_words"],
     "judge_coverage": lambda score: float(score.quality is not None),
+    "quality_drift": lambda score: score.judgement.drift if score.judgement else None,
 }
 
 

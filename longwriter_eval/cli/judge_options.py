@@ -21,6 +21,7 @@ MaxCost = Annotated[str | None, _option("max_cost", "USD", "--max-cost")]
 Model = Annotated[str | None, _option("model", "NAME")]
 BaseUrl = Annotated[str | None, _option("base_url", "URL")]
 Prompt = Annotated[str | None, _option("prompt", "PROMPT")]
+Segments = Annotated[str | None, _option("segments", "N")]
 Repeats = Annotated[str | None, _option("repeats", "N")]
 Batch = Annotated[
     bool, typer.Option("--batch", help=JudgeSettings.model_fields["batch"].description)

@@ -18,6 +18,7 @@ from longwriter_core.llm import (
     CallError,
     CallId,
     ChatPool,
+    Outcome,
     Rejected,
     Store,
     Usage,
@@ -32,6 +33,7 @@ from longwriter_core.llm.batch import MAX_ROWS
 from longwriter_core.llm.profiles import money, profile_of_model
 from longwriter_core.redact import public_url
 from longwriter_core.text.special_tokens import encodable
+from longwriter_eval.judge import segment_judge
 from longwriter_eval.judge.prompt import JudgePrompt
 from longwriter_eval.judge.settings import JudgeSettings
 from longwriter_eval.judge.spend import JudgePool, estimate_tokens, max_tokens_of
@@ -39,6 +41,8 @@ from longwriter_eval.judge.verdict import Judgement, Scores, Verdict, read_verdi
 
 _log = logging.getLogger("lm_eval.longwriter")  # lm-eval shows only its own loggers
 
+# A verdict's place among those on one response: its repeat, and the part (None: the whole text).
+Place = tuple[int, int | None]
 
 PREFLIGHT_INSTRUCTION = "Write two sentences about a lighthouse at dawn."
 PREFLIGHT_RESPONSE = (
@@ -64,10 +68,20 @@ PREFLIGHT = Item("preflight", PREFLIGHT_INSTRUCTION, PREFLIGHT_RESPONSE)
 
 
 class Judge:
-    """A judge at an endpoint, with resolved and checked settings."""
+    """A judge at an endpoint, with resolved and checked settings.
 
-    def __init__(self, settings: JudgeSettings, key: str, store: Store | None = None) -> None:
-        self.settings = settings
+    With `segments`, it also judges the parts of long responses.
+    """
+
+    def __init__(
+        self,
+        settings: JudgeSettings,
+        key: str,
+        store: Store | None = None,
+        *,
+        segments: int | None = None,
+    ) -> None:
+        self.settings, self.segments = settings, segments
         self.prompt = JudgePrompt.load(settings.prompt)
         self.spent = 0.0  # USD, where max_cost is set
         self._key = key
@@ -180,27 +194,26 @@ class Judge:
 
     def cost_note(self, items: Iterable[Item]) -> str:
         """The estimated and maximum cost of judging `items`, in one line; "" if all are judged."""
-        prompts = [
-            self.prompt.render(item.instruction, item.response)[0]
-            for item in items
-            if not self.has_verdicts(item)
-        ]
+        unjudged = [item for item in items if not self.has_verdicts(item)]
+        whole = [self.prompt.render(item.instruction, item.response)[0] for item in unjudged]
+        parts = [text for item in unjudged for text in segment_judge.max_prompts(self, item)]
+        prompts = whole * self.settings.repeats + parts
         if not prompts:
             return ""
-        calls, prices = len(prompts) * self.settings.repeats, self.settings.prices()
+        prices = self.settings.prices()
+        calls = len(whole) * self.settings.repeats
         if not prices:
             return f"{calls:,} verdicts by {self.settings.label}: its price is not known"
-        repeats, limit = self.settings.repeats, self.settings.max_tokens
+        limit = self.settings.max_tokens
         about = prices.cost(sum(map(estimate_tokens, prompts)), min(limit, 400) * len(prompts))
         most = prices.cost(sum(map(max_tokens_of, prompts)), limit * len(prompts)) * MAX_TRIES
         bound = self.settings.max_cost
-        limited = (
-            f"; max_cost stops it at {money(bound)}" if bound and bound < most * repeats else ""
-        )
+        limited = f"; max_cost stops it at {money(bound)}" if bound and bound < most else ""
+        also = f" and {len(parts):,} calls for their parts" if parts else ""
         return (
-            f"{calls:,} verdicts by {self.settings.label} cost at most {money(most * repeats)} "
+            f"{calls:,} verdicts by {self.settings.label}{also} cost at most {money(most)} "
             f"({MAX_TRIES} attempts each, every reply at its limit), and from about "
-            f"{money(about * repeats)} without thinking{limited}"
+            f"{money(about)} without thinking{limited}"
         )
 
     async def judge(
@@ -256,19 +269,26 @@ class Judge:
                         found[key] = await self._verdict(chat, item, repeat)
                 return found[key]
 
+            async def ask_parts(item: Item, known: Mapping[int, Verdict]) -> list[Verdict]:
+                # an equal response waits, and then reads the stored replies
+                async with locks.setdefault(f"parts of {self.key(item)}", asyncio.Lock()):
+                    return await segment_judge.verdicts(self, chat, item, known)
+
             async def judge_one(item: Item) -> Judgement:
-                known = {verdict.repeat: verdict for verdict in item.verdicts}
+                known = {v.repeat: v for v in item.verdicts if v.segment is None}
+                parts = {v.segment: v for v in item.verdicts if v.segment is not None}
                 asked = [
                     partial(ask_once, item, repeat)
                     for repeat in range(self.settings.repeats)
                     if repeat not in known
                 ]
-                verdicts = (
-                    await asyncio.gather(*(ask() for ask in asked))  # all in one batch
-                    if self.settings.batch
-                    else [await ask() for ask in asked]
-                )
-                return self.judgement(item, [*known.values(), *verdicts])
+                if self.settings.batch:  # all in one batch
+                    whole = asyncio.gather(*(ask() for ask in asked))
+                    segments, verdicts = await asyncio.gather(ask_parts(item, parts), whole)
+                else:
+                    verdicts = [await ask() for ask in asked]
+                    segments = await ask_parts(item, parts)
+                return self.judgement(item, [*known.values(), *verdicts, *segments])
 
             try:
                 yield judge_one
@@ -277,17 +297,21 @@ class Judge:
 
     def judgement(self, item: Item, verdicts: Iterable[Verdict] = ()) -> Judgement:
         """The judgement from `verdicts`, or from the item's own verdicts if none are given."""
-        known = {verdict.repeat: verdict for verdict in verdicts or item.verdicts}
-        repeats = range(self.settings.repeats)
+        known = {(v.repeat, v.segment): v for v in verdicts or item.verdicts}
         return Judgement.of(
-            [known.get(repeat) or Verdict(repeat) for repeat in repeats],
+            [known.get(at) or Verdict(at[0], segment=at[1]) for at in self.places(item)],
             self.prompt.sha256,
             item.response,
             self.settings.departures,
         )
 
-    def recorded_verdicts(self, item: Item, record: Mapping[str, Any]) -> dict[int, Verdict]:
-        """The usable verdicts in the `record` of a sample log, by repeat.
+    def places(self, item: Item) -> list[Place]:
+        """The places of the verdicts that `item` is to have: every repeat, then every part."""
+        parts = range(len(segment_judge.parts_of(self, item)))
+        return [(r, None) for r in range(self.settings.repeats)] + [(0, part) for part in parts]
+
+    def recorded_verdicts(self, item: Item, record: Mapping[str, Any]) -> dict[Place, Verdict]:
+        """The usable verdicts in the `record` of a sample log, by repeat and part.
 
         A verdict is usable if it was given by this judge with this prompt, on this instruction and
         response, and if its raw reply still parses to scores. Raises KeyError, TypeError or
@@ -295,26 +319,42 @@ class Judge:
         """
         if not record:
             return {}
+        judgement = Judgement.from_record(record, item.response)
+        places = set(self.places(item))
         return {
-            verdict.repeat: verdict
-            for verdict in Judgement.from_record(record, item.response).verdicts
+            (verdict.repeat, verdict.segment): verdict
+            for verdict in (*judgement.verdicts, *judgement.segments)
             if verdict.scores
-            and verdict.call in self._call_id(item, verdict.repeat).keys(verdict.asks)
+            and (verdict.repeat, verdict.segment) in places
+            and self._has_given(item, verdict)
         }
 
+    def _has_given(self, item: Item, verdict: Verdict) -> bool:
+        call = self._call_of(item, verdict.repeat, verdict.segment)
+        return verdict.call in call.keys(verdict.asks)
+
+    def _call_of(self, item: Item, repeat: int, segment: int | None) -> CallId:
+        if segment is None:
+            return self.call_id(item, repeat)
+        return segment_judge.call_id(self, item, segment)
+
     def has_verdicts(self, item: Item) -> bool:
-        """Whether `item` or the store has a verdict for every repeat, so that no call is needed."""
-        known = {verdict.repeat for verdict in item.verdicts}
+        """Whether `item` or the store has every verdict, so that no call is needed."""
+        known = {(verdict.repeat, verdict.segment) for verdict in item.verdicts}
+        parts = segment_judge.parts_of(self, item)
         return all(
-            repeat in known or self._has_verdict(item, repeat)
-            for repeat in range(self.settings.repeats)
+            (repeat, part) in known
+            or self._has_verdict(
+                self._call_of(item, repeat, part), item.response if part is None else parts[part]
+            )
+            for repeat, part in self.places(item)
         )
 
-    def _has_verdict(self, item: Item, repeat: int) -> bool:
-        replies = self._store.replies(self._call_id(item, repeat))
+    def _has_verdict(self, call: CallId, text: str) -> bool:
+        read = partial(read_scores, response=text)
         return any(
-            not isinstance(read_reply(reply, _reader(item), has_format=True), Rejected)
-            for reply in replies
+            not isinstance(read_reply(reply, read, has_format=True), Rejected)
+            for reply in self._store.replies(call)
         )
 
     async def _verdict(self, pool: ChatPool, item: Item, repeat: int) -> Verdict:
@@ -322,10 +362,21 @@ class Judge:
         outcome = await ask_until_valid(
             pool,
             self.request(prompt),
-            _reader(item),
-            self._call_id(item, repeat),
+            partial(read_scores, response=item.response),
+            self.call_id(item, repeat),
             has_format=True,
         )
+        return self.verdict_of(outcome, repeat, escaped=escaped)
+
+    def verdict_of(
+        self,
+        outcome: Outcome[Scores],
+        repeat: int,
+        *,
+        escaped: bool,
+        segment: int | None = None,
+    ) -> Verdict:
+        """The verdict in the outcome of a call."""
         # if judging stopped before a cut reply could be retried, the reason is "cut"
         is_cut = outcome.reason == "not_asked" and outcome.rejected[-1:] == ("cut",)
         verdict = Verdict(
@@ -337,6 +388,7 @@ class Judge:
             asks=outcome.attempts,
             escaped=escaped,
             call=outcome.key,
+            segment=segment,
         )
         if not outcome.reply:
             return verdict
@@ -351,9 +403,10 @@ class Judge:
 
     def key(self, item: Item, repeat: int = 0) -> str:
         """Identifies a verdict: equal for equal responses to the same prompt."""
-        return self._call_id(item, repeat).keys(1)[0]
+        return self.call_id(item, repeat).keys(1)[0]
 
-    def _call_id(self, item: Item, repeat: int) -> CallId:
+    def call_id(self, item: Item, repeat: int) -> CallId:
+        """The calls for the verdict on the whole response."""
         return CallId(
             {
                 "judge": self.settings.model,
@@ -436,7 +489,3 @@ def run_with_progress(
 def read_scores(reply: str, response: str = "") -> Scores | Rejected:
     """The scores that a judge's reply gives to `response`, or why the reply is rejected."""
     return read_verdict(reply, response) or Rejected("parse_error")
-
-
-def _reader(item: Item) -> Callable[[str], Scores | Rejected]:
-    return partial(read_scores, response=item.response)

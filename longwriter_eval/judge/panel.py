@@ -28,8 +28,8 @@ _log = logging.getLogger("lm_eval.longwriter")  # lm-eval shows only its own log
 _OF_ONE_JUDGE = ("model", "temperature", "max_tokens", "extra")
 _KEY = "LONGWRITER_JUDGE_API_KEY"
 
-# The judge (None in a run of one judge) and the repeat of a verdict.
-VerdictKey = tuple[str | None, int]
+# The judge (None in a run of one judge), the repeat, and the part (None: the whole text).
+VerdictKey = tuple[str | None, int, int | None]
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,11 @@ class PanelSettings:
             "profile": self.label,
             "model": self.label,
             "base_url": public_url(self.base_url) if self.base_url else None,
-            **{name: self.first.record()[name] for name in ("repeats", "prompt")},
+            **{
+                name: value
+                for name, value in self.first.record().items()
+                if name in ("repeats", "prompt", "segments")
+            },
             "judges": [judge.record() for judge in self.judges],
             "departures": self.departures,
         }
@@ -134,7 +138,11 @@ class Panel:
         """Raises InputError if a judge's key is missing."""
         self.settings = settings
         self.judges = [
-            Judge(judge, api_key(judge, _with_own_key(settings, judge, environment)))
+            Judge(
+                judge,
+                api_key(judge, _with_own_key(settings, judge, environment)),
+                segments=judge.segments,
+            )
             for judge in settings.judges
         ]
 
@@ -209,7 +217,7 @@ class Panel:
                 to_judge = [item for item in to_judge if judge.has_verdicts(item)]
             found, is_stopped = run_with_progress(affordable, to_judge, concurrency)
             for id, judgement in found.items():
-                verdicts[id] += self._labelled(judge, judgement.verdicts)
+                verdicts[id] += self._labelled(judge, (*judgement.verdicts, *judgement.segments))
             spent += affordable.spent
             if is_stopped:
                 _log.warning("judging stopped by Ctrl-C: the results follow without the rest")
@@ -218,13 +226,13 @@ class Panel:
 
     def judgement(self, item: Item, verdicts: Iterable[Verdict] = ()) -> Judgement:
         """The judgement from `verdicts`, or from the item's own verdicts if none are given."""
-        known = {(v.judge, v.repeat): v for v in verdicts or item.verdicts}
-        repeats = range(self.settings.first.repeats)
+        known = {verdict.place: verdict for verdict in verdicts or item.verdicts}
+        places = self.judges[0].places(item)
         return Judgement.of(
             [
-                known.get((name, repeat)) or Verdict(repeat, judge=name)
+                known.get((name, repeat, part)) or Verdict(repeat, judge=name, segment=part)
                 for name in map(self._name, self.judges)
-                for repeat in repeats
+                for repeat, part in places
             ],
             self.prompt_sha256,
             item.response,
@@ -237,9 +245,9 @@ class Panel:
         Raises KeyError, TypeError or ValueError for a malformed record.
         """
         return {
-            (self._name(judge), repeat): replace(verdict, judge=self._name(judge))
+            (self._name(judge), *place): replace(verdict, judge=self._name(judge))
             for judge in self.judges
-            for repeat, verdict in judge.recorded_verdicts(item, record).items()
+            for place, verdict in judge.recorded_verdicts(item, record).items()
         }
 
     def has_verdicts(self, item: Item) -> bool:

@@ -39,6 +39,8 @@ MAX_TOKENS = 1024
 
 DEFAULT_PROFILE = "gpt-4o-2024-11-20"
 
+MAX_SEGMENTS = 20
+
 _ENVIRONMENT = "LONGWRITER_JUDGE_"
 _VARIABLE = "LONGWRITER_JUDGE"  # names the profile
 _OWN_SETTINGS = {  # request fields with their own setting
@@ -86,6 +88,14 @@ def _extra(value: Any) -> str:
         if name in _OWN_SETTINGS:
             raise ValueError(f"must not set {name}: use {_OWN_SETTINGS[name]}")
     return text
+
+
+def _segments(value: Any) -> int | None:
+    if value is None or str(value).strip().lower() == "none":
+        return None
+    if not str(value).isdecimal() or not 2 <= int(value) <= MAX_SEGMENTS:
+        raise ValueError(f"must be a whole number of parts from 2 to {MAX_SEGMENTS}, not {value!r}")
+    return int(value)
 
 
 def _dollars(value: Any) -> float | None:
@@ -151,6 +161,11 @@ class JudgeSettings(BaseModel):
         default=False,
         description="judge through the endpoint's batch API: half the price, and up to a day until "
         "the verdicts arrive; a rerun collects them",
+    )
+    segments: Annotated[int | None, BeforeValidator(_segments)] = Field(
+        default=None,
+        description="number of parts in which long responses are judged too, beside the whole "
+        "text; gives quality by position and its slope",
     )
     max_cost: Annotated[float | None, BeforeValidator(_dollars)] = Field(
         default=None,
@@ -317,6 +332,7 @@ class JudgeSettings(BaseModel):
             "repeats": self.repeats,
             "prompt": Path(self.prompt).name,
             "departures": self.departures,
+            **({"segments": self.segments} if self.segments else {}),
         }
 
     def prices(self) -> Prices | None:

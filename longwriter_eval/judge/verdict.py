@@ -12,6 +12,7 @@ from typing import Any
 
 from longwriter_core.files import sha256
 from longwriter_core.text.thinking import without_thinking
+from longwriter_eval.judge.segments import cut, drift
 
 # metric name -> the judge's name for the dimension, in the paper's order
 DIMENSIONS = {
@@ -214,17 +215,26 @@ class Verdict:
     escaped: bool = False
     call: str | None = None
     judge: str | None = None  # in a panel, the judge's name
+    segment: int | None = None  # the part that was judged, from 0; None for the whole response
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "Verdict":
         """The verdict of a sample log. Raises TypeError if it has unknown names or a wrong type."""
         if not isinstance(record.get("judge"), str | None):
             raise TypeError(f"judge is {record['judge']!r}")
+        if not isinstance(record.get("segment"), int | None):
+            raise TypeError(f"segment is {record['segment']!r}")
         return cls(**{"escaped" if key == "defused" else key: record[key] for key in record})
+
+    @property
+    def place(self) -> tuple[str | None, int, int | None]:
+        """Its place among the verdicts on a response: judge, repeat and part."""
+        return self.judge, self.repeat, self.segment
 
     def record(self) -> dict[str, Any]:
         """The verdict's record in a sample log."""
-        fields = {name: value for name, value in vars(self).items() if name != "judge" or value}
+        optional = ("judge", "segment")
+        fields = {k: v for k, v in vars(self).items() if k not in optional or v is not None}
         return {"defused" if name == "escaped" else name: fields[name] for name in fields}
 
 
@@ -239,6 +249,8 @@ class Judgement:
     spread: float | None = None
     # deviations from the paper's protocol, see JudgeSettings.departures
     departures: Mapping[str, Any] = field(default_factory=dict)
+    segments: tuple[Verdict, ...] = ()  # on parts of the response; they leave `quality` alone
+    drift: float | None = None  # points of S_q from the first word to the last
 
     @classmethod
     def of(
@@ -252,7 +264,9 @@ class Judgement:
 
         `spread` is the standard deviation of S_q between repeats.
         """
-        verdicts = tuple(sorted(verdicts, key=lambda v: (v.judge or "", v.repeat)))
+        given = sorted(verdicts, key=lambda v: (v.judge or "", v.repeat, v.segment or 0))
+        segments = tuple(verdict for verdict in given if verdict.segment is not None)
+        verdicts = tuple(verdict for verdict in given if verdict.segment is None)
         by_judge: dict[str | None, list[dict[str, float]]] = {v.judge: [] for v in verdicts}
         for verdict in verdicts:
             if verdict.scores:
@@ -269,6 +283,8 @@ class Judgement:
             _means(_means(repeats) for repeats in by_judge.values()),
             statistics.fmean(variances) ** 0.5 if variances else None,
             departures or {},
+            segments,
+            drift(cut(response, _number(segments)), segment_scores(segments)),
         )
 
     @classmethod
@@ -285,6 +301,9 @@ class Judgement:
         ]
         if not verdicts:
             raise ValueError("no verdicts")
+        segments = [Verdict.from_record(entry) for entry in record.get("segments") or ()]
+        parts = dict(enumerate(cut(response, _number(segments)) if is_same else ()))
+        verdicts += [_read_again(v, parts.get(v.segment or 0)) for v in segments]
         departures = dict(record.get("departures") or {})
         return cls.of(verdicts, record["prompt_sha256"], response, departures)
 
@@ -301,12 +320,15 @@ class Judgement:
     @property
     def missing(self) -> list[str]:
         """The reason of each verdict without scores."""
-        return [str(verdict.reason) for verdict in self.verdicts if not verdict.scores]
+        verdicts = (*self.verdicts, *self.segments)
+        return [str(verdict.reason) for verdict in verdicts if not verdict.scores]
 
     @property
     def status(self) -> str:
         """ "judged", or the reason of the last verdict without scores."""
-        return "judged" if self.quality else self.missing[-1]
+        if self.quality:
+            return "judged"
+        return next(str(v.reason) for v in reversed(self.verdicts) if not v.scores)
 
     def record(self) -> dict[str, Any]:
         """The record in a sample log, from which every score can be recomputed."""
@@ -317,7 +339,28 @@ class Judgement:
             "spread": self.spread,
             "departures": dict(self.departures),
             "verdicts": [verdict.record() for verdict in self.verdicts],
+            **(
+                {"segments": [verdict.record() for verdict in self.segments]}
+                if self.segments
+                else {}
+            ),
         }
+
+
+def segment_scores(segments: Iterable[Verdict]) -> list[float | None]:
+    """S_q of each part, averaged over judges; None where a judge gave no scores."""
+    segments = list(segments)
+    scores: list[float | None] = []
+    for number in range(_number(segments)):
+        of_part = [v.scores for v in segments if v.segment == number]
+        rated = [quality_scores(each)["score"] for each in of_part if each]
+        scores.append(statistics.fmean(rated) if rated and len(rated) == len(of_part) else None)
+    return scores
+
+
+def _number(segments: Iterable[Verdict]) -> int:
+    """The number of parts; 0 if there are none."""
+    return max((verdict.segment or 0 for verdict in segments), default=-1) + 1
 
 
 def _means(rows: Iterable[Mapping[str, float]]) -> dict[str, float]:

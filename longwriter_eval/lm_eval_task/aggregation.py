@@ -7,6 +7,9 @@ from typing import Any
 
 from longwriter_eval.stats.estimates import contributions, is_covered, known
 
+# Metrics that not every run, and not every response of a run, can have.
+_OF_SOME_DOCUMENTS = {"quality_drift"}
+
 
 class Pooled(float):
     """A statistic that remembers its documents, so that a group is computed exactly."""
@@ -40,6 +43,19 @@ class Mean(Pooled):
         return statistics.fmean(contributions(documents)) if is_covered(documents) else math.nan
 
 
+class KnownMean(Pooled):
+    """Mean over the documents that have a value, however few; NaN if none has one.
+
+    For a metric that only some responses can have: short ones have no parts.
+    """
+
+    @staticmethod
+    def statistic(documents: Sequence[float]) -> float:
+        """The mean."""
+        values = [value for value in documents if not math.isnan(value)]
+        return statistics.fmean(values) if values else math.nan
+
+
 class Max(Pooled):
     """The largest value; NaN if under 95% of the documents have one."""
 
@@ -64,6 +80,8 @@ class StandardError(Pooled):
 
 def aggregation(metric: str) -> type[Pooled]:
     """The type that aggregates a metric's values."""
+    if metric in _OF_SOME_DOCUMENTS:
+        return KnownMean
     return Max if metric.startswith("max_") else Mean
 
 
@@ -80,6 +98,16 @@ def metric_rows(values: Mapping[str, Sequence[float]]) -> dict[str, float | str]
         row[f"{metric},none"] = kind(documents)
         row[f"{metric}_stderr,none"] = StandardError(documents) if has_error else "N/A"
     return row
+
+
+def pool_optional(rows: Sequence[Mapping[str, float | str]]) -> dict[str, float | str]:
+    """The pooled metrics that a group's YAML does not list, because not every run has them."""
+    return {
+        key: value
+        for metric in sorted(_OF_SOME_DOCUMENTS)
+        if all(f"{metric},none" in row for row in rows)
+        for key, value in pool(rows, metric).items()
+    }
 
 
 def pool(rows: Sequence[Mapping[str, float | str]], metric: str) -> dict[str, float | str]:

@@ -14,6 +14,7 @@ _COLUMNS = {
     "S̄": "overall_score",
     "S_l": "length_score",
     "S_q": "quality_score",
+    "drift": "quality_drift",
     "judged": "judge_coverage",
     "longest": "max_output_words",
 }
@@ -72,7 +73,9 @@ def _cell(title: str, pooled: Pooled) -> str:
     if math.isnan(pooled):
         return "–"
     if title not in _WITH_INTERVAL:
-        return f"{pooled:.0%}" if title == "judged" else f"{pooled:.0f}"
+        return (
+            f"{pooled:.0%}" if title == "judged" else f"{pooled:.{1 if title == 'drift' else 0}f}"
+        )
     interval = interval_of(pooled.documents, _COLUMNS[title])
     limits = "" if math.isnan(interval.low) else f" [{interval.low:.0f}, {interval.high:.0f}]"
     return f"{pooled:.1f}{limits}"

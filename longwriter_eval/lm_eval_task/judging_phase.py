@@ -144,7 +144,7 @@ class Judging:
         _log.warning(
             "%d of %d verdicts are missing (%s)%s; to retry: %s",
             missing.total(),
-            sum(len(judgement.verdicts) for judgement in judgements),
+            sum(len(judgement.verdicts) + len(judgement.segments) for judgement in judgements),
             ", ".join(f"{reason} {number}" for reason, number in sorted(missing.items())),
             f": under {MIN_COVERAGE:.0%} of the responses are judged, so the quality scores are NaN"
             if judged < MIN_COVERAGE * len(judgements)

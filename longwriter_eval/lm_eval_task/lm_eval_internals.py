@@ -22,7 +22,12 @@ from typing import Any
 
 from longwriter_core.errors import InputError
 from longwriter_core.redact import redact_arguments
-from longwriter_eval.lm_eval_task.aggregation import Mean, Pooled, StandardError
+from longwriter_eval.lm_eval_task.aggregation import (
+    Mean,
+    Pooled,
+    StandardError,
+    pool_optional,
+)
 from longwriter_eval.lm_eval_task.compact_table import compact_table
 from longwriter_eval.stats.estimates import DocumentValue
 
@@ -143,6 +148,12 @@ def _stderr_for_mean(known: Callable[..., Any], metric: Any, bootstrap_iters: in
 def _save_results(
     known: Callable[..., Any], tracker: Any, results: Any, *args: Any, **kwargs: Any
 ) -> Any:
+    for name, tasks in (results.get("group_subtasks") or {}).items():
+        of_tasks = [results["results"][task] for task in tasks if task in results["results"]]
+        if of_tasks and len(of_tasks) == len(tasks):
+            optional = pool_optional(of_tasks)
+            for key in ("results", "groups"):
+                (results.get(key) or {}).get(name, {}).update(optional)
     rows = {
         key: {name: _with_null(row) for name, row in results[key].items()}
         for key in ("results", "groups")

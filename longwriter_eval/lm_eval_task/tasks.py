@@ -37,6 +37,7 @@ from longwriter_eval.scoring import (
     RULER_METRICS,
     Score,
     clean_response,
+    judged_metrics,
     score_response,
     value,
 )
@@ -219,6 +220,7 @@ class JudgedTask(LengthTask):
         self._settings = PanelSettings.resolve(metadata, os.environ, prompt=self.judge_prompt)
         self._judgements: Mapping[str, Judgement] | None = None
         prompt = JudgePrompt.load(self._settings.first.prompt)
+        self.metrics = judged_metrics(self._settings.first.segments)
         return {
             **super()._configure(metadata, benchmark),
             "judge": self._settings.record(),

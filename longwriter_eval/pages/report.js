@@ -280,7 +280,8 @@
       : ` · ${number(verdict.tokens[0], 0)} + ${number(verdict.tokens[1] ?? 0, 0)} tokens`;
     const asks = verdict.asks > 1 ? ` · asked ${verdict.asks} times` : "";
     const node = element("details", {},
-      element("summary", {}, several ? `Judge's verdict ${verdict.repeat}` : "Judge's verdict",
+      element("summary", {}, verdict.part !== null ? `Judge's verdict on part ${verdict.part}`
+        : several ? `Judge's verdict ${verdict.repeat}` : "Judge's verdict",
         verdict.judge ? element("bdi", {}, ` by ${verdict.judge}`) : ""),
       element("p", { class: "note" }, element("bdi", {}, verdict.model || "no reply"), tokens, asks,
         verdict.escaped ? " · prompt tags in the response were escaped" : ""),
@@ -310,7 +311,7 @@
     if (response.faults.length) add("Faults", response.faults.join(", "));
     node.append(numbers);
     for (const verdict of unpacked.verdicts) {
-      node.append(verdictOf(verdict, unpacked.verdicts.length > 1));
+      node.append(verdictOf(verdict, unpacked.verdicts.filter((each) => each.part === null).length > 1));
     }
     const body = isRendered ? markdownOf(unpacked.text) : textOf(unpacked);
     if (unpacked.marks.length && !isRendered) node.append(mapOf(unpacked, body));

@@ -26,7 +26,7 @@ from longwriter_eval.report.drawing import (
 from longwriter_eval.report.metadata import BENCHMARKS, FAULT_TITLES, RULER, ScoredRun
 from longwriter_eval.report.responses import group_by_prompt, prompt_key
 from longwriter_eval.scoring import Score
-from longwriter_eval.stats.inference import Interval
+from longwriter_eval.stats.inference import Interval, mean_interval
 from longwriter_eval.stats.score_table import TableRow, metric_interval
 
 # Score classes: upper bound (exclusive) and name. Colours run from orange over grey to blue.
@@ -64,6 +64,8 @@ def draw_figures(scored: Sequence[ScoredRun]) -> list[Figure]:
             )
         )
     figures += _score_figures(names, scored)
+    if any(run.has_segments for run in scored):
+        figures.append(position_chart(names, scored))
     if RULER in benchmarks:
         figures.append(ruler_chart(scored, positions))
     panels = [
@@ -315,6 +317,71 @@ def ruler_chart(scored: Sequence[ScoredRun], positions: Mapping[tuple[str, str],
         rows,
         draw,
     )
+
+
+def position_chart(names: Sequence[str], scored: Sequence[ScoredRun]) -> Figure:
+    """Quality by position: the mean S_q of each part, over the responses all of whose parts count.
+
+    Runs with different numbers of parts share the axis, which is the share of the text.
+    """
+    curves: list[list[tuple[float, Interval]]] = []
+    for run in scored:
+        rows = run.segment_scores
+        number = max(map(len, rows), default=0)
+        rows = [row for row in rows if len(row) == number]
+        means = [
+            mean_interval([row[part] for row in rows], scale=(0.0, 100.0)) for part in range(number)
+        ]
+        curves.append([(100 * (part + 0.5) / number, mean) for part, mean in enumerate(means)])
+
+    def draw(axes: Axes) -> None:
+        for number, curve in enumerate(curves):
+            colour, shape = run_mark(number)
+            shift = 0.8 * (number - (len(curves) - 1) / 2)
+            x = [position + shift for position, _ in curve]
+            axes.plot(
+                x, [mean.mean for _, mean in curve],
+                color=colour, marker=shape, markersize=6, clip_on=False,
+            )  # fmt: skip
+            for position, (_, mean) in zip(x, curve, strict=True):
+                axes.plot(
+                    (position, position), (mean.low, mean.high),
+                    color=colour, linewidth=1.6, solid_capstyle="butt", clip_on=False,
+                )  # fmt: skip
+        axes.set_xlim(0, 100)
+        axes.set_ylim(0, 100)
+        axes.grid(axis="y")
+        axes.set_xlabel("position in the response (% of its words)")
+        axes.set_ylabel("quality score of the part")
+        run_legend(axes, names)
+
+    drifts = [
+        f"{name}: {drift.mean:+.1f}" + _drift_limits(drift)
+        for name, run in zip(names, scored, strict=True)
+        if not math.isnan((drift := mean_interval(run.drifts)).mean)
+    ]
+    return draw_figure(
+        "position",
+        "Quality along the text",
+        "Mean quality of each part of the responses, judged with a summary of what came before, "
+        "with 95% intervals over responses. Drift, in points from the first word to the "
+        f"last: {'; '.join(drifts)}."
+        if drifts
+        else "No response has a verdict on every part.",
+        "Line chart of the quality of each part against its position in the response. Drift: "
+        + ("; ".join(drifts) or "unknown"),
+        ("run", "position", "quality score", "responses"),
+        [
+            (name, f"{position:.0f}%", _interval_text(mean), f"{mean.n}")
+            for name, curve in zip(names, curves, strict=True)
+            for position, mean in curve
+        ],
+        draw,
+    )
+
+
+def _drift_limits(drift: Interval) -> str:
+    return "" if math.isnan(drift.low) else f" ({drift.low:+.1f} to {drift.high:+.1f})"
 
 
 def dot_plot(

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from longwriter_core.llm import profiles
 from longwriter_core.redact import local_name, redact, redact_setting
-from longwriter_eval.judge.verdict import Verdict
+from longwriter_eval.judge.verdict import Verdict, segment_scores
 from longwriter_eval.pages import label
 from longwriter_eval.pairwise.comparison import incompatibilities
 from longwriter_eval.runs import Run
@@ -70,12 +70,31 @@ class ScoredRun:
     @cached_property
     def verdicts(self) -> list[Verdict]:
         """All verdicts, including those without scores."""
-        return [v for score in self.scores if score.judgement for v in score.judgement.verdicts]
+        judgements = [score.judgement for score in self.scores if score.judgement]
+        return [v for each in judgements for v in (*each.verdicts, *each.segments)]
 
     @property
     def has_repeats(self) -> bool:
         """Whether any response has several verdicts."""
         return any(score.judgement and len(score.judgement.verdicts) > 1 for score in self.scores)
+
+    @property
+    def has_segments(self) -> bool:
+        """Whether parts of its responses were judged."""
+        return any(score.judgement and score.judgement.segments for score in self.scores)
+
+    @cached_property
+    def segment_scores(self) -> list[list[float]]:
+        """S_q of the parts of each response all of whose parts have a verdict."""
+        rows = [segment_scores(s.judgement.segments) for s in self.scores if s.judgement]
+        known = [[score for score in row if score is not None] for row in rows]
+        return [k for k, row in zip(known, rows, strict=True) if row and len(k) == len(row)]
+
+    @property
+    def drifts(self) -> list[float]:
+        """The slope of quality along each of these responses."""
+        drifts = [s.judgement.drift for s in self.scores if s.judgement]
+        return [drift for drift in drifts if drift is not None]
 
     @cached_property
     def records(self) -> dict[str, Mapping[str, Any]]:

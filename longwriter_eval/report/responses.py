@@ -112,7 +112,8 @@ def _packed_response(score: Score) -> dict[str, Any]:
         return position + bisect.bisect_left(astral, position)
 
     passages = repeated_passages(score.text) if score.diagnostics.repetition else []
-    verdicts = score.judgement.verdicts if score.judgement else ()
+    judgement = score.judgement
+    verdicts = (*judgement.verdicts, *judgement.segments) if judgement else ()
     return {
         "text": score.text,
         "marks": [[words, utf16(start)] for words, start in word_marks(score.text)],
@@ -126,6 +127,7 @@ def _packed_verdict(verdict: Verdict) -> dict[str, Any]:
     return {
         "repeat": verdict.repeat + 1,
         "judge": label(verdict.judge or ""),
+        "part": None if verdict.segment is None else verdict.segment + 1,
         "scores": [scores[name] for name in DIMENSIONS] if scores else None,
         "reason": verdict.reason,
         "detail": encodable(verdict.detail or ""),
