@@ -78,6 +78,7 @@ def run(
         folder.check_finished(wanted)
         counts = WritingProgress(len(wanted), sum(id in folder.finished for id in wanted))
         counts.bad_rows = len(file.bad_rows)
+        folder.note_size(len(wanted))
         _list_bad_rows(file, folder.path / "bad_rows.jsonl")
         left = (each for each in file if each.id not in folder.finished)
         run_async(_write_all(left, folder, settings, cluster, counts, lambda: progress(counts)))

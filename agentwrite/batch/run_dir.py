@@ -3,6 +3,7 @@
 DIR/texts.jsonl    one row per finished text; `dpo` has samples.jsonl with one row per prompt
 DIR/failed.jsonl   one row per failed instruction, with the reason
 DIR/settings.json  the settings that all rows share
+DIR/run.json       the number of instructions of the last run
 DIR/calls/         every finished call
 """
 
@@ -73,6 +74,11 @@ class RunFolder:
                 f"{changed[0]!r}: choose another folder, or other ids"
             )
 
+    def note_size(self, instructions: int) -> None:
+        """Keep the number of instructions, from which `unfinished` knows what is missing."""
+        data = json.dumps({"instructions": instructions})
+        write_atomically(self.path / "run.json", data.encode())
+
     def add(self, row: Mapping[str, Any]) -> None:
         """Append a finished row. Raises OSError, for example if the disk is full."""
         append_jsonl(self.rows, row)
@@ -138,6 +144,19 @@ class RunFolder:
                 "same settings"
             )
         return True
+
+
+def missing_texts(folder: Path, texts: int) -> int:
+    """The number of instructions of a run folder without a text, of which it has `texts`.
+
+    Folders of earlier releases do not know how many there are: their failures count.
+    """
+    failed = sum(1 for _ in read_rows(folder / "failed.jsonl"))
+    try:
+        wanted = int(json.loads((folder / "run.json").read_bytes())["instructions"])
+    except (OSError, ValueError, KeyError, TypeError):
+        wanted = texts + failed
+    return max(0, wanted - texts)
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:

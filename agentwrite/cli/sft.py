@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 def command(
     folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="run folder")],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="JSONL file")],
+    output: Annotated[
+        Path,
+        typer.Option("-o", "--output", metavar="FILE", help="JSONL or Parquet file, by its ending"),
+    ],
     min_words: Annotated[
         int, typer.Option(min=1, metavar="N", help="shortest text")
     ] = SftLimits.min_words,
@@ -53,6 +56,13 @@ def command(
     general_split: mixing.GeneralSplit = "train",
     ratio: mixing.Ratio = None,
     no_benchmark_check: mixing.NoBenchmarkCheck = False,
+    push_to_hub: Annotated[
+        str | None,
+        typer.Option(metavar="OWNER/NAME", help="push the file and its card to this hub dataset"),
+    ] = None,
+    public: Annotated[
+        bool, typer.Option("--public", help="create the hub dataset as a public one")
+    ] = False,
     seed: mixing.Seed = SEED,
 ) -> int:
     """Make SFT rows from finished texts.
@@ -60,6 +70,7 @@ def command(
     Filters the texts of run folders, mixes them with a general data set, and writes rows for
     axolotl's chat_template strategy, with a dataset card and a length histogram.
     """
+    from agentwrite.data.hub import HubDataset
     from agentwrite.data.sft import check_paths, sft
 
     limits = SftLimits(min_words, max_words, sequence_len, min_length_score, max_repetition)
@@ -90,8 +101,18 @@ def command(
         print(f"would write {output}: {summary.texts:,} texts{mixed}; no model is called")
         print_counts("would leave out", summary.rejected)
     else:
+        repository = HubDataset(push_to_hub, public=public) if push_to_hub else None
         summary = build(output, mixed_in)
         mixing.print_mix(summary.mix, "texts")
+        if repository and summary.texts:
+            repository.push(output)
+            print(f"pushed to {repository.url}", file=sys.stderr)
+    for folder, missing in summary.unfinished.items():
+        print(
+            f"warning: {folder} is unfinished: {missing:,} of its instructions have no text. Rerun "
+            "its agentwrite run to add them",
+            file=sys.stderr,
+        )
     print_counts("removed by cleaning", summary.cleaned)
     if summary.without_length:
         print(f"{summary.without_length:,} rows require no length", file=sys.stderr)

@@ -38,7 +38,7 @@ def write_card(
     else:
         picture.unlink(missing_ok=True)  # the file may be left from an earlier run
     data, total = summary.output.name, summary.taken.total()
-    title = data.removesuffix(".jsonl")
+    title = beside(summary.output, "").name
     lines = [
         "---",
         "# license: fill in what the models' terms and the general set's license allow",

@@ -1,6 +1,6 @@
-"""Mix the rows of a command with rows of a general set, shuffle them and write one JSONL file.
+"""Mix the rows of a command with rows of a general set, shuffle them and write one file.
 
-NAME.jsonl          the rows
+NAME.jsonl          the rows; or NAME.parquet
 NAME.rejects.jsonl  the rejected rows with their reasons
 NAME.md, NAME.png   the dataset card and its histogram, written by card.py
 """
@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any
@@ -23,6 +24,8 @@ from longwriter_core.errors import InputError
 from longwriter_core.files import open_atomically, sha256
 from longwriter_core.jsonl import jsonl_line
 from longwriter_core.overlap import PromptIndex, benchmark_prompts
+
+_PARQUET_BATCH = 256  # rows
 
 RowProgress = Callable[[str], None]  # called for each row read, with its kind
 
@@ -84,8 +87,9 @@ class MixSummary:
 
 
 def beside(output: Path, suffix: str) -> Path:
-    """Return the path of `output` with `suffix` instead of .jsonl."""
-    return output.with_name(output.name.removesuffix(".jsonl") + suffix)
+    """Return the path of `output` with `suffix` instead of .jsonl or .parquet."""
+    name = output.name.removesuffix(".jsonl").removesuffix(".parquet")
+    return output.with_name(name + suffix)
 
 
 def check_files(output: Path, inputs: Iterable[Path], general: GeneralSet | None) -> None:
@@ -204,7 +208,10 @@ class DatasetWriter:
                 summary.taken[summary.general_source] += len(drawn)
                 rows.append(drawn)
             with open_atomically(summary.output) as file:
-                file.writelines(_shuffled(rows))
+                if summary.output.suffix == ".parquet":
+                    _write_parquet(file, _shuffled(rows))
+                else:
+                    file.writelines(_shuffled(rows))
         return summary
 
     def _add_general(
@@ -252,6 +259,35 @@ def open_dataset(output: Path, *, seed: int, check_benchmarks: bool) -> Iterator
             raise
         # an error of a failed write, such as a full disk, has no file name
         raise InputError(f"cannot write {output} ({error.strerror}): free space there") from error
+
+
+def _write_parquet(file: IO[bytes], lines: Iterator[bytes]) -> None:
+    """Write lines of JSON as the rows of a Parquet file, a batch in memory at a time.
+
+    The types are fixed: a column that is null in all rows would otherwise have none.
+    """
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    turn = pa.struct({"role": pa.string(), "content": pa.string()})
+    types = {
+        "messages": pa.list_(turn), "prompt": pa.list_(turn), "chosen": turn, "rejected": turn,
+        "scores": pa.list_(pa.float64()),
+        **dict.fromkeys(("words", "rejected_words", "required"), pa.int64()),
+        **dict.fromkeys(
+            ("length_score", "quality_score", "chosen_score", "rejected_score", "margin"),
+            pa.float64(),
+        ),
+    }  # fmt: skip
+    writer = None
+    try:
+        while batch := [json.loads(line) for line in islice(lines, _PARQUET_BATCH)]:
+            schema = pa.schema([(name, types.get(name, pa.string())) for name in batch[0]])
+            writer = writer or parquet.ParquetWriter(file, schema, compression="zstd")
+            writer.write_table(pa.Table.from_pylist(batch, schema=writer.schema))
+    finally:
+        if writer:
+            writer.close()
 
 
 def _shuffled(samples: list[ShuffledRows]) -> Iterator[bytes]:

@@ -27,7 +27,7 @@ from pydantic import (
     ValidationError,
 )
 
-from agentwrite.batch.run_dir import rows_by_id
+from agentwrite.batch.run_dir import missing_texts, read_rows, rows_by_id
 from agentwrite.data.card import write_card
 from agentwrite.data.mix import (
     DatasetWriter,
@@ -163,6 +163,7 @@ class SftSummary:
         default_factory=Counter
     )  # cleaning rule -> how often it removed something
     without_length: int = 0  # texts in the file without a required length
+    unfinished: Counter[str] = field(default_factory=Counter)  # run folder -> missing texts
 
     @property
     def texts(self) -> int:
@@ -190,8 +191,8 @@ def sft(
     """Filter the texts of run folders and write them to `output` as SFT rows.
 
     folders           run folders written by `agentwrite run -o`
-    output            a JSONL file; the rejected texts, the dataset card and the histogram are
-                      written next to it
+    output            a .jsonl or .parquet file; the rejected texts, the dataset card and the
+                      histogram are written next to it
     limits            thresholds of the rules
     without           names of rules to disable
     general           a general SFT set to mix in
@@ -217,6 +218,8 @@ def sft(
         for source, path in sources.items():
             for name, value in _run_settings(path).items():
                 settings[f"{source}, {name}"] = value
+            if missing := missing_texts(path, sum(1 for _ in read_rows(path / "texts.jsonl"))):
+                summary.unfinished[str(path)] = missing
             for id, text in islice(_texts(path), limit):
                 cleaned = clean(text.text)
                 summary.cleaned += cleaned.counts

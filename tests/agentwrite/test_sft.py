@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 import yaml
+from pyarrow import parquet
+from support.commands import Ended, run
+from support.hub_upload import UploadHub
 from support.prose import prose, read_jsonl, text_row, write_rows
 
 from agentwrite.cli.main import main
@@ -494,3 +497,59 @@ def test_memory_does_not_grow_with_the_number_of_texts(tmp_path: Path) -> None:
 
 def test_the_rows_own_prose_helper_counts_as_the_benchmark_does() -> None:
     assert count_words(prose(1_234)) == count_words(prose(1_234, language="zh")) == 1_234
+
+
+# Unfinished runs, Parquet, the hub
+
+
+def test_an_unfinished_run_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "run"
+    write_rows(folder / "texts.jsonl", *[text_row(f"t{n}", prose(2000, n)) for n in range(3)])
+    assert not sft([folder], tmp_path / "sft.jsonl").unfinished
+    (folder / "run.json").write_text('{"instructions": 5}')
+    assert sft([folder], tmp_path / "sft.jsonl").unfinished == {str(folder): 2}
+    assert main(["sft", str(folder), "-o", str(tmp_path / "sft.jsonl")]) == 0
+    assert f"{folder} is unfinished: 2 of its instructions" in capsys.readouterr().err
+
+
+def test_parquet_holds_the_rows_of_jsonl(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    write_rows(folder / "texts.jsonl", *[text_row(f"t{n}", prose(2000, n)) for n in range(6)])
+    write_rows(tmp_path / "general.jsonl", *general_rows(40))
+    general = GeneralSet(str(tmp_path / "general.jsonl"), 5)
+    for suffix in (".jsonl", ".parquet"):
+        sft([folder], tmp_path / f"sft{suffix}", general=general)
+    rows = parquet.read_table(tmp_path / "sft.parquet").to_pylist()
+    assert rows == read_jsonl(tmp_path / "sft.jsonl")
+    assert len(rows) == 36
+    assert 'data_files: "sft.parquet"' in (tmp_path / "sft.md").read_text()
+
+
+def push(tmp_path: Path, hub: UploadHub, token: str, *options: str) -> Ended:
+    folder = tmp_path / "run"
+    write_rows(folder / "texts.jsonl", *[text_row(f"t{n}", prose(2000, n)) for n in range(3)])
+    return run("agentwrite", "sft", str(folder), "-o", str(tmp_path / "sft.parquet"),
+               "--push-to-hub", hub.name, *options, HF_ENDPOINT=hub.url, HF_TOKEN=token,
+               HF_HOME=str(tmp_path / "hf"), HF_HUB_OFFLINE="0")  # fmt: skip
+
+
+def test_the_rows_and_the_card_are_pushed_to_a_private_dataset(tmp_path: Path) -> None:
+    with UploadHub("owner/texts") as hub:
+        ended = push(tmp_path, hub, hub.token)
+    assert ended.code == 0, ended.out
+    assert f"pushed to {hub.url}/datasets/owner/texts" in ended.out
+    created = hub.created[0]
+    assert created["type"] == "dataset"
+    assert created.get("private") or created.get("visibility") == "private"  # by version
+    assert set(hub.files) == {"sft.parquet", "README.md", "sft.png"}
+    for name, local in (("sft.parquet", "sft.parquet"), ("README.md", "sft.md")):
+        assert hub.files[name] == (tmp_path / local).read_bytes()
+
+
+def test_a_refused_token_is_one_error_before_any_work(tmp_path: Path) -> None:
+    with UploadHub("owner/texts") as hub:
+        ended = push(tmp_path, hub, "wrong")
+    assert ended.code == 2
+    assert "cannot create the dataset 'owner/texts' on the hub" in ended.out
+    assert "Traceback" not in ended.out
+    assert not (tmp_path / "sft.parquet").exists()
