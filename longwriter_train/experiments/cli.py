@@ -68,6 +68,40 @@ def output_length(
     print(experiment.run(source, task, training, output, _progress))
 
 
+@app.command()
+def nll(
+    model: Annotated[
+        str | None,
+        typer.Option(help="model on the hub or in a folder; by default a tiny one, for a CPU"),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="SFT rows (JSONL) whose answers are the texts")
+    ] = None,
+    texts: Annotated[int, typer.Option(min=2, help="number of texts at most")] = 100,
+    tokens: Annotated[
+        int, typer.Option(min=4, help="tokens read of each text; shorter texts are left out")
+    ] = 128,
+    segment: Annotated[int, typer.Option(min=1, help="tokens of a segment in the controls")] = 16,
+    seed: Seed = 42,
+    output: Annotated[Path, typer.Option("--output", "-o", help="folder for the results")] = Path(
+        "runs/nll"
+    ),
+) -> None:
+    """Show whether the later parts of long outputs depend on the earlier ones.
+
+    Prints the cumulative mean NLL by position under --model, for the texts and for two controls of
+    the same tokens: segments after segments of other texts, and segments in a random order. The
+    paper takes about 100 outputs of at least 8,192 tokens. Without --model and --data, a tiny model
+    is trained on texts of its own first.
+    """
+    from longwriter_train.experiments import nll as experiment
+    from longwriter_train.experiments.training import Source
+
+    source = Source.of(model, data)
+    task = experiment.Task(texts, tokens, segment, seed)
+    print(experiment.run(source.name, source.rows, task, output))
+
+
 def _progress(part: str, step: int, loss: float) -> None:
     if step == 1 or step % 50 == 0:
         typer.echo(f"{part}: step {step}, loss {loss:.3f}", err=True)

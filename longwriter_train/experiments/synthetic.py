@@ -63,8 +63,36 @@ def rows(lengths: Sequence[int], cap: int) -> list[dict[str, Any]]:
     ]
 
 
-def make_model(seed: int) -> tuple[Any, Any]:
-    """Return a Llama of two layers with random weights, and its tokenizer of whole words."""
+def themed_texts(texts: int, words: int, seed: int) -> list[str]:
+    """Return texts that are about something: later words depend on earlier ones.
+
+    Half of a text's words are drawn from eight that it uses throughout. The other half are drawn
+    from a cast of eight, in which one word is replaced after every eighth word of the text.
+    """
+    generator, vocabulary, written = random.Random(seed), _words(), []
+    for _ in range(texts):
+        own = generator.sample(vocabulary, len(vocabulary))
+        theme, casting = own[:8], own[8:]
+        written.append(
+            " ".join(
+                generator.choice(
+                    theme if generator.random() < 0.5 else _cast(casting, position // 8)
+                )
+                for position in range(words)
+            )
+        )
+    return written
+
+
+def _cast(casting: Sequence[str], first: int) -> list[str]:
+    return [casting[(first + number) % len(casting)] for number in range(8)]
+
+
+def make_model(seed: int, **settings: Any) -> tuple[Any, Any]:
+    """Return a Llama of two layers with random weights, and its tokenizer of whole words.
+
+    `settings` are further ones of its config.
+    """
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -93,6 +121,7 @@ def make_model(seed: int) -> tuple[Any, Any]:
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
+        **settings,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -51,41 +51,24 @@ class Source:
             raise InputError("--model and --data go together: name both, or neither")
         if model is None or data is None:
             return cls("synthetic", None)
-        rows = [row for _, row in read_jsonl(data)]
-        for number, row in enumerate(rows, 1):
-            try:
-                training_conversations(row, dpo=False)
-            except UnusableRowError as error:
-                raise InputError(f"{data}, row {number} {error}") from error
+        rows = read_rows(data)
         return cls(model, rows)
 
     def load(self, seed: int) -> tuple[Any, Any]:
-        """Return the model, float32 and on the GPU if there is one, and its tokenizer.
+        """Return the model to train, float32 and on the GPU if there is one, and its tokenizer.
 
         Raises InputError for a model that cannot be loaded, or whose loss is not the cross-entropy
         of a plain linear head.
         """
-        import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
         from longwriter_train.experiments.synthetic import make_model
         from longwriter_train.loss.averages import why_loss_cannot_be_replaced
 
         if self.rows is None:
             return make_model(seed)
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(self.name)
-            model = AutoModelForCausalLM.from_pretrained(self.name, dtype=torch.float32)
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"--model {self.name}: {' '.join(str(error).split())[:300]}"
-            ) from error
+        model, tokenizer = load_model(self.name, "float32")
         if why := why_loss_cannot_be_replaced(model):
             raise InputError(f"--model {self.name}: {why}")
-        if tokenizer.pad_token_id is None:
-            tokenizer.pad_token = tokenizer.eos_token
-        if torch.cuda.is_available():
-            model.to("cuda")
+        if model.device.type == "cuda":
             model.gradient_checkpointing_enable()
         return model, tokenizer
 
@@ -105,6 +88,38 @@ class Source:
         from longwriter_core.benchmarks import read_prompts
 
         return sorted({row["length"] for row in read_prompts("longwrite_ruler")})
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Return the SFT rows of a JSONL file. Raises InputError for a bad or empty file."""
+    rows = []
+    for number, row in read_jsonl(path):
+        try:
+            (messages,) = training_conversations(row, dpo=False)
+        except UnusableRowError as error:
+            raise InputError(f"{path}, line {number} {error}") from error
+        rows.append({"messages": messages})
+    if not rows:
+        raise InputError(f"{path} has no rows")
+    return rows
+
+
+def load_model(name: str, dtype: str = "auto") -> tuple[Any, Any]:
+    """Return a model, on the GPU if there is one, and its tokenizer.
+
+    Raises InputError for a model that cannot be loaded.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+        model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype)
+    except (OSError, ValueError) as error:
+        raise InputError(f"--model {name}: {' '.join(str(error).split())[:300]}") from error
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
 
 
 def numbers(text: str, option: str) -> list[int]:

@@ -9,7 +9,7 @@ from support.tiny_models import make_tiny_llama
 
 from longwriter_core.errors import InputError
 from longwriter_eval.cli.main import main
-from longwriter_train.experiments import output_length, training
+from longwriter_train.experiments import nll, output_length, training
 
 pytest.importorskip("torch", reason="needs the train extra")
 pytestmark = pytest.mark.axolotl
@@ -105,3 +105,69 @@ def test_the_order_of_the_rows_depends_on_the_seed_alone() -> None:
 
     assert first(1) == first(1) != first(2)
     assert sorted(first(1)[:5]) == sorted(first(1)[5:]) == [0, 1, 2, 3, 4]
+
+
+TEXTS = [[10, 11, 12, 13, 14], [20, 21, 22, 23, 24]]
+
+
+def test_a_spliced_text_has_every_segment_at_its_place_after_other_texts() -> None:
+    assert nll.splice(TEXTS, 2) == [[10, 11, 22, 23, 14], [20, 21, 12, 13, 24]]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_shuffled_text_has_its_own_segments_in_another_order(seed: int) -> None:
+    for text, shuffled in zip(TEXTS, nll.shuffle(TEXTS, 2, seed), strict=True):
+        assert shuffled != text
+        assert sorted(shuffled) == text
+
+
+def test_the_cumulative_mean_is_over_all_tokens_up_to_a_position() -> None:
+    assert nll.cumulative_means([1, 2, 6, 7], [1, 3, 4]) == [1, 3, 4]
+    # without a token before the text, its first token has no NLL
+    assert nll.cumulative_means([2, 6, 7], [2, 4]) == [2, 5]
+
+
+@pytest.mark.parametrize("prefix", [[], [3]], ids=["no prefix", "prefix"])
+@pytest.mark.parametrize("head", ["plain", "softcapping"])
+def test_the_nll_of_a_token_is_the_models_own(prefix: list[int], head: str, tmp_path: Path) -> None:
+    import torch
+
+    model, _ = training.load_model(str(make_tiny_llama(tmp_path)))
+    model.config.final_logit_softcapping = None if head == "plain" else 30.0
+    ids = torch.tensor([[*prefix, 5, 6, 7]])
+    wanted = -model(ids).logits[0].log_softmax(-1)[range(len(ids[0]) - 1), ids[0, 1:]]
+    given = nll.token_nll(model, [5, 6, 7], prefix)
+    assert len(given) == (3 if prefix else 2)
+    assert given == pytest.approx(wanted.tolist(), rel=1e-5)
+
+
+def test_nll_of_a_models_own_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = make_tiny_llama(tmp_path / "llama")
+    answers = ["The sea is calm. " * 20, "请写一篇关于灯塔历史的长文章，" * 9, "too short"]
+    rows = [
+        {"messages": [{"role": "user", "content": "Go."}, {"role": "assistant", "content": text}]}
+        for text in answers
+    ]
+    data = write_rows(tmp_path / "sft.jsonl", *rows)
+    options = (
+        "--model", str(model), "--data", str(data), "--segment", "10", "-o", str(tmp_path / "out"),
+    )  # fmt: skip
+    assert experiment("nll", *options, "--tokens", "60") == 0
+    said = capsys.readouterr().out
+    assert "2 texts" in said
+    assert "NLL up to token 3 " in said
+    assert experiment("nll", *options, "--tokens", "9999") == 2
+    assert "settings (tokens): name another folder" in capsys.readouterr().err
+    assert experiment("nll", *options, "--tokens", "9999", "-o", str(tmp_path / "long")) == 2
+    assert "0 of 3 texts have 9999 tokens" in capsys.readouterr().err
+    assert experiment("nll", *options, "--tokens", "15") == 2
+    assert "--segment 10 leaves no two segments in --tokens 15" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_nll_falls_along_a_text_but_not_along_spliced_texts(tmp_path: Path) -> None:
+    assert experiment("nll", "--output", str(tmp_path)) == 0
+    curves = json.loads((tmp_path / "nll.json").read_text())["result"]
+    ends = {name: sum(texts[-1] for texts in of) / len(of) for name, of in curves.items()}
+    assert ends["original"] < ends["shuffled"] < ends["spliced"]
+    assert ends["original"] < ends["spliced"] - 0.2
