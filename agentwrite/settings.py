@@ -144,14 +144,20 @@ class Settings(BaseModel):
     def chat(self, store: "Store", key: str | None = None) -> "ChatPool":
         """The client; without `key`, with the one of `api_key`. Raises InputError."""
         from longwriter_core.llm import Budget, ChatPool
+        from longwriter_core.llm.profiles import prices_of
 
-        models = {self.model, self.plan_model or self.model, self.summary_model or self.model}
+        for model in sorted({self.model, self.plan_model or "", self.summary_model or ""} - {""}):
+            if self.max_cost and not prices_of(model):
+                raise InputError(
+                    f"--max-cost needs the price of {model}: name it in a file, and the file in "
+                    'LONGWRITER_PRICES, like this:\n[mine.models]\n"MODEL" = [0.10, 0.40]'
+                )
         return ChatPool(
             store,
             base_url=self.base_urls,
             api_key=self._keys(key or self.api_key()),
             timeout=self.timeout,
-            budget=Budget(self.max_cost, *sorted(models)) if self.max_cost else None,
+            budget=Budget(self.max_cost) if self.max_cost else None,
             batch=self.batch,
         )
 

@@ -109,7 +109,8 @@ def _judges(run: Run, overrides: Mapping[str, Any]) -> dict[str, Panel]:
     for task, record in judged.items():
         settings = PanelSettings.resolve(metadata, os.environ, prompt=record["judge"]["prompt"])
         if settings not in panels:
-            panels[settings] = Panel(settings, os.environ)
+            budget = next((panel.budget for panel in panels.values()), None)
+            panels[settings] = Panel(settings, os.environ, budget)
         by_task[task] = panels[settings]
     return by_task
 

@@ -130,14 +130,14 @@ def command(
     with ExitStack() as stack:
         bars = stack.enter_context(mixing.Bars())
         sampling = stack.enter_context(ExitStack())
-        line = sampling.enter_context(ProgressLine("Sampling", "prompt", model))
+        line = sampling.enter_context(ProgressLine("Sampling", "prompt"))
 
         def progress(tally: "SamplingProgress") -> None:
-            spent = judging.cost(tally.judging.prompt_tokens, tally.judging.completion_tokens)
             line.show(
                 tally.skipped + tally.finished + tally.failed, tally.instructions, tally.usage,
                 answers=tally.answers, words=tally.words, failed=tally.failed,
-                judge=f"judge {money(spent)}" if spent else "", state=tally.state,
+                judge=f"judge {money(tally.judging.usd)}" if tally.judging.usd else "",
+                state=tally.state,
             )  # fmt: skip
 
         def row_progress(kind: str) -> None:
@@ -155,13 +155,11 @@ def command(
             cluster=workers,
             **common,
         )
-    return _report(summary, model, judging, ctx.obj)
+    return _report(summary, model, judging.model, ctx.obj)
 
 
-def _report(summary: "DpoSummary", model: str, judge: "JudgeSettings", resume: str) -> int:
+def _report(summary: "DpoSummary", model: str, judge: str, resume: str) -> int:
     """Print the summary; returns the exit code."""
-    from longwriter_core.llm.profiles import money
-
     tally = summary.sampling
     if tally.answers:
         print(
@@ -169,11 +167,8 @@ def _report(summary: "DpoSummary", model: str, judge: "JudgeSettings", resume: s
             f"calls, {tokens(model, tally.usage)}",
             file=sys.stderr,
         )
-        used = tally.judging
-        price = money(judge.cost(used.prompt_tokens, used.completion_tokens))
         print(
-            f"judged by {judge.model}: {used.calls:,} calls, {used.prompt_tokens:,} prompt and "
-            f"{used.completion_tokens:,} completion tokens{price and f', {price}'}",
+            f"judged by {judge}: {tally.judging.calls:,} calls, {tokens(judge, tally.judging)}",
             file=sys.stderr,
         )
     mixing.print_mix(summary.mix, "pairs")

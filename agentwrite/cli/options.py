@@ -125,10 +125,12 @@ class TokenCounts(Protocol):
 
 
 def tokens(model: str, spent: TokenCounts) -> str:
-    """Tokens, and their cost where the model has a list price."""
+    """Tokens, and their cost where the model has a list price: that of the calls, if any."""
+    from longwriter_core.llm import Usage
     from longwriter_core.llm.profiles import cost, money
 
-    price = money(cost(model, spent.prompt_tokens, spent.completion_tokens))
+    usd = spent.usd if isinstance(spent, Usage) else 0.0
+    price = money(usd or cost(model, spent.prompt_tokens, spent.completion_tokens))
     return (
         f"{spent.prompt_tokens:,} prompt and {spent.completion_tokens:,} completion tokens"
         f"{price and f', {price}'}"

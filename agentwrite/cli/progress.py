@@ -6,21 +6,19 @@ from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from longwriter_core.llm import Usage
-    from longwriter_core.llm.profiles import Prices
 
 _LOG_INTERVAL = 10.0  # seconds between two lines in a log file
 
 
 class ProgressLine:
-    """Use as `with ProgressLine("Writing", "text", model) as line`, and call `line.show(…)`.
+    """Use as `with ProgressLine("Writing", "text") as line`, and call `line.show(…)`.
 
     It appears with the first call, when the input is known to be good; the rate counts from there.
     """
 
-    def __init__(self, what: str, unit: str, model: str | None = None) -> None:
-        self._what, self._unit, self._model = what, unit, model
+    def __init__(self, what: str, unit: str) -> None:
+        self._what, self._unit = what, unit
         self._bar: Any = None
-        self._prices: Prices | None = None
         self._state = ""
 
     def __enter__(self) -> Self:
@@ -45,17 +43,16 @@ class ProgressLine:
     ) -> None:
         """`done` of `total` units; both may be as good as known. Counts of 0 are not shown.
 
-        The spend is that of `usage`, by the list price of the model, where there is one. A new
-        `state` is shown at once, because nothing else may change for hours.
+        The spend is that of `usage`, where the model has a list price. A new `state` is shown at
+        once, because nothing else may change for hours.
         """
         if self._bar is None:
             self._bar = self._begin(done, total)
         shown = [f"{n:,} {name}" if isinstance(n, int) else n for name, n in counts.items() if n]
-        if usage and self._prices:
+        if usage and usage.usd:
             from longwriter_core.llm.profiles import money
 
-            spend = self._prices.cost(usage.prompt_tokens, usage.completion_tokens)
-            shown.append(money(spend))
+            shown.append(money(usage.usd))
         is_new, self._state = bool(state) and state != self._state, state
         self._bar.set_postfix_str(", ".join(filter(None, [*shown, state])), refresh=is_new)
         done = round(done if total is None else min(done, total), 6)
@@ -64,9 +61,6 @@ class ProgressLine:
     def _begin(self, done: float, total: int | None) -> Any:
         from tqdm import tqdm
 
-        from longwriter_core.llm.profiles import prices_of
-
-        self._prices = prices_of(self._model) if self._model else None
         return tqdm(
             desc=self._what,
             unit=self._unit,

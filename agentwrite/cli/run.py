@@ -76,7 +76,7 @@ def command(
         )
         options.print_estimate(expected, settings)
         return 0
-    with ProgressLine("Writing", "text", model) as line:
+    with ProgressLine("Writing", "text") as line:
 
         def progress(counts: "WritingProgress") -> None:
             line.show(

@@ -84,7 +84,7 @@ def command(
     if dry_run:
         _print_estimate(estimate(source, quota=quotas, split=split, limit=limit), settings, quotas)
         return 0
-    with ProgressLine("Selecting", "row", model) as line:
+    with ProgressLine("Selecting", "row") as line:
 
         def progress(selection: "Selection") -> None:
             line.show(

@@ -71,7 +71,7 @@ def command(
     from agentwrite.writing.state import Instruction
     from agentwrite.writing.writer import MAX_TEXT_WORDS, write_text
     from longwriter_core.llm import Usage
-    from longwriter_core.llm.profiles import cost, money
+    from longwriter_core.llm.profiles import money
     from longwriter_core.text.required_length import required_length
 
     planned = read_plan_yaml(plan) if plan else None
@@ -135,7 +135,7 @@ def command(
         )
 
     def spent() -> str:
-        price = money(cost(settings.model, usage.prompt_tokens, usage.completion_tokens))
+        price = money(usage.usd or None)
         return f"  {price}" if price else ""
 
     def progress(section: "Section", plan: "Plan") -> None:

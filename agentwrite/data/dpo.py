@@ -73,9 +73,7 @@ class SamplingProgress(RunProgress[JudgedAnswers]):
         super().add(made)
         self.answers += len(made.answers)
         self.words += sum(count_words(answer.value) for answer in made.answers)
-        self.judging.calls += made.judging.calls
-        self.judging.prompt_tokens += made.judging.prompt_tokens
-        self.judging.completion_tokens += made.judging.completion_tokens
+        self.judging.merge(made.judging)
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,14 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self
 
 from longwriter_core.errors import InputError
-from longwriter_core.llm.batch import BatchQueue
-from longwriter_core.llm.budget import Budget
+from longwriter_core.llm.batch import DISCOUNT, BatchQueue
+from longwriter_core.llm.budget import Budget, cost_of, max_cost_of
 from longwriter_core.llm.client import Endpoint, Reply
 from longwriter_core.llm.errors import (
     BudgetError,
@@ -20,6 +21,7 @@ from longwriter_core.llm.errors import (
     RefusedError,
     SkippedError,
 )
+from longwriter_core.llm.profiles import Prices, prices_of
 from longwriter_core.llm.store import Store
 
 _log = logging.getLogger(__name__)
@@ -37,12 +39,16 @@ class Usage:
     calls: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    usd: float = 0.0  # by list prices; 0 where they are unknown
 
-    def add(self, reply: Reply) -> None:
-        """Count a call."""
-        self.calls += 1
-        self.prompt_tokens += reply.prompt_tokens or 0
-        self.completion_tokens += reply.completion_tokens or 0
+    def add(self, reply: Reply, usd: float) -> None:
+        """Count a call that has cost `usd`."""
+        self.merge(Usage(1, reply.prompt_tokens or 0, reply.completion_tokens or 0, usd))
+
+    def merge(self, other: "Usage") -> None:
+        """Add the calls of another pool."""
+        for name, value in vars(other).items():
+            setattr(self, name, getattr(self, name) + value)
 
 
 @dataclass
@@ -83,9 +89,10 @@ class ChatPool:
     `timeout` is the seconds that a reply of up to 4,096 tokens may take; longer replies get more
     time. `retries` is the maximum number of retries per call. Several base URLs must serve the same
     model: they share the calls, and if one fails, the next is used. A call that could exceed
-    `budget` is not made. With `batch`, the calls go through the batch API of the only endpoint.
-    Only the first is direct, so that a wrong key or request shows at once and not in a day.
-    Without `batch`, calls that an earlier run has submitted in one are still taken from there.
+    `budget` at the list prices is not made; `prices` gives those of a model. With `batch`, the
+    calls go through the batch API of the only endpoint. Only the first is direct, so that a wrong
+    key or request shows at once and not in a day. Without `batch`, calls that an earlier run has
+    submitted in one are still taken from there.
     """
 
     def __init__(
@@ -97,9 +104,10 @@ class ChatPool:
         retries: int = RETRIES,
         timeout: float | None = None,
         budget: Budget | None = None,
+        prices: Callable[[str], Prices | None] = prices_of,
         batch: bool = False,
     ) -> None:
-        self._store, self._budget = store, budget
+        self._store, self._budget, self._prices = store, budget, prices
         self.usage = Usage()
         self._fatal: str | None = None  # why every further call would fail
         self._in_flight: dict[str, asyncio.Future[Reply]] = {}  # by the store's key
@@ -199,15 +207,19 @@ class ChatPool:
                 return await self._ask_in_batch(key, request)
             return await self._ask_in_order(request, affinity)
 
-        if self._budget:
+        prices = self._prices(request["model"])
+        if prices and is_batch:
+            prices = prices.scaled(DISCOUNT)
+        if self._budget and prices:
+            maximum, paid = max_cost_of(request, prices), partial(cost_of, request, prices=prices)
             try:
-                reply = await self._budget.spend(request, send)
+                reply = await self._budget.spend(maximum, send, paid)
             except BudgetError as error:
                 self.give_up(str(error))
                 raise
         else:
             reply = await send()
-        self.usage.add(reply)
+        self.usage.add(reply, cost_of(request, reply, prices) if prices else 0.0)
         if is_batch:
             return reply  # the batch's replies are stored already
         try:

@@ -4,6 +4,7 @@ import asyncio
 import copy
 import logging
 import re
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -30,13 +31,14 @@ from longwriter_core.llm import (
 )
 from longwriter_core.llm.ask import MAX_TRIES
 from longwriter_core.llm.batch import MAX_ROWS
+from longwriter_core.llm.budget import Budget, max_tokens_of
 from longwriter_core.llm.profiles import money, profile_of_model
 from longwriter_core.redact import public_url
 from longwriter_core.text.special_tokens import encodable
 from longwriter_eval.judge import segment_judge
 from longwriter_eval.judge.prompt import JudgePrompt
 from longwriter_eval.judge.settings import JudgeSettings
-from longwriter_eval.judge.spend import JudgePool, estimate_tokens, max_tokens_of
+from longwriter_eval.judge.spend import JudgePool, estimate_tokens
 from longwriter_eval.judge.verdict import Judgement, Scores, Verdict, read_verdict
 
 _log = logging.getLogger("lm_eval.longwriter")  # lm-eval shows only its own loggers
@@ -70,7 +72,8 @@ PREFLIGHT = Item("preflight", PREFLIGHT_INSTRUCTION, PREFLIGHT_RESPONSE)
 class Judge:
     """A judge at an endpoint, with resolved and checked settings.
 
-    With `segments`, it also judges the parts of long responses.
+    With `segments`, it also judges the parts of long responses. `budget` is shared with other
+    judges; by default it is the settings' max_cost.
     """
 
     def __init__(
@@ -80,10 +83,11 @@ class Judge:
         store: Store | None = None,
         *,
         segments: int | None = None,
+        budget: Budget | None = None,
     ) -> None:
         self.settings, self.segments = settings, segments
+        self.budget = budget or settings.budget()
         self.prompt = JudgePrompt.load(settings.prompt)
-        self.spent = 0.0  # USD, where max_cost is set
         self._key = key
         self._store = store or Store()
 
@@ -91,15 +95,6 @@ class Judge:
         """The same judge with another store for its calls."""
         other = copy.copy(self)
         other._store = store
-        return other
-
-    def with_max_cost(self, spent: float) -> "Judge":
-        """The same judge, of whose max_cost `spent` USD are gone."""
-        other = copy.copy(self)
-        other.spent = 0.0
-        if (limit := self.settings.max_cost) is not None:
-            left = max(limit - spent, 1e-9)
-            other.settings = self.settings.model_copy(update={"max_cost": left})
         return other
 
     async def check(self, *, may_reuse: bool = False) -> None:
@@ -290,10 +285,7 @@ class Judge:
                     segments = await ask_parts(item, parts)
                 return self.judgement(item, [*known.values(), *verdicts, *segments])
 
-            try:
-                yield judge_one
-            finally:
-                self.spent += chat.spent
+            yield judge_one
 
     def judgement(self, item: Item, verdicts: Iterable[Verdict] = ()) -> Judgement:
         """The judgement from `verdicts`, or from the item's own verdicts if none are given."""
@@ -433,8 +425,8 @@ class Judge:
             self._store,
             base_url=self.settings.base_url,
             api_key=self._key,
-            prices=self.settings.prices(),
-            max_cost=self.settings.max_cost,
+            prices=lambda _model: self.settings.list_prices(),
+            budget=self.budget,
             limit=self.settings.max_tokens,
             **{"batch": self.settings.batch, **options},
         )
@@ -461,9 +453,12 @@ def judge_with_progress(
 
 
 def report_cost(judge: Judge, items: Iterable[Item]) -> None:
-    """Log the estimated and maximum cost of the verdicts that are missing, in one line."""
-    if note := judge.cost_note(items):
+    """Say in one line what the missing verdicts will cost: lm-eval logs it, a command prints it."""
+    note = judge.cost_note(items)
+    if note and _log.isEnabledFor(logging.INFO):
         _log.info("%s", note)
+    elif note:
+        print(note, file=sys.stderr)
 
 
 def run_with_progress(

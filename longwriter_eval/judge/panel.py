@@ -15,7 +15,7 @@ from typing import Any
 
 from longwriter_core import files
 from longwriter_core.errors import InputError
-from longwriter_core.llm import run_async
+from longwriter_core.llm import Budget, run_async
 from longwriter_core.llm.profiles import find_profile
 from longwriter_core.redact import public_url
 from longwriter_eval.judge.judge import PREFLIGHT, Item, Judge, report_cost, run_with_progress
@@ -134,14 +134,24 @@ class PanelSettings:
 class Panel:
     """One judge or several, which judge the same responses."""
 
-    def __init__(self, settings: PanelSettings, environment: Mapping[str, str]) -> None:
-        """Raises InputError if a judge's key is missing."""
+    def __init__(
+        self,
+        settings: PanelSettings,
+        environment: Mapping[str, str],
+        budget: Budget | None = None,
+    ) -> None:
+        """`budget` is shared with other panels; by default it is the settings' max_cost.
+
+        Raises InputError if a judge's key is missing.
+        """
         self.settings = settings
+        self.budget = budget or settings.first.budget()
         self.judges = [
             Judge(
                 judge,
                 api_key(judge, _with_own_key(settings, judge, environment)),
                 segments=judge.segments,
+                budget=self.budget,
             )
             for judge in settings.judges
         ]
@@ -209,16 +219,13 @@ class Panel:
         for judge in self.judges:
             if may_ask:
                 report_cost(judge, self._items_of(judge, items))
-        spent = 0.0
         for judge in self.judges:
-            affordable = judge.with_max_cost(spent)
             to_judge = self._items_of(judge, items)
             if not may_ask:
                 to_judge = [item for item in to_judge if judge.has_verdicts(item)]
-            found, is_stopped = run_with_progress(affordable, to_judge, concurrency)
+            found, is_stopped = run_with_progress(judge, to_judge, concurrency)
             for id, judgement in found.items():
                 verdicts[id] += self._labelled(judge, (*judgement.verdicts, *judgement.segments))
-            spent += affordable.spent
             if is_stopped:
                 _log.warning("judging stopped by Ctrl-C: the results follow without the rest")
                 break

@@ -18,6 +18,7 @@ from pydantic import (
 
 from longwriter_core.errors import InputError
 from longwriter_core.llm.batch import DISCOUNT
+from longwriter_core.llm.budget import Budget
 from longwriter_core.llm.profiles import (
     OPENAI,
     Prices,
@@ -337,11 +338,19 @@ class JudgeSettings(BaseModel):
 
     def prices(self) -> Prices | None:
         """The judge's current prices, with the discount of a batch; None if unknown."""
+        prices = self.list_prices()
+        return prices.scaled(DISCOUNT) if prices and self.batch else prices
+
+    def list_prices(self) -> Prices | None:
+        """The judge's current prices of direct calls; None if unknown."""
         profile = self._profile
         if profile.endpoint and not profile.is_own_endpoint(self.base_url):
             return None  # another server may charge other prices
-        prices = profile.prices_on(today()) or prices_of(self.model, today())
-        return prices.scaled(DISCOUNT) if prices and self.batch else prices
+        return profile.prices_on(today()) or prices_of(self.model, today())
+
+    def budget(self, processes: int = 1) -> Budget | None:
+        """A limit of max_cost, or of the share of one of several processes; None without one."""
+        return None if self.max_cost is None else Budget(self.max_cost / processes, "max_cost")
 
     def cost(self, prompt_tokens: int, completion_tokens: int, cached: int = 0) -> float | None:
         """The cost in USD of these tokens; None if the judge's prices are unknown."""

@@ -15,6 +15,7 @@ import datasets
 
 from longwriter_core import benchmarks
 from longwriter_core.errors import InputError
+from longwriter_core.llm import Budget
 from longwriter_core.text.length import bucket
 from longwriter_core.text.special_tokens import encodable
 from longwriter_eval.judge.panel import Panel, PanelSettings
@@ -237,7 +238,7 @@ class JudgedTask(LengthTask):
         self._under_way = _UNDER_WAY.setdefault(lm, {}) if lm is not None else {}
         if self._settings not in self._under_way:
             with one_clear_line():
-                panel = Panel(self._settings, os.environ)
+                panel = Panel(self._settings, os.environ, self._budget(lm))
                 panel.check_once()
             self._under_way[self._settings] = Judging(panel, Process.of(lm))
         tasks = self._under_way[self._settings].tasks
@@ -245,6 +246,14 @@ class JudgedTask(LengthTask):
             self not in tasks
         ):  # already there if an earlier evaluation with this model was interrupted
             tasks.append(self)
+
+    def _budget(self, lm: Any) -> Budget | None:
+        """This process's share of max_cost, which all judges of one evaluation share."""
+        limit = self._settings.first.max_cost
+        for judging in self._under_way.values():
+            if judging.panel.settings.first.max_cost == limit:
+                return judging.panel.budget
+        return self._settings.first.budget(1 if lm is None else lm.world_size)
 
     def apply_filters(self) -> None:
         """Clean the responses of every judged task of the run, and judge them all at once."""

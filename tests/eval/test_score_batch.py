@@ -15,6 +15,7 @@ from longwriter_core.llm import Store
 from longwriter_core.llm import batch as batch_module
 from longwriter_core.mock_server import JUDGE, MockReply, MockRequest
 from longwriter_eval.cli.main import main
+from longwriter_eval.judge.panel import Panel, PanelSettings
 from longwriter_eval.judge.settings import JudgeSettings
 from longwriter_eval.runs import load_run
 
@@ -127,3 +128,38 @@ def test_an_endpoint_without_batches_ends_with_one_line_and_no_verdict(
     assert "11 of 12 verdicts are missing" in capsys.readouterr().err
     assert main(options(tmp_path / "run", judge)) == 0
     assert len(json.dumps(scores(tmp_path / "run"))) > 12
+
+
+def test_score_says_what_it_will_cost_at_most_before_it_asks(
+    tmp_path: Path, judge: Endpoint, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    prices = tmp_path / "prices.toml"
+    prices.write_text(f'[mock.models]\n"{JUDGE}" = [10, 30]\n')
+    monkeypatch.setenv("LONGWRITER_PRICES", str(prices))
+    assert main(options(tmp_path / "run", judge, "--max-cost", "0.08")) == 1
+    printed = capsys.readouterr().err
+    assert f"12 verdicts by {JUDGE} cost at most $" in printed
+    assert "max_cost stops it at $0.08" in printed
+    assert printed.index("cost at most") < printed.index("Judging with")
+    # the calls in flight are below the limit, and the rest is left to a rerun that pays for no more
+    done = judge.stats().calls[JUDGE]
+    assert 1 < done < 13
+    assert main(options(tmp_path / "run", judge, "--max-cost", "5")) == 0
+    assert judge.stats().calls[JUDGE] == 14
+
+
+def test_several_tasks_share_one_limit(
+    tmp_path: Path, judge: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prices = tmp_path / "prices.toml"
+    prices.write_text(f'[mock.models]\n"{JUDGE}" = [10, 30]\n')
+    monkeypatch.setenv("LONGWRITER_PRICES", str(prices))
+    settings = PanelSettings.resolve(
+        {"judge_model": JUDGE, "judge_base_url": judge.base_url, "judge_max_cost": "1"}, {}
+    )
+    first = Panel(settings, {})
+    assert Panel(settings, {}, first.budget).judges[0].budget is first.judges[0].budget
+    share = settings.first.budget(processes=4)
+    assert share
+    assert share.limit == 0.25
