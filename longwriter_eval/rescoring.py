@@ -28,8 +28,9 @@ from longwriter_eval.scoring import (
     clean_response,
     is_ruler,
     judged_metrics,
+    prompt_values,
     score_sample,
-    value,
+    with_spreads,
 )
 from longwriter_eval.stats.agreement import recorded_agreement
 from longwriter_eval.stats.estimates import DocumentValue
@@ -70,11 +71,14 @@ def score(folder: Path, overrides: Mapping[str, Any]) -> Scored:
 def _score(run: Run, overrides: Mapping[str, Any]) -> Scored:
     judges = _judges(run, overrides)
     judgements = _judge(run, judges)
-    rows: dict[str, list[dict[str, Any]]] = {}
+    by_prompt: dict[tuple[str, str], list[Sample]] = {}
     for sample in run.samples:
-        judgement = judgements.get((sample.task, sample.id))
-        metrics = _metrics(sample, judges.get(sample.task))
-        rows.setdefault(sample.task, []).append(_score_row(sample, judgement, metrics))
+        by_prompt.setdefault((sample.task, sample.prompt_id), []).append(sample)
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for (task, _), samples in by_prompt.items():
+        of_prompt = [j for s in samples if (j := judgements.get((task, s.id)))]
+        metrics = _metrics(samples[0], judges.get(task))
+        rows.setdefault(task, []).append(_score_row(samples, of_prompt, metrics))
     scored = _aggregate(run, rows, judges, judgements)
     try:
         path = save_run(run.folder, _merge(run.results, scored), rows)
@@ -226,28 +230,31 @@ def _item(sample: Sample, id: str, verdicts: tuple[Verdict, ...] = ()) -> Item:
 
 
 def _score_row(
-    sample: Sample, judgement: Judgement | None, metrics: Mapping[str, bool]
+    samples: Sequence[Sample], judgements: Sequence[Judgement], metrics: Mapping[str, bool]
 ) -> dict[str, Any]:
-    """The sample's row with new scores; prompt and response stay as they were."""
-    old = sample.row
+    """The row of all responses to a prompt with new scores; prompt and responses stay the same."""
+    old = samples[0].row
     doc = {key: value for key, value in old["doc"].items() if key != "judgement"}
-    if judgement:
-        doc["judgement"] = judgement.record()
-    score = score_sample(replace(sample, row={**old, "doc": doc}))
+    records = [judgement.record() for judgement in judgements]
+    if records:
+        doc["judgement"] = records if len(samples) > 1 else records[0]
+    scores = [score_sample(replace(sample, row={**old, "doc": doc})) for sample in samples]
+    texts = [score.text for score in scores]
+    values = prompt_values(scores, metrics)
     return {
         **{key: old[key] for key in old if key not in old.get("metrics", ())},
         "doc": doc,
-        "filtered_resps": [score.text],
-        "metrics": list(metrics),
-        **{metric: value(score, metric) for metric in metrics},
+        "filtered_resps": [texts if len(texts) > 1 else texts[0]],
+        "metrics": list(values),
+        **values,
     }
 
 
 def _metrics(sample: Sample, panel: Panel | None) -> dict[str, bool]:
-    """The metrics of the sample's task, and whether higher is better."""
-    if panel:
-        return judged_metrics(panel.settings.first.segments)
-    return RULER_METRICS if is_ruler(sample) else LENGTH_METRICS
+    """The metrics of the sample's task with spreads, and whether higher is better."""
+    unjudged = RULER_METRICS if is_ruler(sample) else LENGTH_METRICS
+    metrics = judged_metrics(panel.settings.first.segments) if panel else unjudged
+    return with_spreads(metrics, sample.repeats)
 
 
 def _aggregate(

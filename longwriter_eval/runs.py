@@ -20,7 +20,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Sample:
-    """A prompt and its response. `row` is the complete line of the sample log."""
+    """A prompt and its response. `row` is the complete line of the sample log.
+
+    If a prompt was answered several times, each response is a sample, and `id` ends in "#2" for the
+    second, and so on.
+    """
 
     task: str
     id: str
@@ -31,6 +35,8 @@ class Sample:
     response: str
     row: dict[str, Any]
     version: float = TASK_VERSION  # of the task; selects the scoring rules
+    repeat: int = 0  # the number of the response among all `repeats` to its prompt
+    repeats: int = 1
 
     @classmethod
     def from_doc(
@@ -40,6 +46,8 @@ class Sample:
         response: str,
         row: dict[str, Any],
         version: float = TASK_VERSION,
+        repeat: int = 0,
+        repeats: int = 1,
     ) -> "Sample":
         """Build the sample of a task's document. Raises KeyError or TypeError if malformed."""
         for name in ("id", "type", "language"):
@@ -47,7 +55,7 @@ class Sample:
                 raise TypeError(name)
         return cls(
             task=task,
-            id=doc["id"],
+            id=response_id(doc["id"], repeat),
             prompt=doc["prompt"],
             type=doc["type"],
             required=doc["length"],
@@ -55,13 +63,38 @@ class Sample:
             response=response,
             row=row,
             version=version,
+            repeat=repeat,
+            repeats=repeats,
         )
+
+    @property
+    def prompt_id(self) -> str:
+        """The prompt's id, which all responses to it share."""
+        return self.id.partition("#")[0]
 
     @property
     def judgement(self) -> dict[str, Any] | None:
         """The record of the judge's verdicts, or None if no judge was used."""
-        judgement: dict[str, Any] | None = self.row["doc"].get("judgement")
+        judgement: dict[str, Any] | None = self._of_response("judgement")
         return judgement
+
+    @property
+    def reached_limit(self) -> bool:
+        """Whether the log says that the backend stopped at its token limit."""
+        recorded = self._of_response("reached_limit")
+        return bool(self.row.get("cut_off") if recorded is None else recorded)
+
+    def _of_response(self, name: str) -> Any:
+        """An entry of the logged document: a list if there are several responses to the prompt."""
+        entry = self.row["doc"].get(name)
+        if not isinstance(entry, list):
+            return entry
+        return entry[self.repeat] if self.repeat < len(entry) else None
+
+
+def response_id(prompt_id: str, repeat: int) -> str:
+    """The id of one of several responses to a prompt; the first one's is the prompt's."""
+    return f"{prompt_id}#{repeat + 1}" if repeat else prompt_id
 
 
 @dataclass(frozen=True)
@@ -219,12 +252,17 @@ def _with_all_ranks(run: Run) -> Run:
         for sample in _samples_beside(path, part_date, results, expected):
             samples.setdefault((sample.task, sample.id), sample)
     places = [(task, id) for task, ids in expected.items() for id in ids]
-    ordered = [samples[place] for place in places if place in samples]
+    order = {place: number for number, place in enumerate(places)}
+    ordered = sorted(
+        (sample for sample in samples.values() if (sample.task, sample.prompt_id) in order),
+        key=lambda sample: (order[sample.task, sample.prompt_id], sample.repeat),
+    )
     hashes = {}
     if all(
         set(expected) <= set(p.get("task_hashes") or ()) for p in (run.results, *parts.values())
     ):
-        hashes = {task: task_hash(s.row for s in ordered if s.task == task) for task in expected}
+        firsts = [sample for sample in ordered if not sample.repeat]
+        hashes = {task: task_hash(s.row for s in firsts if s.task == task) for task in expected}
     missing = {
         task: {id: ids[id] for id in ids if (task, id) not in samples}
         for task, ids in expected.items()
@@ -247,6 +285,7 @@ def _samples_beside(
             task,
             hashes.get(task),
             _version(results["configs"][task]),
+            _repeats(results["configs"][task]),
         )
     ]
 
@@ -301,22 +340,35 @@ def _version(config: Mapping[str, Any]) -> float:
     return float(version) if isinstance(version, int | float) else TASK_VERSION
 
 
-def _read_samples(path: Path, task: str, expected_hash: str | None, version: float) -> list[Sample]:
+def _repeats(config: Mapping[str, Any]) -> int:
+    """How many responses to each prompt a task asks for."""
+    repeats = config.get("repeats")
+    return repeats if isinstance(repeats, int) and repeats > 0 else 1
+
+
+def _read_samples(
+    path: Path, task: str, expected_hash: str | None, version: float, repeats: int
+) -> list[Sample]:
     if not path.is_file():
         raise InputError(f"{path} is missing: the run must be made with --log_samples")
     samples = []
     for number, row in read_jsonl(path):
         try:
-            samples.append(Sample.from_doc(task, row["doc"], row["resps"][0][0], row, version))
+            for repeat in range(repeats):
+                response = row["resps"][0][repeat]
+                samples.append(
+                    Sample.from_doc(task, row["doc"], response, row, version, repeat, repeats)
+                )
             if expected_hash:
                 task_hash([row])
         except (KeyError, IndexError, TypeError) as error:
             raise InputError(
                 f"{path}, line {number}: not a sample of {task} ({error!r} is missing)"
             ) from error
-    if expected_hash and task_hash(sample.row for sample in samples) != expected_hash:
+    rows = [sample.row for sample in samples if not sample.repeat]
+    if expected_hash and task_hash(rows) != expected_hash:
         raise InputError(
-            f"{path}: its {len(samples)} samples are not the ones that the results count; lines "
+            f"{path}: its {len(rows)} samples are not the ones that the results count; lines "
             "are missing or edited"
         )
     return samples

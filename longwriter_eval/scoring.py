@@ -6,7 +6,7 @@ score the samples of a finished run with it, from their responses and verdicts.
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from longwriter_core.errors import InputError
@@ -16,7 +16,7 @@ from longwriter_core.text.length import bucket, count_words, length_score
 from longwriter_core.text.special_tokens import encodable, strip_special_tokens
 from longwriter_eval.judge.verdict import DIMENSIONS, Judgement
 from longwriter_eval.runs import Sample
-from longwriter_eval.stats.estimates import DocumentValue
+from longwriter_eval.stats.estimates import DocumentValue, spread
 
 
 @dataclass(frozen=True)
@@ -86,15 +86,38 @@ def value(score: Score, metric: str) -> DocumentValue:
     """
     measured = _ALL_METRICS[metric](score)
     quality = math.nan if score.quality_score is None else score.quality_score
+    prompt = score.sample.prompt_id if score.sample.repeats > 1 else ""
     return DocumentValue(
         math.nan if measured is None else float(measured),
-        cluster=instruction(score.sample),
+        cluster=instruction(score.sample) or prompt,
         # version 1.0 averaged S̄ over the judged responses alone
         parts=(score.length_score, quality)
         if metric == "overall_score" and score.sample.version >= 1.1
         else None,
         bucket=score.bucket,
+        prompt=prompt,
     )
+
+
+def prompt_values(scores: Sequence[Score], metrics: Iterable[str]) -> dict[str, DocumentValue]:
+    """Metric -> value of a prompt with these responses; of several, the mean and the spread."""
+    metrics = [metric for metric in metrics if not metric.endswith("_spread")]
+    if len(scores) == 1:
+        return {metric: value(scores[0], metric) for metric in metrics}
+    values = {metric: [value(score, metric) for score in scores] for metric in metrics}
+    means = {metric: DocumentValue.of_responses(values[metric]) for metric in values}
+    spreads = {
+        f"{metric}_spread": DocumentValue(spread(values[metric]), instruction(scores[0].sample))
+        for metric in SPREAD_METRICS
+        if metric in values
+    }
+    return {**means, **spreads}
+
+
+def with_spreads(metrics: Mapping[str, bool], repeats: int) -> dict[str, bool]:
+    """The metrics of a task, and whether higher is better, if prompts have several responses."""
+    spreads = {f"{name}_spread": False for name in SPREAD_METRICS if name in metrics}
+    return {**metrics, **(spreads if repeats > 1 else {})}
 
 
 def instruction(sample: Sample) -> str:
@@ -184,6 +207,9 @@ def judged_metrics(segments: int | None) -> dict[str, bool]:
     return JUDGED_METRICS | (SEGMENT_METRICS if segments else {})
 
 
+# Of several responses to a prompt, the standard deviation of these is reported.
+SPREAD_METRICS = ("overall_score", "length_score", "quality_score")
+
 _ALL_METRICS: dict[str, Callable[[Score], float | None]] = {
     **METRICS,
     "max_output_words": METRICS["output_words"],
@@ -199,7 +225,7 @@ def score_sample(sample: Sample) -> Score:
         return score_response(
             sample,
             text,
-            reached_limit=bool(sample.row.get("cut_off")),
+            reached_limit=sample.reached_limit,
             judgement=Judgement.from_record(record, text) if record is not None else None,
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from longwriter_eval.stats.estimates import contributions, is_covered, known
+from longwriter_eval.stats.estimates import contributions, each_response, is_covered, known
 
 # Metrics that not every run, and not every response of a run, can have.
 _OF_SOME_DOCUMENTS = {"quality_drift"}
@@ -23,6 +23,7 @@ class Pooled(float):
 
     def __new__(cls, documents: Sequence[float]) -> "Pooled":
         """`documents` has one value per document, NaN if it is missing."""
+        documents = each_response(documents)
         self = super().__new__(cls, cls.statistic(documents))
         self.documents = tuple(documents)
         return self

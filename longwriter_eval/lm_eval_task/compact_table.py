@@ -2,10 +2,12 @@
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from longwriter_eval.lm_eval_task.aggregation import Pooled
+from longwriter_eval.stats.estimates import spread
 from longwriter_eval.stats.score_table import interval_of
 from longwriter_eval.stats.thresholds import FEW_PROMPTS, unseen_share
 
@@ -18,7 +20,7 @@ _COLUMNS = {
     "judged": "judge_coverage",
     "longest": "max_output_words",
 }
-_WITH_INTERVAL = ("S̄", "S_l", "S_q")
+_SCORES = ("S̄", "S_l", "S_q")  # with an interval
 
 
 def compact_table(results: Mapping[str, Any]) -> list[str]:
@@ -50,10 +52,19 @@ def _of_task(name: str, row: Mapping[str, Any]) -> Iterator[str]:
     if len(buckets) > 1:
         for bucket in buckets:
             yield _line(bucket, width, columns, [_bucket(value) == bucket for value in lengths])
-    fewest = min(
-        (sum(_bucket(value) == bucket for value in lengths) for bucket in buckets),
-        default=len(lengths),
-    )
+    deviations = {title: spread(columns[title].documents) for title in columns}
+    known = [
+        f"{title} {x:.1f}"
+        for title, x in deviations.items()
+        if title in _SCORES and not math.isnan(x)
+    ]
+    if known:
+        yield (
+            "The prompts were answered several times. Mean standard deviation between the "
+            f"responses to a prompt: {', '.join(known)}."
+        )
+    prompts = {getattr(value, "prompt", "") or n: _bucket(value) for n, value in enumerate(lengths)}
+    fewest = min(Counter(prompts.values()).values(), default=0)
     if fewest < FEW_PROMPTS:
         yield (
             f"With {fewest} prompts, a failure that strikes up to {unseen_share(fewest):.0%} of a "
@@ -72,7 +83,7 @@ def _line(name: str, width: int, columns: Mapping[str, Pooled], is_in: Sequence[
 def _cell(title: str, pooled: Pooled) -> str:
     if math.isnan(pooled):
         return "–"
-    if title not in _WITH_INTERVAL:
+    if title not in _SCORES:
         return (
             f"{pooled:.0%}" if title == "judged" else f"{pooled:.{1 if title == 'drift' else 0}f}"
         )
@@ -82,7 +93,7 @@ def _cell(title: str, pooled: Pooled) -> str:
 
 
 def _width(title: str) -> int:
-    return 17 if title in _WITH_INTERVAL else 9
+    return 17 if title in _SCORES else 9
 
 
 def _bucket(value: float) -> str:

@@ -22,7 +22,7 @@ from longwriter_eval.lm_eval_task.lm_eval_internals import (
     output_folder,
     shared_number,
 )
-from longwriter_eval.runs import row_hashes, save_run, task_hash
+from longwriter_eval.runs import response_id, row_hashes, save_run, task_hash
 from longwriter_eval.stats.agreement import judge_scores, pair_agreements
 from longwriter_eval.stats.thresholds import MIN_COVERAGE
 
@@ -52,6 +52,18 @@ class Process:
         return cls(f"{started:%Y%m%d-%H%M%S-%f}", rank, ranks)
 
 
+def texts_of(instance: Any) -> list[str]:
+    """The cleaned responses to an instance of a task, of which there may be several."""
+    filtered = instance.filtered_resps["none"]
+    return filtered if isinstance(filtered, list) else [filtered]
+
+
+def items_of(task: Any, instance: Any) -> Iterator[tuple[str, str]]:
+    """Item id and text of each response to an instance."""
+    for repeat, text in enumerate(texts_of(instance)):
+        yield item_id(task.config.task, response_id(instance.doc["id"], repeat)), text
+
+
 class Judging:
     """The tasks of one evaluation that the same judge, or panel of judges, judges together.
 
@@ -79,8 +91,8 @@ class Judging:
     def _items(self) -> Iterator[Item]:
         for task in self.tasks:
             for instance in task.instances:
-                doc, response = instance.doc, instance.filtered_resps["none"]
-                yield Item(item_id(task.config.task, doc["id"]), doc["prompt"], response)
+                for id, response in items_of(task, instance):
+                    yield Item(id, instance.doc["prompt"], response)
 
     def _keep_responses(self) -> Path | None:
         """Write the responses as an unjudged run, for `longwriter score`.
@@ -97,14 +109,16 @@ class Judging:
             task.config.task: [
                 {
                     "doc_id": instance.doc_id,
-                    "doc": instance.doc,
+                    "doc": {
+                        **instance.doc,
+                        "reached_limit": [task.reached_limit(t) for t in texts_of(instance)],
+                    },
                     "target": "",
                     "arguments": {"gen_args_0": {"arg_1": instance.args[1]}},
                     "resps": [instance.resps],
                     "filtered_resps": [instance.filtered_resps["none"]],
                     "filter": "none",
                     "metrics": [],
-                    "cut_off": float(task.reached_limit(instance.filtered_resps["none"])),
                     **row_hashes(instance.doc, str(instance.args[0])),
                 }
                 for instance in task.instances

@@ -22,7 +22,13 @@ from longwriter_eval.judge.panel import Panel, PanelSettings
 from longwriter_eval.judge.prompt import JudgePrompt
 from longwriter_eval.judge.verdict import Judgement
 from longwriter_eval.lm_eval_task.aggregation import aggregation
-from longwriter_eval.lm_eval_task.judging_phase import Judging, Process, item_id
+from longwriter_eval.lm_eval_task.judging_phase import (
+    Judging,
+    Process,
+    item_id,
+    items_of,
+    texts_of,
+)
 from longwriter_eval.lm_eval_task.lm_eval_internals import (
     check_internals,
     count_tokens,
@@ -31,7 +37,7 @@ from longwriter_eval.lm_eval_task.lm_eval_internals import (
     one_clear_line,
     patch_lm_eval,
 )
-from longwriter_eval.runs import Sample
+from longwriter_eval.runs import Sample, response_id
 from longwriter_eval.scoring import (
     JUDGED_METRICS,
     LENGTH_METRICS,
@@ -39,8 +45,9 @@ from longwriter_eval.scoring import (
     Score,
     clean_response,
     judged_metrics,
+    prompt_values,
     score_response,
-    value,
+    with_spreads,
 )
 from longwriter_eval.stats.agreement import recorded_agreement
 from longwriter_eval.version import __version__
@@ -83,13 +90,11 @@ class LengthTask(ConfigurableTask):  # type: ignore[misc]
         return {"version": __version__, "data_sha256": benchmarks.data_sha256(benchmark)}
 
     def _check_repeats(self) -> None:
-        """Raise InputError for several responses to a prompt: all but the first would be lost."""
-        if self.config.repeats != 1:
-            raise InputError(
-                f"{self.config.task}: repeats is {self.config.repeats}, but these tasks score one "
-                "response to each prompt: run lm_eval once per --seed, and compare the runs with "
-                "`longwriter compare` or `longwriter report`"
-            )
+        """Set the metrics for the number of responses to a prompt. Raises InputError."""
+        repeats = self.config.repeats
+        if not isinstance(repeats, int) or isinstance(repeats, bool) or repeats < 1:
+            raise InputError(f"{self.config.task}: repeats is {repeats!r}, not a number from 1")
+        self.metrics = with_spreads(self.metrics, repeats)
 
     def download(self, dataset_kwargs: Mapping[str, Any], **_: Any) -> None:
         """Put the task's rows into the test split."""
@@ -150,35 +155,51 @@ class LengthTask(ConfigurableTask):  # type: ignore[misc]
         """Remove special tokens, keeping each response with its own prompt."""
         for instance in self.instances:
             # lm-eval loses the whole log if a text cannot be encoded
-            instance.resps[:] = [encodable(response) for response in instance.resps]
-            instance.filtered_resps["none"] = clean_response(instance.resps[0])
-        empty = sum(not instance.filtered_resps["none"] for instance in self.instances)
+            # a data-parallel rank repeats its last request, so that all ranks make equally many
+            instance.resps[:] = map(encodable, instance.resps[: self.config.repeats])
+            texts = [clean_response(response) for response in instance.resps]
+            instance.filtered_resps["none"] = texts if self.config.repeats > 1 else texts[0]
+        if self.config.repeats > 1 and all(len(set(i.resps)) == 1 for i in self.instances):
+            _log.warning(
+                "%s: all %d responses to each prompt are equal, so their spread says nothing: the "
+                "backend repeats its seed, or does not sample",
+                self.config.task,
+                self.config.repeats,
+            )
+        empty = sum(not text for instance in self.instances for text in texts_of(instance))
         if empty:
             _log.warning(
                 "%s: %d of %d responses are empty and score 0 for length; see the log above for "
                 "failed requests",
                 self.config.task,
                 empty,
-                len(self.instances),
+                len(self.instances) * self.config.repeats,
             )
 
     def process_results(self, doc: dict[str, Any], results: Sequence[str]) -> dict[str, float]:
         """Metric values of one response."""
         if self._predict_only:
             return super().process_results(doc, results)  # type: ignore[no-any-return]
-        score = self._score(doc, results[0])
-        return {metric: value(score, metric) for metric in self.metrics}
+        return dict(prompt_values(self._score(doc, results), self.metrics))
 
     def _score(
-        self, doc: dict[str, Any], response: str, judgement: Judgement | None = None
-    ) -> Score:
-        sample = Sample.from_doc(self.config.task, doc, response, row={"doc": doc})
-        return score_response(
-            sample,
-            response,
-            reached_limit=self.reached_limit(response),
-            judgement=judgement,
-        )
+        self, doc: dict[str, Any], results: Sequence[Any], judgements: Sequence[Judgement] = ()
+    ) -> list[Score]:
+        """The scores of all responses to a prompt."""
+        task, repeats = self.config.task, self.config.repeats
+        texts = results[0] if repeats > 1 else results
+        limits = [self.reached_limit(text) for text in texts]
+        if repeats > 1:
+            doc["reached_limit"] = limits
+        return [
+            score_response(
+                Sample.from_doc(task, doc, text, {"doc": doc}, repeat=repeat, repeats=repeats),
+                text,
+                reached_limit=limits[repeat],
+                judgement=judgements[repeat] if judgements else None,
+            )
+            for repeat, text in enumerate(texts)
+        ]
 
     def reached_limit(self, response: str) -> bool:
         """Whether the backend stopped at its token limit, as far as its tokenizer can tell."""
@@ -268,7 +289,7 @@ class JudgedTask(LengthTask):
             judgements = judging.run()
             for task in judging.tasks:
                 task._judgements = judgements
-                ids = (item_id(task.config.task, each.doc["id"]) for each in task.instances)
+                ids = (id for each in task.instances for id, _ in items_of(task, each))
                 agreement = recorded_agreement({id: judgements[id] for id in ids})
                 task.record["judge"].update(agreement)
 
@@ -277,10 +298,14 @@ class JudgedTask(LengthTask):
         if self._predict_only:
             return super().process_results(doc, results)
         assert self._judgements is not None
-        judgement = self._judgements[item_id(self.config.task, doc["id"])]
-        doc["judgement"] = judgement.record()
-        score = self._score(doc, results[0], judgement)
-        return {metric: value(score, metric) for metric in self.metrics}
+        repeats = self.config.repeats
+        judgements = [
+            self._judgements[item_id(self.config.task, response_id(doc["id"], repeat))]
+            for repeat in range(repeats)
+        ]
+        records = [judgement.record() for judgement in judgements]
+        doc["judgement"] = records if repeats > 1 else records[0]
+        return dict(prompt_values(self._score(doc, results, judgements), self.metrics))
 
 
 class DemoTask(JudgedTask):

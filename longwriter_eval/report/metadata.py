@@ -1,5 +1,6 @@
 """Metadata of the runs in a report: names, settings, judging and warnings. Hides secrets."""
 
+import math
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +17,8 @@ from longwriter_eval.judge.verdict import Verdict, segment_scores
 from longwriter_eval.pages import label
 from longwriter_eval.pairwise.comparison import incompatibilities
 from longwriter_eval.runs import Run
-from longwriter_eval.scoring import Score, score_samples
+from longwriter_eval.scoring import Score, score_samples, value
+from longwriter_eval.stats.estimates import spread
 from longwriter_eval.stats.score_table import TableRow, score_table
 from longwriter_eval.stats.thresholds import MIN_COVERAGE
 
@@ -215,6 +217,14 @@ def settings(run: ScoredRun) -> Settings:
     """How the run was made, with the hashes of its inputs; without secrets or local paths."""
     results = run.run.results
     config = results.get("config") or {}
+    repeats = max((score.sample.repeats for score in run.scores), default=1)
+    deviations = {
+        symbol: spread([value(score, f"{name}_score") for score in run.scores])
+        for name, symbol in (("overall", "S̄"), ("length", "S_l"), ("quality", "S_q"))
+    }
+    spreads = [
+        f"{symbol} {found:.1f}" for symbol, found in deviations.items() if not math.isnan(found)
+    ]
     configs = {task: results["configs"][task] for task in run.records}
     generation = dict.fromkeys(
         _arguments(c.get("generation_kwargs") or {}) for c in configs.values()
@@ -234,6 +244,10 @@ def settings(run: ScoredRun) -> Settings:
         ("Chat template", template and f"sha256 {template}"),
         ("System instruction", results.get("system_instruction")),
         ("Seeds", ", ".join(seeds)),
+        (
+            "Responses to each prompt",
+            repeats > 1 and f"{repeats}; mean standard deviation: {', '.join(spreads)}",
+        ),
         ("Limit", _number(config.get("limit") or "")),
         ("Date", _date(results.get("date"))),
         ("lm-eval", results.get("lm_eval_version")),
@@ -247,8 +261,8 @@ def settings(run: ScoredRun) -> Settings:
         rows.append((task, ", ".join(filter(None, (version, hashes.get(task))))))
     rows.append(("Results file", run.run.path.name))
     merged: dict[str, list[str]] = {}
-    for name, value in rows:
-        if value and (text := str(value)).strip():
+    for name, entry in rows:
+        if entry and (text := str(entry)).strip():
             merged.setdefault(name, []).append(redact(text))
     return [(name, "; ".join(values)) for name, values in merged.items()]
 

@@ -19,12 +19,15 @@ class DocumentValue(float):
 
     `cluster` names the unit that the document belongs to; documents of different units are
     independent. `parts` are S_l and S_q where the value is S̄, and S_q may be NaN. `bucket` is the
-    required length's.
+    required length's. If a prompt was answered several times, `responses` has their values, of
+    which this value is the mean, and all of them have the same `prompt`.
     """
 
     cluster: str
     parts: tuple[float, float] | None
     bucket: str
+    prompt: str
+    responses: tuple["DocumentValue", ...] = ()
 
     def __new__(
         cls,
@@ -32,14 +35,44 @@ class DocumentValue(float):
         cluster: str = "",
         parts: tuple[float, float] | None = None,
         bucket: str = "",
+        prompt: str = "",
+        responses: tuple["DocumentValue", ...] = (),
     ) -> "DocumentValue":
         """A document without `cluster` is its own unit."""
         self = super().__new__(cls, value)
         self.cluster, self.parts, self.bucket = cluster, parts, bucket
+        self.prompt, self.responses = prompt, responses
         return self
 
+    @classmethod
+    def of_responses(cls, values: Sequence["DocumentValue"]) -> "DocumentValue":
+        """The value of a prompt that was answered several times: the mean of `values`."""
+        mean = statistics.fmean(known(values)) if known(values) else math.nan
+        return cls(mean, values[0].cluster, bucket=values[0].bucket, responses=tuple(values))
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (float(self), self.cluster, self.parts, self.bucket)
+        fields = (self.cluster, self.parts, self.bucket, self.prompt, self.responses)
+        return type(self), (float(self), *fields)
+
+
+def each_response(values: Sequence[float]) -> list[float]:
+    """The values of all responses, where a prompt may have been answered several times."""
+    return [
+        response for value in values for response in getattr(value, "responses", ()) or (value,)
+    ]
+
+
+def spread(values: Sequence[float]) -> float:
+    """The mean standard deviation between the responses to a prompt; NaN if none has two values.
+
+    `values` has one value per response.
+    """
+    by_prompt: dict[str, list[float]] = {}
+    for value in known(values):
+        if prompt := getattr(value, "prompt", ""):
+            by_prompt.setdefault(prompt, []).append(value)
+    deviations = [statistics.stdev(own) for own in by_prompt.values() if len(own) > 1]
+    return statistics.fmean(deviations) if deviations else math.nan
 
 
 def known(values: Sequence[float]) -> list[float]:

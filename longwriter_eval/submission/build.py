@@ -90,6 +90,12 @@ def _problems(run: Run, scores: Iterable[Score]) -> Iterable[str]:
     """Problems that are visible in the run but not in the submission."""
     if run.gap:
         yield run.gap
+    repeats = max(score.sample.repeats for score in scores)
+    if repeats > 1:
+        yield (
+            f"the run has {repeats} responses to each prompt, and a submission holds one: run "
+            "lm_eval with repeats: 1"
+        )
     if (limit := (run.results.get("config") or {}).get("limit")) is not None:
         yield f"the run used --limit {printable(limit)}"
     judges = [run.record(score.sample.task).get("judge", {}) for score in scores]

@@ -265,10 +265,11 @@ def test_a_task_can_be_evaluated_again_after_an_interrupted_evaluation(judge: Mo
     assert judge.stats().calls == {JUDGE: 1 + 12}
 
 
-def test_several_responses_per_prompt_are_refused_and_not_dropped() -> None:
+@pytest.mark.parametrize("repeats", [0, -1, "3", None, True])
+def test_a_number_of_responses_that_makes_no_sense_is_refused(repeats: Any) -> None:
     config = {"dataset_kwargs": {"benchmark": "longwrite_demo"}, **_yaml("longwrite_demo")}
-    with pytest.raises(InputError, match=r"repeats is 3.*once per --seed"):
-        DemoTask({**config, "repeats": 3})
+    with pytest.raises(InputError, match=r"repeats is .*, not a number from 1"):
+        DemoTask({**config, "repeats": repeats})
 
 
 def test_without_network_or_folder_a_one_line_error_names_both_solutions(

@@ -25,8 +25,12 @@ class Ranks(LM):  # type: ignore[misc]
         dist.init_process_group("gloo")
         if not copies:
             self._rank, self._world_size = dist.get_rank(), dist.get_world_size()
-        self._device = torch.device("cpu")
         self.accelerator = self  # 0.4.11 calls its methods
+
+    @property
+    def device(self) -> torch.device:
+        """Where lm-eval puts the tensors that it exchanges."""
+        return torch.device("cpu")
 
     def all_gather(self, tensor: torch.Tensor) -> torch.Tensor:
         """All ranks' tensors, one after the other."""

@@ -14,7 +14,7 @@ _init = lm_eval.tasks.TaskManager.__init__
 
 
 def _index_ours(self: Any, *arguments: Any, **options: Any) -> None:
-    _init(self, *arguments, **{**options, "include_path": None, "include_defaults": False})
+    _init(self, *arguments, **{**options, "include_defaults": False})
 
 
 if __name__ == "__main__":
