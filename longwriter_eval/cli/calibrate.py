@@ -4,11 +4,12 @@ import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    from longwriter_eval.bridge import JudgeIdentity
     from longwriter_eval.calibration import JudgedByBoth, Link
     from longwriter_eval.runs import Run
 
@@ -36,6 +37,7 @@ def command(
     for scores outside the range on which it was fitted.
     """
     from longwriter_core.errors import InputError
+    from longwriter_eval.bridge import Bridge
     from longwriter_eval.calibration import calibrate
     from longwriter_eval.runs import load_runs
 
@@ -43,7 +45,7 @@ def command(
         raise InputError("--from and --to name the same judge")
     runs = [load_runs(folder) for folder in run_dirs]
     by_run = [_scores(results, (judge_a, judge_b)) for results in runs]
-    _check(by_run, (judge_a, judge_b), [run for results in runs for run in results])
+    identities = _check(by_run, (judge_a, judge_b), [run for results in runs for run in results])
     link = calibrate(_pairs(by_run))
     print(*_lines(link, judge_a, judge_b), sep="\n")
     code = 0
@@ -52,18 +54,18 @@ def command(
         print(text, file=sys.stderr if is_missing else sys.stdout)
         code = max(code, int(is_missing))
     if output:
-        _write(output, link, judge_a, judge_b)
+        Bridge(identities[0], identities[1], link).save(output)
         print(f"wrote {output}")
     return code
 
 
 # For each of the two judges: response -> (prompt, S_q, variance of S_q, judge's identity)
-_Scores = list[dict[str, tuple[str, float, float | None, str]]]
+_Scores = list[dict[str, "tuple[str, float, float | None, JudgeIdentity]"]]
 
 
 def _scores(results: "Sequence[Run]", judges: tuple[str, str]) -> _Scores:
     """The scores of both judges in the results of one run folder; the newest score wins."""
-    from longwriter_eval.judge.settings import judge_label
+    from longwriter_eval.bridge import JudgeIdentity
     from longwriter_eval.scoring import score_samples
 
     found: _Scores = [{}, {}]
@@ -74,7 +76,7 @@ def _scores(results: "Sequence[Run]", judges: tuple[str, str]) -> _Scores:
             if not judgement or not judgement.quality:
                 continue
             names = {record["judge"].get("profile"), record["judge"]["model"]}
-            identity = f"{judge_label(record['judge'])}, prompt {record['judge_prompt_sha256'][:8]}"
+            identity = JudgeIdentity.of(record)
             for number, name in enumerate(judges):
                 if name in names:
                     repeats = sum(verdict.scores is not None for verdict in judgement.verdicts)
@@ -87,12 +89,19 @@ def _scores(results: "Sequence[Run]", judges: tuple[str, str]) -> _Scores:
     return found
 
 
-def _check(by_run: list[_Scores], judges: tuple[str, str], runs: "Sequence[Run]") -> None:
-    """Raise InputError if a judge has no verdicts, or verdicts with two different settings."""
+def _check(
+    by_run: list[_Scores], judges: tuple[str, str], runs: "Sequence[Run]"
+) -> "list[JudgeIdentity]":
+    """The identities of both judges.
+
+    Raises InputError if a judge has no verdicts, or verdicts with two different settings.
+    """
     from longwriter_core.errors import InputError
 
+    found = []
     for number, name in enumerate(judges):
-        identities = sorted({row[3] for scores in by_run for row in scores[number].values()})
+        rows = (row for scores in by_run for row in scores[number].values())
+        identities = sorted({row[3] for row in rows}, key=str)
         if not identities:
             known = sorted(
                 {
@@ -110,8 +119,10 @@ def _check(by_run: list[_Scores], judges: tuple[str, str], runs: "Sequence[Run]"
         if len(identities) > 1:
             raise InputError(
                 f"{name} has judged in several ways, which are different scales: "
-                f"{'; '.join(identities)}"
+                f"{'; '.join(map(str, identities))}"
             )
+        found += identities
+    return found
 
 
 def _pairs(by_run: list[_Scores]) -> "list[JudgedByBoth]":
@@ -171,15 +182,3 @@ def _bridged(
     if scores[1]:
         text += f"; {means[1]:.1f} by {judges[1]} itself ({len(scores[1])} responses)"
     return text, False
-
-
-def _write(path: Path, link: "Link", judge_a: str, judge_b: str) -> None:
-    import json
-    from dataclasses import asdict
-
-    from longwriter_core.files import write_atomically
-
-    slope = link.slope_interval
-    record: dict[str, Any] = {"from": judge_a, "to": judge_b, **asdict(link)}
-    record["slope_interval"] = [slope.low, slope.high]
-    write_atomically(path, (json.dumps(record, indent=2) + "\n").encode())

@@ -26,6 +26,15 @@ def command(
         bool, typer.Option("--anyway", help="compare even if data, task or judge differ")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    bridge: Annotated[
+        Path | None,
+        typer.Option(
+            "--bridge",
+            metavar="FILE",
+            help="link between the judges of A and B (longwriter calibrate --output FILE): shows "
+            "one run's S_q on the scale of the other's judge, marked ≈",
+        ),
+    ] = None,
     judge: Annotated[
         bool,
         typer.Option(
@@ -51,6 +60,7 @@ def command(
     Prints the mean differences (B - A) with 95% intervals, and the p-values of paired permutation
     tests, corrected for multiple comparisons. A run is lm_eval's --output_path or one results file.
     """
+    from longwriter_eval.bridge import Bridge
     from longwriter_eval.pairwise.comparison import compare
     from longwriter_eval.pairwise.pair_judge import prefer
     from longwriter_eval.pairwise.preference import PreferenceSummary
@@ -63,7 +73,9 @@ def command(
         raise InputError(f"--output {output} must name an .html file")
     if overrides and not judge:
         raise InputError(f"{', '.join(overrides)}: only with --judge")
-    comparison = compare(load_run(a), load_run(b), anyway=anyway)
+    comparison = compare(
+        load_run(a), load_run(b), anyway=anyway, bridge=Bridge.load(bridge) if bridge else None
+    )
     preferences = prefer(comparison, overrides) if judge else None
     summary = PreferenceSummary.of(preferences) if preferences is not None else None
     if as_json:
@@ -87,6 +99,7 @@ def _write_page(
 
 
 def _table(comparison: "Comparison") -> list[str]:
+    from longwriter_eval.bridge import MARK
     from longwriter_eval.pairwise.comparison import in_words
 
     lines = [f"A  {_name(comparison.a)}", f"B  {_name(comparison.b)}"]
@@ -116,6 +129,16 @@ def _table(comparison: "Comparison") -> list[str]:
             f"{estimate.mean:>+10.{digits}f}  {'' if math.isnan(estimate.low) else interval:<22}"
             f"{row.p:>7.4f}{row.p_corrected:>11.4f}"
             f"{f'  {row.winner} higher' if row.winner else ''}{pairs}"
+        )
+    if comparison.bridged:
+        lines += ["", "S_q by different judges: not compared. Converted by the link, not judged:"]
+    for score in comparison.bridged:
+        limits = f"[{score.bridged.low:.1f}, {score.bridged.high:.1f}]"
+        lines.append(
+            f"  {score.benchmark}: {score.run} has {score.score:.1f} by {score.judge}, which is "
+            f"{MARK} {score.bridged.mean:.1f} {limits} on the scale of {score.other_judge}; "
+            f"{'B' if score.run == 'A' else 'A'} has {score.other_score:.1f} by "
+            f"{score.other_judge}"
         )
     return [*lines, "", *in_words(comparison)]
 
@@ -202,6 +225,7 @@ def _as_json(
         "notes": comparison.notes,
         "in_words": in_words(comparison),
         "correction": "Holm within families, in order of importance",
+        "bridged": [asdict(score) for score in comparison.bridged],
         "differences": [
             {**asdict(difference), "winner": difference.winner}
             for difference in comparison.differences

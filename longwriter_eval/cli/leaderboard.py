@@ -13,6 +13,14 @@ def command(
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="DIR", help="folder for the site")
     ] = Path("site"),
+    bridge: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="link between two judges (longwriter calibrate --output FILE): their scores are "
+            "also shown converted, marked ≈ and without a rank; repeatable",
+        ),
+    ] = None,
 ) -> int:
     """Verify submissions and rank them on a static page.
 
@@ -20,9 +28,10 @@ def command(
     submission. Submissions verified by an earlier run are not verified again. Exit code 1 means
     that some submissions are invalid; the page lists them with the reasons.
     """
+    from longwriter_eval.bridge import Bridge
     from longwriter_eval.leaderboard.site import build
 
-    built = build(folder, output)
+    built = build(folder, output, [Bridge.load(path) for path in bridge or ()])
     for entry in built.invalid:
         _warn(f"not accepted: {entry['file']}: {entry['reasons'][0]}")
         if more := len(entry["reasons"]) - 1:

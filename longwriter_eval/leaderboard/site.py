@@ -6,7 +6,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from longwriter_core.errors import InputError
 from longwriter_core.files import write_atomically
+from longwriter_eval.bridge import Bridge, JudgeIdentity
+from longwriter_eval.judge.settings import PAPERS_PROTOCOL
 from longwriter_eval.leaderboard.entries import Entry, examine, find
 from longwriter_eval.pages import label, render
 from longwriter_eval.published import REPORTED, REPORTED_JUDGE, REPORTED_SOURCE
@@ -105,29 +108,96 @@ class BuildResult:
     invalid: Sequence[Entry]
 
 
-def build(folder: Path, site: Path) -> BuildResult:
+def build(folder: Path, site: Path, bridges: Sequence[Bridge] = ()) -> BuildResult:
     """Verify the submissions below `folder`, and write the site.
 
-    Raises InputError if there are none, and OSError.
+    Below each ranking stand the scores of other judges that `bridges` link to its judge.
+
+    Raises InputError if there are no submissions, or for a bridge between judges that submissions
+    cannot have, and OSError.
     """
+    for bridge in bridges:
+        for judge in (bridge.source, bridge.target):
+            if judge.protocol != PAPERS_PROTOCOL:
+                raise InputError(
+                    f"the link from {bridge.source} to {bridge.target} cannot be shown: "
+                    f"submissions are judged with {PAPERS_PROTOCOL}, and {judge.model} was asked "
+                    "otherwise"
+                )
     entries = examine(folder, find(folder), site)
     valid = [entry for entry in entries if not entry["reasons"]]
     invalid = [entry for entry in entries if entry["reasons"]]
     ranked = rankings(valid)
-    data = json.dumps(_data(ranked, invalid), indent=1, ensure_ascii=False, allow_nan=False)
+    bridged = [bridged_entries(ranking, ranked, bridges) for ranking in ranked]
+    data = json.dumps(
+        _data(ranked, bridged, invalid), indent=1, ensure_ascii=False, allow_nan=False
+    )
     built = BuildResult(
         site / "index.html", site / "leaderboard.json", len(valid), len(ranked), invalid
     )
     write_atomically(built.data, data.encode())
-    write_atomically(built.page, _page(ranked, invalid).encode())
+    write_atomically(built.page, _page(ranked, bridged, invalid).encode())
     return built
 
 
-def _data(ranked: Sequence[Ranking], invalid: Sequence[Entry]) -> dict[str, Any]:
+def bridged_entries(
+    ranking: Ranking, ranked: Sequence[Ranking], bridges: Sequence[Bridge]
+) -> list[dict[str, Any]]:
+    """Entries of other rankings on the scale of `ranking`'s judge: conversions, without a rank.
+
+    `bridged` is None, with a `note`, where the link does not reach the score.
+    """
+    rows = []
+    for bridge in bridges:
+        for other in ranked:
+            is_linked = (
+                (other.benchmark, other.task_version) == (ranking.benchmark, ranking.task_version)
+                and _is_by(other, bridge.source)
+                and _is_by(ranking, bridge.target)
+            )
+            for entry in other.entries if is_linked else ():
+                row = entry["scores"]["all"]["metrics"]
+                score, length = row["quality_score"]["mean"], row["length_score"]["mean"]
+                if score is None:
+                    continue
+                shown = {
+                    "file": entry["file"],
+                    "model": entry["model"]["id"]["value"],
+                    "report": entry["report"],
+                    "judge": other.judge,
+                    "quality_score": score,
+                    "bridged": None,
+                    "note": None,
+                }
+                try:
+                    link = bridge.link.at(score)
+                    shown["bridged"] = {
+                        "quality_score": {"mean": link.mean, "low": link.low, "high": link.high},
+                        "overall_score": (length + link.mean) / 2,
+                    }
+                except InputError:
+                    shown["note"] = "outside the range on which the link was fitted"
+                rows.append(shown)
+    return rows
+
+
+def _is_by(ranking: Ranking, judge: JudgeIdentity) -> bool:
+    models = {ranking.judge, *(entry["judge"].get("requested") for entry in ranking.entries)}
+    return judge.model in models and judge.prompt_sha256 == ranking.prompt_sha256
+
+
+def _data(
+    ranked: Sequence[Ranking],
+    bridged: Sequence[Sequence[Mapping[str, Any]]],
+    invalid: Sequence[Entry],
+) -> dict[str, Any]:
     return {
         "schema": "longwriter-leaderboard/1",
         "longwriter": __version__,
-        "rankings": [{**vars(ranking), "entries": _public_entries(ranking)} for ranking in ranked],
+        "rankings": [
+            {**vars(ranking), "entries": _public_entries(ranking), "bridged": others}
+            for ranking, others in zip(ranked, bridged, strict=True)
+        ],
         "reported_not_verified": [
             {"source": REPORTED_SOURCE, "judge": REPORTED_JUDGE, **entry} for entry in REPORTED
         ],
@@ -151,7 +221,11 @@ def _public_entries(ranking: Ranking) -> list[dict[str, Any]]:
     ]
 
 
-def _page(ranked: Sequence[Ranking], invalid: Sequence[Entry]) -> str:
+def _page(
+    ranked: Sequence[Ranking],
+    bridged: Sequence[Sequence[Mapping[str, Any]]],
+    invalid: Sequence[Entry],
+) -> str:
     return render(
         "leaderboard.html",
         "leaderboard.js",
@@ -168,8 +242,9 @@ def _page(ranked: Sequence[Ranking], invalid: Sequence[Entry]) -> str:
                     "prompt_sha256": ranking.prompt_sha256,
                     "version": f"{ranking.task_version:g}",
                     "tables": [(s, SCOPES[s], _lines(ranking, s)) for s in SCOPES],
+                    "bridged": others,
                 }
-                for ranking in ranked
+                for ranking, others in zip(ranked, bridged, strict=True)
             ],
             "scopes": SCOPES,
             "reported": REPORTED,

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from longwriter_core.errors import InputError
+from longwriter_eval.bridge import Bridge, JudgeIdentity
 from longwriter_eval.judge.settings import protocol_text
 from longwriter_eval.runs import Run
 from longwriter_eval.scoring import METRICS, Score, score_samples, value
@@ -58,6 +59,22 @@ class MetricDifference:
 
 
 @dataclass(frozen=True)
+class BridgedScore:
+    """The mean S_q of one run on a benchmark, converted to the scale of the other run's judge.
+
+    A conversion, not a verdict: it is not tested.
+    """
+
+    benchmark: str
+    run: str  # the converted one, "A" or "B"
+    judge: str
+    score: float
+    bridged: Interval  # the uncertainty of the link, not of the responses
+    other_judge: str
+    other_score: float
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Two runs side by side. `pairs` are the scores of the prompts that both answered."""
 
@@ -69,6 +86,7 @@ class Comparison:
     only_a: int  # prompts
     only_b: int
     differences: Sequence[MetricDifference]
+    bridged: Sequence[BridgedScore] = ()
 
     @property
     def unjudged(self) -> tuple[int, int]:
@@ -80,15 +98,19 @@ class Comparison:
         return a, b
 
 
-def compare(a: Run, b: Run, *, anyway: bool = False) -> Comparison:
+def compare(a: Run, b: Run, *, anyway: bool = False, bridge: Bridge | None = None) -> Comparison:
     """Compare two runs prompt by prompt.
 
-    Raises InputError if they have no prompt in common, and, unless `anyway`, if their scores are
-    not comparable; the message names what differs.
+    With a `bridge` between their judges, the judges may differ: then S_q and S̄ are not compared,
+    and the mean S_q of one run is shown on the scale of the other's judge.
+
+    Raises InputError if they have no prompt in common, if the bridge is not one of their judges or
+    does not reach the score, and, unless `anyway`, if their scores are not comparable; the message
+    names what differs.
     """
     a_scores = {score.sample.id: score for score in score_samples(a.samples)}
     b_scores = {score.sample.id: score for score in score_samples(b.samples)}
-    differs = incompatibilities(a, b, a_scores, b_scores)
+    differs = incompatibilities(a, b, a_scores, b_scores, is_bridged=bridge is not None)
     if differs and not anyway:
         raise InputError(
             f"{a.path} and {b.path} are not comparable: {'; '.join(differs)}; to compare them "
@@ -105,8 +127,51 @@ def compare(a: Run, b: Run, *, anyway: bool = False) -> Comparison:
         pairs,
         len(a_scores) - len(pairs),
         len(b_scores) - len(pairs),
-        corrected(list(metric_differences(pairs))),
+        corrected([d for d in metric_differences(pairs) if not (bridge and _is_judged(d.metric))]),
+        list(_bridged(bridge, a, b, pairs)) if bridge else (),
     )
+
+
+def _is_judged(metric: str) -> bool:
+    return metric == "overall_score" or metric.startswith("quality_")
+
+
+def _bridged(
+    bridge: Bridge, a: Run, b: Run, pairs: Sequence[tuple[Score, Score]]
+) -> Iterator[BridgedScore]:
+    """The bridged S_q of every benchmark whose judges the bridge links. Raises InputError."""
+    judges = {
+        side: {JudgeIdentity.of(run.record(pair[side].sample.task)) for pair in judged}
+        for side, run in enumerate((a, b))
+        for judged in [[pair for pair in pairs if pair[side].judgement]]
+    }
+    source = next((side for side in (0, 1) if judges[side] == {bridge.source}), None)
+    if source is None or judges[1 - source] != {bridge.target}:
+        used = (" and ".join(sorted(map(str, judges[side]))) or "no judge" for side in (0, 1))
+        raise InputError(
+            f"the link is from {bridge.source} to {bridge.target}, but the runs were judged by "
+            f"{' and by '.join(used)}"
+        )
+    for benchmark in sorted({pair[0].benchmark for pair in pairs}):
+        means = []
+        for side in (0, 1):
+            values = [
+                value(pair[side], "quality_score")
+                for pair in pairs
+                if pair[0].benchmark == benchmark and pair[side].judgement
+            ]
+            means.append(float(np.mean(known(values))) if is_covered(values) else math.nan)
+        if any(map(math.isnan, means)):
+            continue
+        yield BridgedScore(
+            benchmark,
+            "AB"[source],
+            bridge.source.model,
+            means[source],
+            bridge.link.at(means[source]),
+            bridge.target.model,
+            means[1 - source],
+        )
 
 
 def shared_prompts(a_scores: ScoresById, b_scores: ScoresById) -> list[tuple[Score, Score]]:
@@ -118,9 +183,17 @@ def shared_prompts(a_scores: ScoresById, b_scores: ScoresById) -> list[tuple[Sco
     ]
 
 
-def incompatibilities(a: Run, b: Run, a_scores: ScoresById, b_scores: ScoresById) -> list[str]:
-    """Why the scores of two runs are not comparable, over the benchmarks that both have."""
-    reasons = _setup_differences(_MUST_MATCH, a, b, a_scores, b_scores)
+def incompatibilities(
+    a: Run, b: Run, a_scores: ScoresById, b_scores: ScoresById, *, is_bridged: bool = False
+) -> list[str]:
+    """Why the scores of two runs are not comparable, over the benchmarks that both have.
+
+    With `is_bridged`, the judges may differ.
+    """
+    must_match = {
+        name: read for name, read in _MUST_MATCH.items() if not is_bridged or "judge" not in name
+    }
+    reasons = _setup_differences(must_match, a, b, a_scores, b_scores)
     changed = sum(
         id in b_scores and not _is_same_prompt(a_scores[id], b_scores[id]) for id in a_scores
     )
