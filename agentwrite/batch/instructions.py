@@ -10,12 +10,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from agentwrite.data.sources import NumberedRow, numbered_rows
 from agentwrite.writing.state import Instruction
 from agentwrite.writing.writer import MAX_TEXT_WORDS
 from longwriter_core.conversation import first_instruction
 from longwriter_core.errors import InputError
 from longwriter_core.files import sha256
+from longwriter_core.rows import NumberedRow, numbered_rows
 from longwriter_core.text.required_length import required_length
 
 _MAX_PROBLEMS = 5  # maximum number of problems listed in a message

@@ -3,20 +3,17 @@
 Rows are streamed in the order of the source. A source is never loaded or downloaded as a whole.
 """
 
-import csv
 import re
-import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from longwriter_core.errors import InputError
-from longwriter_core.jsonl import scan_jsonl
+from longwriter_core.rows import numbered_rows
 
 _HUB_ID = re.compile(r"[\w-]+/[\w.-]+")
 _SUFFIXES = (".jsonl", ".parquet", ".csv")
-_BATCH = 64  # rows of a parquet file held in memory
 
 
 @dataclass(frozen=True)
@@ -73,72 +70,11 @@ def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
                 )
 
 
-@dataclass(frozen=True)
-class NumberedRow:
-    """A row of a file. `number` is its line, or its place in a Parquet file, from 1."""
-
-    number: int
-    fields: dict[str, Any] = field(default_factory=dict)
-    problem: str = ""  # why the line is not a row; then there are no fields
-
-
-def numbered_rows(path: Path) -> Iterator[NumberedRow]:
-    """Yield every row of a JSONL, CSV or Parquet file, by its ending; other files are JSONL.
-
-    Raises InputError if the file cannot be read.
-    """
-    if path.suffix == ".parquet":
-        yield from _read_parquet(path)
-    elif path.suffix == ".csv":
-        yield from _read_csv(path)
-    else:
-        for line in scan_jsonl(path):
-            yield NumberedRow(line.number, line.row, line.problem)
-
-
 def _read_file(path: Path) -> Iterator[dict[str, Any]]:
     for row in numbered_rows(path):
         if row.problem:
             raise InputError(f"{path}, line {row.number}: {row.problem}")
         yield row.fields
-
-
-def _read_parquet(path: Path) -> Iterator[NumberedRow]:
-    import pyarrow
-    from pyarrow import parquet
-
-    number = 0
-    try:
-        with parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(_BATCH):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield NumberedRow(number, row)
-    except (OSError, pyarrow.ArrowException) as error:
-        raise InputError(f"cannot read {path}: {_first_line(error)}") from error
-
-
-def _read_csv(path: Path) -> Iterator[NumberedRow]:
-    """Yield the rows of a CSV file with a header. Empty cells are left out, whole numbers read."""
-    csv.field_size_limit(sys.maxsize)
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            start = 2  # the header is on line 1
-            for row in reader:
-                if None in row or None in row.values():
-                    yield NumberedRow(start, problem="not as many cells as the header")
-                else:
-                    cells = {name: _cell(value) for name, value in row.items() if value != ""}
-                    yield NumberedRow(start, cells)
-                start = reader.line_num + 1
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"cannot read {path}: {_first_line(error)}") from error
-
-
-def _cell(value: str) -> str | int:
-    is_number = value.isascii() and value.isdecimal() and len(value) < 10
-    return int(value) if is_number and str(int(value)) == value else value
 
 
 def _open_hub_dataset(source: str, split: str) -> Source:
