@@ -219,8 +219,34 @@
     return body;
   };
 
-  // A response with a word count after every 500 words and marks around repeated passages.
-  const textOf = ({ text, marks, repeats }) => {
+  // The passages of a text, in words of ten or more (Chinese: characters), that are also in another.
+  const RUN = 10;
+  const wordsOf = (text) => [...text.matchAll(/[\u4e00-\u9fff]|(?:(?![\u4e00-\u9fff])[\p{L}\p{M}])+|\p{N}+/gu)];
+  const runsOf = (found) => found.slice(0, Math.max(0, found.length - RUN + 1)).map((_, n) =>
+    found.slice(n, n + RUN).map((word) => word[0].toLowerCase()).join(" "));
+  const sharedPassages = (text, other) => {
+    const found = wordsOf(text);
+    const theirs = new Set(runsOf(wordsOf(other)));
+    const passages = [];
+    let covered = 0;  // words
+    runsOf(found).forEach((run, n) => {
+      if (!theirs.has(run)) return;
+      const last = found[n + RUN - 1];
+      const end = last.index + last[0].length;
+      const open = passages.at(-1);
+      covered += Math.min(RUN, n + RUN - (open?.upTo ?? 0));
+      if (open && found[n].index <= open[1]) open[1] = end;
+      else passages.push([found[n].index, end]);
+      passages.at(-1).upTo = n + RUN;
+    });
+    return { passages, share: found.length ? covered / found.length : 0 };
+  };
+
+  // A response with a word count after every 500 words, and marks around passages: those that repeat
+  // an earlier one, or in a comparison those that the other response has, too.
+  const textOf = ({ text, marks, repeats }, shared = null) => {
+    const passages = shared ?? repeats;
+    const title = shared ? "also in the other response" : "repeats an earlier passage word for word";
     const body = element("div", { class: "response", dir: "auto" });
     const cuts = marks.map(([words, at]) => [at, words]);
     let mark = 0;
@@ -235,9 +261,9 @@
       into.append(text.slice(from, to));
     };
     let at = 0;
-    for (const [start, end] of repeats) {
+    for (const [start, end] of passages) {
       upTo(body, at, start);
-      const passage = element("mark", { title: "repeats an earlier passage word for word" });
+      const passage = element("mark", { title });
       upTo(passage, start, end);
       body.append(passage);
       at = end;
@@ -291,7 +317,7 @@
     return node;
   };
 
-  const answerOf = (run, response, unpacked) => {
+  const answerOf = (run, response, unpacked, other = null) => {
     const node = element("section", { class: "answer", "aria-label": `Response of ${runs[run]}` });
     if (runs.length > 1) node.append(element("h3", {}, runName(run)));
     if (response === null) {
@@ -313,8 +339,14 @@
     for (const verdict of unpacked.verdicts) {
       node.append(verdictOf(verdict, unpacked.verdicts.filter((each) => each.part === null).length > 1));
     }
-    const body = isRendered ? markdownOf(unpacked.text) : textOf(unpacked);
-    if (unpacked.marks.length && !isRendered) node.append(mapOf(unpacked, body));
+    const shared = other && sharedPassages(unpacked.text, other.text);
+    if (shared) {
+      node.append(element("p", { class: "note shared" }, `${number(100 * shared.share)}% of the words are in `
+        + `passages of ${RUN} words or more that the other response has, too.`));
+    }
+    const body = isRendered && !shared ? markdownOf(unpacked.text)
+      : textOf(unpacked, shared && shared.passages);
+    if (unpacked.marks.length && !isRendered && !shared) node.append(mapOf(unpacked, body));
     if (unpacked.text) node.append(body);
     else node.append(element("p", { class: "none" }, "The response is empty."));
     return node;
@@ -322,6 +354,7 @@
 
   let open = null;
   let isRendered = false;  // whether Markdown is rendered; the raw text has marks and word counts
+  let isDiff = false;  // whether what two responses share is marked, so that the rest differs
   // The runs in the reader: one, or two side by side. On a narrow screen there is one.
   const wide = matchMedia("(min-width: 60rem)");
   let [left, right] = [0, runs.length > 1 ? 1 : null];
@@ -383,14 +416,19 @@
     const redraw = () => show(place);
     const rendering = element("button", { type: "button", "aria-pressed": String(isRendered) }, "Markdown");
     rendering.addEventListener("click", () => { isRendered = !isRendered; redraw(); });
+    const selected = besides();
+    const both = selected.length === 2 && selected.every((run) => unpacked.runs[run]);
+    const diff = element("button", { type: "button", "aria-pressed": String(isDiff) }, "Common passages");
+    diff.addEventListener("click", () => { isDiff = !isDiff; redraw(); });
+    const other = (n) => isDiff && both ? unpacked.runs[selected[1 - n]] : null;
     reader.replaceChildren(
-      element("div", { class: "bar" }, back, ...steps, rendering, ...runControls(redraw)),
+      element("div", { class: "bar" }, back, ...steps, rendering, both ? diff : null, ...runControls(redraw)),
       element("h3", { id: "reader-title" }, prompt.id),
       element("p", { class: "note" }, `${prompt.type} · ${prompt.language} · `
         + `${number(prompt.required, 0)} words required`),
       element("div", { class: "prompt", dir: "auto" }, unpacked.prompt),
       element("div", { class: "answers" },
-        ...besides().map((run) => answerOf(run, prompt.runs[run], unpacked.runs[run]))));
+        ...selected.map((run, n) => answerOf(run, prompt.runs[run], unpacked.runs[run], other(n)))));
     for (const item of items) item.firstChild.removeAttribute("aria-current");
     const link = items[place].firstChild;
     link.setAttribute("aria-current", "true");

@@ -395,6 +395,26 @@ def test_two_of_three_runs_are_shown_side_by_side(
         assert page.page.locator(".bar [aria-pressed]").count() == 4  # Markdown and three runs
 
 
+def test_the_passages_that_two_responses_share_can_be_marked(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    shared = "the sea was calm and the boats lay still in the bay"
+    one, other = f"One day {shared}, 海很平静 🦊. The end.", f"🦊🦊 Once {shared}; and so it goes."
+    logs = [Log(answers(1, lambda _, text=text: Answer(text))) for text in (one, other)]
+    path = tmp_path / "diff.html"
+    write_report([log.load(tmp_path / name) for log, name in zip(logs, "ab", strict=True)], path)
+    with opened(chromium, path) as page:
+        _open(page, "longwrite_demo/000")
+        page.page.get_by_role("button", name="Common passages").click()
+        page.page.wait_for_selector(".response mark")
+        assert page.page.locator(".response mark").all_text_contents() == [shared, shared]
+        assert [_response(page, n) for n in (0, 1)] == [one, other]
+        assert "60.0% of the words" in page.text(".shared >> nth=0")  # 12 of 20
+        page.page.get_by_role("button", name="Common passages").click()
+        wait_until(page.page, "!document.querySelector('.response mark, .shared')")
+        assert page.complaints == []
+
+
 def test_the_chosen_theme_is_remembered(chromium: Browser, pages: dict[str, Path]) -> None:
     with opened(chromium, pages["judged"], theme="light") as page:
         page.page.click("#theme")

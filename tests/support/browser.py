@@ -77,3 +77,35 @@ def wait_until(page: Page, expression: str, arg: object = None, seconds: float =
     while not page.evaluate(expression, arg):
         assert time.monotonic() < deadline, f"still false: {expression}"
         time.sleep(0.02)
+
+
+def axe_source() -> str:
+    """The script of axe-core, which is not part of this repository: `npm install axe-core`."""
+    names = (os.environ.get("AXE_CORE"), "node_modules/axe-core/axe.min.js")
+    for path in (Path(name) for name in names if name):
+        if path.is_file():
+            return path.read_text(encoding="utf-8")
+    pytest.skip("no axe-core: run `npm install axe-core`, or name its axe.min.js by AXE_CORE=PATH")
+
+
+def accessibility_violations(
+    chromium: Browser, path: Path, axe: str, width: int, theme: Any, place: str = ""
+) -> list[str]:
+    """What axe-core finds on a page: rule, elements, and why."""
+    context = chromium.new_context(
+        viewport={"width": width, "height": 844}, color_scheme=theme, bypass_csp=True
+    )
+    try:
+        page = context.new_page()
+        page.goto(path.resolve().as_uri() + place)
+        if place:
+            page.wait_for_selector("#reader h3")
+        page.evaluate(axe)
+        found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
+    finally:
+        context.close()
+    return [
+        f"{rule['id']}: {node['html'][:160]} {node['failureSummary']}"
+        for rule in found["violations"]
+        for node in rule["nodes"]
+    ]
