@@ -66,6 +66,12 @@ _OVERFLOW_SIGNS = (
 _FILTER_SIGNS = ("content_filter", "content_policy", "content management policy", "moderation")
 # Finish reasons of a reply that the server aborted, as OpenRouter and vLLM name them.
 _BROKEN_OFF = ("error", "abort")
+_UNITS = {
+    "ms": 0.001,
+    "s": 1.0,
+    "m": 60.0,
+    "h": 3_600.0,
+}  # of durations in rate headers, in seconds
 _SCHEMA_SIGNS = (b"response_format", b"json_schema", b"guided", b"grammar")
 
 
@@ -127,7 +133,7 @@ class Endpoint:
         self._secret = self._login.partition(":")[2] if user else api_key
         self._proxy = _proxy(self._base_url)
         self._retries, self._timeout = retries, timeout
-        self.limiter = RateLimiter(self.url)
+        self.limiter = RateLimiter(self.url)  # until the first call, which shares one
         self._client: openai.AsyncOpenAI | None = None
         self._response_type: Any = None
         self._limit = "max_tokens"  # the endpoint's name for the token limit
@@ -184,6 +190,7 @@ class Endpoint:
         A Retry-After header pauses all calls to the endpoint for that time; a pause of more than
         `max_wait` seconds ends the call.
         """
+        self.limiter = RateLimiter.shared(self.url, self._secret)
         failures = timeouts = 0
         successes_at_start = self._successes
         for retries in itertools.count():
@@ -459,8 +466,23 @@ def _count(tokens: object) -> int | None:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait by the Retry-After header, which gives seconds or a date; None without it."""
+    """Seconds to wait after a refused call, as the headers say; None if they do not.
+
+    Retry-After gives seconds or a date, and retry-after-ms is OpenAI's more exact form of it.
+    Without them, x-ratelimit-reset-requests and -tokens count for a limit that is used up.
+    """
+    with contextlib.suppress(ValueError):
+        milliseconds = float(headers.get("retry-after-ms", ""))
+        if 0 <= milliseconds < math.inf:
+            return milliseconds / 1000
     value = headers.get("Retry-After", "")
+    if not value:
+        resets = (
+            _duration(headers.get(f"x-ratelimit-reset-{kind}", ""))
+            for kind in ("requests", "tokens")
+            if headers.get(f"x-ratelimit-remaining-{kind}", "") == "0"
+        )
+        return max(filter(None, resets), default=None)
     try:
         seconds = float(value)
     except ValueError:
@@ -469,6 +491,14 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
         except (ValueError, TypeError, OverflowError):
             return None
     return seconds if 0 <= seconds < math.inf else None
+
+
+def _duration(text: str) -> float | None:
+    """Seconds in a duration such as 1h2m3.5s or 20ms; None if it is not one."""
+    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|h|m|s)", text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        return None
+    return sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 
 def _error_of(answer: bytes) -> tuple[object, str]:

@@ -6,6 +6,7 @@ import math
 import random
 import time
 from collections import deque
+from weakref import WeakKeyDictionary
 
 _log = logging.getLogger(__name__)
 
@@ -14,14 +15,20 @@ _log = logging.getLogger(__name__)
 _SUCCESSES_PER_SLOT = 20
 _LOGGED_PAUSE = 5.0  # seconds; shorter pauses are not worth a line in the log
 _MAX_JITTER = 5.0  # seconds
+# By event loop, because a call can only wait in its own.
+_LIMITERS: "WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, str], RateLimiter]]" = (
+    WeakKeyDictionary()
+)
 
 
 class RateLimiter:
     """Limits the calls in flight to what the endpoint accepts, and pauses them on Retry-After.
 
-    There is no limit until the first 429. Every 429 takes one slot, down to half of the calls that
-    were in flight when the first of them arrived, because refusals of requests that were already
-    sent give no new information. Every success returns a fraction of a slot.
+    All clients of one account at one URL share a limiter, such as the judges of a panel, because
+    they share the account's limit. There is no limit until the first 429. Every 429 takes one slot,
+    down to half of the calls that were in flight when the first of them arrived, because refusals
+    of requests that were already sent give no new information. Every success returns a fraction of
+    a slot.
     """
 
     def __init__(self, name: str) -> None:
@@ -31,6 +38,12 @@ class RateLimiter:
         self._floor, self._round_began = 1.0, 0.0
         self._in_flight = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
+
+    @classmethod
+    def shared(cls, url: str, account: str) -> "RateLimiter":
+        """The limiter of the running event loop for an account at a URL."""
+        limiters = _LIMITERS.setdefault(asyncio.get_running_loop(), {})
+        return limiters.setdefault((url, account), cls(url))
 
     @property
     def pause_left(self) -> float:

@@ -113,6 +113,7 @@ class MockServer:
     reasoning_tokens: int = 0
     refuses: Sequence[str] = ()  # request parameters that all models refuse, such as "stop"
     calls_per_minute: int | None = None  # further chat calls get a 429 with Retry-After
+    minute: float = 60.0  # seconds; tests have shorter minutes
     batch_seconds: float = 0.0  # from a batch's creation to its completion
     batch_tokens: int | None = None  # prompt tokens that one batch may have
     keep_history: bool = True  # benchmarks disable it, because their requests need much memory
@@ -258,13 +259,17 @@ class MockServer:
         if self.calls_per_minute is None:
             return None
         times = self._call_times
-        while times and times[0] <= now - 60:
+        while times and times[0] <= now - self.minute:
             times.popleft()
         if len(times) < self.calls_per_minute:
             times.append(now)
             return None
-        wait = str(math.ceil(times[0] + 60 - now) if times else 60)
-        return error_reply(429, "rate_limit_exceeded", "Rate limit reached.", Retry_After=wait)
+        wait = times[0] + self.minute - now if times else self.minute
+        headers = {
+            "Retry_After": f"{math.ceil(wait)}",
+            "retry_after_ms": f"{math.ceil(wait * 1e3)}",
+        }
+        return error_reply(429, "rate_limit_exceeded", "Rate limit reached.", **headers)
 
     def _accept(self, request: MockRequest) -> None:
         """Count a chat call."""

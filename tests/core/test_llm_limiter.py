@@ -8,6 +8,7 @@ import pytest
 from support.endpoint import KEY, request
 
 from longwriter_core.llm import ChatPool, Store, call_key, for_each, run_async
+from longwriter_core.llm.client import _retry_after
 from longwriter_core.llm.limiter import RateLimiter
 from longwriter_core.mock_server import MockReply, MockRequest, MockServer
 
@@ -133,3 +134,76 @@ def test_more_calls_than_the_endpoint_allows_all_succeed_with_few_429s() -> None
     with MockServer(on_request=on_request, delay=0.05) as server:
         assert run_async(run(server.base_url)) == 80
     assert 0 < refused < 160
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        pytest.param({"retry-after-ms": "1500", "Retry-After": "2"}, 1.5, id="milliseconds-first"),
+        pytest.param({"Retry-After": "86400"}, 86_400, id="a-day"),
+        pytest.param({"retry-after-ms": "soon", "Retry-After": "3"}, 3, id="bad-milliseconds"),
+        pytest.param(
+            {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1h2m3.5s"},
+            3_723.5, id="reset-of-requests",
+        ),
+        pytest.param(
+            {"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "20ms"},
+            0.02, id="reset-of-tokens",
+        ),
+        pytest.param(
+            {"x-ratelimit-remaining-requests": "5", "x-ratelimit-reset-requests": "1m0s"},
+            None, id="not-used-up",
+        ),
+        pytest.param(
+            {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "later"},
+            None, id="unreadable-reset",
+        ),
+    ],
+)  # fmt: skip
+def test_the_headers_of_a_refused_call_say_how_long_to_wait(
+    headers: dict[str, str], seconds: float | None
+) -> None:
+    assert _retry_after(headers) == seconds
+
+
+def test_pools_of_one_account_share_a_limiter_and_other_accounts_have_their_own() -> None:
+    with MockServer() as server:
+
+        async def ask() -> list[RateLimiter]:
+            limiters = []
+            for number, key in enumerate((KEY, KEY, "another")):
+                chat = ChatPool(Store(), base_url=server.base_url, api_key=key)
+                async with chat:
+                    await chat.ask(call_key(number=number), request())
+                    limiters.append(chat._members[0].endpoint.limiter)
+            return limiters
+
+        first, second, other = run_async(ask())
+    assert first is second
+    assert first is not other
+
+
+@pytest.mark.slow
+def test_thirty_calls_a_minute_are_enough_for_120_calls() -> None:
+    """A minute of 3 seconds: 120 calls take three of them, and none is lost."""
+    with MockServer(calls_per_minute=30, minute=3.0) as server:
+
+        async def ask() -> list[str]:
+            chat = ChatPool(Store(), base_url=server.base_url, api_key=KEY)
+            texts: list[str] = []
+
+            async def one(number: int) -> None:
+                reply = await chat.ask(call_key(number=number), request(f"Text {number}."))
+                texts.append(reply.text)
+
+            async with chat:
+                await for_each(range(120), one, 32)
+            return texts
+
+        start = time.monotonic()
+        assert len(run_async(ask())) == 120
+        elapsed = time.monotonic() - start
+        assert server.stats().finished == 120
+        refused = len(server.history) - 120
+    assert 9 < elapsed < 16
+    assert refused < 120
