@@ -58,6 +58,7 @@ def learn(folder: Path, lessons: dict[str, str]) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_real_model_plans_and_writes(tmp_path: Path) -> None:
     for name, prompt in PROMPTS.items():
         (tmp_path / f"{name}.txt").write_text(prompt, encoding="utf-8")

@@ -473,6 +473,7 @@ def test_a_limit_takes_the_first_texts_of_each_folder(tmp_path: Path) -> None:
     assert {row["id"] for row in rows_of(tmp_path)} == {"0", "1", "2"}
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_texts(tmp_path: Path) -> None:
     """Peak memory of making rows of 10 and of 110 texts of 80 kB differs by less than 6 MB."""
     code = (

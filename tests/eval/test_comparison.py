@@ -238,7 +238,11 @@ def equal_models(rng: np.random.Generator, ruler: bool) -> list[tuple[Score, Sco
     return pairs
 
 
-@pytest.mark.parametrize("ruler", [True, False], ids=["ruler", "independent prompts"])
+@pytest.mark.parametrize(
+    "ruler",
+    [True, pytest.param(False, marks=pytest.mark.slow)],
+    ids=["ruler", "independent prompts"],
+)
 def test_two_equal_models_are_rarely_told_apart(
     ruler: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

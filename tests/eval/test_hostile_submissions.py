@@ -55,6 +55,7 @@ def _check(name: str, make: Make, honest: Path, folder: Path) -> None:
         assert memory < _LIMIT_MEMORY, f"{name}: {memory >> 20} MiB"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["nested-objects", "words"])
 def test_a_heavy_submission_is_refused_in_time(name: str, honest: Path, tmp_path: Path) -> None:
     _check(name, HEAVY[name], honest, tmp_path)

@@ -71,6 +71,7 @@ def test_the_parameters_are_counted_exactly(kind: str) -> None:
     assert shape.parameters == sum(weight.numel() for weight in model.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", CONFIGS)
 @pytest.mark.parametrize("checkpointing", [True, False], ids=["checkpoints", "all activations"])
 @pytest.mark.parametrize("vocabulary", [32, 2_048], ids=["layer peaks", "logits peak"])
