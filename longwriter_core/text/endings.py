@@ -36,9 +36,11 @@ _HEADING = re.compile(
 )
 _HAN_HEADING = re.compile(r"^\W{0,3}[一二三四五六七八九十]{1,3}[、)）].{0,30}$")
 _THE_END = re.compile(
-    r"\b(?:the end|finis?|end of (?:the )?\w+|curtain(?: falls)?|fade(?:s)? (?:out|to black)"
+    r"\b(?:the end|finis?|end of (?:the )?\w+(?: \w+)?"
+    r"|curtain(?: falls)?|fade(?:s)? (?:out|to black)"
     r"|(?:cut|smash cut) to(?: black)?|black ?out|q\.?e\.?d)\W*$"
-    r"|(?:完|终|終|幕落|落幕|剧终|淡出|闭幕|黑屏|证毕|施行|特此[\u4e00-\u9fff]{2})\W*$",
+    r"|(?:完|终|終|幕落|落幕|剧终|淡出|闭幕|黑屏|证毕|施行|特此[\u4e00-\u9fff]{2})\W*$"
+    r"|^\W*(?:end|.{0,6}结束|.{0,6}結束)\W*$",
     re.IGNORECASE,
 )
 # A last word that needs another one after it.
@@ -47,6 +49,7 @@ _DANGLING = re.compile(
     r"|is|are|was|were|be|been|has|have|had|will|would|could|should|can|may|might|must|do|does|did"
     r"|not|his|her|their|our|my|your|its|this|these|those|because|if|when|while|although|through"
     r"|between|about|also|very|such|some|every|no)$"
+    r"|(?:可是|但是|因为|所以|如果|虽然|不过|然后|而且|并且|于是|甚至|比如|例如)$"
     r"|[和与與及而但把被从從向对對为為将將并並或因于於且却卻的了着]$",
     re.IGNORECASE,
 )
@@ -87,6 +90,7 @@ _BYLINE = re.compile(
     re.IGNORECASE,
 )
 _POSTSCRIPT = re.compile(r"^\W*(?:P\.?\s?(?:P\.?\s?)?S\b\.?|又及|附言)", re.IGNORECASE)
+_CUE = re.compile(r"^\**[A-Z][A-Z .'()]{1,30}\**:?$")  # who speaks in a script
 _TIME = re.compile(r"^\s*\d{1,2}[:：]\d\d\b.*\S")
 _CLOSED = re.compile(r"</\w+>$|^(?: {4}|\t)\S|[};]$|\\\]$|^\$\$.+\$\$$")
 _OPEN_SPEECH = re.compile(r"[，,:：]\s*[\"“「『]$")
@@ -132,6 +136,8 @@ def _has_open_markup(lines: list[str]) -> bool:
         return True
     if _OPEN_SPEECH.search(last) or _OPEN_LINK.search(last) or last.count("**") % 2:
         return True
+    if last.count("`") % 2:
+        return True
     paragraph = "\n".join(lines[-6:])
     return paragraph.count("$$") % 2 == 1 or paragraph.count("\\[") > paragraph.count("\\]")
 
@@ -162,6 +168,8 @@ def _is_cut_line(lines: list[str], last: str) -> bool:
     if _is_signed(lines) or _CLOSED.search(last) or _TIME.match(last) or _is_link(bare):
         return False
     before = [line for line in lines[:-1] if line.strip()]
+    if sum(line.startswith(last) and line != last for line in before[-8:]) > 1:
+        return True  # a loop that stopped within its line
     if _LIST_ITEM.match(last) and (peers := [line for line in before if _LIST_ITEM.match(line)]):
         return _is_finished(peers[-1]) or _is_dangling(bare)
     if _is_reference(lines, bare) or _is_closed_quote(last):
@@ -247,6 +255,10 @@ def _is_reference(lines: list[str], bare: str) -> bool:
             and len(lines) > 1
             and (not lines[-2].strip() or len(lines[-2]) < _SHORT_LINE)
         )
+    heading = next((i for i in range(len(lines) - 1, -1, -1) if _REFERENCES.match(lines[i])), 0)
+    entries = [line for line in lines[heading + 1 : -1] if line.strip()]
+    if entries and all(map(_is_finished, entries)) and not re.search(r"[\d)）\]]$", bare):
+        return bool(_LINK.search(bare))
     is_dated = bool(_YEAR.search(last)) or bool(_LINK.search(bare))
     peers = [line for line in lines[-8:-1] if _YEAR.search(line)]
     return is_dated or not peers
@@ -281,6 +293,8 @@ def _is_verse(lines: list[str]) -> bool:
         stanza.append(line.strip())
     stanza = stanza[:4]
     if len(stanza) < 2 or stanza[0].endswith(_PAUSES):
+        return False
+    if _CUE.match(stanza[1]) and not stanza[0].isupper():
         return False
     limit = [_SHORT_LINE / 2 if _HAN.search(line) else _SHORT_LINE for line in stanza]
     if any(len(line) > most for line, most in zip(stanza, limit, strict=True)):
@@ -321,7 +335,7 @@ _MORE = (
 _OFFER = (
     r"(?:would you like|do you want|want me to|shall i|should i|may i|let me know (?:if|when)"
     r"|if you(?:[’']d like| would like| want| wish| prefer)|just (?:say|ask|let me)"
-    r"|feel free to|i(?:[’']d| would) be (?:happy|glad)|happy to|ready (?:for|to)|are you ready)"
+    r"|feel free to|i(?:[’']d| would) be (?:happy|glad)|happy to|ready for|are you ready)"
 )
 _CONTINUED_EN = re.compile(
     r"to be continued|^\W*tbc\W*$|(?:continued?|continues) in (?:the )?(?:my )?(?:next|following)"
@@ -335,7 +349,9 @@ _CONTINUED_EN = re.compile(
     r"|^\W*(?:should|shall) i continue|^\W*ready for (?:the )?(?:next|second)"
     r"|[:–—-]\s*to be (?:written|added|completed)\W*$"
     r"|\bi(?: can|[’']ll| will) (?:then )?(?:continue (?:with|the|writing|from|this)"
-    r"|write the (?:next|rest)|expand|pick up|provide the (?:next|rest|remaining)|develop the)",
+    r"|write the (?:next|rest)|expand|pick up"
+    r"|provide the (?:next|rest|remaining)|develop the|keep (?:going|writing)|carry on with"
+    r"|go on with)",
     re.IGNORECASE | re.MULTILINE,
 )
 _CONTENT_EN = (
@@ -347,14 +363,18 @@ _PLACEHOLDER_EN = re.compile(
     r"|omitted|follow\w*|same (?:pattern|structure|manner)"
     r"|goes here|placeholder|and so (?:on|forth)"
     r"|to be (?:written|added)|repeat\w*)\b)"
-    rf"(?=[^\])\n]{{0,200}}\b{_CONTENT_EN}\b)[^\])\n]{{5,200}}[\])]\W*$",
+    rf"(?=[^\])\n]{{0,200}}\b{_CONTENT_EN}\b)[^\])\n]{{5,200}}[\])]\W*$"
+    r"|[\[(]to be (?:written|added|developed|expanded|completed|filled)\b[^\])\n]{0,60}[\])]\W*$",
     re.IGNORECASE | re.MULTILINE,
 )
 _CONTINUED_ZH = re.compile(
-    r"未完|待续|待續|(?:且听|请听|且看|请看)下|下回分解|接下文|下接"
+    r"未完(?![全成结美善备工])|待续|待續|(?:且听|请听|且看|请看)下|下回分解|接下文|下接"
     r"|后续(?:内容|如何)?.{0,6}(?:继续|请看)"
     r"|后续(?:内容|部分|章节).{0,12}(?:回复|继续|更新)|由于篇幅.{0,14}(?:省略|从略|略)"
     r"|(?:第.{1,4}[部章节篇]分?|下一?[篇集章节回部]分?|续集|续篇).{0,4}敬请期待"
+    r"|敬请期待.{0,6}(?:下[一回集章]|第.{1,4}[部章节篇]|续[集篇]|后续|更新)|欲知后事"
+    r"|(?:剩[余下]|其余|余下|后续|后面|接下来)的?(?:部分|内容|章节|篇幅).{0,12}"
+    r"(?:下一?[条次个]|稍后|随后|另行|分[次条批])"
     r"|(?:^|[。！？，—\n])\W*(?:需要|是否|要不要|要我|还要|请问|您?想)[^。！!\n]{0,18}"
     r"(?:继续|接着|扩写|扩展|展开|下一[章节部篇]|剩[余下]|后续|后半|续写)[^。\n]{0,20}[？?吗]"
     r"|(?:如果|如有|如需|如您|若|倘若|假如|要是)[^。\n]{0,24}(?:继续"
@@ -365,7 +385,8 @@ _CONTINUED_ZH = re.compile(
     r"(?:继续|接着|续写|下一|剩[余下]|后续|扩[展写充]|更长|第.{1,3}[章部节])"
     r"|(?:回复|输入|发送|说)[“\"「『]?(?:继续|更多|下一)"
     r"|(?:后面|后续|余下|剩余|其余)的?(?:章节|部分|内容)[^。\n]{0,18}(?:补充|继续|提供|完成|奉上)"
-    r"|我(?:可以|会|将)(?:为您|为你)?(?:继续|接着|续写)|让我(?:继续|接着)写|[:：]\s*待[写补]\W*$",
+    r"|我(?:随时)?(?:都)?(?:可以|会|将)(?:为[您你](?:继续|接着)|(?:为[您你])?(?:续写|(?:继续|接着)(?:往下)?"
+    r"(?:写|撰写|创作|编写|完成|展开|补充|生成|输出)))|让我(?:继续|接着)写|[:：]\s*待[写补]\W*$",
     re.MULTILINE,
 )
 _PLACEHOLDER_ZH = re.compile(
@@ -373,7 +394,8 @@ _PLACEHOLDER_ZH = re.compile(
     r"|相同|同样|填写|插入|继续|此处|在此|内容[）)\]】]))"
     r"[^）)\]】\n]{0,60}(?:[章节部分篇]|内容|正文|故事|省略|略|若干"
     r"|以下)[^）)\]】\n]{0,40}[）)\]】]\W*$"
-    r"|^\W*(?:…|\.\.\.).{0,3}[（(](?:[^）)\n]{0,20})(?:省略|略)",
+    r"|^\W*(?:…|\.\.\.).{0,3}[（(](?:[^）)\n]{0,20})(?:省略|略)"
+    r"|[（(\[【][^）)\]】\n]{0,30}(?:从略|此处省略|待补充?|待写)[）)\]】]\W*$",
     re.MULTILINE,
 )
 _LAST_LINES = 3

@@ -42,6 +42,26 @@ _COMPLETE_EN = re.compile(
     r"|\bi(?:[’']d| would) (?:prefer|rather) not (?:to )?(?:write|create|help)",
     re.IGNORECASE | re.MULTILINE,
 )
+# A reply that opens with an apology and then offers something else, whatever its length.
+_COUNTER_OFFER_EN = re.compile(
+    r"\A\W*(?:i[’']?m (?:\w+ )?sorry|i (?:\w+ )?apologi[sz]e|(?:my )?apologies|unfortunately"
+    r"|that[’']?s (?:quite )?an? (?:\w+ )?(?:lengthy|long|extensive"
+    r"|ambitious)|given the constraints?)"
+    r"\b[\s\S]{0,260}\b(?:however|instead|but|although),? (?:here[’']s"
+    r"|i(?:[’']d| would) be (?:\w+ )?"
+    r"(?:happy|glad)|i[’']?(?: can| could|ll| will| am able to) (?:\w+ ){0,2}(?:help|start"
+    r"|begin|craft|write"
+    r"|create|provide|offer|give|generate|produce|draft|share|assist|get you|outline"
+    r"|summari[sz]e))\b",
+    re.IGNORECASE,
+)
+_COUNTER_OFFER_ZH = re.compile(
+    r"\A[^\w“「]*我?(?:很|非常|十分|真的|深感)?(?:抱歉|对不起|遗憾|不好意思)[\s\S]{0,30}"
+    r"(?:无法|不能|没有|难以|超出|不舒服)[\s\S]{0,260}(?:相反|不过|但|然而|如果|为了帮助)[^。\n]{0,24}"
+    r"我(?:可以|能|会|将|很?乐意|很?愿意|更愿意|建议|需要)[^。\n]{0,8}(?:您|你|帮|提供|[先再]写|撰写|创作|协助|讨论|专注)"
+    r"|\A\W*我(?:无法|不能|不会)(?:提供|创作|生成|撰写|编写|协助|写)[^。\n]{0,60}"
+    r"(?:内容|故事|文本|文章|小说|图[像片]|信息|请求|材料)",
+)
 _LETTER = re.compile(r"^\W*(?:dear\b|尊敬的|亲爱的|敬爱的)", re.IGNORECASE)
 
 # What a partial refusal gives instead of the requested text.
@@ -156,6 +176,8 @@ def is_refusal(text: str) -> bool:
         return True
     if _LETTER.match(opening):
         return False
+    if _COUNTER_OFFER_EN.search(opening) or _COUNTER_OFFER_ZH.search(opening):
+        return True
     opening = opening[:_OPENING]
     refusal = _COMPLETE_EN.search(opening) or (
         _CHINESE.search(opening) and _COMPLETE_ZH.search(opening)

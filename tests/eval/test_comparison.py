@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support.logs import Answer, Log, answers, words
 
 from longwriter_core.errors import InputError
@@ -26,6 +28,7 @@ from longwriter_eval.pairwise.comparison import (
 )
 from longwriter_eval.runs import Sample
 from longwriter_eval.scoring import Score, score_response
+from longwriter_eval.stats.estimates import DocumentValue
 from longwriter_eval.stats.inference import gatekeeping, paired_permutation_test, paired_test
 
 N = 40
@@ -186,6 +189,34 @@ def test_an_interval_excludes_zero_exactly_where_its_p_value_is_below_5_percent(
         assert interval.low <= interval.mean <= interval.high
         both.add(p < 0.05)
     assert both == {False, True}
+
+
+VALUES = st.one_of(st.floats(-100, 100), st.sampled_from([0.0, 25.0, -25.0, math.nan, 1e-9]))
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.lists(st.tuples(VALUES, VALUES, st.integers(0, 8)), min_size=1, max_size=40))
+def test_interval_and_p_value_never_contradict_each_other(
+    drawn: list[tuple[float, float, int]],
+) -> None:
+    for clustered in (True, False):
+        for of_parts in (True, False):
+            differences = [
+                DocumentValue(
+                    (length + quality) / 2,
+                    cluster=f"c{cluster}" if clustered else "",
+                    parts=(0.0 if math.isnan(length) else length, quality) if of_parts else None,
+                )
+                for length, quality, cluster in drawn
+            ]
+            p, interval = paired_test(differences)
+            if math.isnan(p):
+                assert interval.n == 0
+            elif math.isnan(interval.low):  # too few independent pairs to exclude anything
+                assert p >= 0.05
+            else:
+                assert (p < 0.05) == (not interval.low <= 0 <= interval.high)
+                assert interval.low <= interval.mean <= interval.high
 
 
 def test_under_six_pairs_no_difference_can_be_excluded() -> None:

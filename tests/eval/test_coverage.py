@@ -27,7 +27,8 @@ script = _script()
 
 def _rows() -> list[list[str]]:
     page = (ROOT / "docs" / "statistics.md").read_text(encoding="utf-8")
-    lines = [line for line in page.splitlines() if line.startswith("| ") and "%" in line]
+    table = page.partition("## Coverage, measured")[2].partition("\n## ")[0]
+    lines = [line for line in table.splitlines() if line.startswith("| ") and "%" in line]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
@@ -48,3 +49,16 @@ def test_intervals_have_their_documented_coverage(case: object) -> None:
     # of 120 intervals with coverage 94%, fewer than 103 contain the truth once in a thousand times
     share, _ = script.coverage(case, 120)
     assert share >= (0.8 if getattr(case, "interval", "") == "number" else 103 / 120)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "population", ["ruler, 8 instructions × 6 lengths", "12 prompts, skewed S_l"]
+)
+def test_compare_claims_at_most_5_percent_between_equal_models(population: str) -> None:
+    sys.path.insert(0, str(ROOT / "scripts"))
+    claims = importlib.import_module("measure_claims").claims
+    sys.path.remove(str(ROOT / "scripts"))
+    share, contradictions = claims(population, 200)
+    assert share <= 0.1  # probability 0.001 above it, if the rate is 5%
+    assert contradictions == 0
