@@ -142,6 +142,11 @@ class ChatPool:
         """Whether the pool has stopped making calls: all endpoints refuse, or the disk is full."""
         return bool(self._fatal)
 
+    @property
+    def fatal(self) -> str | None:
+        """Why the pool has stopped making calls, or None."""
+        return self._fatal
+
     async def stored(self, *keys: str) -> Reply | None:
         """The reply under the first of `keys` that the store has, or None."""
         return await self._store.fetch(*keys)

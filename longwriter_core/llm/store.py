@@ -19,6 +19,8 @@ from longwriter_core.llm.client import Reply
 _log = logging.getLogger(__name__)
 
 
+_PROBE_SIZE = 2**20  # bytes, a few hundred replies
+
 _FIELDS = tuple(Reply.__dataclass_fields__)
 
 
@@ -62,8 +64,9 @@ class Store:
         """Raise InputError unless calls can be written and read here."""
         probe = self.folder / ".probe"
         try:
-            write_atomically(probe, b"")
+            write_atomically(probe, bytes(_PROBE_SIZE))  # an empty file fits on a full disk
             probe.read_bytes()
+            probe.unlink()
         except OSError as error:
             raise InputError(
                 f"cannot keep finished calls in {self.folder} ({error.strerror}): free or repair "

@@ -119,6 +119,8 @@ class Judge:
                     raise InputError(
                         f"{self._who} cannot be used: {error}{self._setting_for(str(error))}"
                     ) from error
+                if chat.fatal:  # the reply could not be stored
+                    raise InputError(f"{self._who} cannot be used: {chat.fatal}")
                 value = read_reply(reply, read, has_format=True)
                 if not isinstance(value, Rejected):
                     return

@@ -1,5 +1,6 @@
 """Before judging: the preflight request, and the verdicts of an earlier log."""
 
+import errno
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from support.endpoint import KEY, Endpoint, completion, verdict
 from support.judging import ITEMS, ONE, judge_at, judged
 
+from longwriter_core import files
 from longwriter_core.errors import InputError
 from longwriter_core.files import sha256
 from longwriter_core.llm import Store, call_key, run_async
@@ -67,6 +69,38 @@ def test_the_check_detects_an_unwritable_store_before_making_a_call(
         line = complaint(judge_at(server, Store(tmp_path / "file" / "calls")))
     assert "cannot keep finished calls" in line
     assert server.requests == 0
+
+
+def test_the_check_detects_a_disk_that_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = files.write_atomically
+
+    def write_few_bytes(path: Path, data: bytes, **options: bool) -> None:
+        if data:  # a full disk still takes empty files
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(path, data, **options)
+
+    monkeypatch.setattr("longwriter_core.llm.store.write_atomically", write_few_bytes)
+    with Endpoint() as server:
+        line = complaint(judge_at(server, Store(tmp_path)))
+    assert "cannot keep finished calls" in line
+    assert "No space left on device" in line
+    assert server.requests == 0
+
+
+def test_the_check_detects_a_disk_that_fills_up_while_it_asks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Store, "put", fail)
+    with Endpoint() as server:
+        line = complaint(judge_at(server, Store(tmp_path)))
+    assert "cannot be used: cannot write to" in line
+    assert "free space there" in line
+    assert server.requests == 1
 
 
 # Verdicts in a log
