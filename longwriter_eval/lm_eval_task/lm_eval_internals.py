@@ -182,18 +182,60 @@ def _with_null(row: Any) -> Any:
     }
 
 
+class CutText(str):
+    """A response of which the endpoint says that its token limit ended it.
+
+    It is a plain string for everybody else, in caches and between processes, too.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return str, (str(self),)
+
+
+def note_cut_texts() -> None:
+    """Make lm-eval's endpoint models return CutText where a reply has finish_reason "length".
+
+    lm-eval reads the texts out of a reply and drops the rest. Nothing is done unless such a model
+    has been imported. If a later lm-eval reads replies elsewhere, `cut_off` falls back on the text.
+    """
+    module = sys.modules.get("lm_eval.models.openai_completions")
+    for name in ("LocalCompletionsAPI", "LocalChatCompletion"):
+        if owner := getattr(module, name, None):
+            _extend(owner, "parse_generations", _parse_generations)
+
+
+def _parse_generations(known: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    texts = known(*args, **kwargs)
+    replies = kwargs.get("outputs", args[-1] if args else ())
+    try:
+        reasons = [
+            choice.get("finish_reason")
+            for reply in (replies if isinstance(replies, list) else [replies])
+            for choice in sorted(reply["choices"], key=lambda choice: choice["index"])
+        ]
+    except (AttributeError, KeyError, TypeError):
+        return texts  # lm-eval has logged that the reply cannot be parsed
+    if len(reasons) != len(texts):
+        return texts
+    return [
+        CutText(text) if reason == "length" and isinstance(text, str) else text
+        for text, reason in zip(texts, reasons, strict=True)
+    ]
+
+
 def _extend(owner: Any, name: str, case: Callable[..., Any]) -> None:
     """Make a function of a module or class call `case` first. Repeated calls have no effect."""
     known = getattr(owner, name, None)
     if known is None or getattr(known, "longwriter_case", None) is case:
         return
+    is_static = isinstance(vars(owner).get(name), staticmethod)
 
     @functools.wraps(known)
     def extended(*args: Any, **kwargs: Any) -> Any:
         return case(known, *args, **kwargs)
 
     extended.longwriter_case = case  # type: ignore[attr-defined]
-    setattr(owner, name, extended)
+    setattr(owner, name, staticmethod(extended) if is_static else extended)
 
 
 def find_in_lm_eval_stack(name: str, kind: type = object) -> Any:

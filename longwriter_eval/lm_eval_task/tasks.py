@@ -30,10 +30,12 @@ from longwriter_eval.lm_eval_task.judging_phase import (
     texts_of,
 )
 from longwriter_eval.lm_eval_task.lm_eval_internals import (
+    CutText,
     check_internals,
     count_tokens,
     find_in_lm_eval_stack,
     metadata_of,
+    note_cut_texts,
     one_clear_line,
     patch_lm_eval,
 )
@@ -117,6 +119,7 @@ class LengthTask(ConfigurableTask):  # type: ignore[misc]
         chosen = {name: options.get(name) for name in ("limit", "samples")}
         # of the whole run, while the requests are those of this process
         self.documents = {doc["id"]: doc["length"] for _, doc in self.doc_iterator(**chosen)}
+        note_cut_texts()
         lm = find_in_lm_eval_stack("lm")
         if lm is not None:
             self._lm = weakref.ref(lm)
@@ -154,10 +157,16 @@ class LengthTask(ConfigurableTask):  # type: ignore[misc]
     def apply_filters(self) -> None:
         """Remove special tokens, keeping each response with its own prompt."""
         for instance in self.instances:
-            # lm-eval loses the whole log if a text cannot be encoded
             # a data-parallel rank repeats its last request, so that all ranks make equally many
-            instance.resps[:] = map(encodable, instance.resps[: self.config.repeats])
-            texts = [clean_response(response) for response in instance.resps]
+            responses = instance.resps[: self.config.repeats]
+            # lm-eval loses the whole log if a text cannot be encoded
+            instance.resps[:] = map(encodable, responses)
+            texts = [
+                CutText(clean_response(response))
+                if isinstance(response, CutText)
+                else clean_response(response)
+                for response in responses
+            ]
             instance.filtered_resps["none"] = texts if self.config.repeats > 1 else texts[0]
         if self.config.repeats > 1 and all(len(set(i.resps)) == 1 for i in self.instances):
             _log.warning(
@@ -202,7 +211,9 @@ class LengthTask(ConfigurableTask):  # type: ignore[misc]
         ]
 
     def reached_limit(self, response: str) -> bool:
-        """Whether the backend stopped at its token limit, as far as its tokenizer can tell."""
+        """Whether the backend stopped at its token limit: it says so, or its tokenizer does."""
+        if isinstance(response, CutText):
+            return True
         tokens, limit = count_tokens(self._lm(), response), self._max_gen_toks()
         # decoding and re-encoding may lose a token or two
         return bool(tokens and limit and tokens >= limit - 2)

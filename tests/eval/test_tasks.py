@@ -1,5 +1,7 @@
 """The tasks as lm-eval builds them: every YAML file, its documents, and its errors."""
 
+import importlib
+import pickle
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +17,9 @@ from lm_eval.tasks import TaskManager
 from support.commands import lm_eval_arguments, run
 
 from longwriter_core.errors import InputError
+from longwriter_core.mock_server import MockReply, MockRequest
 from longwriter_core.mock_server.server import JUDGE, WRITER, MockServer
+from longwriter_eval.lm_eval_task.lm_eval_internals import CutText, note_cut_texts
 from longwriter_eval.lm_eval_task.tasks import DemoTask, JudgedTask, LengthTask, RulerTask
 
 pytestmark = [pytest.mark.lm_eval, pytest.mark.usefixtures("upstream")]
@@ -71,7 +75,7 @@ def task_objects(*names: str) -> Any:
     return lm_eval.tasks.get_task_dict(list(names), manager())  # 0.4.11
 
 
-def evaluate(model: LM, *tasks: str, metadata: Any = None, **options: Any) -> Any:
+def evaluate(model: LM | str, *tasks: str, metadata: Any = None, **options: Any) -> Any:
     metadata = metadata or {}
     return simple_evaluate(
         model, tasks=list(tasks), task_manager=manager(**metadata), metadata=metadata, **options
@@ -171,6 +175,48 @@ def test_stopping_at_the_token_limit_counts_as_cut_off() -> None:
     author, limits = Author("One two three four."), {"max_gen_toks": 4}
     results = evaluate(author, "longbench_write_length", gen_kwargs=limits)["results"]
     assert results["longbench_write_length"]["cut_off,none"] == 1
+
+
+@pytest.mark.parametrize("concurrent", [1, 4])
+def test_a_response_that_the_endpoint_says_was_cut_counts_as_cut_off(concurrent: int) -> None:
+    def write(request: MockRequest) -> MockReply:
+        is_long = "1" in request.prompt
+        return MockReply(text="All is said.", finish_reason="length" if is_long else "stop")
+
+    with MockServer(on_request=write) as server:
+        arguments = f"model={WRITER},base_url={server.base_url}/chat/completions"
+        arguments += f",num_concurrent={concurrent}"
+        results = evaluate(
+            "local-chat-completions", "longbench_write_length", model_args=arguments,
+            apply_chat_template=True, limit=8, log_samples=True,
+        )  # fmt: skip
+    rows = results["samples"]["longbench_write_length"]
+    expected = [float("1" in row["doc"]["prompt"]) for row in rows]
+    assert [row["cut_off"] for row in rows] == expected
+    assert set(expected) == {0, 1}
+    assert all(type(text) is str for row in rows for text in row["resps"][0])
+
+
+@pytest.mark.parametrize("name", ["LocalCompletionsAPI", "LocalChatCompletion"])
+def test_only_texts_with_the_reason_length_are_marked_and_odd_replies_stay(name: str) -> None:
+    module = importlib.import_module("lm_eval.models.openai_completions")
+    note_cut_texts()
+    note_cut_texts()
+    model = object.__new__(getattr(module, name))
+    model.think_end_token = None
+
+    def choice(index: int, text: str | None, reason: str) -> dict[str, Any]:
+        message = {"content": text}
+        return {"index": index, "message": message, "text": text, "finish_reason": reason}
+
+    choices = [choice(1, "b", "length"), choice(0, "a", "stop")]
+    texts = model.parse_generations(outputs=[{"choices": choices}])
+    assert texts == ["a", "b"]
+    assert [isinstance(text, CutText) for text in texts] == [False, True]
+    assert type(pickle.loads(pickle.dumps(texts[1]))) is str
+    assert model.parse_generations(outputs={"choices": [choice(0, None, "length")]}) == [None]
+    if name == "LocalChatCompletion":
+        assert model.parse_generations(outputs={"error": "no"}) == [""]
 
 
 @pytest.mark.parametrize("context", [32768, 32769, 2048], ids=["nothing", "one-token", "negative"])
