@@ -1,5 +1,6 @@
 """`agentwrite sft`: SFT rows from finished texts."""
 
+import os
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,6 +11,7 @@ import typer
 from agentwrite.cli import mixing
 from agentwrite.cli.options import print_counts
 from agentwrite.thresholds import SEED, SEQUENCE_LEN, SftLimits
+from longwriter_eval.cli import judge_options
 
 if TYPE_CHECKING:
     from agentwrite.data.mix import GeneralSet
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 
 def command(
+    ctx: typer.Context,
     folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="run folder")],
     output: Annotated[
         Path,
@@ -38,6 +41,25 @@ def command(
             min=0, max=1, metavar="SHARE", help="largest share of words in repeated runs of ten"
         ),
     ] = SftLimits.max_repetition,
+    min_quality: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=100,
+            metavar="S",
+            help="lowest S_q by the judge; judges what other rules keep",
+        ),
+    ] = None,
+    judge: judge_options.Profile = None,
+    judge_model: judge_options.Model = None,
+    judge_base_url: judge_options.BaseUrl = None,
+    judge_prompt: judge_options.Prompt = None,
+    judge_repeats: judge_options.Repeats = None,
+    judge_concurrency: judge_options.Concurrency = None,
+    judge_temperature: judge_options.Temperature = None,
+    judge_max_tokens: judge_options.MaxTokens = None,
+    judge_extra: judge_options.Extra = None,
+    batch: judge_options.Batch = False,
     without: Annotated[
         list[str] | None, typer.Option(metavar="RULE", help="rule not to apply; can be repeated")
     ] = None,
@@ -48,7 +70,7 @@ def command(
         bool,
         typer.Option(
             "--dry-run",
-            help="print what the file would hold, write nothing; no model is called either way",
+            help="print what the file would hold, write nothing, call no model",
         ),
     ] = False,
     sequence_len: mixing.SequenceLen = SEQUENCE_LEN,
@@ -71,10 +93,27 @@ def command(
     axolotl's chat_template strategy, with a dataset card and a length histogram.
     """
     from agentwrite.data.hub import HubDataset
-    from agentwrite.data.sft import check_paths, sft
+    from agentwrite.data.sft import MinQuality, check_paths, sft
+    from longwriter_eval.judge.settings import JudgeSettings
 
     limits = SftLimits(min_words, max_words, sequence_len, min_length_score, max_repetition)
     mixed_in = mixing.general_set(general, ratio, general_split)
+
+    quality = None
+    if min_quality is not None and not dry_run:
+        overrides = judge_options.overrides(
+            profile=judge,
+            model=judge_model,
+            base_url=judge_base_url,
+            prompt=judge_prompt,
+            repeats=judge_repeats,
+            concurrency=judge_concurrency,
+            temperature=judge_temperature,
+            max_tokens=judge_max_tokens,
+            extra=judge_extra,
+            batch=batch,
+        )
+        quality = MinQuality(min_quality, JudgeSettings.resolve(overrides, os.environ))
 
     def build(output: Path, mixed_in: "GeneralSet | None") -> "SftSummary":
         with mixing.Bars() as bars:
@@ -87,6 +126,7 @@ def command(
                 seed=seed,
                 check_benchmarks=not no_benchmark_check,
                 limit=limit,
+                min_quality=quality,
                 progress=bars,
             )
 
@@ -98,7 +138,11 @@ def command(
             summary = build(Path(folder) / "sft.jsonl", None)
         rows = round(mixed_in.ratio * summary.texts) if mixed_in else 0
         mixed = f" and {rows:,} rows of {mixed_in.name}" if mixed_in else ""
-        print(f"would write {output}: {summary.texts:,} texts{mixed}; no model is called")
+        judged = ", of which those are kept that the judge scores high enough"
+        print(
+            f"would write {output}: {summary.texts:,} texts"
+            f"{judged if min_quality is not None else ''}{mixed}; no model is called"
+        )
         print_counts("would leave out", summary.rejected)
     else:
         repository = HubDataset(push_to_hub, public=public) if push_to_hub else None
@@ -116,4 +160,6 @@ def command(
     print_counts("removed by cleaning", summary.cleaned)
     if summary.without_length:
         print(f"{summary.without_length:,} rows require no length", file=sys.stderr)
-    return 0 if summary.texts else 1
+    if unjudged := summary.rejected["unjudged"]:
+        print(f"{unjudged:,} texts have no verdict; to resume: {ctx.obj}", file=sys.stderr)
+    return 0 if summary.texts and not unjudged else 1

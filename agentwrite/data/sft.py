@@ -10,8 +10,9 @@ model}, which axolotl's chat_template strategy reads directly.
 """
 
 import json
+import os
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -34,6 +35,7 @@ from agentwrite.data.mix import (
     GeneralSet,
     MixSummary,
     RowProgress,
+    beside,
     check_files,
     no_row_progress,
     open_dataset,
@@ -44,6 +46,7 @@ from agentwrite.writing.context import estimate_tokens
 from longwriter_core.conversation import conversation
 from longwriter_core.errors import InputError
 from longwriter_core.files import sha256
+from longwriter_core.llm import Store, run_async
 from longwriter_core.llm.ask import is_error_text
 from longwriter_core.text.diagnostics import (
     is_wrong_language,
@@ -53,6 +56,9 @@ from longwriter_core.text.endings import is_cut_off, is_to_be_continued
 from longwriter_core.text.language import main_language
 from longwriter_core.text.length import count_words, length_score
 from longwriter_core.text.refusals import is_refusal
+from longwriter_eval.judge.judge import Item, Judge
+from longwriter_eval.judge.settings import JudgeSettings, api_key
+from longwriter_eval.judge.verdict import Judgement
 
 DUPLICATE = "duplicate"  # not in RULES, because it compares a text with earlier ones
 
@@ -154,6 +160,14 @@ RULES: dict[str, Callable[[FinishedText, SftLimits], str | None]] = {
 }
 
 
+@dataclass(frozen=True)
+class MinQuality:
+    """The lowest S_q of a text, 0 to 100, and the judge that gives it."""
+
+    score: float
+    judge: JudgeSettings
+
+
 @dataclass
 class SftSummary:
     """The result of `sft`."""
@@ -164,6 +178,14 @@ class SftSummary:
     )  # cleaning rule -> how often it removed something
     without_length: int = 0  # texts in the file without a required length
     unfinished: Counter[str] = field(default_factory=Counter)  # run folder -> missing texts
+
+    def add(
+        self, writer: DatasetWriter, source: str, id: str | int, text: FinishedText,
+        scores: Mapping[str, float] | None = None,
+    ) -> None:  # fmt: skip
+        """Add a text to the file, with further columns."""
+        self.without_length += text.required is None
+        writer.add(f"{source} {id}", _row(str(id), source, text) | dict(scores or {}))
 
     @property
     def texts(self) -> int:
@@ -186,6 +208,7 @@ def sft(
     seed: int = SEED,
     check_benchmarks: bool = True,
     limit: int | None = None,
+    min_quality: MinQuality | None = None,
     progress: RowProgress = no_row_progress,
 ) -> SftSummary:
     """Filter the texts of run folders and write them to `output` as SFT rows.
@@ -199,7 +222,9 @@ def sft(
     seed              seed of the row order and of the general sample
     check_benchmarks  leave out texts whose instruction contains a benchmark's prompt
     limit             read only this many texts of each folder
-    progress          called for every row read, with its kind
+    min_quality       judge the texts that pass all rules, and leave out those below a score; the
+                      verdicts are kept in a run folder next to the file
+    progress          called for every row read or judged, with its kind
 
     The same input and seed give the same bytes. Raises InputError if the input cannot be used, and
     OSError if the output cannot be written.
@@ -212,9 +237,17 @@ def sft(
     output, limits = Path(output), limits or SftLimits()
     sources = check_paths(folders, output, general)
     settings = {**asdict(limits), "without": sorted(without), "seed": seed}
+    if min_quality:
+        judge = Judge(
+            min_quality.judge,
+            api_key(min_quality.judge, os.environ),
+            Store(beside(output, ".run") / "calls"),
+        )
+        settings |= {"min_quality": min_quality.score, "judge": min_quality.judge.model}
     with open_dataset(output, seed=seed, check_benchmarks=check_benchmarks) as writer:
         summary = SftSummary(writer.summary)
         seen: set[bytes] = set()
+        judged: dict[str, Path] = {}  # the texts to judge, and their folder
         for source, path in sources.items():
             for name, value in _run_settings(path).items():
                 settings[f"{source}, {name}"] = value
@@ -226,14 +259,25 @@ def sft(
                 text = text.model_copy(update={"text": cleaned.text})
                 rule, detail = _fault(text, limits, without, seen, writer)
                 if rule:
-                    writer.reject(
-                        rule, detail, source, id=id, words=text.words, instruction=text.instruction
-                    )
+                    _reject(writer, rule, detail, source, id, text)
+                elif min_quality:
+                    judged[f"{source} {id}"] = path
                 else:
-                    summary.without_length += text.required is None
-                    writer.add(f"{source} {id}", _row(str(id), source, text))
+                    summary.add(writer, source, id, text)
                 progress("texts")
-        writer.write(general, lambda row: _columns(conversation(row)), progress)
+        if min_quality and judged:
+            judgements = _judge(judge, sources, judged, progress)
+            for source, id, text in _chosen(sources, judged):
+                judgement = judgements[f"{source} {id}"]
+                quality = None if judgement.missing else judgement.quality["score"]
+                if quality is None:
+                    _reject(writer, "unjudged", _reason(judgement), source, id, text)
+                elif quality < min_quality.score:
+                    _reject(writer, "quality", f"S_q {quality:.1f}", source, id, text)
+                else:
+                    summary.add(writer, source, id, text, {"quality_score": quality})
+        unknown_quality = {"quality_score": None} if min_quality else {}
+        writer.write(general, lambda row: _columns(conversation(row)) | unknown_quality, progress)
     counts = {
         "Cleaned away, by rule": summary.cleaned,
         "No length was required": {"texts": summary.without_length},
@@ -264,6 +308,50 @@ def check_paths(
     )
     check_files(output, inputs, general)
     return sources
+
+
+def _reject(
+    writer: DatasetWriter, rule: str, detail: str, source: str, id: str | int, text: FinishedText
+) -> None:
+    writer.reject(rule, detail, source, id=id, words=text.words, instruction=text.instruction)
+
+
+def _chosen(
+    sources: Mapping[str, Path], chosen: Collection[str]
+) -> Iterator[tuple[str, str | int, FinishedText]]:
+    """Read the cleaned texts "SOURCE ID" in `chosen` again, in order."""
+    for source, path in sources.items():
+        for id, text in _texts(path):
+            if f"{source} {id}" in chosen:
+                yield source, id, text.model_copy(update={"text": clean(text.text).text})
+
+
+def _judge(
+    judge: Judge, sources: Mapping[str, Path], chosen: Collection[str], progress: RowProgress
+) -> dict[str, Judgement]:
+    """Judge the texts "SOURCE ID" in `chosen`. Raises InputError if the judge cannot be used."""
+    judgements: dict[str, Judgement] = {}
+
+    def done(item: Item, judgement: Judgement) -> None:
+        judgements[item.id] = judgement
+        progress("verdicts")
+
+    async def judge_all() -> None:
+        await judge.check()
+        items = (
+            Item(f"{source} {id}", text.instruction, text.text)
+            for source, id, text in _chosen(sources, chosen)
+        )
+        await judge.judge(items, done)
+
+    run_async(judge_all())
+    return judgements
+
+
+def _reason(judgement: Judgement) -> str:
+    """Why a text has no verdict."""
+    last = next(verdict for verdict in reversed(judgement.verdicts) if not verdict.scores)
+    return f"{last.reason} {last.detail or ''}".strip()
 
 
 def _texts(folder: Path) -> Iterator[tuple[str | int, FinishedText]]:

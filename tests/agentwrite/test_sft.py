@@ -18,11 +18,13 @@ from support.prose import prose, read_jsonl, text_row, write_rows
 
 from agentwrite.cli.main import main
 from agentwrite.data.mix import GeneralSet, ShuffledRows
-from agentwrite.data.sft import RULES, SftSummary, sft
+from agentwrite.data.sft import RULES, MinQuality, SftSummary, sft
 from agentwrite.thresholds import SftLimits
 from longwriter_core.benchmarks import read_prompts
 from longwriter_core.errors import InputError
+from longwriter_core.mock_server import JUDGE, MockRequest, MockServer
 from longwriter_core.text.length import count_words
+from longwriter_eval.judge.settings import JudgeSettings
 
 GOOD = prose(2_000)
 
@@ -554,3 +556,58 @@ def test_a_refused_token_is_one_error_before_any_work(tmp_path: Path) -> None:
     assert "cannot create the dataset 'owner/texts' on the hub" in ended.out
     assert "Traceback" not in ended.out
     assert not (tmp_path / "sft.parquet").exists()
+
+
+# The judge
+
+
+def sft_judged(folder: Path, server: MockServer, least: float) -> SftSummary:
+    judge = JudgeSettings(model=JUDGE, base_url=server.base_url, prompt="longwriter")
+    return sft([folder / "run"], folder / "sft.jsonl", min_quality=MinQuality(least, judge))
+
+
+def verdict(score: int) -> str:
+    names = ("Relevance", "Accuracy", "Coherence", "Clarity", "Breadth and Depth",
+             "Reading Experience")  # fmt: skip
+    return json.dumps({"Analysis": "Read.", **dict.fromkeys(names, score)})
+
+
+def by_text(request: MockRequest) -> str | int | None:
+    if "a text without a verdict" in request.prompt:
+        return 400
+    return verdict(2 if "a bad text" in request.prompt else 4) if "text" in request.prompt else None
+
+
+def test_texts_below_the_least_quality_are_left_out_and_no_verdict_is_paid_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "any")
+    opening = {"good": "a good text", "bad": "a bad text", "none": "a text without a verdict"}
+    rows = [text_row(id, f"It is {says}. {prose(2000, n)}")
+            for n, (id, says) in enumerate(opening.items())]  # fmt: skip
+    write_rows(tmp_path / "run" / "texts.jsonl", *rows, text_row("short", "A short text."))
+    with MockServer(on_request=by_text) as server:
+        summary = sft_judged(tmp_path, server, 60)
+        asked = len(server.prompts)
+        assert sft_judged(tmp_path, server, 60).texts == 1
+        assert len(server.prompts) == asked + 2  # the preflight request and the missing verdict
+    assert summary.rejected == {"too_short": 1, "quality": 1, "unjudged": 1}
+    (row,) = rows_of(tmp_path)
+    assert (row["id"], row["quality_score"]) == ("good", 75.0)
+    rejects = {each["id"]: each["detail"] for each in read_jsonl(tmp_path / "sft.rejects.jsonl")}
+    assert rejects["bad"] == "S_q 25.0"
+    assert not any("A short text." in prompt for prompt in server.prompts)
+
+
+def test_the_command_names_what_has_no_verdict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "any")
+    text = f"It is a text without a verdict. {prose(2000)}"
+    write_rows(tmp_path / "run" / "texts.jsonl", text_row("none", text))
+    with MockServer(on_request=by_text) as server:
+        code = main(["sft", str(tmp_path / "run"), "-o", str(tmp_path / "sft.jsonl"),
+                     "--min-quality", "60", "--judge-model", JUDGE,
+                     "--judge-base-url", server.base_url])  # fmt: skip
+    assert code == 1
+    assert "1 texts have no verdict; to resume: agentwrite sft" in capsys.readouterr().err
