@@ -17,6 +17,7 @@ from longwriter_core.llm import Store, run_async
 from longwriter_eval.judge.judge import Item
 from longwriter_eval.judge.panel import Panel, PanelSettings, VerdictKey
 from longwriter_eval.judge.prompt import BUILT_IN
+from longwriter_eval.judge.settings import request_of
 from longwriter_eval.judge.verdict import Judgement, Verdict
 from longwriter_eval.lm_eval_task.aggregation import metric_rows, pool, pool_optional
 from longwriter_eval.lm_eval_task.lm_eval_internals import tables
@@ -145,15 +146,7 @@ def _settings(
         elif not is_chosen(
             "judge_model"
         ):  # a different model without a profile uses the paper's constants
-            recorded |= {
-                "judge": first.get("profile"),
-                "judge_model": first["model"],
-                "judge_temperature": "none"
-                if first["temperature"] is None
-                else first["temperature"],
-                "judge_max_tokens": first["max_tokens"],
-                "judge_extra": first.get("extra"),
-            }
+            recorded |= request_of(first)
     settings = {
         name: value for name, value in recorded.items() if value is not None and not is_chosen(name)
     }

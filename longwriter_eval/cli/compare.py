@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from longwriter_eval.pairwise.preference import Preference, PreferenceSummary
     from longwriter_eval.stats.inference import Interval
 
+SAME = "same"  # names the judge of the runs
+
 
 def command(
     ctx: typer.Context,
@@ -36,12 +38,14 @@ def command(
         ),
     ] = None,
     judge: Annotated[
-        bool,
+        str | None,
         typer.Option(
             "--judge",
-            help="ask a judge which response is better, for every prompt and in both orders",
+            metavar="PROFILE",
+            help="ask this judge (or that of --judge-model) which response is better, for every "
+            f"prompt and in both orders; {SAME}: the judge of the runs",
         ),
-    ] = False,
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -54,6 +58,11 @@ def command(
     judge_model: judge_options.Model = None,
     judge_base_url: judge_options.BaseUrl = None,
     judge_concurrency: judge_options.Concurrency = None,
+    judge_temperature: judge_options.Temperature = None,
+    judge_max_tokens: judge_options.MaxTokens = None,
+    judge_extra: judge_options.Extra = None,
+    max_cost: judge_options.MaxCost = None,
+    batch: judge_options.Batch = False,
 ) -> int:
     """Compare two runs over the same prompts.
 
@@ -67,16 +76,25 @@ def command(
     from longwriter_eval.runs import load_run
 
     overrides = judge_options.overrides(
-        model=judge_model, base_url=judge_base_url, concurrency=judge_concurrency
+        profile=None if judge == SAME else judge,
+        model=judge_model,
+        base_url=judge_base_url,
+        concurrency=judge_concurrency,
+        temperature=judge_temperature,
+        max_tokens=judge_max_tokens,
+        extra=judge_extra,
+        max_cost=max_cost,
+        batch=batch,
     )
     if output and (output.is_dir() or output.suffix.lower() not in (".html", ".htm")):
         raise InputError(f"--output {output} must name an .html file")
-    if overrides and not judge:
-        raise InputError(f"{', '.join(overrides)}: only with --judge")
+    is_judged = bool(judge or judge_model)
+    if overrides and not is_judged:
+        raise InputError(f"{', '.join(overrides)}: only with --judge or --judge-model")
     comparison = compare(
         load_run(a), load_run(b), anyway=anyway, bridge=Bridge.load(bridge) if bridge else None
     )
-    preferences = prefer(comparison, overrides) if judge else None
+    preferences = prefer(comparison, overrides) if is_judged else None
     summary = PreferenceSummary.of(preferences) if preferences is not None else None
     if as_json:
         print(json.dumps(_as_json(comparison, preferences, summary), indent=2, allow_nan=False))

@@ -375,6 +375,18 @@ class JudgeSettings(BaseModel):
             )
 
 
+def request_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata that names a recorded judge and how it was asked; values may be None."""
+    temperature = record["temperature"]
+    return {
+        "judge": record.get("profile"),
+        "judge_model": record["model"],
+        "judge_temperature": "none" if temperature is None else temperature,
+        "judge_max_tokens": record["max_tokens"],
+        "judge_extra": record.get("extra"),
+    }
+
+
 def protocol_text(record: Mapping[str, Any]) -> str:
     """A recorded judge's request settings, such as "temperature 0.5, max_tokens 1024".
 

@@ -1,9 +1,11 @@
 """A judge that says which of two responses is better, asked in both orders."""
 
+import asyncio
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from typing import Any
 
@@ -24,7 +26,7 @@ from longwriter_core.llm import (
 )
 from longwriter_eval.judge.judge import PREFLIGHT_INSTRUCTION, PREFLIGHT_RESPONSE, Judge
 from longwriter_eval.judge.prompt import fill
-from longwriter_eval.judge.settings import JudgeSettings, api_key
+from longwriter_eval.judge.settings import JudgeSettings, api_key, request_of
 from longwriter_eval.pairwise.comparison import Comparison
 from longwriter_eval.pairwise.preference import PairVerdict, Position, Preference, read_choice
 
@@ -50,9 +52,14 @@ class PairJudge(Judge):
         self._template = (files("longwriter_eval.pairwise") / "prompt.txt").read_text("utf-8")
 
     async def compare(
-        self, pairs: Iterable[ResponsePair], done: Callable[[Preference], None]
+        self,
+        pairs: Iterable[ResponsePair],
+        done: Callable[[Preference], None],
+        show: Callable[[str], None] = lambda _state: None,
     ) -> None:
         """Judge every pair in both orders, and pass each finished preference to `done`.
+
+        `show` gets the state of batches in words.
 
         Identical responses are ties and cost no call. Endpoint failures raise nothing: a missing
         verdict has a reason.
@@ -62,14 +69,17 @@ class PairJudge(Judge):
             if pair.a == pair.b:
                 choices = (PairVerdict("tie", None), PairVerdict("tie", None))
             else:
-                choices = (
-                    await self._choice(chat, pair.instruction, pair.a, pair.b),
-                    await self._choice(chat, pair.instruction, pair.b, pair.a),
-                )
+                first = partial(self._choice, chat, pair.instruction, pair.a, pair.b)
+                second = partial(self._choice, chat, pair.instruction, pair.b, pair.a)
+                if self.settings.batch:  # both in one batch
+                    choices = await asyncio.gather(first(), second())
+                else:
+                    choices = (await first(), await second())
             done(Preference(pair.id, choices))
 
         async with self.chat() as chat:
-            await for_each(pairs, work, self.settings.concurrency)
+            chat.batches.show = show
+            await for_each(pairs, work, self.concurrency)
 
     def has_choices(self, pair: ResponsePair) -> bool:
         """Whether the store holds a readable verdict in both orders, so that no call is needed."""
@@ -126,28 +136,14 @@ class PairJudge(Judge):
 def prefer(comparison: Comparison, overrides: Mapping[str, Any]) -> list[Preference]:
     """A judge's preference for every pair of a comparison, in the order of its pairs.
 
-    `overrides` are judge settings by metadata name. Settings that neither they nor the environment
-    give default to the judge of the runs. Raises InputError if the judge cannot be used.
+    `overrides` are judge settings by metadata name. If neither they nor the environment name a
+    judge, it is that of the runs, asked in the same way. Raises InputError if the judge cannot be
+    used.
     """
-    recorded = [
-        run.record(score.sample.task)["judge"]
-        for pair in comparison.pairs
-        for run, score in zip((comparison.a, comparison.b), pair, strict=True)
-        if score.judgement
-    ]
-    if recorded and "judges" in recorded[0] and not overrides.get("judge_model"):
-        raise InputError(
-            f"the runs were judged by a panel ({recorded[0]['model']}), and --judge asks one: "
-            "name it by --judge-model"
-        )
-    defaults = {
-        name: str(recorded[0][name])
-        for name in ("model", "base_url")
-        if recorded and recorded[0][name] and "judges" not in recorded[0]
-    }
-    settings = JudgeSettings.resolve(
-        {**overrides, "judge_prompt": "longwriter"}, os.environ, **defaults
-    )
+    named = {"judge", "judge_model"} & overrides.keys()
+    if not named and not any(map(os.environ.get, ("LONGWRITER_JUDGE", "LONGWRITER_JUDGE_MODEL"))):
+        overrides = {**_judge_of_runs(comparison), **overrides}
+    settings = JudgeSettings.resolve({**overrides, "judge_prompt": "longwriter"}, os.environ)
     judge = PairJudge(settings, api_key(settings, os.environ))
     pairs = [
         ResponsePair(a.sample.id, a.sample.prompt, a.text, b.text) for a, b in comparison.pairs
@@ -155,14 +151,33 @@ def prefer(comparison: Comparison, overrides: Mapping[str, Any]) -> list[Prefere
     if not all(map(judge.has_choices, pairs)):
         run_async(judge.check())
     preferences: dict[str, Preference] = {}
-    with tqdm(total=len(pairs), desc=f"Comparing with {settings.model}") as bar:
+    with tqdm(total=len(pairs), desc=f"Comparing with {settings.label}") as bar:
 
         def done(preference: Preference) -> None:
             preferences[preference.id] = preference
             bar.update()
 
-        run_async(judge.compare(pairs, done))
+        run_async(judge.compare(pairs, done, bar.set_postfix_str))
     return [preferences[pair.id] for pair in pairs]
+
+
+def _judge_of_runs(comparison: Comparison) -> dict[str, Any]:
+    """The metadata that names the judge of the runs; empty if they have none."""
+    recorded = [
+        run.record(score.sample.task)["judge"]
+        for pair in comparison.pairs
+        for run, score in zip((comparison.a, comparison.b), pair, strict=True)
+        if score.judgement
+    ]
+    if not recorded:
+        return {}
+    if "judges" in recorded[0]:
+        raise InputError(
+            f"the runs were judged by a panel ({recorded[0]['model']}), and --judge asks one: "
+            "name it by --judge PROFILE or --judge-model"
+        )
+    metadata = {**request_of(recorded[0]), "judge_base_url": recorded[0]["base_url"]}
+    return {name: value for name, value in metadata.items() if value is not None}
 
 
 def _read_position(reply: str) -> Position | Rejected:

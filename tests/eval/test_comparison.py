@@ -427,5 +427,5 @@ def test_judge_options_without_judge_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = str(log(3).write(tmp_path / "a"))
-    assert main(["compare", folder, folder, "--judge-model", "x"]) == 2
-    assert "judge_model: only with --judge" in capsys.readouterr().err
+    assert main(["compare", folder, folder, "--judge-extra", "{}"]) == 2
+    assert "judge_extra: only with --judge or --judge-model" in capsys.readouterr().err

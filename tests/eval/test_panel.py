@@ -279,7 +279,7 @@ def test_a_panel_and_its_judge_are_not_compared(
     ("arguments", "said"),
     [
         (["submit", "RUN", "-o", "x.zip"], "was judged by a panel (kind,mean)"),
-        (["compare", "RUN", "RUN", "--judge"], "were judged by a panel (kind,mean)"),
+        (["compare", "RUN", "RUN", "--judge", "same"], "were judged by a panel (kind,mean)"),
         (["judge-exam", "kind,mean"], "names several judges (kind,mean), and this command"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",

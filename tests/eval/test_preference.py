@@ -129,7 +129,7 @@ def runs(tmp_path: Path, number: int = 12) -> list[str]:
 
 
 def asked(url: str) -> list[str]:
-    return ["--judge", "--judge-base-url", url, "--judge-model", JUDGE]
+    return ["--judge-base-url", url, "--judge-model", JUDGE]
 
 
 def prefers_b(prompt: str) -> str:
@@ -238,3 +238,25 @@ def test_a_reply_cut_at_its_token_limit_is_not_a_verdict(
     with cut as server:
         assert main(["compare", *runs(tmp_path, 1), *asked(server.base_url)]) == 1
     assert "2 choices are missing (cut 2)" in capsys.readouterr().err
+
+
+def test_a_batch_of_preferences_is_that_of_direct_calls_by_a_profile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("longwriter_core.llm.batch.QUIET", 0.05)
+    monkeypatch.setenv("LONGWRITER_PROFILES", str(tmp_path / "profiles.toml"))
+    with MockServer(reasoning_tokens=50) as server:  # refuses the paper's request
+        (tmp_path / "profiles.toml").write_text(
+            f'[profiles.mine]\nmodel = "{JUDGE}"\nendpoint = "{server.base_url}"\n'
+            'token_field = "max_completion_tokens"\nmax_tokens = 4000\n'
+        )
+        command = ["compare", *runs(tmp_path), "--judge", "mine"]
+        assert main([*command, "--batch"]) == 0
+        batched = capsys.readouterr()
+        calls = server.stats().calls
+        assert main(command) == 0
+        assert server.stats().calls == calls
+        batches = [r for r in server.history if r.path == "/v1/batches" and r.method == "POST"]
+    assert len(batches) == 1
+    assert capsys.readouterr().out == batched.out
+    assert "1 batch completed" in batched.err
