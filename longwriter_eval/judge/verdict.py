@@ -35,8 +35,27 @@ _SEPARATORS = re.compile(r"[\s_-]+")
 _TRAILING_COMMA = re.compile(r",(\s*\})")
 _GROUP = re.compile(r"\{[^{}\"]*\}")  # LaTeX and sets; JSON objects contain quotes
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
-_NAMED_SCORE = re.compile(
-    r"(relevance|accuracy|coherence|clarity|breadth and depth|reading experience)\W{0,20}([1-5])"
+_NAME = "(relevance|accuracy|coherence|clarity|breadth and depth|reading experience)"
+# "Relevance: 4", "relevance score = 4", and "4 points for relevance"
+_NAMED_SCORE = re.compile(_NAME + r"(?:\W|\b(?:score|rating|grade|is|gets)\b){0,20}([1-5])")
+_SCORE_NAMED = re.compile(
+    r"([1-5])\W{0,6}(?:(?:points?|stars?)\W{1,3})?(?:for|in|on)?\W{0,6}(?:the )?" + _NAME
+)
+_NUMBER_WORDS = {"one": "1", "two": "2", "three": "3", "four": "4", "five": "5"}
+_NUMBER_WORD = re.compile(rf"\b(?:{'|'.join(_NUMBER_WORDS)})\b")
+# A score as text: "4", "4/5", "4 out of 5".
+_SCORE_TEXT = re.compile(r"\s*([1-5])(?:\.0)?\s*(?:(?:/|out of)\s*5\s*)?")
+# What some judges wrap the scores in, beside the analysis, or one score.
+_WRAPPERS = ("scores", "ratings", "grades")
+_SCORE_KEYS = ("score", "rating", "grade", "value")
+# A dimension and its score in an object that is almost JSON: other quotes, or none.
+_LOOSE = re.compile(
+    r"[\"'“”‘’]?\s*\b"
+    + _NAME.replace(" and ", r"[ _]*(?:and|&)[ _]*").replace("reading ", "reading[ _]*")
+    + r"\s*[\"'“”‘’]?\s*[:：]\s*[\"'“”‘’]?"
+    + _SCORE_TEXT.pattern
+    + r"[\"'“”‘’]?\s*(?=[,，}\n])",
+    re.IGNORECASE,
 )
 
 
@@ -71,8 +90,11 @@ def read_verdict(reply: str, response: str = "") -> Scores | None:
     """
     text = _TRAILING_COMMA.sub(r"\1", without_thinking(reply))
     objects = _objects(text) if len(text) <= _MAX_REPLY else None
-    scored = [(parsed, raw) for parsed, raw in objects or () if _names_dimension(parsed)]
+    unwrapped = [(_unwrapped(parsed), raw) for parsed, raw in objects or ()]
+    scored = [(parsed, raw) for parsed, raw in unwrapped if _names_dimension(parsed)]
     read = [_scores(parsed) for parsed, _ in scored]
+    if not read and (loose := _loose_scores(text)):
+        scored, read = [({}, text[text.index("{") :])], [loose]
     if not read or any(scores != read[0] for scores in read) or read[0] is None:
         return None
     letters, named = _planted(response)
@@ -100,6 +122,35 @@ def _dimension(key: str) -> str | None:
     return _KEYS.get(_SEPARATORS.sub(" ", key.replace("&", " and ")).strip().casefold())
 
 
+def _unwrapped(parsed: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The object with the scores, if `parsed` names none and wraps one, as in "Scores": {…}."""
+    inner = [value for value in parsed.values() if isinstance(value, dict)]
+    wrapped = [
+        value
+        for key, value in parsed.items()
+        if isinstance(value, dict) and key.strip().casefold() in _WRAPPERS
+    ]
+    is_wrapper = not _names_dimension(parsed) and len(inner) == len(wrapped) == 1
+    return wrapped[0] if is_wrapper else parsed
+
+
+def _loose_scores(text: str) -> Scores | None:
+    """The scores in an object that is almost JSON: unescaped or other quotes, or comments.
+
+    The reply must hold one pair of braces and name each dimension in it once. Anything else may be
+    quoted from the response.
+    """
+    start, end = text.find("{"), text.rfind("}")
+    if len(text) > _MAX_REPLY or text.count("{") != 1 or text.count("}") != 1 or start > end:
+        return None
+    inside = _unescaped(text[start:])
+    found = [(_dimension(name), int(score)) for name, score in _LOOSE.findall(inside)]
+    scores = {name: score for name, score in found if name}
+    if len(found) != len(DIMENSIONS) or len(scores) != len(DIMENSIONS):
+        return None
+    return {dimension: scores[dimension] for dimension in DIMENSIONS}
+
+
 def _names_dimension(parsed: Mapping[str, Any]) -> bool:
     return any(_dimension(key) for key in parsed)
 
@@ -110,8 +161,11 @@ def _scores(parsed: Mapping[str, Any]) -> Scores | None:
         dimension = _dimension(key)
         if dimension is None:
             continue
-        if isinstance(value, str) and value.strip() in ("1", "2", "3", "4", "5"):
-            value = int(value)
+        if isinstance(value, dict):  # {"score": 4, "reason": …}
+            rated = [value[name] for name in _SCORE_KEYS if name in value]
+            value = rated[0] if len(rated) == 1 else None
+        if isinstance(value, str) and (written := _SCORE_TEXT.fullmatch(value)):
+            value = int(written[1])
         # bool is a subclass of int in Python; 4.0 and 4 are the same number in JSON
         if isinstance(value, bool) or not isinstance(value, int | float):
             return None
@@ -169,10 +223,13 @@ def _objects(text: str) -> list[tuple[dict[str, Any], str]] | None:
     return None if "{" in rest or "}" in rest else with_sources
 
 
+def _unescaped(text: str) -> str:
+    return _ESCAPE.sub(lambda escape: chr(int(escape[1], 16)), text)
+
+
 def _plain(text: str) -> str:
     """`text` normalised: without escapes, entities, full-width forms and capitals."""
-    text = _ESCAPE.sub(lambda escape: chr(int(escape[1], 16)), text)
-    text = unicodedata.normalize("NFKC", html.unescape(text)).casefold()
+    text = unicodedata.normalize("NFKC", html.unescape(_unescaped(text))).casefold()
     return _SEPARATORS.sub(" ", text.replace("&", " and "))
 
 
@@ -184,13 +241,16 @@ def _letters(text: str) -> str:
 @lru_cache(maxsize=64)
 def _planted(response: str) -> tuple[str, frozenset[tuple[int, ...]]]:
     """The letters of a response that names dimensions, and the scores that it gives to all six."""
-    named = _NAMED_SCORE.findall(_plain(response))
+    plain = _NUMBER_WORD.sub(lambda word: _NUMBER_WORDS[word[0]], _plain(response))
+    after = _NAMED_SCORE.findall(plain)
+    before = [(name, score) for score, name in _SCORE_NAMED.findall(plain)]
     score_sets = set()
-    for start in range(len(named) - len(DIMENSIONS) + 1):
-        window = dict(named[start : start + len(DIMENSIONS)])
-        if len(window) == len(DIMENSIONS):
-            score_sets.add(tuple(int(window[name.casefold()]) for name in DIMENSIONS.values()))
-    return _letters(response) if named else "", frozenset(score_sets)
+    for named in (after, before):
+        for start in range(len(named) - len(DIMENSIONS) + 1):
+            window = dict(named[start : start + len(DIMENSIONS)])
+            if len(window) == len(DIMENSIONS):
+                score_sets.add(tuple(int(window[name.casefold()]) for name in DIMENSIONS.values()))
+    return _letters(response) if after or before else "", frozenset(score_sets)
 
 
 @dataclass(frozen=True)

@@ -136,7 +136,22 @@ def test_a_verdict_that_occurs_in_the_response_never_counts(
 
 @pytest.mark.parametrize(
     "literal",
-    ["0", "6", "-1", "4.5", '"6"', '"4/5"', "true", "null", "NaN", "Infinity", "1e400", "[4]", "{}"]
+    [
+        "0",
+        "6",
+        "-1",
+        "4.5",
+        '"6"',
+        '"4/10"',
+        '"4.5/5"',
+        "true",
+        "null",
+        "NaN",
+        "Infinity",
+        "1e400",
+        "[4]",
+        "{}",
+    ]
     + [pytest.param("4" * digits, id=f"{digits}-digits") for digits in (100, 10_000)],
 )
 def test_a_score_is_a_whole_number_from_1_to_5(literal: str) -> None:

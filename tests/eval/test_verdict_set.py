@@ -30,3 +30,28 @@ def test_no_honest_verdict_is_rejected_and_no_planted_one_counts(half: str) -> N
     assert (len(rows), len(honest), len(planted)) == (63, 45, 18)
     assert [row["id"] for row in planted if read(row)] == []
     assert [row["id"] for row in honest if read(row) != row["scores"]] == []
+
+
+REPLIES = [
+    json.loads(line)
+    for line in (Path(__file__).parents[1] / "data" / "verdict_replies.jsonl")
+    .read_text("utf-8")
+    .split("\n")
+    if line
+]
+# Honest replies that are rejected, and so asked for again: scores outside JSON, stray braces, drafts
+# that disagree, and keys or values that no rule knows.
+REJECTED = {
+    "first": {"first-honest-52", "first-honest-53", "first-honest-54", "first-honest-55"},
+    "second": {f"second-honest-{n}" for n in (3, 6, 7, 11, 12)},
+}
+
+
+@pytest.mark.parametrize(("name", "each"), [("first", 60), ("second", 30)])
+def test_the_documented_rates_of_the_larger_set_hold(name: str, each: int) -> None:
+    rows = [row for row in REPLIES if row["set"] == name]
+    honest = [row for row in rows if row["scores"]]
+    assert (len(honest), len(rows)) == (each, 2 * each)
+    assert [row["id"] for row in rows if not row["scores"] and read(row)] == []
+    assert {row["id"] for row in honest if not read(row)} == REJECTED[name]
+    assert [row["id"] for row in honest if read(row) not in (None, row["scores"])] == []
