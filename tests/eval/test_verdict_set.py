@@ -39,7 +39,7 @@ REPLIES = [
     .split("\n")
     if line
 ]
-# Honest replies that are rejected, and so asked for again: scores outside JSON, stray braces, drafts
+# Honest replies that are rejected, and asked for again: scores outside JSON, stray braces, drafts
 # that disagree, and keys or values that no rule knows.
 REJECTED = {
     "first": {"first-honest-52", "first-honest-53", "first-honest-54", "first-honest-55"},
