@@ -79,7 +79,7 @@ def ruler(rng: np.random.Generator) -> Pairs:
     """Two runs of a model on the ruler; a run's six responses to an instruction are alike."""
     runs = []
     for _ in range(2):
-        scores = []
+        scores: list[Score] = []
         for name, habit in zip("abcdefgh", rng.normal(60, 15, 8), strict=True):
             for required in RULER:
                 id = f"longwrite_ruler/{len(scores):03d}"
