@@ -4,9 +4,4 @@ Runs and archives of that version are read and verified by them: how a verdict i
 judge's reply, and which responses count as cut off.
 """
 
-import json
-import re
-from typing import Any
-
-from longwriter_core.text.quality_names import DIMENSIONS
 
