@@ -16,7 +16,7 @@ from longwriter_core.llm.errors import (
     SkippedError,
 )
 from longwriter_core.llm.pool import ChatPool, Usage
-from longwriter_core.llm.store import CallId, Store, call_key
+from longwriter_core.llm.store import CallId, Store, StoredCall, call_key
 
 __all__ = [
     "Budget",
@@ -33,6 +33,7 @@ __all__ = [
     "Reply",
     "SkippedError",
     "Store",
+    "StoredCall",
     "Structured",
     "Usage",
     "ask_until_valid",

@@ -24,9 +24,23 @@ _PROBE_SIZE = 2**20  # bytes, a few hundred replies
 _FIELDS = tuple(Reply.__dataclass_fields__)
 
 
-def call_key(**parts: Any) -> str:
-    """The store's key for a call: a SHA-256 over the call's parts."""
-    return sha256(json.dumps(parts, sort_keys=True, ensure_ascii=True))
+class CallKey(str):
+    """A key that knows what it was made of, so that the store can list its calls."""
+
+    protocol = ""  # the use of the reply
+    model = ""  # the requested model
+
+
+def call_key(**parts: Any) -> CallKey:
+    """The store's key for a call: a SHA-256 over the call's parts.
+
+    The first part names the protocol. Its value is the model, or the request.
+    """
+    key = CallKey(sha256(json.dumps(parts, sort_keys=True, ensure_ascii=True)))
+    key.protocol, value = next(iter(parts.items()), ("", ""))
+    model = value.get("model", "") if isinstance(value, Mapping) else value
+    key.model = model if isinstance(model, str) else ""
+    return key
 
 
 @dataclass(frozen=True)
@@ -40,12 +54,23 @@ class CallId:
     parts: Mapping[str, Any]
     legacy: Mapping[str, Any] = field(default_factory=dict)
 
-    def keys(self, attempt: int) -> tuple[str, ...]:
+    def keys(self, attempt: int) -> tuple[CallKey, ...]:
         """The store's keys for an attempt, from 1: the current one, then that of release 0.1.0."""
         key = call_key(**self.parts, ask=attempt)
         if not self.legacy:
             return (key,)
         return key, call_key(**{**self.parts, **self.legacy}, ask=attempt)
+
+
+@dataclass(frozen=True)
+class StoredCall:
+    """A file of the store. Calls stored by earlier releases have no protocol."""
+
+    path: Path
+    protocol: str
+    model: str
+    size: int  # bytes
+    time: float  # when it was stored, in Unix seconds
 
 
 class Store:
@@ -107,6 +132,8 @@ class Store:
         cut loses is asked for again.
         """
         fields = {**vars(reply), "stored": True}
+        if isinstance(key, CallKey):
+            fields |= {"protocol": key.protocol, "asked_model": key.model}
         write_atomically(self._path(key), json.dumps(fields).encode(), sync=False)
 
     async def fetch(self, *keys: str) -> Reply | None:
@@ -116,6 +143,21 @@ class Store:
     async def save(self, key: str, reply: Reply) -> None:
         """Like `put`. Blocks for the same reason."""
         self.put(key, reply)
+
+    def calls(self) -> Iterator["StoredCall"]:
+        """Every stored call, in any order. Files that cannot be read are listed without a model."""
+        for path in self.folder.glob("??/*.json"):
+            try:
+                fields, status = json.loads(path.read_bytes()), path.stat()
+            except FileNotFoundError:
+                continue  # deleted meanwhile
+            except (OSError, ValueError, RecursionError):
+                fields, status = {}, path.stat()
+            fields = fields if isinstance(fields, dict) else {}
+            model = fields.get("asked_model") or fields.get("model") or ""
+            yield StoredCall(
+                path, str(fields.get("protocol", "")), str(model), status.st_size, status.st_mtime
+            )
 
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.json"
