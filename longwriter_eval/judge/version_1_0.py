@@ -3,5 +3,3 @@
 Runs and archives of that version are read and verified by them: how a verdict is read from a
 judge's reply, and which responses count as cut off.
 """
-
-
