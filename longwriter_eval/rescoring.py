@@ -219,7 +219,7 @@ def _known_verdicts(
 
 
 def _item(sample: Sample, id: str, verdicts: tuple[Verdict, ...] = ()) -> Item:
-    return Item(id, sample.prompt, clean_response(sample.response), verdicts)
+    return Item(id, sample.prompt, clean_response(sample.response, sample.version), verdicts)
 
 
 def _score_row(

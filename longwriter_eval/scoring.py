@@ -14,9 +14,11 @@ from longwriter_core.text.diagnostics import METRICS as DIAGNOSTICS
 from longwriter_core.text.diagnostics import Diagnostics, diagnose
 from longwriter_core.text.length import bucket, count_words, length_score
 from longwriter_core.text.special_tokens import encodable, strip_special_tokens
+from longwriter_core.text.thinking import without_thinking
 from longwriter_eval.judge.verdict import DIMENSIONS, Judgement
 from longwriter_eval.runs import Sample
 from longwriter_eval.stats.estimates import DocumentValue, spread
+from longwriter_eval.version import TASK_VERSION
 
 
 @dataclass(frozen=True)
@@ -125,12 +127,20 @@ def instruction(sample: Sample) -> str:
     return re.sub(r"\d+", "", sample.prompt) if is_ruler(sample) else ""
 
 
-def clean_response(response: str) -> str:
-    """The text to count and judge, without special tokens and surrounding whitespace.
+def clean_response(response: str, version: float = TASK_VERSION) -> str:
+    """The text to count and judge: without thinking, special tokens and surrounding whitespace.
 
-    Lone surrogates become escapes, because a log that contains one cannot be written.
+    Lone surrogates become escapes, because a log that contains one cannot be written. Tasks of
+    version 1.0 counted the thinking.
     """
-    return strip_special_tokens(encodable(response))
+    text = encodable(response)
+    if version < 1.1:
+        return strip_special_tokens(text)
+    answer = without_thinking(text)
+    if answer != text:
+        return strip_special_tokens(answer)
+    # a special token, such as <|assistant|>, may stand before the thinking
+    return without_thinking(strip_special_tokens(text)).strip()
 
 
 def score_response(
@@ -221,7 +231,7 @@ _ALL_METRICS: dict[str, Callable[[Score], float | None]] = {
 def score_sample(sample: Sample) -> Score:
     """Score a sample of a finished run. Raises InputError if its log is malformed."""
     try:
-        text, record = clean_response(sample.response), sample.judgement
+        text, record = clean_response(sample.response, sample.version), sample.judgement
         return score_response(
             sample,
             text,

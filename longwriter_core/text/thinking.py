@@ -24,13 +24,21 @@ _TAGS = (
     ("◁think▷", "◁/think▷"),
 )
 _ANY_TAG = "|".join(re.escape(tag) for pair in _TAGS for tag in pair)
-_TAG_AT_LINE_START = re.compile(rf"^[ \t]*(?:{_ANY_TAG}|<\|channel\|>)", re.MULTILINE)
+# At the start of a line, or what is left of a channel of gpt-oss without its special tokens.
+_LEFTOVER = re.compile(
+    rf"^[ \t]*(?:{_ANY_TAG}|<\|channel\|>)|assistant(?:analysis|commentary|final)(?=[A-Z一-鿿])",
+    re.MULTILINE,
+)
+
+_SENTENCE_END = re.compile(r"[.!?…。！？][\"'”’)）」]*\s*\Z")
+_SENTENCE_START = re.compile(r"\s*[\"'“‘(（「#*]*[A-Z0-9一-鿿]")
 
 _CHANNEL = re.compile(r"\s*(?:<\|start\|>assistant)?<\|channel\|>(\w+)[^<]{0,80}<\|message\|>")
 _FINAL = re.compile(r"<\|start\|>assistant<\|channel\|>final[^<]{0,80}<\|message\|>")
 _END_OF_MESSAGE = re.compile(r"<\|(?:end|return|call)\|>")
 # gpt-oss decoded without its special tokens
 _PLAIN_CHANNELS = re.compile(r"\s*analysis(?=\S)(.*?)assistantfinal(.*)", re.DOTALL)
+_PLAIN_THINKING = re.compile(r"\s*analysis(?=[A-Z一-鿿])(.*)", re.DOTALL)  # cut while thinking
 
 
 def split_thinking(text: str) -> tuple[str, str]:
@@ -59,7 +67,7 @@ def has_leftover_thinking(text: str) -> bool:
     This detects broken replies with thinking between paragraphs. Prose that mentions a tag within a
     sentence does not count.
     """
-    return bool(_TAG_AT_LINE_START.search(text))
+    return bool(_LEFTOVER.search(text))
 
 
 def split_message(message: Mapping[str, Any]) -> tuple[str, str]:
@@ -99,13 +107,14 @@ def _first_thought(text: str, is_first: bool) -> tuple[str, str] | None:
         if start.startswith(opening):
             thought, _, rest = start.removeprefix(opening).partition(closing)
             return thought, rest.lstrip()
-        # The opening tag may be in the prompt. Then the closing tag begins or ends a line. A tag in
-        # the middle of a line belongs to a text about tags.
+        # The opening tag may be in the prompt. Then the closing tag begins or ends a line, or
+        # stands between two sentences. A tag within a sentence belongs to a text about tags.
         thought, end, rest = text.partition(closing)
         if is_first and end and opening not in thought:
             begins_line = not thought.rpartition("\n")[2].strip()
             ends_line = not rest.partition("\n")[0].strip()
-            if begins_line or ends_line:
+            is_between = bool(_SENTENCE_END.search(thought) and _SENTENCE_START.match(rest))
+            if begins_line or ends_line or is_between:
                 return thought, rest.lstrip()
     return None
 
@@ -114,6 +123,8 @@ def _split_channels(text: str) -> tuple[str, str] | None:
     """The same for gpt-oss; None for a text without its channels."""
     if plain := _PLAIN_CHANNELS.fullmatch(text):
         return plain[1].strip(), plain[2].lstrip()
+    if plain := _PLAIN_THINKING.fullmatch(text):
+        return plain[1].strip(), ""
     first, final = _CHANNEL.match(text), _FINAL.search(text)
     if not first and not final:
         return None

@@ -18,6 +18,7 @@ from longwriter_eval.judge.panel import Panel
 from longwriter_eval.judge.prompt import BUILT_IN
 from longwriter_eval.judge.verdict import Judgement
 from longwriter_eval.lm_eval_task.lm_eval_internals import (
+    CutText,
     model_record,
     output_folder,
     shared_number,
@@ -111,7 +112,7 @@ class Judging:
                     "doc_id": instance.doc_id,
                     "doc": {
                         **instance.doc,
-                        "reached_limit": [task.reached_limit(t) for t in texts_of(instance)],
+                        "reached_limit": [isinstance(t, CutText) for t in texts_of(instance)],
                     },
                     "target": "",
                     "arguments": {"gen_args_0": {"arg_1": instance.args[1]}},

@@ -183,9 +183,9 @@ def _with_null(row: Any) -> Any:
 
 
 class CutText(str):
-    """A response of which the endpoint says that its token limit ended it.
+    """A response that the backend's token limit ended.
 
-    It is a plain string for everybody else, in caches and between processes, too.
+    It is a plain string for everybody else, and in caches and other processes.
     """
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -163,7 +163,7 @@ class LengthTask(ConfigurableTask):  # type: ignore[misc]
             instance.resps[:] = map(encodable, responses)
             texts = [
                 CutText(clean_response(response))
-                if isinstance(response, CutText)
+                if self._reached_limit(response)
                 else clean_response(response)
                 for response in responses
             ]
@@ -197,7 +197,7 @@ class LengthTask(ConfigurableTask):  # type: ignore[misc]
         """The scores of all responses to a prompt."""
         task, repeats = self.config.task, self.config.repeats
         texts = results[0] if repeats > 1 else results
-        limits = [self.reached_limit(text) for text in texts]
+        limits = [isinstance(text, CutText) for text in texts]
         if repeats > 1:
             doc["reached_limit"] = limits
         return [
@@ -210,7 +210,7 @@ class LengthTask(ConfigurableTask):  # type: ignore[misc]
             for repeat, text in enumerate(texts)
         ]
 
-    def reached_limit(self, response: str) -> bool:
+    def _reached_limit(self, response: str) -> bool:
         """Whether the backend stopped at its token limit: it says so, or its tokenizer does."""
         if isinstance(response, CutText):
             return True
