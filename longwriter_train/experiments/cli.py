@@ -26,6 +26,8 @@ BatchSize = Annotated[int, typer.Option(min=1, help="rows in a step")]
 LearningRate = Annotated[float, typer.Option(min=0, help="highest learning rate")]
 Seed = Annotated[int, typer.Option(help="seed of the order of the rows and of the sampling")]
 
+TINY_LENGTHS = (10, 20, 40, 80, 160)  # words
+
 
 @app.callback()
 def _experiment() -> None:
@@ -64,7 +66,41 @@ def output_length(
     source = Source.of(model, data)
     asked = numbers(lengths, "--lengths") if lengths else source.default_lengths(wanted)
     task = experiment.Task(wanted, asked, samples, max_tokens)
-    training = Training(steps, batch_size, learning_rate, seed)
+    training = Training(steps, batch_size, learning_rate, seed, max_tokens)
+    print(experiment.run(source, task, training, output, _progress))
+
+
+@app.command("loss-average")
+def loss_average(
+    model: Model = None,
+    data: Data = None,
+    lengths: Lengths = None,
+    samples: Samples = 2,
+    seeds: Annotated[
+        str, typer.Option(help="one model is trained for each seed, with commas between them")
+    ] = "1,2,3",
+    max_tokens: MaxTokens = 170,
+    steps: Steps = 120,
+    batch_size: BatchSize = 31,
+    learning_rate: LearningRate = 3e-3,
+    output: Annotated[Path, typer.Option("--output", "-o", help="folder for the results")] = Path(
+        "runs/loss-average"
+    ),
+) -> None:
+    """Compare the loss averaged by token, by sequence and as upstream does (section 4.1).
+
+    Trains the same model on the same data with the same seeds, and measures length and quality of
+    its answers by required length. Quality is the share of right words in the tiny task; real
+    models are saved, and the command prints the lm_eval lines that score them. Rerun the same
+    command to resume.
+    """
+    from longwriter_train.experiments import loss_average as experiment
+    from longwriter_train.experiments.training import Source, Training, numbers
+
+    source = Source.of(model, data)
+    asked = numbers(lengths, "--lengths") if lengths else source.default_lengths(TINY_LENGTHS)
+    task = experiment.Task(asked, samples, max_tokens, numbers(seeds, "--seeds"))
+    training = Training(steps, batch_size, learning_rate, task.seeds[0], max_tokens)
     print(experiment.run(source, task, training, output, _progress))
 
 

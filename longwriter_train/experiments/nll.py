@@ -215,6 +215,6 @@ def _measure_synthetic(task: Task) -> dict[str, Any]:
         tokenizer(text)["input_ids"]
         for text in synthetic.themed_texts(TRAINING_TEXTS + task.texts, task.tokens, task.seed)
     ]
-    training = Training(TRAINING_STEPS, 16, 5e-3, task.seed)
+    training = Training(TRAINING_STEPS, 16, 5e-3, task.seed, 16 * task.tokens)
     fine_tune(model, [(ids, ids) for ids in texts[task.texts :]], training, tokenizer.pad_token_id)
     return measure(model, tokenizer, texts[: task.texts], task)

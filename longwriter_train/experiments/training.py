@@ -6,6 +6,7 @@ train with axolotl, on several GPUs; the labels and the averages of the loss are
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ class Training:
     batch_size: int
     learning_rate: float
     seed: int
+    pack_tokens: int  # tokens of a micro-batch at most
     average: Literal["token", "sequence", "upstream"] = "token"  # longwriter_train.loss.averages
 
 
@@ -173,7 +175,8 @@ def fine_tune(
 ) -> None:
     """Train `model` in place. `progress` gets each step's number and loss.
 
-    Batches are drawn in a random order that depends on nothing but the seed, epoch after epoch.
+    Rows are drawn in a random order that depends on nothing but the seed, epoch after epoch. A
+    micro-batch has the same loss as a pack of its rows.
     Weights are float32; on a GPU the model computes in bf16. Raises InputError if the loss is not
     finite.
     """
@@ -192,28 +195,47 @@ def fine_tune(
     model.train()
     order = _order(len(tokenized), training.seed)
     for step in range(1, training.steps + 1):
-        batch = _batch([tokenized[next(order)] for _ in range(training.batch_size)], pad)
-        batch = {name: values.to(model.device) for name, values in batch.items()}
-        total = share_of_total(training.average, batch)
-        divisor, factor = divisors(training.average, batch, total)
-        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-            hidden = model.model(
-                input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
-            ).last_hidden_state
-            loss = factor * weighted_cross_entropy(
-                hidden,
-                model.lm_head.weight,
-                batch["labels"],
-                divisor.expand_as(batch["labels"]),
-            )
-        loss.backward()
-        if not torch.isfinite(loss):
-            raise InputError(f"the loss of step {step} is {loss.item():g}: lower --learning-rate")
+        rows = [tokenized[next(order)] for _ in range(training.batch_size)]
+        batches = [_batch(pack, pad, model.device) for pack in packs(rows, training.pack_tokens)]
+        total = torch.stack([share_of_total(training.average, batch) for batch in batches]).sum()
+        step_loss = 0.0
+        for batch in batches:
+            divisor, factor = divisors(training.average, batch, total)
+            with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+                hidden = model.model(
+                    input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
+                ).last_hidden_state
+                loss = factor * weighted_cross_entropy(
+                    hidden,
+                    model.lm_head.weight,
+                    batch["labels"],
+                    divisor.expand_as(batch["labels"]),
+                )
+            loss.backward()
+            step_loss += loss.item()
+        if not math.isfinite(step_loss):
+            raise InputError(f"the loss of step {step} is {step_loss:g}: lower --learning-rate")
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
-        progress(step, loss.item())
+        progress(step, step_loss)
+
+
+def packs(rows: Sequence[Example], tokens: int) -> list[list[Example]]:
+    """Return the rows of a step in micro-batches of at most `tokens` tokens, filled in order.
+
+    A longer row is a micro-batch of its own.
+    """
+    filled: list[list[Example]] = []
+    room = 0
+    for row in rows:
+        room -= len(row[0])
+        if room < 0 or not filled:
+            filled.append([])
+            room = tokens - len(row[0])
+        filled[-1].append(row)
+    return filled
 
 
 def _order(rows: int, seed: int) -> Iterator[int]:
@@ -224,17 +246,18 @@ def _order(rows: int, seed: int) -> Iterator[int]:
         yield from epoch
 
 
-def _batch(rows: Sequence[Example], pad: int) -> dict[str, Any]:
+def _batch(rows: Sequence[Example], pad: int, device: Any) -> dict[str, Any]:
     import torch
 
     length = max(len(ids) for ids, _ in rows)
-    return {
+    columns = {
         "input_ids": torch.tensor([ids + [pad] * (length - len(ids)) for ids, _ in rows]),
         "labels": torch.tensor([labels + [IGNORED] * (length - len(labels)) for _, labels in rows]),
         "attention_mask": torch.tensor(
             [[1] * len(ids) + [0] * (length - len(ids)) for ids, _ in rows]
         ),
     }
+    return {name: values.to(device) for name, values in columns.items()}
 
 
 def generate(

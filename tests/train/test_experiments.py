@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.prose import write_rows
@@ -9,7 +10,7 @@ from support.tiny_models import make_tiny_llama
 
 from longwriter_core.errors import InputError
 from longwriter_eval.cli.main import main
-from longwriter_train.experiments import nll, output_length, training
+from longwriter_train.experiments import loss_average, nll, output_length, synthetic, training
 
 pytest.importorskip("torch", reason="needs the train extra")
 pytestmark = pytest.mark.axolotl
@@ -171,3 +172,68 @@ def test_nll_falls_along_a_text_but_not_along_spliced_texts(tmp_path: Path) -> N
     ends = {name: sum(texts[-1] for texts in of) / len(of) for name, of in curves.items()}
     assert ends["original"] < ends["shuffled"] < ends["spliced"]
     assert ends["original"] < ends["spliced"] - 0.2
+
+
+def test_micro_batches_are_filled_in_order() -> None:
+    rows = [([0] * length, [0] * length) for length in (3, 2, 4, 9, 1)]
+    filled = [[len(ids) for ids, _ in pack] for pack in training.packs(rows, 6)]
+    assert filled == [[3, 2], [4], [9], [1]]
+
+
+@pytest.mark.parametrize("average", ["token", "sequence", "upstream"])
+def test_the_loss_is_that_of_packs(average: Any) -> None:
+    """The loss of the first step, against the definition of each average."""
+    import torch
+
+    lengths = [3, 2, 9]
+    model, tokenizer = synthetic.make_model(0)
+    tokenized = training.examples(tokenizer, synthetic.rows(lengths, 9), 99)
+    (pack,) = training.packs(tokenized[:2], 17)
+    sums, counts = [], []
+    for ids, labels in tokenized:
+        logits = model(torch.tensor([ids])).logits[0, :-1]
+        following = torch.tensor(labels[1:])
+        loss = torch.nn.functional.cross_entropy(logits, following, reduction="sum")
+        sums.append(loss.item())
+        counts.append(int((following != training.IGNORED).sum()))
+    assert counts == [4, 3, 10]  # the words and the end
+    assert len(pack) == 2
+    wanted = {
+        "token": sum(sums) / sum(counts),
+        "sequence": sum(s / n for s, n in zip(sums, counts, strict=True)) / 3,
+        "upstream": (sum(sums[:2]) / 7 * 2 / 30 + sums[2] / 10 / 30) / 2,
+    }
+    losses: list[float] = []
+    settings = training.Training(1, 3, 0.0, 0, 17, average)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "_order", lambda rows, _: iter(range(rows)))
+        training.fine_tune(model, tokenized, settings, 0, lambda _, loss: losses.append(loss))
+    assert losses == pytest.approx([wanted[average]], rel=1e-5)
+
+
+def test_short_rows_are_more_frequent() -> None:
+    rows = loss_average.synthetic_rows([2, 5, 1])
+    answers = [row["messages"][1]["content"].split() for row in rows]
+    assert [len(words) for words in answers] == [1, 1, 1, 1, 2, 2, 5]
+    assert loss_average.right_words(synthetic.story(3), 4) == 75
+
+
+def test_three_averages_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("--lengths", "3,6", "--steps", "2", "--seeds", "1,2", "-o", str(tmp_path))
+    assert experiment("loss-average", *options) == 0
+    said = capsys.readouterr().out
+    for average in ("token", "sequence", "upstream"):
+        assert f"{average} | right words, % |" in said
+    assert (tmp_path / "loss_average.svg").is_file()
+    assert len(list(tmp_path.glob("*.json"))) == 6
+
+
+@pytest.mark.slow
+def test_averaging_by_token_gives_the_longest_outputs(tmp_path: Path) -> None:
+    assert experiment("loss-average", "--seeds", "1", "-o", str(tmp_path)) == 0
+    longest = {}
+    for average in ("token", "sequence", "upstream"):
+        result = json.loads((tmp_path / f"{average}-1.json").read_text())["result"]
+        longest[average] = max(result["160"]["words"])
+    assert longest["token"] > longest["sequence"]
+    assert longest["token"] > longest["upstream"]
