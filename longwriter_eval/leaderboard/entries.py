@@ -30,6 +30,7 @@ Entry = dict[str, Any]
 _MAX_IN_PROCESS = (
     2  # up to this number are verified in this process, since starting workers takes seconds
 )
+_FORMAT = 2  # of a stored entry: others are made again
 _MAX_REASONS = 20  # per rejected submission on the page
 _FOLDER = re.compile(r"[0-9a-f]{16}")
 
@@ -124,7 +125,8 @@ def _kept(path: Path, parent: Path) -> Entry | None:
             return None
         sha = files.sha256(path.read_bytes())
         kept: Entry = json.loads((parent / sha[:16] / "entry.json").read_text(encoding="utf-8"))
-        is_current = (kept["sha256"], kept["verified_by"]) == (sha, __version__)
+        current = (sha, __version__, _FORMAT)
+        is_current = (kept["sha256"], kept["verified_by"], kept["format"]) == current
         return kept if is_current and kept["signatures"] else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -169,6 +171,7 @@ def _entry(verification: Verification) -> Entry:
     return {
         "sha256": submission.sha256,
         "verified_by": __version__,
+        "format": _FORMAT,
         "reasons": [],
         "report": f"submissions/{submission.sha256[:16]}/report.html",
         "signatures": {score.sample.id: signature(score.text) for score in verification.scores},
@@ -181,7 +184,6 @@ def _entry(verification: Verification) -> Entry:
         },
         "scores": {
             row["name"]: row
-            for row in table_claims(verification.rows)
-            if row["kind"] in ("all", "language")
+            for row in table_claims(verification.rows, ("all", "language", "bucket", "type"))
         },
     }  # fmt: skip

@@ -11,14 +11,17 @@ from longwriter_core.files import write_atomically
 from longwriter_eval.bridge import Bridge, JudgeIdentity
 from longwriter_eval.judge.settings import PAPERS_PROTOCOL
 from longwriter_eval.leaderboard.entries import Entry, examine, find
+from longwriter_eval.leaderboard.exports import badge, csv_table
 from longwriter_eval.pages import label, render
 from longwriter_eval.published import REPORTED, REPORTED_JUDGE, REPORTED_SOURCE
+from longwriter_eval.report.metadata import TYPES
+from longwriter_eval.stats.thresholds import FEW_PROMPTS, unseen_share
 from longwriter_eval.submission.verification import VERSIONS
 from longwriter_eval.version import __version__
 
 _TITLES = {"longbench_write": "LongBench-Write", "longwrite_demo": "Demo prompts"}
 
-SCOPES = {"all": "All prompts", "en": "English", "zh": "Chinese"}
+LANGUAGE_NAMES = {"en": "English", "zh": "Chinese"}
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,29 @@ def rankings(entries: Sequence[Mapping[str, Any]]) -> list[Ranking]:
         groups.setdefault(key, []).append(entry)
     ordered = sorted(groups, key=lambda key: (key[0], -len(groups[key]), key))
     return [Ranking(*key, in_order(groups[key], "all")) for key in ordered]
+
+
+def scopes_of(entries: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The groups of prompts with a table of their own, and their titles.
+
+    All prompts, then each language, bucket of required length, and type.
+    """
+    rows = {name: row for entry in entries for name, row in entry["scores"].items()}
+    kinds = ("all", "language", "bucket", "type")
+    return {"all": _scope_title("all", "all")} | {
+        name: _scope_title(kind, name)
+        for kind in kinds
+        for name, row in rows.items()
+        if row["kind"] == kind
+    }
+
+
+def _scope_title(kind: str, name: str) -> str:
+    if kind == "all":
+        return "All prompts"
+    if kind == "bucket":
+        return f"{name} words"
+    return LANGUAGE_NAMES.get(name, name) if kind == "language" else TYPES.get(name, name)
 
 
 def in_order(entries: Sequence[Mapping[str, Any]], scope: str) -> list[Mapping[str, Any]]:
@@ -136,6 +162,14 @@ def build(folder: Path, site: Path, bridges: Sequence[Bridge] = ()) -> BuildResu
         site / "index.html", site / "leaderboard.json", len(valid), len(ranked), invalid
     )
     write_atomically(built.data, data.encode())
+    # escapes stand for characters that no file can hold
+    write_atomically(
+        site / "leaderboard.csv", csv_table(ranked).encode("utf-8", "backslashreplace")
+    )
+    for ranking in ranked:
+        for entry in ranking.entries:
+            image = badge(_TITLES[ranking.benchmark], entry)
+            write_atomically((site / entry["report"]).with_name("badge.svg"), image.encode())
     write_atomically(built.page, _page(ranked, bridged, invalid).encode())
     return built
 
@@ -207,8 +241,8 @@ def _data(
 
 def _public_entries(ranking: Ranking) -> list[dict[str, Any]]:
     """The entries as leaderboard.json shows them, each with its rank in every scope."""
-    of_scope = {scope: ranks(ranking.entries, scope) for scope in SCOPES}
-    private = ("reasons", "verified_by", "signatures")
+    of_scope = {scope: ranks(ranking.entries, scope) for scope in scopes_of(ranking.entries)}
+    private = ("reasons", "verified_by", "format", "signatures")
     return [
         {name: value for name, value in entry.items() if name not in private}
         | {
@@ -241,18 +275,34 @@ def _page(
                     "prompt": ranking.prompt,
                     "prompt_sha256": ranking.prompt_sha256,
                     "version": f"{ranking.task_version:g}",
-                    "tables": [(s, SCOPES[s], _lines(ranking, s)) for s in SCOPES],
+                    "tables": [
+                        (name, title, _caveat(ranking, name), _lines(ranking, name))
+                        for name, title in scopes_of(ranking.entries).items()
+                    ],
                     "bridged": others,
                 }
                 for ranking, others in zip(ranked, bridged, strict=True)
             ],
-            "scopes": SCOPES,
+            "scopes": scopes_of([entry for ranking in ranked for entry in ranking.entries]),
             "reported": REPORTED,
             "reported_judge": REPORTED_JUDGE,
             "reported_source": REPORTED_SOURCE,
             "invalid": invalid,
             "benchmarks": [_TITLES[name] for name in VERSIONS],
         },
+    )
+
+
+def _caveat(ranking: Ranking, scope: str) -> str:
+    """What a table of few prompts cannot show; "" for one of many."""
+    prompts = max(
+        entry["scores"][scope]["n"] for entry in ranking.entries if scope in entry["scores"]
+    )
+    if prompts >= FEW_PROMPTS:
+        return ""
+    return (
+        f"{prompts} prompts: a failure that occurs in up to {unseen_share(prompts):.0%} of texts "
+        "can go unseen, and no interval shows it."
     )
 
 
@@ -269,6 +319,7 @@ def _lines(ranking: Ranking, scope: str) -> list[dict[str, Any]]:
                 "is_stated": entry["model"]["id"]["source"] == "submitter",
                 "submitter": entry["submitter"],
                 "date": entry["date"][:10],
+                "badge": entry["report"].replace("report.html", "badge.svg"),
                 "report": entry["report"],
                 "coverage": row["coverage"],
                 "metrics": row["metrics"],

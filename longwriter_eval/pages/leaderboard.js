@@ -3,15 +3,22 @@
   const filters = document.getElementById("filters");
   const judge = document.getElementById("judge");
   const language = document.getElementById("language");
+  const source = document.getElementById("source");
+  const search = document.getElementById("search");
   const status = document.getElementById("status");
 
   const show = () => {
     let shown = 0;
+    const wanted = search.value.trim().toLowerCase();
     for (const ranking of document.querySelectorAll(".ranking")) {
       ranking.hidden = judge.value !== "" && ranking.dataset.ranking !== judge.value;
       for (const table of ranking.querySelectorAll("[data-language]")) {
         table.hidden = table.dataset.language !== language.value;
-        if (!ranking.hidden && !table.hidden) shown += table.querySelectorAll("tbody tr").length;
+        for (const row of table.querySelectorAll("tbody tr[data-source]")) {
+          row.hidden = (source.value !== "" && row.dataset.source !== source.value)
+            || !row.querySelector("th").textContent.toLowerCase().includes(wanted);
+          if (!ranking.hidden && !table.hidden && !row.hidden) shown += 1;
+        }
       }
     }
     status.textContent = `${shown} shown, ${language.selectedOptions[0].text}`;
@@ -51,6 +58,8 @@
   }
   judge.addEventListener("change", show);
   language.addEventListener("change", show);
+  source.addEventListener("change", show);
+  search.addEventListener("input", show);
   filters.addEventListener("submit", (event) => event.preventDefault());
   filters.hidden = false;
   show();

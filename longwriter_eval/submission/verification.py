@@ -313,8 +313,10 @@ def sample_scores(score: Score) -> dict[str, float | None]:
     return {metric: _known(value(score, metric)) for metric in _METRICS}
 
 
-def table_claims(rows: Sequence[TableRow]) -> list[dict[str, Any]]:
-    """The rows of `score_table` in the form of the manifest."""
+def table_claims(
+    rows: Sequence[TableRow], kinds: Sequence[str] = _ROW_KINDS
+) -> list[dict[str, Any]]:
+    """The rows of `score_table` of these kinds, in the form of the manifest."""
     return [
         {
             "kind": row.kind,
@@ -333,7 +335,7 @@ def table_claims(rows: Sequence[TableRow]) -> list[dict[str, Any]]:
             },
         }
         for row in rows
-        if row.kind in _ROW_KINDS
+        if row.kind in kinds
     ]
 
 

@@ -1,10 +1,12 @@
 """The leaderboard: comparable groups, ranks, and a page without unverified claims."""
 
+import csv
 import json
 import os
 import re
 import shutil
 import subprocess
+import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +22,7 @@ from support.submissions import deadly, hand_in, log, repacked, submitted, unpac
 from longwriter_core.text.printable import escape_unprintable
 from longwriter_eval.cli.main import main
 from longwriter_eval.leaderboard import entries as entries_module
+from longwriter_eval.leaderboard.exports import _cell, badge
 from longwriter_eval.leaderboard.site import REPORTED, Rank, build, rankings, ranks
 from longwriter_eval.report import write_report as report
 from longwriter_eval.runs import Run, load_run
@@ -37,7 +40,7 @@ def _entry(file: str, low: float | None, high: float | None, **judge: Any) -> di
         "benchmark": judge.pop("benchmark", "longwrite_demo"),
         "task_version": judge.pop("task_version", 1.0),
         "judge": {"returned": "j", "prompt": "official", "prompt_sha256": "a" * 64, **judge},
-        "scores": {"all": {"metrics": {"overall_score": interval}}},
+        "scores": {"all": {"kind": "all", "metrics": {"overall_score": interval}}},
     }
 
 
@@ -339,7 +342,7 @@ def _choose_judge(page: Page, name: str) -> None:
 
 
 def _models(page: Page) -> list[str]:
-    return list(page.locator("[data-ranking] table:visible tbody th a").all_inner_texts())
+    return list(page.locator("[data-ranking] table:visible tbody th > a:visible").all_inner_texts())
 
 
 def test_the_table_sorts_by_every_column(page: Page) -> None:
@@ -364,7 +367,77 @@ def test_judge_and_language_filter(page: Page) -> None:
     assert _models(page) == ["other"]
     page.select_option("#language", "zh")
     assert page.locator("#status").inner_text() == "1 shown, Chinese"
-    assert page.locator("[data-language]:visible").count() == 1
+    assert page.locator("div[data-language]:visible").count() == 1
+
+
+def test_every_bucket_and_type_has_a_table_with_its_caveat(page: Page) -> None:
+    _choose_judge(page, "gpt-judge")
+    titles = page.locator("#language option").all_inner_texts()
+    assert titles[:3] == ["All prompts", "English", "Chinese"]
+    assert "[4k,20k] words" in titles
+    assert "News Report" in titles
+    page.select_option("#language", "[4k,20k]")
+    assert sorted(_models(page)) == ["bad", "good"]
+    (caveat,) = page.locator("p[data-language]:visible").all_inner_texts()
+    assert "3 prompts: a failure that occurs in up to 63% of texts" in caveat
+
+
+def test_the_search_looks_through_models_and_submitters(page: Page) -> None:
+    page.fill("#search", "GOO")
+    assert _models(page) == ["good"]
+    page.fill("#search", "document.title")
+    assert _models(page) == ["good"]
+    page.fill("#search", "nobody")
+    assert _models(page) == []
+    assert page.locator("#status").inner_text() == "0 shown, All prompts"
+
+
+def test_a_board_without_a_verified_submission_opens(chromium: Browser, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "broken.zip").write_bytes(b"nonsense")
+    page = build(tmp_path / "in", tmp_path / "site").page
+    with opened(chromium, page) as found:
+        assert found.page.locator("#status").inner_text() == "0 shown, All prompts"
+        assert found.complaints == []
+
+
+def test_the_head_of_the_table_stays_visible_and_the_plot_has_an_axis(page: Page) -> None:
+    head = page.locator("table:visible thead th").first
+    assert head.evaluate("head => getComputedStyle(head).position") == "sticky"
+    axis = page.locator("table:visible thead .axis text").all_text_contents()
+    assert axis[:5] == ["0", "25", "50", "75", "100"]
+
+
+def test_the_csv_has_the_scores_of_every_group_and_no_formulas(site: Path) -> None:
+    rows = list(csv.DictReader((site / "leaderboard.csv").read_text("utf-8").splitlines()))
+    data = json.loads((site / "leaderboard.json").read_text(encoding="utf-8"))
+    entries = {e["file"]: e for ranking in data["rankings"] for e in ranking["entries"]}
+    assert {row["prompts"] for row in rows} == {"all", "language", "bucket", "type"}
+    for row in rows:
+        score = entries[row["file"]]["scores"][row["group"]]["metrics"]["overall_score"]
+        assert float(row["overall_score"]) == pytest.approx(score["mean"], abs=1e-4)
+    assert _cell("=cmd()") == "'=cmd()"
+
+
+def test_every_entry_has_a_badge_with_its_score(site: Path) -> None:
+    data = json.loads((site / "leaderboard.json").read_text(encoding="utf-8"))
+    for entry in (e for ranking in data["rankings"] for e in ranking["entries"]):
+        image = ET.parse((site / entry["report"]).with_name("badge.svg")).getroot()
+        mean = entry["scores"]["all"]["metrics"]["overall_score"]["mean"]
+        assert [text.text for text in image.iter("{http://www.w3.org/2000/svg}text")] == [
+            "Demo prompts",
+            f"S̄ {mean:.1f}",
+        ]
+
+
+def test_a_hostile_name_cannot_break_a_badge() -> None:
+    entry = _entry("a", 80, 90)
+    entry["model"] = {"id": {"value": EVIL + "\u202e" + "x" * 400, "source": "submitter"}}
+    image = ET.fromstring(badge("Demo prompts", entry))
+    assert len(image.attrib["aria-label"]) < 200
+    assert {part.tag.rpartition("}")[2] for part in image.iter()} == {
+        "svg", "title", "rect", "g", "text",
+    }  # fmt: skip
 
 
 def test_untrusted_text_is_displayed_as_text(page: Page) -> None:
@@ -379,7 +452,7 @@ def test_untrusted_text_is_displayed_as_text(page: Page) -> None:
 def test_a_row_opens_its_report(chromium: Browser, site: Path) -> None:
     with opened(chromium, site / "index.html") as found:
         with found.page.expect_navigation():
-            found.page.locator("tbody th a", has_text="good").first.click()
+            found.page.locator("tbody th > a", has_text="good").first.click()
         assert "good" in found.text("h1")
         assert found.complaints == []
 

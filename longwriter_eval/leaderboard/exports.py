@@ -1,0 +1,80 @@
+"""The leaderboard as files for others: a CSV table, and a badge for each model card."""
+
+import csv
+import html
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from longwriter_core.text.printable import printable
+
+METRICS = ("overall_score", "length_score", "quality_score", "output_words")
+
+# Characters at the start of a cell that make a spreadsheet run it as a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+_CHARACTER = 6.6  # mean width in pixels of a character of the badge's font, at 11 pixels
+_MAX_MODEL = 40
+
+
+def csv_table(rankings: Sequence[Any]) -> str:
+    """One line per submission and group of prompts, with the mean and interval of each score."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(
+        [
+            "benchmark", "task_version", "judge", "judge_prompt_sha256", "file", "model",
+            "model_source", "submitter", "date", "prompts", "group", "n", "judged",
+            *(f"{metric}{part}" for metric in METRICS for part in ("", "_low", "_high")),
+        ]
+    )  # fmt: skip
+    for ranking in rankings:
+        for entry in ranking.entries:
+            for group, row in entry["scores"].items():
+                model = entry["model"]["id"]
+                writer.writerow(
+                    [
+                        ranking.benchmark, f"{ranking.task_version:g}", _cell(ranking.judge),
+                        ranking.prompt_sha256, _cell(entry["file"]), _cell(model["value"]),
+                        model["source"], _cell(entry["submitter"] or ""), entry["date"],
+                        row["kind"], _cell(group), row["n"], _number(row["coverage"]),
+                        *(
+                            _number(row["metrics"][metric][part])
+                            for metric in METRICS
+                            for part in ("mean", "low", "high")
+                        ),
+                    ]
+                )  # fmt: skip
+    return file.getvalue()
+
+
+def badge(title: str, entry: Mapping[str, Any]) -> str:
+    """An SVG badge: the benchmark and S̄ of a verified submission, with its judge as tooltip."""
+    mean = entry["scores"]["all"]["metrics"]["overall_score"]["mean"]
+    left, right = title, "no score" if mean is None else f"S̄ {mean:.1f}"
+    widths = [round(_CHARACTER * len(text)) + 12 for text in (left, right)]
+    model = printable(entry["model"]["id"]["value"], _MAX_MODEL)
+    judge = printable(entry["judge"]["returned"], _MAX_MODEL)
+    label = html.escape(f"{model}: {left} {right}, judged by {judge}, recomputed from its evidence")
+    text = "".join(
+        f'<text x="{x}" y="14">{html.escape(part)}</text>'
+        for x, part in ((6, left), (widths[0] + 6, right))
+    )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{sum(widths)}" height="20" role="img" '
+        f'aria-label="{label}"><title>{label}</title>'
+        f'<rect width="{widths[0]}" height="20" fill="#3c4146"/>'
+        f'<rect x="{widths[0]}" width="{widths[1]}" height="20" fill="#0a5cab"/>'
+        f'<g fill="#fff" font-family="Verdana,DejaVu Sans,sans-serif" font-size="11">{text}</g>'
+        "</svg>\n"
+    )
+
+
+def _cell(text: str) -> str:
+    """Text that a spreadsheet shows as it is."""
+    shown = printable(text)
+    return f"'{shown}" if shown.startswith(_FORMULA) else shown
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}".rstrip("0").rstrip(".")
