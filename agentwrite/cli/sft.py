@@ -78,6 +78,13 @@ def command(
     general_split: mixing.GeneralSplit = "train",
     ratio: mixing.Ratio = None,
     no_benchmark_check: mixing.NoBenchmarkCheck = False,
+    with_plan: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FORMAT",
+            help="begin each answer with its plan as thinking: think, thinking, magistral or kimi",
+        ),
+    ] = None,
     push_to_hub: Annotated[
         str | None,
         typer.Option(metavar="OWNER/NAME", help="push the file and its card to this hub dataset"),
@@ -127,6 +134,7 @@ def command(
                 check_benchmarks=not no_benchmark_check,
                 limit=limit,
                 min_quality=quality,
+                with_plan=with_plan,
                 progress=bars,
             )
 

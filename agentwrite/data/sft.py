@@ -43,6 +43,7 @@ from agentwrite.data.mix import (
 from agentwrite.thresholds import COLLAPSED_TEXT_SHARE, MISSING_SECTION_SHARE, SEED, SftLimits
 from agentwrite.writing.clean import clean
 from agentwrite.writing.context import estimate_tokens
+from agentwrite.writing.plan import Plan, Step
 from longwriter_core.conversation import conversation
 from longwriter_core.errors import InputError
 from longwriter_core.files import sha256
@@ -56,6 +57,7 @@ from longwriter_core.text.endings import is_cut_off, is_to_be_continued
 from longwriter_core.text.language import main_language
 from longwriter_core.text.length import count_words, length_score
 from longwriter_core.text.refusals import is_refusal
+from longwriter_core.text.thinking import FORMATS, with_thinking, without_thinking
 from longwriter_eval.judge.judge import Item, Judge
 from longwriter_eval.judge.settings import JudgeSettings, api_key
 from longwriter_eval.judge.verdict import Judgement
@@ -75,6 +77,18 @@ class _Section(BaseModel):
     target: int
 
 
+class _Step(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    number: int
+    point: Annotated[str, BeforeValidator(_encodable)]
+    words: int
+
+
+class _Chapter(_Step):
+    first_step: int
+
+
 class FinishedText(BaseModel):
     """The fields of a texts.jsonl row that `sft` uses."""
 
@@ -87,11 +101,24 @@ class FinishedText(BaseModel):
     required: PositiveInt | None = None
     sections: list[_Section] = []
     models: list[str] = []
+    plan: list[_Step] = []
+    chapters: list[_Chapter] = []
+    thinking: str = ""  # what the answer is to begin with; `sft` sets it
 
     @cached_property
     def words(self) -> int:
         """Words of the text."""
         return count_words(self.text)
+
+    @property
+    def plan_text(self) -> str:
+        """The plan, one line per step; "" if the row has none."""
+        steps = tuple(Step(**vars(step)) for step in self.plan)
+        chapters = tuple(
+            (Step(each.number, each.point, each.words, "Chapter"), each.first_step)
+            for each in self.chapters
+        )
+        return Plan(steps, chapters=chapters).text
 
     @property
     def length_score(self) -> float | None:
@@ -109,7 +136,7 @@ def _too_short(text: FinishedText, limits: SftLimits) -> str | None:
 def _too_long(text: FinishedText, limits: SftLimits) -> str | None:
     if text.words > limits.max_words:
         return f"{text.words} words"
-    tokens = estimate_tokens(text.instruction) + estimate_tokens(text.text)
+    tokens = sum(map(estimate_tokens, (text.instruction, text.thinking, text.text)))
     return f"about {tokens} tokens" if tokens > limits.sequence_len else None
 
 
@@ -181,11 +208,11 @@ class SftSummary:
 
     def add(
         self, writer: DatasetWriter, source: str, id: str | int, text: FinishedText,
-        scores: Mapping[str, float] | None = None,
+        with_plan: str | None, scores: Mapping[str, float] | None = None,
     ) -> None:  # fmt: skip
         """Add a text to the file, with further columns."""
         self.without_length += text.required is None
-        writer.add(f"{source} {id}", _row(str(id), source, text) | dict(scores or {}))
+        writer.add(f"{source} {id}", _row(str(id), source, text, with_plan) | dict(scores or {}))
 
     @property
     def texts(self) -> int:
@@ -209,6 +236,7 @@ def sft(
     check_benchmarks: bool = True,
     limit: int | None = None,
     min_quality: MinQuality | None = None,
+    with_plan: str | None = None,
     progress: RowProgress = no_row_progress,
 ) -> SftSummary:
     """Filter the texts of run folders and write them to `output` as SFT rows.
@@ -224,6 +252,8 @@ def sft(
     limit             read only this many texts of each folder
     min_quality       judge the texts that pass all rules, and leave out those below a score; the
                       verdicts are kept in a run folder next to the file
+    with_plan         begin each answer with the text's plan as thinking, in one of FORMATS of
+                      longwriter_core.text.thinking; thinking never counts as words
     progress          called for every row read or judged, with its kind
 
     The same input and seed give the same bytes. Raises InputError if the input cannot be used, and
@@ -234,9 +264,13 @@ def sft(
             f"unknown rule {', '.join(sorted(unknown))}: the rules are "
             f"{', '.join([*RULES, DUPLICATE])}"
         )
+    if with_plan and with_plan not in FORMATS:
+        raise InputError(f"no thinking format {with_plan!r}: name one of {', '.join(FORMATS)}")
     output, limits = Path(output), limits or SftLimits()
     sources = check_paths(folders, output, general)
     settings = {**asdict(limits), "without": sorted(without), "seed": seed}
+    if with_plan:
+        settings["with_plan"] = with_plan
     if min_quality:
         judge = Judge(
             min_quality.judge,
@@ -256,14 +290,17 @@ def sft(
             for id, text in islice(_texts(path), limit):
                 cleaned = clean(text.text)
                 summary.cleaned += cleaned.counts
-                text = text.model_copy(update={"text": cleaned.text})
+                thinking = text.plan_text if with_plan else ""
+                text = text.model_copy(update={"text": cleaned.text, "thinking": thinking})
                 rule, detail = _fault(text, limits, without, seen, writer)
+                if not rule and with_plan and not thinking:
+                    rule = "no_plan"
                 if rule:
                     _reject(writer, rule, detail, source, id, text)
                 elif min_quality:
                     judged[f"{source} {id}"] = path
                 else:
-                    summary.add(writer, source, id, text)
+                    summary.add(writer, source, id, text, with_plan)
                 progress("texts")
         if min_quality and judged:
             judgements = _judge(judge, sources, judged, progress)
@@ -275,7 +312,9 @@ def sft(
                 elif quality < min_quality.score:
                     _reject(writer, "quality", f"S_q {quality:.1f}", source, id, text)
                 else:
-                    summary.add(writer, source, id, text, {"quality_score": quality})
+                    thinking = text.plan_text if with_plan else ""
+                    text = text.model_copy(update={"thinking": thinking})
+                    summary.add(writer, source, id, text, with_plan, {"quality_score": quality})
         unknown_quality = {"quality_score": None} if min_quality else {}
         writer.write(general, lambda row: _columns(conversation(row)) | unknown_quality, progress)
     counts = {
@@ -410,10 +449,11 @@ def _find_duplicate(text: FinishedText, seen: set[bytes]) -> list[str]:
     return known
 
 
-def _row(id: str, source: str, text: FinishedText) -> dict[str, Any]:
+def _row(id: str, source: str, text: FinishedText, with_plan: str | None) -> dict[str, Any]:
+    answer = with_thinking(text.thinking, text.text, with_plan) if with_plan else text.text
     messages = [
         {"role": "user", "content": text.instruction},
-        {"role": "assistant", "content": text.text},
+        {"role": "assistant", "content": answer},
     ]
     return {
         "id": id,
@@ -427,7 +467,7 @@ def _row(id: str, source: str, text: FinishedText) -> dict[str, Any]:
 
 def _columns(messages: list[dict[str, str]]) -> dict[str, Any]:
     """Return the columns of a row; those unknown for general rows are null."""
-    answer = messages[-1]["content"]
+    answer = without_thinking(messages[-1]["content"])
     return {
         "messages": messages,
         "language": main_language(answer),

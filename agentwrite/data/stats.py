@@ -22,6 +22,7 @@ from longwriter_core.llm.profiles import cost
 from longwriter_core.text.language import main_language
 from longwriter_core.text.length import count_words, length_score
 from longwriter_core.text.required_length import required_length
+from longwriter_core.text.thinking import without_thinking
 
 Kind = Literal["instructions", "texts", "sft", "dpo"]
 
@@ -198,14 +199,14 @@ def _read_sft(row: Mapping[str, Any], count: _Count) -> None:
 
 def _read_dpo(row: Mapping[str, Any], count: _Count) -> None:
     _read_answer(row["chosen"]["content"], row.get("required"), count)
-    count.length("rejected_words", count_words(row["rejected"]["content"]))
+    count.length("rejected_words", count_words(without_thinking(row["rejected"]["content"])))
     for name in ("chosen_score", "rejected_score", "margin"):
         count.number(name, row.get(name))
     count.name("models", row.get("model"))
 
 
 def _read_answer(text: str, required: object, count: _Count) -> None:
-    words = count_words(text)
+    words = count_words(without_thinking(text))
     count.length("words", words)
     count.name("languages", main_language(text))
     if required := _length(required):

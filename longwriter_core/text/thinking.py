@@ -17,12 +17,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-_TAGS = (
-    ("<think>", "</think>"),
-    ("<thinking>", "</thinking>"),
-    ("[THINK]", "[/THINK]"),
-    ("◁think▷", "◁/think▷"),
-)
+FORMATS = {
+    "think": ("<think>", "</think>"),
+    "thinking": ("<thinking>", "</thinking>"),
+    "magistral": ("[THINK]", "[/THINK]"),
+    "kimi": ("◁think▷", "◁/think▷"),
+}
+_TAGS = tuple(FORMATS.values())
 _ANY_TAG = "|".join(re.escape(tag) for pair in _TAGS for tag in pair)
 # At the start of a line, or what is left of a channel of gpt-oss without its special tokens.
 _LEFTOVER = re.compile(
@@ -54,6 +55,12 @@ def split_thinking(text: str) -> tuple[str, str]:
         thought, answer = parts
         thoughts.append(thought.strip())
     return "\n\n".join(thoughts), answer
+
+
+def with_thinking(thought: str, answer: str, format: str) -> str:
+    """A reply that thinks before it answers, in one of FORMATS. `split_thinking` takes it apart."""
+    opening, closing = FORMATS[format]
+    return f"{opening}\n{thought}\n{closing}\n\n{answer}"
 
 
 def without_thinking(text: str) -> str:

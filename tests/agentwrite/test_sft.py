@@ -19,11 +19,14 @@ from support.prose import prose, read_jsonl, text_row, write_rows
 from agentwrite.cli.main import main
 from agentwrite.data.mix import GeneralSet, ShuffledRows
 from agentwrite.data.sft import RULES, MinQuality, SftSummary, sft
+from agentwrite.data.stats import stats
 from agentwrite.thresholds import SftLimits
+from agentwrite.writing.context import estimate_tokens
 from longwriter_core.benchmarks import read_prompts
 from longwriter_core.errors import InputError
 from longwriter_core.mock_server import JUDGE, MockRequest, MockServer
 from longwriter_core.text.length import count_words
+from longwriter_core.text.thinking import FORMATS, split_thinking
 from longwriter_eval.judge.settings import JudgeSettings
 
 GOOD = prose(2_000)
@@ -611,3 +614,53 @@ def test_the_command_names_what_has_no_verdict(
                      "--judge-base-url", server.base_url])  # fmt: skip
     assert code == 1
     assert "1 texts have no verdict; to resume: agentwrite sft" in capsys.readouterr().err
+
+
+# The plan as thinking
+
+PLANNED: dict[str, Any] = {
+    "plan": [{"number": 1, "point": "Why harbours silt up", "words": 1000, "level": "Paragraph"},
+             {"number": 2, "point": "What it costs", "words": 1000, "level": "Paragraph"}],
+}  # fmt: skip
+CHAPTERS = [{"number": 1, "point": "Mud", "words": 2000, "level": "Chapter", "first_step": 1}]
+PLAN_TEXT = (
+    "Paragraph 1 - Main Point: Why harbours silt up - Word Count: 1000 words\n"
+    "Paragraph 2 - Main Point: What it costs - Word Count: 1000 words"
+)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_an_answer_begins_with_its_plan_as_thinking_which_counts_no_words(
+    name: str, tmp_path: Path
+) -> None:
+    summary = make(
+        tmp_path, text_row("a", GOOD, **PLANNED), text_row("b", prose(2000, 1)), with_plan=name
+    )
+    assert summary.rejected == {"no_plan": 1}
+    (row,) = rows_of(tmp_path)
+    answer = row["messages"][1]["content"]
+    assert answer.startswith(FORMATS[name][0])
+    assert split_thinking(answer) == (PLAN_TEXT, GOOD)
+    assert (row["words"], row["length_score"]) == (2000, 100.0)
+    counted = stats(tmp_path / "sft.jsonl")
+    assert counted.lengths["words"].mean == 2000
+
+
+def test_a_plan_of_chapters_is_shown_with_them(tmp_path: Path) -> None:
+    make(tmp_path, text_row("a", GOOD, **PLANNED, chapters=CHAPTERS), with_plan="think")
+    answer = rows_of(tmp_path)[0]["messages"][1]["content"]
+    chapter = "Chapter 1 - Main Point: Mud - Word Count: 2000 words"
+    assert split_thinking(answer)[0] == f"{chapter}\n{PLAN_TEXT}"
+
+
+def test_the_plan_counts_towards_the_sequence_length(tmp_path: Path) -> None:
+    tokens = estimate_tokens("Write about a.") + estimate_tokens(GOOD)
+    limits = SftLimits(sequence_len=tokens + 5)
+    assert make(tmp_path, text_row("a", GOOD, **PLANNED), limits=limits).texts == 1
+    options = {"limits": limits, "with_plan": "think"}
+    assert make(tmp_path, text_row("a", GOOD, **PLANNED), **options).rejected == {"too_long": 1}
+
+
+def test_an_unknown_thinking_format_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="name one of think, thinking, magistral, kimi"):
+        make(tmp_path, text_row("a", GOOD), with_plan="deepthought")
