@@ -165,19 +165,16 @@ def _judge(run: Run, judges: Mapping[str, Panel]) -> dict[tuple[str, str], Judge
     Each panel judges all its tasks at once. Before the first call, a preflight request checks each
     judge.
     """
-    known = _known_verdicts(run, judges)
-    items: dict[Panel, dict[str, tuple[Sample, Item]]] = {}
-    for sample in run.samples:
-        if panel := judges.get(sample.task):
-            item = _item(sample, f"{sample.task}:{sample.id}", tuple(known[sample.task, sample.id]))
-            items.setdefault(panel, {})[item.id] = (sample, item)
+    items = _items(run, judges)
     for panel, of_panel in items.items():
         panel.check_context(item for _, item in of_panel.values())
+    has_changed = False
     for panel, of_panel in items.items():
         unjudged = [item for _, item in of_panel.values() if not panel.has_verdicts(item)]
-        if unjudged:
-            run_async(panel.check(unjudged))
+        if unjudged and not (has_changed := run_async(panel.check(unjudged))):
             break  # the panels differ only in their prompt, so one check is enough
+    if has_changed:
+        items = _items(run, judges)  # by the settings that the endpoint accepts
     return {
         (sample.task, sample.id): judgement
         for panel, of_panel in items.items()
@@ -186,6 +183,17 @@ def _judge(run: Run, judges: Mapping[str, Panel]) -> dict[tuple[str, str], Judge
         ).items()
         for sample, _ in [of_panel[id]]
     }
+
+
+def _items(run: Run, judges: Mapping[str, Panel]) -> dict[Panel, dict[str, tuple[Sample, Item]]]:
+    """The samples that each panel judges, with the verdicts that are known."""
+    known = _known_verdicts(run, judges)
+    items: dict[Panel, dict[str, tuple[Sample, Item]]] = {}
+    for sample in run.samples:
+        if panel := judges.get(sample.task):
+            item = _item(sample, f"{sample.task}:{sample.id}", tuple(known[sample.task, sample.id]))
+            items.setdefault(panel, {})[item.id] = (sample, item)
+    return items
 
 
 def _known_verdicts(

@@ -137,7 +137,7 @@ class Endpoint:
         self._client: openai.AsyncOpenAI | None = None
         self._response_type: Any = None
         self._limit = "max_tokens"  # the endpoint's name for the token limit
-        self._takes_schema = True  # until the endpoint refuses a response_format
+        self.takes_schema = True  # until the endpoint refuses a response_format
         self._has_answered = self._is_in_trouble = False
         self._successes = 0
 
@@ -244,7 +244,7 @@ class Endpoint:
         adapted = dict(request)
         if "max_tokens" in adapted:
             adapted[self._limit] = adapted.pop("max_tokens")
-        if not self._takes_schema:
+        if not self.takes_schema:
             adapted.pop("response_format", None)
         return adapted
 
@@ -358,7 +358,7 @@ class Endpoint:
             return Failure(error, may_pass=True)
         names_schema = any(sign in answer for sign in _SCHEMA_SIGNS)
         if status in (400, 422) and "response_format" in request and names_schema:
-            self._takes_schema = False
+            self.takes_schema = False
             _log.info("%s takes no response_format: replies are read as text", self.url)
             return Failure(error, may_pass=True)
         if status == 403 and self._has_answered and isinstance(error, EndpointError):

@@ -138,6 +138,11 @@ class ChatPool:
         return bool(self._in_flight)
 
     @property
+    def refuses_schema(self) -> bool:
+        """Whether an endpoint has refused a `response_format`, so that none is sent to it."""
+        return not all(member.endpoint.takes_schema for member in self._members)
+
+    @property
     def is_fatal(self) -> bool:
         """Whether the pool has stopped making calls: all endpoints refuse, or the disk is full."""
         return bool(self._fatal)

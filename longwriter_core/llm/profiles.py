@@ -91,6 +91,13 @@ class Profile(BaseModel):
     note: str = ""
     sources: dict[str, str] = {}
 
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, name: str) -> str:
+        if not name.strip() or name != name.strip() or re.search(r"[,+\n]", name):
+            raise ValueError("is no name for a profile: commas and plus signs separate judges")
+        return name
+
     @field_validator("prices", mode="before")
     @classmethod
     def _read_prices(cls, numbers: Any) -> Any:

@@ -41,12 +41,28 @@ def command(
         default = ", the default" if profile.name == DEFAULT_PROFILE else ""
         print(f"{profile.name}{default}")
         for name, value in _facts(profile.name):
-            print(f"  {name:9} {value}")
+            print(*_wrapped(name, value), sep="\n")
     living = living_profiles(day)
     if DEFAULT_PROFILE not in living:
         print(f"\nThere is no default any more: choose one of {', '.join(living)}")
     print("\nChoose one by LONGWRITER_JUDGE=NAME, --judge NAME, or judge in --metadata.")
     return 0
+
+
+def _wrapped(name: str, value: str) -> list[str]:
+    """A row of the list, in lines that fit the terminal; addresses and names are not broken."""
+    import shutil
+    import textwrap
+
+    width = max(40, shutil.get_terminal_size((80, 24)).columns)
+    return textwrap.wrap(
+        value or "–",
+        width,
+        initial_indent=f"  {name:9} ",
+        subsequent_indent=" " * 12,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _facts(name: str) -> list[tuple[str, str]]:
@@ -67,7 +83,7 @@ def _facts(name: str) -> list[tuple[str, str]]:
         f"(${prices.prompt:g} prompt, ${prices.cached:g} cached, ${prices.completion:g} "
         "completion, per million tokens)"
         if prices
-        else "unknown"
+        else "unknown, no source: --max-cost refuses it"
     )
     if not profile.endpoint:
         needs = "a server of your own: judge_base_url"
@@ -81,7 +97,8 @@ def _facts(name: str) -> list[tuple[str, str]]:
         lives = f"shut down on {ends}"
     else:
         lives = f"until {ends} ({(ends - day).days} days)"
-    context = f"{profile.context_window:,} tokens" if profile.context_window else "unknown"
+    context = f"{profile.context_window:,} tokens" if profile.context_window else ""
+    context = context or "unknown, no source: long responses are not checked against it"
     rows = [
         ("model", profile.model + (f" at {profile.endpoint}" if profile.endpoint else "")),
         ("needs", needs),

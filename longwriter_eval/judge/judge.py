@@ -100,6 +100,9 @@ class Judge:
     async def check(self, *, may_reuse: bool = False) -> None:
         """Make a preflight request: one real verdict on a short, harmless text.
 
+        If the endpoint refuses `response_format`, the judge's settings no longer contain it, so
+        that records and keys say what was really sent.
+
         With `may_reuse`, a stored reply to that request will do. Raises InputError if the model is
         shut down, or if the spending limit, key, endpoint, model, token limit, replies or store
         would fail the run.
@@ -123,6 +126,8 @@ class Judge:
                     raise InputError(f"{self._who} cannot be used: {chat.fatal}")
                 value = read_reply(reply, read, has_format=True)
                 if not isinstance(value, Rejected):
+                    if chat.refuses_schema:
+                        self.settings = self.settings.without_schema()
                     return
                 limit = f"judge_max_tokens, {self.settings.max_tokens}"
                 if reply.is_cut:

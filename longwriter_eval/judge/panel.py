@@ -186,12 +186,20 @@ class Panel:
             for judge in self.judges:
                 run_async(judge.check(may_reuse=not is_first))
 
-    async def check(self, items: Iterable[Item] | None = None) -> None:
-        """Preflight every judge, or those that have to judge some of `items`. Raises InputError."""
+    async def check(self, items: Iterable[Item] | None = None) -> bool:
+        """Preflight every judge, or those that have to judge some of `items`.
+
+        Returns whether the settings changed, because an endpoint refused what they say. Raises
+        InputError.
+        """
         items = None if items is None else list(items)
         for judge in self.judges:
             if items is None or not all(map(judge.has_verdicts, self._items_of(judge, items))):
                 await judge.check()
+        before = self.settings
+        judges = tuple(judge.settings for judge in self.judges)
+        self.settings = replace(self.settings, judges=judges)
+        return self.settings != before
 
     def check_context(self, items: Iterable[Item]) -> None:
         """Raise InputError if the longest unjudged response does not fit some judge's context."""

@@ -288,6 +288,11 @@ class JudgeSettings(BaseModel):
         fields |= {**profile.extra, **json.loads(self.extra)}
         return {name: value for name, value in sorted(fields.items()) if value is not None}
 
+    def without_schema(self) -> "JudgeSettings":
+        """These settings without `response_format`, for an endpoint that refuses it."""
+        extra = {**json.loads(self.extra), "response_format": None}
+        return self.model_copy(update={"extra": json.dumps(extra, sort_keys=True)})
+
     @property
     def protocol(self) -> dict[str, Any]:
         """The request settings that are part of the judge's identity and of its call keys."""

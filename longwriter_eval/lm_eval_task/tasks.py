@@ -302,7 +302,8 @@ class JudgedTask(LengthTask):
                 task._judgements = judgements
                 ids = (id for each in task.instances for id, _ in items_of(task, each))
                 agreement = recorded_agreement({id: judgements[id] for id in ids})
-                task.record["judge"].update(agreement)
+                # the preflight may have found that the endpoint refuses what the settings say
+                task.record["judge"] = judging.panel.settings.record() | agreement
 
     def process_results(self, doc: dict[str, Any], results: Sequence[str]) -> dict[str, float]:
         """Metric values of one response; the judge's record goes into the logged document."""

@@ -13,6 +13,7 @@ from support.logs import Answer, Log, answers, words
 from longwriter_core.errors import InputError
 from longwriter_core.llm import run_async
 from longwriter_core.mock_server import MockReply, MockRequest
+from longwriter_core.mock_server.messages import error_reply
 from longwriter_eval.cli.main import main
 from longwriter_eval.judge.panel import Panel, PanelSettings
 from longwriter_eval.judge.settings import judge_label, protocol_text
@@ -183,6 +184,53 @@ def test_the_longest_response_must_fit_every_judge(
     found = panel().judge_with_progress(ITEMS[:2])
     assert [judgement.missing for judgement in found.values()] == [["not_asked"] * 2] * 2
     assert not server.history
+
+
+# What an endpoint refuses
+
+
+def without_formats(request: MockRequest) -> MockReply:
+    """An endpoint that knows no `response_format`."""
+    if "response_format" in request.body:
+        return error_reply(400, "invalid", "Unknown parameter: 'response_format'.")
+    return MockReply(verdict(4))
+
+
+@pytest.fixture
+def structured(server: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Endpoint:
+    """A judge whose profile sends a JSON schema, at an endpoint that refuses it."""
+    text = SERVED.format(name="strict", url=server.base_url) + "structured_output = true\n"
+    (tmp_path / "strict.toml").write_text(text)
+    monkeypatch.setenv("LONGWRITER_PROFILES", str(tmp_path / "strict.toml"))
+    server.on_request = without_formats
+    return server
+
+
+@pytest.mark.usefixtures("structured")
+def test_a_refused_response_format_is_not_recorded_as_sent() -> None:
+    strict = panel("strict")
+    assert strict.settings.record()["departures"]["response_format"] == "verdict"
+    assert run_async(strict.check())  # the settings changed
+    recorded = strict.settings.record()
+    assert "response_format" not in recorded["departures"]
+    assert recorded["extra"] == {"response_format": None}
+    (judgement,) = strict.judge_with_progress(ITEMS[:1]).values()
+    assert "response_format" not in judgement.departures
+
+
+def test_a_run_at_such_an_endpoint_records_it_and_resumes_for_free(
+    structured: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_run(tmp_path / "run")
+    judge_run(tmp_path / "run", "strict")
+    recorded = load_run(tmp_path / "run").record("longwrite_demo")["judge"]
+    assert "response_format" not in recorded["departures"]
+    structured.history.clear()
+    score(tmp_path / "run", {})  # the run's own settings
+    assert not structured.history
+    monkeypatch.setenv("LONGWRITER_CACHE", str(tmp_path / "another"))
+    judge_run(tmp_path / "run", "strict")  # the profile's settings: the preflight finds out again
+    assert all(is_preflight(request.prompt) for request in structured.history)
 
 
 # Agreement
