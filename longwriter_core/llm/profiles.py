@@ -94,7 +94,7 @@ class Profile(BaseModel):
     @field_validator("name")
     @classmethod
     def _check_name(cls, name: str) -> str:
-        if not name.strip() or name != name.strip() or re.search(r"[,+\n]", name):
+        if name != name.strip() or re.search(r"[,+\n]", name):
             raise ValueError("is no name for a profile: commas and plus signs separate judges")
         return name
 
