@@ -397,8 +397,11 @@ def test_the_list_shows_every_profiles_requirements_cost_and_shutdown_date(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     on(date(2026, 11, 21), monkeypatch)
+    monkeypatch.setenv("COLUMNS", "80")
     assert main(["judges"]) == 0
-    shown = capsys.readouterr().out
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    shown = " ".join(" ".join(lines).split())
     for said in (
         "gpt-4o-2024-11-20, the default",
         "until 2027-01-14 (54 days)",

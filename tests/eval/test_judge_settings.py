@@ -32,6 +32,7 @@ def test_the_defaults_are_the_published_protocol() -> None:
         "concurrency": 32,
         "prompt": "official",
         "repeats": 1,
+        "segments": None,
     }
     assert (settings.record()["temperature"], settings.record()["max_tokens"]) == (0.5, 1024)
 
