@@ -38,16 +38,19 @@ class Segment:
 def segments(messages: Sequence[Message], render: Render, ends: Sequence[str]) -> Iterator[Segment]:
     """Yield the rendered conversation in order: prompts, and answers with their end token.
 
-    `ends` are the end-of-turn tokens. Raises ValueError if the conversation has no answer, or if
-    the template does not render prompt, answer and end token one after the other.
+    `ends` are the end-of-turn tokens. A template may put white space after one, as ChatML does: a
+    model does not generate it, so it begins the next prompt. Raises ValueError if the conversation
+    has no answer, or if the template does not render prompt, answer and end token one after the
+    other.
     """
     done = ""
     for position, message in enumerate(messages):
         if message["role"] != "assistant":
             continue
         prompt, whole = render(messages[:position], True), render(messages[: position + 1], False)
-        end = whole.removeprefix(prompt).removeprefix(message["content"])
-        if prompt + message["content"] + end != whole or end not in ends:
+        rest = whole.removeprefix(prompt).removeprefix(message["content"])
+        end = rest.rstrip()
+        if prompt + message["content"] + rest != whole or end not in ends:
             raise ValueError(
                 f"the chat template does not end an answer with one of eot_tokens {list(ends)}, or "
                 f"changes it: {whole[-80:]!r} is rendered of {message['content'][-60:]!r}"
@@ -56,7 +59,7 @@ def segments(messages: Sequence[Message], render: Render, ends: Sequence[str]) -
             raise ValueError("the chat template renders earlier turns anew for later ones")
         yield Segment(prompt.removeprefix(done), False)
         yield Segment(message["content"] + end, True)
-        done = whole
+        done = prompt + message["content"] + end
     if not done:
         raise ValueError("no message with the role assistant")
 

@@ -34,14 +34,18 @@ def measure_once(
     path = folder / f"{part}.json"
     settings = json.loads(json.dumps(settings))
     if path.exists():
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        if kept["settings"] != settings:
-            changed = [key for key, value in settings.items() if kept["settings"].get(key) != value]
+        try:
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            kept_settings, result = kept["settings"], kept["result"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path} is not a result of this command: remove it") from error
+        if kept_settings != settings:
+            changed = [key for key, value in settings.items() if kept_settings.get(key) != value]
             raise InputError(
                 f"{path} is of a run with other settings ({', '.join(changed)}): "
                 "name another folder with --output"
             )
-        return kept["result"]
+        return result
     result = measure()
     text = json.dumps({"settings": settings, "result": result}, ensure_ascii=False, indent=1)
     write_atomically(path, text.encode())

@@ -92,6 +92,15 @@ def test_bad_options_are_reported(
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"settings": {}}'])
+def test_a_damaged_result_is_reported(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "cap-5.json").write_text(text)
+    assert experiment(*SHORT, "--output", str(tmp_path)) == 2
+    assert "cap-5.json is not a result of this command: remove it" in capsys.readouterr().err
+
+
 def test_a_cap_below_every_output_is_reported() -> None:
     rows = [{"messages": [{"role": "assistant", "content": "one two three"}]}]
     assert output_length.capped(rows, 3) == rows

@@ -153,3 +153,22 @@ def test_a_template_that_does_not_end_its_answers_is_refused(tokenizer: Any, fam
 
     with pytest.raises(ValueError, match="does not end an answer"):
         list(chat.segments(messages, trimming, [END[family]]))
+
+
+def test_white_space_after_an_end_token_is_not_learned() -> None:
+    def chatml(messages: Any, answer_follows: bool) -> str:
+        turns = (f"<|im_start|>{m['role']}\n{m['content']}<|im_end|>\n" for m in messages)
+        return "".join(turns) + ("<|im_start|>assistant\n" if answer_follows else "")
+
+    dialogue = [
+        {"role": role, "content": text}
+        for role, text in (
+            ("user", "One."),
+            ("assistant", "1\n"),
+            ("user", "Two."),
+            ("assistant", "2"),
+        )
+    ]
+    parts = list(chat.segments(dialogue, chatml, ["<|im_end|>"]))
+    assert [part.text for part in parts if part.learned] == ["1\n<|im_end|>", "2<|im_end|>"]
+    assert "".join(part.text for part in parts) == chatml(dialogue, False).removesuffix("\n")
