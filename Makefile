@@ -51,6 +51,7 @@ bench: $(NEWEST)/.installed
 	$(NEWEST)/bin/python scripts/bench_report.py
 	$(NEWEST)/bin/python scripts/bench_submission.py
 	$(NEWEST)/bin/python scripts/bench_text.py
+	$(NEWEST)/bin/python scripts/bench_scoring.py
 	$(TRAIN)/bin/python scripts/bench_packing.py
 
 .venv/demo/.installed: $(INSTALLED)

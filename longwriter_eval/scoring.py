@@ -236,7 +236,9 @@ def score_sample(sample: Sample) -> Score:
             sample,
             text,
             reached_limit=sample.reached_limit,
-            judgement=Judgement.from_record(record, text) if record is not None else None,
+            judgement=Judgement.from_record(record, text, sample.version)
+            if record is not None
+            else None,
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(

@@ -12,7 +12,9 @@ from typing import Any
 
 from longwriter_core.files import sha256
 from longwriter_core.text.thinking import without_thinking
+from longwriter_eval.judge import version_1_0
 from longwriter_eval.judge.segments import cut, drift
+from longwriter_eval.version import TASK_VERSION
 
 # metric name -> the judge's name for the dimension, in the paper's order
 DIMENSIONS = {
@@ -348,22 +350,26 @@ class Judgement:
         )
 
     @classmethod
-    def from_record(cls, record: Mapping[str, Any], response: str) -> "Judgement":
+    def from_record(
+        cls, record: Mapping[str, Any], response: str, version: float = TASK_VERSION
+    ) -> "Judgement":
         """The judgement on `response` in a sample log, with scores parsed from the raw replies.
+
+        The replies are read by the rules of the task's `version`.
 
         Verdicts on a text other than `response` have no scores and the reason "response_changed".
         Raises KeyError, TypeError or ValueError for a malformed record.
         """
         is_same = record["response_sha256"] == sha256(response)
         verdicts = [
-            _read_again(Verdict.from_record(entry), response if is_same else None)
+            _read_again(Verdict.from_record(entry), response if is_same else None, version)
             for entry in record["verdicts"]
         ]
         if not verdicts:
             raise ValueError("no verdicts")
         segments = [Verdict.from_record(entry) for entry in record.get("segments") or ()]
         parts = dict(enumerate(cut(response, _number(segments)) if is_same else ()))
-        verdicts += [_read_again(v, parts.get(v.segment or 0)) for v in segments]
+        verdicts += [_read_again(v, parts.get(v.segment or 0), version) for v in segments]
         departures = dict(record.get("departures") or {})
         return cls.of(verdicts, record["prompt_sha256"], response, departures)
 
@@ -431,12 +437,19 @@ def _means(rows: Iterable[Mapping[str, float]]) -> dict[str, float]:
     return {name: statistics.fmean(row[name] for row in rows) for name in rows[0]}
 
 
-def _read_again(verdict: Verdict, response: str | None) -> Verdict:
+def read_by_version(reply: str, response: str, version: float) -> Scores | None:
+    """The scores in a judge's reply, by the rules of a version of the tasks."""
+    if version < 1.1:
+        return version_1_0.read_verdict(reply, DIMENSIONS)
+    return read_verdict(reply, response)
+
+
+def _read_again(verdict: Verdict, response: str | None, version: float) -> Verdict:
     """The verdict parsed from its raw reply; `response` is None if the text has changed."""
     if verdict.scores and response is None:
         return replace(verdict, scores=None, reason="response_changed")
     # a reply that was cut off has no scores, even if it looks like a verdict
-    scores = read_verdict(verdict.raw, response or "") if verdict.scores else None
+    scores = read_by_version(verdict.raw, response or "", version) if verdict.scores else None
     return replace(
         verdict, scores=scores, reason=None if scores else verdict.reason or "parse_error"
     )

@@ -16,9 +16,10 @@ from typing import Any
 
 from longwriter_core import benchmarks, files
 from longwriter_core.text.printable import printable
+from longwriter_eval.judge import version_1_0
 from longwriter_eval.judge.prompt import BUILT_IN, JudgePrompt
 from longwriter_eval.judge.settings import MAX_TOKENS, TEMPERATURE
-from longwriter_eval.judge.verdict import DIMENSIONS, read_verdict
+from longwriter_eval.judge.verdict import DIMENSIONS, read_by_version
 from longwriter_eval.scoring import Score, score_samples, value
 from longwriter_eval.stats.score_table import TableRow, score_table
 from longwriter_eval.stats.thresholds import MIN_COVERAGE
@@ -237,7 +238,10 @@ def _sample_discrepancies(
         "SHA-256 of the response", sample["response_sha256"], files.sha256(score.text)
     )
     yield from differs("words", sample["words"], score.words)
-    yield from differs("cut_off", sample["cut_off"], bool(score.diagnostics.cut_off))
+    version = submission.manifest["task_version"]
+    is_cut_off = version_1_0.is_cut_off(score.text) if version < 1.1 else score.diagnostics.cut_off
+    # the backend's token limit, which only the run knows, also counts as cut off
+    yield from differs("cut_off", sample["cut_off"], sample["cut_off"] or bool(is_cut_off))
     prompt = judge_prompt(submission.manifest)
     if prompt:
         text, is_escaped = prompt.render(score.sample.prompt, score.text)
@@ -249,7 +253,7 @@ def _sample_discrepancies(
             yield from differs(f"{which}, escaped", verdict["defused"], is_escaped)
         # a reply that was cut off has no scores, even if it looks like a complete verdict
         is_cut = verdict["scores"] is None and _reached_limit(verdict, submission.manifest["judge"])
-        read = None if is_cut else read_verdict(verdict["raw"], score.text)
+        read = None if is_cut else read_by_version(verdict["raw"], score.text, version)
         yield from differs(f"scores of {which}, parsed from its reply", verdict["scores"], read)
         yield from differs(f"{which} has no reason", bool(verdict["reason"]), read is None)
     recomputed = sample_scores(score)
