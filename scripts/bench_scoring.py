@@ -2,9 +2,9 @@
 
     python scripts/bench_scoring.py [--words 30000] [--responses 120] [--output FILE.md]
 
-Scores random English and Chinese sentences with every metric and diagnostic, without a judge, and
-computes the score table. Prints a Markdown table with a goal beside each number, and exits with 1 if
-a goal is missed.
+Scores random English and Chinese sentences with every metric and diagnostic, without a judge,
+and computes the score table. Prints a Markdown table with a goal beside each number, and exits
+with 1 if a goal is missed.
 """
 
 import argparse

@@ -12,8 +12,8 @@ from typing import Any
 
 from longwriter_core.files import sha256
 from longwriter_core.text.thinking import without_thinking
-from longwriter_eval.judge import version_1_0
 from longwriter_eval.judge.segments import cut, drift
+from longwriter_eval.judge.version_1_0 import read_verdict as read_verdict_1_0
 from longwriter_eval.version import TASK_VERSION
 
 # metric name -> the judge's name for the dimension, in the paper's order
@@ -440,7 +440,7 @@ def _means(rows: Iterable[Mapping[str, float]]) -> dict[str, float]:
 def read_by_version(reply: str, response: str, version: float) -> Scores | None:
     """The scores in a judge's reply, by the rules of a version of the tasks."""
     if version < 1.1:
-        return version_1_0.read_verdict(reply, DIMENSIONS)
+        return read_verdict_1_0(reply, DIMENSIONS)
     return read_verdict(reply, response)
 
 

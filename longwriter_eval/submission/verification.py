@@ -16,10 +16,10 @@ from typing import Any
 
 from longwriter_core import benchmarks, files
 from longwriter_core.text.printable import printable
-from longwriter_eval.judge import version_1_0
 from longwriter_eval.judge.prompt import BUILT_IN, JudgePrompt
 from longwriter_eval.judge.settings import MAX_TOKENS, TEMPERATURE
 from longwriter_eval.judge.verdict import DIMENSIONS, read_by_version
+from longwriter_eval.judge.version_1_0 import is_cut_off as is_cut_off_1_0
 from longwriter_eval.scoring import Score, score_samples, value
 from longwriter_eval.stats.score_table import TableRow, score_table
 from longwriter_eval.stats.thresholds import MIN_COVERAGE
@@ -239,7 +239,7 @@ def _sample_discrepancies(
     )
     yield from differs("words", sample["words"], score.words)
     version = submission.manifest["task_version"]
-    is_cut_off = version_1_0.is_cut_off(score.text) if version < 1.1 else score.diagnostics.cut_off
+    is_cut_off = is_cut_off_1_0(score.text) if version < 1.1 else score.diagnostics.cut_off
     # the backend's token limit, which only the run knows, also counts as cut off
     yield from differs("cut_off", sample["cut_off"], sample["cut_off"] or bool(is_cut_off))
     prompt = judge_prompt(submission.manifest)
