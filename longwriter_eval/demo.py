@@ -7,7 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from longwriter_core.errors import InputError
-from longwriter_core.mock_server.server import JUDGE, WRITER, MockServer
+from longwriter_core.mock_server.server import (
+    JUDGE,
+    THINKING,
+    THINKING_JUDGE,
+    WRITER,
+    MockServer,
+)
 
 MOCK_SCORES = (
     f"{WRITER} and {JUDGE} answered at random: these scores mean nothing. They show that the "
@@ -24,10 +30,10 @@ def run(base_url: str | None, model: str | None, output: Path) -> int:
         raise InputError("BASE_URL and MODEL go together: set both, or neither for mock models")
     if base_url:
         return _evaluate(base_url, str(model), output, {})
-    with MockServer() as server:
+    with MockServer(judge_reasoning_tokens=THINKING) as server:  # as strict as today's APIs
         print(f"No BASE_URL: {WRITER} and {JUDGE} answer at {server.base_url}.")
-        judge = {"BASE_URL": server.base_url, "MODEL": JUDGE}
-        environment = {f"LONGWRITER_JUDGE_{name}": value for name, value in judge.items()}
+        judge = {"base_url": server.base_url, "model": JUDGE, **THINKING_JUDGE}
+        environment = {f"LONGWRITER_JUDGE_{name.upper()}": judge[name] for name in judge}
         return _evaluate(server.base_url, WRITER, output, environment)
 
 

@@ -1,11 +1,12 @@
-"""Measure the judging: wall time, calls in flight, faults, reruns, import time and memory.
+"""Measure the judging: wall time, batches, limited accounts, faults, reruns, import, memory.
 
     python scripts/bench_judge.py [--output FILE.md]
 
 Prints a Markdown table with a goal beside each number, and exits with 1 if a goal is missed. The
 runs are real `lm_eval` runs of longbench_write, in a temporary folder and with an empty cache,
 against mock servers for writer and judge. Needs the upstream files (`longwriter assets --fetch`, or
-LONGWRITER_ASSETS) and Linux. Takes three to five minutes on two cores.
+LONGWRITER_ASSETS) and Linux. Takes eight minutes on two cores, three of them for a judge that
+may be asked 30 times a minute.
 """
 
 import argparse
@@ -28,7 +29,7 @@ from bench_table import Row, machine, print_table
 
 from longwriter_core import benchmarks
 from longwriter_core.errors import InputError
-from longwriter_core.llm import run_async
+from longwriter_core.llm import Store, run_async
 from longwriter_core.mock_server import JUDGE, WRITER, Faults, MockServer
 from longwriter_eval.judge.judge import Item, Judge
 from longwriter_eval.judge.prompt import JudgePrompt
@@ -40,6 +41,9 @@ RESPONSES, DELAY, CONCURRENCY = 120, 2.0, 32  # delay: seconds per verdict
 # HTML pages are left out: they mean that the URL is wrong, so such a call is not retried.
 FAULTS = Faults(0.2, ("429", "500", "reset", "empty", "refusal", "broken_json"))
 LONG_RESPONSES, LONG_WORDS = 1_000, 20_000
+THINKING_DELAY, THOUGHT = 5.0, 500  # seconds and tokens of a thinking judge
+BATCH_SECONDS = 10.0
+CALLS_PER_MINUTE = 30
 
 
 @dataclass(frozen=True)
@@ -164,6 +168,71 @@ def measure_faults(folder: Path, undisturbed: Evaluation) -> Row:
     return what, f"{RESPONSES}; 0", measured, met
 
 
+def judge_directly(
+    judge: MockServer, store: Path, **settings: object
+) -> tuple[float, dict[str, Judgement]]:
+    """Seconds to judge 120 short responses in this process, and the judgements by id."""
+    given = {"model": JUDGE, "base_url": judge.base_url, "prompt": "longwriter", **settings}
+    resolved = JudgeSettings.resolve({f"judge_{name}": given[name] for name in given}, {})
+    items = [Item(f"{n}", "Write about tea.", f"Text {n}. " * 300) for n in range(RESPONSES)]
+    judgements: dict[str, Judgement] = {}
+    judging = Judge(resolved, "none", Store(store))
+    start = time.perf_counter()
+    run_async(judging.judge(items, lambda item, found: judgements.update({item.id: found})))
+    return time.perf_counter() - start, judgements
+
+
+def measure_thinking(folder: Path) -> Row:
+    """A judge that thinks for a while, and refuses a temperature and `max_tokens`."""
+    with MockServer(delay=THINKING_DELAY, reasoning_tokens=THOUGHT) as judge:
+        seconds, found = judge_directly(
+            judge, folder / "thinking", temperature="none", max_tokens=4_096
+        )
+    ideal = -(-RESPONSES // CONCURRENCY) * THINKING_DELAY
+    judged = sum(judgement.status == "judged" for judgement in found.values())
+    return (
+        f"a thinking judge, {THINKING_DELAY:.0f} s a call: {RESPONSES} responses",
+        f"< {1.1 * ideal:.0f} s (ideal: {ideal:.0f} s); {RESPONSES} judged",
+        f"{seconds:.2f} s; {judged} judged",
+        seconds < 1.1 * ideal and judged == RESPONSES,
+    )
+
+
+def measure_batch(folder: Path) -> Row:
+    """The same verdicts by the batch API and directly."""
+    with MockServer(batch_seconds=BATCH_SECONDS) as judge:
+        seconds, batched = judge_directly(judge, folder / "batch", batch=True)
+        calls = sum(request.is_chat for request in judge.history)
+        _, direct = judge_directly(judge, folder / "direct")
+        paid = judge.stats().finished - calls
+        judge_directly(judge, folder / "batch")  # directly, with the store of the batch
+        again = judge.stats().finished - calls - paid
+    differ = sum(batched[id].quality != direct[id].quality for id in direct)
+    return (
+        f"`--batch`, where a batch takes {BATCH_SECONDS:.0f} s: {RESPONSES} responses; direct "
+        "calls; verdicts that differ from direct ones; calls paid again without `--batch`",
+        f"< {BATCH_SECONDS + 10:.0f} s; 1; 0; 0",
+        f"{seconds:.2f} s; {calls}; {differ}; {again}",
+        seconds < BATCH_SECONDS + 10 and (calls, differ, again) == (1, 0, 0),
+    )
+
+
+def measure_limited_account(folder: Path) -> Row:
+    """An account that may make 30 calls a minute."""
+    with MockServer(calls_per_minute=CALLS_PER_MINUTE) as judge:
+        seconds, found = judge_directly(judge, folder / "limited")
+        refused = sum(request.is_chat for request in judge.history) - judge.stats().finished
+    ideal = (RESPONSES / CALLS_PER_MINUTE - 1) * 60
+    judged = sum(judgement.status == "judged" for judgement in found.values())
+    return (
+        f"an account of {CALLS_PER_MINUTE} calls a minute: {RESPONSES} responses; judged; "
+        "refused calls",
+        f"< {1.1 * ideal:.0f} s (ideal: {ideal:.0f} s); {RESPONSES}; few",
+        f"{seconds:.2f} s; {judged}; {refused}",
+        seconds < 1.1 * ideal and judged == RESPONSES,
+    )
+
+
 def measure_import() -> Row:
     """The time that the import adds to a bare interpreter, best of five."""
 
@@ -201,6 +270,9 @@ def measure(folder: Path) -> Iterator[Row]:
             yield from measure_speed(undisturbed, log)
             yield from measure_reruns(undisturbed)
         yield measure_faults(folder / "disturbed", undisturbed)
+    yield measure_thinking(folder)
+    yield measure_batch(folder)
+    yield measure_limited_account(folder)
     yield measure_import()
     for source in ("generator", "list"):
         with MockServer() as judge:

@@ -327,7 +327,7 @@ class BatchQueue:
         if ended and ended.status == "expired":
             done = sum(isinstance(outcome, Reply) for outcome in outcomes.values())
             _log.warning(
-                "%s expired with %d of %d calls done, which are kept",
+                "%s expired; %d of %d calls are done and kept",
                 submission.name, done, len(submission.keys),
             )  # fmt: skip
         for key in submission.keys:

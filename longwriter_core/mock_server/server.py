@@ -44,6 +44,9 @@ from longwriter_core.mock_server.messages import (
 )
 
 WRITER, JUDGE = "mock-writer", "mock-judge"
+# What a judge like a current model spends on thinking, and the settings that it needs.
+THINKING = 300  # tokens
+THINKING_JUDGE = {"temperature": "none", "max_tokens": "4096"}
 FAULT_CYCLE = ("429", "500", "reset", "empty", "refusal", "broken_json", "html")
 FAULT_KINDS = (*FAULT_CYCLE, "hang")  # no default: with `hang`, the client waits for its timeout
 Hook = Callable[[MockRequest], MockReply | str | int | None]
@@ -111,6 +114,7 @@ class MockServer:
     # Above 0, all models are reasoning models: they spend this many tokens on thinking, and refuse
     # `max_tokens` and any temperature other than 1.
     reasoning_tokens: int = 0
+    judge_reasoning_tokens: int | None = None  # of judges, where it differs from other models
     refuses: Sequence[str] = ()  # request parameters that all models refuse, such as "stop"
     calls_per_minute: int | None = None  # further chat calls get a 429 with Retry-After
     minute: float = 60.0  # seconds; tests have shorter minutes
@@ -251,7 +255,7 @@ class MockServer:
             message = f"The model `{request.model}` does not exist."
             return error_reply(404, "model_not_found", message)
         return refuse_parameters(
-            request, is_thinking=self.reasoning_tokens > 0, refuses=self.refuses
+            request, is_thinking=self._thinking_of(request) > 0, refuses=self.refuses
         )
 
     def _over_limit(self, now: float) -> MockReply | None:
@@ -314,7 +318,14 @@ class MockServer:
         return self._complete(request, reply)
 
     def _complete(self, request: MockRequest, reply: MockReply) -> MockReply:
-        return replace(reply, body=completion(request, reply, self.reasoning_tokens, self.usage))
+        thinking = self._thinking_of(request)
+        return replace(reply, body=completion(request, reply, thinking, self.usage))
+
+    def _thinking_of(self, request: MockRequest) -> int:
+        """The tokens that the requested model spends on thinking."""
+        if request.is_judge and self.judge_reasoning_tokens is not None:
+            return self.judge_reasoning_tokens
+        return self.reasoning_tokens
 
     def _list_models(self) -> MockReply:
         rows = [

@@ -226,7 +226,7 @@ def test_what_an_expired_batch_has_done_is_kept_and_the_rest_is_submitted_again(
     assert len(texts_of(answers(server))) == 12
     assert creations(server) == 2
     assert [seen[text] for text in TEXTS] == [1] * 4 + [2] * 8
-    assert "expired with 4 of 12 calls done, which are kept" in caplog.text
+    assert "expired; 4 of 12 calls are done and kept" in caplog.text
     assert EXPIRED not in caplog.text
 
 

@@ -14,6 +14,7 @@ from support.logs import Answer, Log
 from longwriter_core.llm import Store
 from longwriter_core.llm import batch as batch_module
 from longwriter_core.mock_server import JUDGE, MockReply, MockRequest
+from longwriter_core.mock_server.server import THINKING
 from longwriter_eval.cli.main import main
 from longwriter_eval.judge.panel import Panel, PanelSettings
 from longwriter_eval.judge.settings import JudgeSettings
@@ -32,7 +33,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def judge() -> Iterator[Endpoint]:
-    with Endpoint() as server:
+    with Endpoint(reasoning_tokens=THINKING) as server:  # as strict as today's APIs
         yield server
 
 
@@ -40,7 +41,7 @@ def options(folder: Path, judge: Endpoint, *more: str) -> list[str]:
     Log(TEXTS, judge=JUDGE).write(folder)
     return [
         "score", str(folder), "--judge-base-url", judge.base_url, "--judge-prompt", "longwriter",
-        *more,
+        "--judge-temperature", "none", "--judge-max-tokens", "4096", *more,
     ]  # fmt: skip
 
 
@@ -49,7 +50,7 @@ def scores(folder: Path) -> dict[str, object]:
 
 
 def direct_calls(judge: Endpoint) -> int:
-    return sum(request.is_chat for request in judge.history)
+    return sum(request.is_chat and request.was_accepted for request in judge.history)
 
 
 def test_batched_verdicts_are_those_of_direct_calls_and_are_paid_for_once(
@@ -105,7 +106,7 @@ def test_score_killed_between_submission_and_receipt_submits_nothing_twice(
             return MockReply(status=503)
         return None
 
-    with Endpoint(on_request=kill) as endpoint:
+    with Endpoint(on_request=kill, reasoning_tokens=THINKING) as endpoint:
         arguments = options(tmp_path / "run", endpoint, "--batch")
         killed = subprocess.Popen(
             command("longwriter", *arguments), env=environment(), stderr=subprocess.DEVNULL
@@ -137,10 +138,10 @@ def test_score_says_what_it_will_cost_at_most_before_it_asks(
     prices = tmp_path / "prices.toml"
     prices.write_text(f'[mock.models]\n"{JUDGE}" = [10, 30]\n')
     monkeypatch.setenv("LONGWRITER_PRICES", str(prices))
-    assert main(options(tmp_path / "run", judge, "--max-cost", "0.08")) == 1
+    assert main(options(tmp_path / "run", judge, "--max-cost", "0.25")) == 1
     printed = capsys.readouterr().err
     assert f"12 verdicts by {JUDGE} cost at most $" in printed
-    assert "max_cost stops it at $0.08" in printed
+    assert "max_cost stops it at $0.25" in printed
     assert printed.index("cost at most") < printed.index("Judging with")
     # the calls in flight are below the limit, and the rest is left to a rerun that pays for no more
     done = judge.stats().calls[JUDGE]

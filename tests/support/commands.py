@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from longwriter_core.mock_server import JUDGE, WRITER, MockServer
+from longwriter_core.mock_server.server import THINKING_JUDGE
 from longwriter_eval.runs import Run, load_run
 
 KEY = "sk-never-to-be-written-anywhere"  # the judge's key in these tests
@@ -55,8 +56,9 @@ def run(name: str, *arguments: str, **changes: str) -> Ended:
 def lm_eval_arguments(
     writer: MockServer, judge: MockServer, output: Path, tasks: str, *more: str
 ) -> list[str]:
-    """lm_eval arguments for a writer at an endpoint and a judge configured by metadata."""
-    metadata = {"judge_model": JUDGE, "judge_base_url": judge.base_url}
+    """lm_eval arguments for a writer at an endpoint and a thinking judge, set by metadata."""
+    thinking = {f"judge_{name}": value for name, value in THINKING_JUDGE.items()}
+    metadata = {"judge_model": JUDGE, "judge_base_url": judge.base_url, **thinking}
     return [
         "run", "--tasks", tasks, "--model", "local-chat-completions",
         "--model_args",
