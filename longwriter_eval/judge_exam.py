@@ -244,6 +244,7 @@ class ExamResult:
     damages: tuple[DamageResult, ...]
     undamaged: float  # mean S_q of the good texts
     auc: float  # mean over the damages
+    auc_by_language: Mapping[str, float]  # the same, of the texts in each language
     retest_sd: float  # of one verdict, from repeated verdicts on the same text; NaN for one repeat
     padding_gain: Interval  # score change from padding a good text; above 0 is a length bias
     length_correlation: float  # Spearman's, of S_q and length; 1: length alone explains the scores
@@ -274,6 +275,10 @@ def grade(items: Sequence[ExamItem], judgements: Mapping[str, Judgement]) -> Exa
         damages=tuple(damages),
         undamaged=_mean(good),
         auc=_mean(known),
+        auc_by_language={
+            language: _mean_auc([text for text in texts if text.language == language], scores)
+            for language in dict.fromkeys(text.language for text in texts)
+        },
         retest_sd=_retest_sd(judgements[entry.id] for entry in items if entry.id in scores),
         padding_gain=mean_interval(gains),
         length_correlation=_length_correlation(
@@ -282,6 +287,19 @@ def grade(items: Sequence[ExamItem], judgements: Mapping[str, Judgement]) -> Exa
         judged=len(scores),
         asked=len(items),
     )
+
+
+def _mean_auc(texts: Sequence[ExamText], scores: Mapping[str, float]) -> float:
+    """The mean AUC over the damages of `texts`, which are in one language; NaN if unknown."""
+    aucs = []
+    for name in DAMAGES:
+        levels = [
+            [scores[id] for text in texts if (id := _id(text, damage, severity)) in scores]
+            for damage, severity in ((UNDAMAGED, 0), *((name, each) for each in SEVERITIES))
+        ]
+        good, *damaged = levels
+        aucs += [auc(good, level) for level in damaged if good and level]
+    return _mean(aucs)
 
 
 def auc(good: ArrayLike, damaged: ArrayLike) -> float:

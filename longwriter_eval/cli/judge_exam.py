@@ -76,7 +76,9 @@ def command(
     judge = Judge(settings, api_key(settings, os.environ))
     items = exam_items(language)
     asked = [item.item() for item in items]
-    if not all(judge.has_verdicts(item) for item in asked):
+    unjudged = [item for item in asked if not judge.has_verdicts(item)]
+    judge.check_context(unjudged)
+    if unjudged:
         run_async(judge.check())
     judgements = judge_with_progress(judge, asked)
     result = grade(items, judgements)
@@ -103,11 +105,13 @@ def _spent(judge: "Judge", judgements: Mapping[str, "Judgement"]) -> dict[str, A
     verdicts = [verdict for judgement in judgements.values() for verdict in judgement.verdicts]
     prompt = sum(verdict.prompt_tokens or 0 for verdict in verdicts)
     completion = sum(verdict.completion_tokens or 0 for verdict in verdicts)
+    cached = sum(verdict.cached_tokens or 0 for verdict in verdicts)
     prices = judge.settings.prices()
     return {
         "prompt_tokens": prompt,
+        "cached_tokens": cached,
         "completion_tokens": completion,
-        "usd": prices.cost(prompt, completion) if prices else None,
+        "usd": prices.cost(prompt, completion, cached) if prices else None,
     }
 
 
@@ -134,10 +138,16 @@ def _lines(judge: "Judge", result: "ExamResult", spent: Mapping[str, Any]) -> Se
             f"{damage.auc.mean:>7.2f}  {_interval(damage.auc, '.2f'):<16}{damage.monotony:>9.2f}"
         )
     padding = result.padding_gain
+    names = {"en": "English", "zh": "Chinese"}
+    by_language = ", ".join(
+        f"{names[language]} {_number(auc, '.2f')}"
+        for language, auc in result.auc_by_language.items()
+    )
     return [
         *lines,
         "",
-        f"  Mean AUC                 {_number(result.auc, '.2f')}   (0.5: by chance, 1: always)",
+        f"  Mean AUC                 {_number(result.auc, '.2f')}   "
+        f"(0.5: by chance, 1: always; {by_language})",
         f"  S_q of undamaged texts   {_number(result.undamaged, '.1f')}",
         f"  Retest SD                {_number(result.retest_sd, '.1f')}   "
         "(points of S_q, of one verdict)",

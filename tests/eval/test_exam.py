@@ -20,6 +20,7 @@ from longwriter_core.text.diagnostics import repetition
 from longwriter_core.text.endings import is_cut_off
 from longwriter_core.text.language import is_written_in, main_language
 from longwriter_core.text.length import count_words
+from longwriter_eval.cli.main import main
 from longwriter_eval.judge_exam import (
     DAMAGES,
     PADDED,
@@ -278,7 +279,27 @@ def test_the_command_prints_results_and_a_rerun_makes_no_calls(tmp_path: Path) -
     assert first.code == second.code == 0, first.out
     assert re.search(r"facts +\d+%", first.out)
     assert "138 of 138 texts judged" in first.out
+    assert re.search(r"Mean AUC +0\.\d\d .*; Chinese 0\.\d\d\)", first.out)
     assert KEY not in (tmp_path / "exam.json").read_text()
+
+
+def test_a_judge_that_is_blind_in_one_language_is_exposed() -> None:
+    result = graded(lambda item, _: 4 if item.text.language == "zh" else 4 - item.severity)
+    assert result.auc_by_language["zh"] == 0.5
+    assert result.auc_by_language["en"] == 1.0
+
+
+def test_texts_that_do_not_fit_the_judges_context_cost_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with MockServer() as server:
+        text = f'[profiles.tiny]\nmodel = "m"\nendpoint = "{server.base_url}"\n'
+        (tmp_path / "profiles.toml").write_text(text + "context_window = 3000\n")
+        monkeypatch.setenv("LONGWRITER_PROFILES", str(tmp_path / "profiles.toml"))
+        assert main(["judge-exam", "tiny", "--judge-prompt", "longwriter"]) == 2
+        assert not server.history
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "does not fit the context of tiny" in line
 
 
 def test_an_unknown_judge_is_a_one_line_error() -> None:
