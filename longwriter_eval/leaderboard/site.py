@@ -8,6 +8,7 @@ from typing import Any
 
 from longwriter_core.errors import InputError
 from longwriter_core.files import write_atomically
+from longwriter_core.llm import profiles
 from longwriter_eval.bridge import Bridge, JudgeIdentity
 from longwriter_eval.judge.settings import PAPERS_PROTOCOL
 from longwriter_eval.leaderboard.entries import Entry, examine, find
@@ -16,7 +17,8 @@ from longwriter_eval.pages import label, render
 from longwriter_eval.published import REPORTED, REPORTED_JUDGE, REPORTED_SOURCE
 from longwriter_eval.report.metadata import TYPES
 from longwriter_eval.stats.thresholds import FEW_PROMPTS, unseen_share
-from longwriter_eval.submission.verification import VERSIONS
+from longwriter_eval.submission.names import marked_scripts
+from longwriter_eval.submission.verification import VERSIONS, answers_to
 from longwriter_eval.version import __version__
 
 _TITLES = {"longbench_write": "LongBench-Write", "longwrite_demo": "Demo prompts"}
@@ -272,6 +274,8 @@ def _page(
                 {
                     "title": _TITLES[ranking.benchmark],
                     "judge": ranking.judge,
+                    "judge_has_profile": _has_profile(ranking.judge),
+                    "judge_scripts": marked_scripts(ranking.judge),
                     "prompt": ranking.prompt,
                     "prompt_sha256": ranking.prompt_sha256,
                     "version": f"{ranking.task_version:g}",
@@ -291,6 +295,20 @@ def _page(
             "benchmarks": [_TITLES[name] for name in VERSIONS],
         },
     )
+
+
+def stated_by(entry: Mapping[str, Any]) -> str:
+    """Who vouches for a model's name; "" if the run itself loaded or called that model.
+
+    A private endpoint can serve any model under any name.
+    """
+    if entry["model"]["id"]["source"] == "submitter":
+        return "the submitter"
+    return "a private endpoint" if entry["backend"]["endpoint"] == "private" else ""
+
+
+def _has_profile(judge: str) -> bool:
+    return any(answers_to(profile.model, judge) for profile in profiles.profiles().values())
 
 
 def _caveat(ranking: Ranking, scope: str) -> str:
@@ -316,7 +334,10 @@ def _lines(ranking: Ranking, scope: str) -> list[dict[str, Any]]:
             {
                 "rank": of_file[entry["file"]],
                 "model": entry["model"]["id"]["value"],
-                "is_stated": entry["model"]["id"]["source"] == "submitter",
+                "stated_by": stated_by(entry),
+                "scripts": marked_scripts(
+                    f"{entry['model']['id']['value']} {entry['submitter'] or ''}"
+                ),
                 "submitter": entry["submitter"],
                 "date": entry["date"][:10],
                 "badge": entry["report"].replace("report.html", "badge.svg"),

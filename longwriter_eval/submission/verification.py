@@ -25,6 +25,7 @@ from longwriter_eval.stats.score_table import TableRow, score_table
 from longwriter_eval.stats.thresholds import MIN_COVERAGE
 from longwriter_eval.submission.archive import Submission, read
 from longwriter_eval.submission.limits import limited
+from longwriter_eval.submission.names import name_problem
 from longwriter_eval.version import TASK_VERSION
 
 # Benchmark -> the task versions that this version of longwriter verifies, the newest first.
@@ -109,6 +110,7 @@ def verify(submission: Submission) -> Verification:
 def violations(submission: Submission) -> list[str]:
     """Violations of the benchmark's rules, independent of the scores, one line each."""
     return [
+        *_name_violations(submission.manifest),
         *_benchmark_violations(submission),
         *_prompt_violations(submission),
         *_judging_violations(submission),
@@ -129,6 +131,18 @@ def judge_prompt(manifest: Mapping[str, Any]) -> JudgePrompt | None:
     """The judge prompt, or None if it is not built in."""
     name = manifest["judge"]["prompt"]
     return JudgePrompt.load(name) if name in BUILT_IN else None
+
+
+def _name_violations(manifest: Mapping[str, Any]) -> Iterator[str]:
+    names = {
+        "the model's name": manifest["model"]["id"]["value"],
+        "the name that the model was served as": manifest["model"]["served_as"],
+        "the submitter's name": manifest["submitter"],
+        "the judge's name": manifest["judge"]["returned"],
+    }
+    for title, name in names.items():
+        if problem := name_problem(name) if name else None:
+            yield f"{title}, {printable(name)!r}, could be mistaken for another: {problem}"
 
 
 def _benchmark_violations(submission: Submission) -> Iterator[str]:
