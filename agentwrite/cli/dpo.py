@@ -64,6 +64,10 @@ def command(
     length: options.Length = None,
     engine: options.Engine = "local",
     ray_address: options.RayAddress = None,
+    steps: Annotated[
+        bool,
+        typer.Option("--steps", help="sample each section of a planned text, not whole answers"),
+    ] = False,
     judge: judge_options.Profile = None,
     judge_model: judge_options.Model = None,
     judge_base_url: judge_options.BaseUrl = None,
@@ -121,6 +125,7 @@ def command(
         "max_tokens": max_tokens,
         "limit": limit,
         "default_length": length,
+        "steps": steps,
         "general": mixing.general_set(general, ratio, general_split),
         "check_benchmarks": not no_benchmark_check,
     }

@@ -14,7 +14,7 @@ margin or general set therefore makes no calls.
 """
 
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -36,10 +36,12 @@ from agentwrite.data.mix import (
     open_dataset,
 )
 from agentwrite.data.pairs import AnswerSampler, JudgedAnswers, ScoredAnswer, choose_pair
+from agentwrite.data.steps import StepSampler, step_rows
 from agentwrite.model import ChatModel
 from agentwrite.settings import Settings
 from agentwrite.thresholds import SAMPLES, SAMPLING_MAX_TOKENS, SAMPLING_TEMPERATURE, PairOptions
 from agentwrite.writing.context import estimate_tokens
+from agentwrite.writing.prompts import Prompts
 from agentwrite.writing.state import Instruction
 from longwriter_core.conversation import preference
 from longwriter_core.errors import InputError
@@ -104,6 +106,7 @@ def dpo(
     check_benchmarks: bool = True,
     limit: int | None = None,
     default_length: int | None = None,
+    steps: bool = False,
     cluster: Cluster | None = None,
     progress: Callable[[SamplingProgress], None] = lambda _progress: None,
     row_progress: RowProgress = no_row_progress,
@@ -123,6 +126,7 @@ def dpo(
     check_benchmarks  leave out prompts that contain a benchmark's prompt
     limit             read only this many prompts from the start of the file
     default_length    required words of prompts that name no length
+    steps             sample each section of a planned text instead of whole answers
     cluster           a Ray cluster to spread the calls over
     progress          called after every prompt
     row_progress      called for every row read after sampling
@@ -131,7 +135,7 @@ def dpo(
     InputError if the input, a folder, the cluster or an endpoint cannot be used.
     """
     prompts, output, pairs = Path(prompts), Path(output), pairs or PairOptions()
-    settings = settings.model_copy(update={"temperature": temperature, "max_tokens": max_tokens})
+    settings = _sampling_settings(settings, temperature, max_tokens, steps=steps)
     check_files(output, [prompts], general)
     file = check_instructions(prompts, limit, default_length)
     wanted = file.hashes
@@ -140,8 +144,10 @@ def dpo(
     judge = judge or JudgeSettings.resolve({}, os.environ)
     if judge.batch and cluster:
         raise InputError("a Ray cluster judges directly: leave out --batch or --engine ray")
+    if steps and cluster:
+        raise InputError("--steps needs --engine local")
     judging = Judge(judge, api_key(judge, os.environ), Store(path / "calls"))
-    shared = _shared_settings(settings, judging, samples)
+    shared = _shared_settings(settings, judging, samples, steps=steps)
     with RunFolder(path, shared, "samples.jsonl") as folder:
         folder.check_finished(wanted)
         left = wanted.keys() - overlaps.keys()
@@ -159,7 +165,7 @@ def dpo(
 
             async def sample_all() -> None:
                 await judging.check()
-                work = Sampling(settings, settings.api_key(), judging, samples, show)
+                work = Sampling(settings, settings.api_key(), judging, samples, show, steps)
                 workload = cluster.spread(work) if cluster else work
                 async with workload.open(folder.store, settings.concurrency) as (pool, sample):
                     await run_queue(
@@ -174,12 +180,17 @@ def dpo(
         with open_dataset(output, seed=pairs.seed, check_benchmarks=check_benchmarks) as writer:
             for row in rows_by_id(folder.rows):
                 if str(row["id"]) in left:
-                    _add_pair(writer, prompts.name, row, lengths[str(row["id"])], pairs)
+                    required = lengths[str(row["id"])]
+                    add = _add_step_pairs if steps else _add_pair
+                    add(writer, prompts.name, row, required, pairs)
                     row_progress("prompts")
             for id, prompt in sorted(overlaps.items()):
                 writer.summary.overlaps[prompt] += 1
                 writer.reject("benchmark", prompt, prompts.name, id=id)
-            mix = writer.write(general, _general_columns, row_progress)
+            no_step = {"step": None} if steps else {}
+            mix = writer.write(
+                general, lambda row: _columns(*preference(row)) | no_step, row_progress
+            )
         write_card(mix, "dpo", {**shared, **asdict(pairs)}, {})
     return DpoSummary(sampling, mix, path)
 
@@ -193,6 +204,7 @@ class Sampling:
     judge: Judge
     samples: int
     show: Callable[[str], None] | None = None  # gets the state of the judge's batches
+    steps: bool = False
 
     @asynccontextmanager
     async def open(
@@ -223,10 +235,13 @@ class Sampling:
                 judging=usage,
             )
 
+            prompts = Prompts.load(settings.prompts)
+            by_step = StepSampler(model, sampler, prompts) if self.steps else None
+
             async def sample(
                 instruction: Instruction, number: int, _on_section: OnSection
             ) -> JudgedAnswers:
-                return await sampler.sample(instruction, number)
+                return await (by_step or sampler).sample(instruction, number)
 
             yield chat, sample
 
@@ -258,7 +273,17 @@ def _check_prompts(
     return lengths, overlaps
 
 
-def _shared_settings(settings: Settings, judge: Judge, samples: int) -> dict[str, object]:
+def _sampling_settings(
+    settings: Settings, temperature: float, max_tokens: int, *, steps: bool
+) -> Settings:
+    """The settings with the sampling's own; a section needs no more tokens than when writing."""
+    limit = min(max_tokens, settings.max_tokens) if steps else max_tokens
+    return settings.model_copy(update={"temperature": temperature, "max_tokens": limit})
+
+
+def _shared_settings(
+    settings: Settings, judge: Judge, samples: int, *, steps: bool
+) -> dict[str, object]:
     """Return the settings that all rows of a run folder share; other settings need another file."""
     protocol = judge.settings.protocol
     return {
@@ -271,6 +296,7 @@ def _shared_settings(settings: Settings, judge: Judge, samples: int) -> dict[str
         "judge_prompt_sha256": judge.prompt.sha256,
         # folders of earlier releases, which had no profiles, do not name the paper's request
         **({} if protocol == _PAPERS_REQUEST else {"judge_request": protocol}),
+        **({"steps": Prompts.load(settings.prompts).sha256} if steps else {}),
     }
 
 
@@ -290,6 +316,30 @@ def _add_pair(
         )
         for sample in samples
     ]
+    _write_pair(writer, source, (id, asked, required), samples, answers, options)
+
+
+def _add_step_pairs(
+    writer: DatasetWriter, source: str, row: Mapping[str, Any], required: int, options: PairOptions
+) -> None:
+    """Pick a pair for each section of a text and write it."""
+    for number, step, answers in step_rows(row):
+        id = f"{row['id']} step {number}"
+        asked = id, row["instruction"].strip(), required
+        _write_pair(writer, source, asked, step["samples"], answers, options, {"step": number})
+
+
+def _write_pair(
+    writer: DatasetWriter,
+    source: str,
+    prompt: tuple[str, str, int],  # id, instruction, required words
+    samples: Sequence[Mapping[str, Any]],
+    answers: Sequence[ScoredAnswer],
+    options: PairOptions,
+    more: Mapping[str, Any] | None = None,
+) -> None:
+    """Pick a pair of the answers, which are in the order of `samples`, and write it."""
+    id, asked, required = prompt
     scores = [answer.score for answer in answers]
     pair = choose_pair(id, answers, options)
     if isinstance(pair, Rejected):
@@ -310,6 +360,7 @@ def _add_pair(
         "rejected_by": options.rejected,
         "model": chosen["model"],
         "judge": ", ".join(chosen["judges"]),
+        **(more or {}),
     }
     writer.add(id, {"id": id, "source": source, **columns, **own})
 
@@ -336,10 +387,6 @@ def _columns(
     }
 
 
-def _general_columns(row: Mapping[str, Any]) -> dict[str, Any]:
-    return _columns(*preference(row))
-
-
 @dataclass
 class DpoEstimate:
     """Estimated calls and tokens for sampling and judging, assuming that no call is retried."""
@@ -351,6 +398,23 @@ class DpoEstimate:
     judge_calls: int = 0
     judge_prompt_tokens: int = 0
     judge_completion_tokens: int = 0
+
+    def add_steps(self, instruction: Instruction, samples: int, judge: Judge) -> None:
+        """Add one prompt whose sections are sampled, assuming sections of 500 words."""
+        words = instruction.required or 0
+        steps = max(1, round(words / 500))
+        section = min(words, 500) * 4 // 3
+        # a prompt holds the instruction, the plan, and half of the text on average
+        prompt = estimate_tokens(instruction.instruction) + 300 + 50 * steps + words * 2 // 3
+        calls, verdicts = samples * steps, samples * steps * judge.settings.repeats
+        self.prompts += 1
+        self.calls += 1 + calls
+        self.prompt_tokens += 300 + calls * prompt
+        self.completion_tokens += 50 * steps + calls * section
+        self.judge_calls += verdicts
+        judged = estimate_tokens(judge.prompt.template) + prompt + section
+        self.judge_prompt_tokens += verdicts * judged
+        self.judge_completion_tokens += verdicts * _VERDICT_TOKENS
 
     def add(self, instruction: Instruction, samples: int, judge: Judge, max_tokens: int) -> None:
         """Add one prompt."""
@@ -380,19 +444,23 @@ def estimate(
     check_benchmarks: bool = True,
     limit: int | None = None,
     default_length: int | None = None,
+    steps: bool = False,
 ) -> DpoEstimate:
     """Estimate the calls of `dpo`. Makes no calls and writes no files. Raises InputError."""
     prompts, output = Path(prompts), Path(output)
-    settings = settings.model_copy(update={"temperature": temperature, "max_tokens": max_tokens})
+    settings = _sampling_settings(settings, temperature, max_tokens, steps=steps)
     check_files(output, [prompts], general)
     file = check_instructions(prompts, limit, default_length)
     _, overlaps = _check_prompts(file, check_benchmarks)
     judging = Judge(judge, "no key is needed to count")
-    shared = _shared_settings(settings, judging, samples)
+    shared = _shared_settings(settings, judging, samples, steps=steps)
     folder = RunFolder(beside(output, ".run"), shared, "samples.jsonl").look()
     folder.check_finished(file.hashes)
     total = DpoEstimate()
     for instruction in file:
         if instruction.id not in overlaps and instruction.id not in folder.finished:
-            total.add(instruction, samples, judging, settings.max_tokens)
+            if steps:
+                total.add_steps(instruction, samples, judging)
+            else:
+                total.add(instruction, samples, judging, settings.max_tokens)
     return total

@@ -122,6 +122,10 @@ class JudgedAnswers:
         }
 
 
+def _read_answer(reply: str) -> str | Rejected:
+    return strip_special_tokens(without_thinking(reply)) or Rejected("empty")
+
+
 class AnswerSampler:
     """Samples `samples` answers to a prompt and judges each."""
 
@@ -138,13 +142,18 @@ class AnswerSampler:
         self._judging = judging  # usage of the judge's client, which all prompts share
         self._judge_slots = asyncio.Semaphore(judge_concurrency)
 
-    async def sample(self, instruction: Instruction, affinity: int) -> JudgedAnswers:
-        """Sample and judge the answers to a prompt.
+    async def sample(
+        self,
+        instruction: Instruction,
+        affinity: int,
+        read: Callable[[str], str | Rejected] = _read_answer,
+    ) -> JudgedAnswers:
+        """Sample and judge the answers to a prompt; `read` takes the answer from a reply.
 
         Raises WriteError if an answer or a verdict is missing, after all calls have ended.
         """
         numbers = range(1, self._samples + 1)
-        answers = await _gather(*(self._answer(instruction, affinity, n) for n in numbers))
+        answers = await _gather(*(self._answer(instruction, affinity, n, read) for n in numbers))
         texts = list(
             dict.fromkeys(answer.value for answer in answers)
         )  # equal answers are judged once
@@ -156,13 +165,19 @@ class AnswerSampler:
             instruction, tuple(answers), tuple(by_text[answer.value] for answer in answers), judging
         )
 
-    async def _answer(self, instruction: Instruction, affinity: int, number: int) -> Answer[str]:
+    async def _answer(
+        self,
+        instruction: Instruction,
+        affinity: int,
+        number: int,
+        read: Callable[[str], str | Rejected],
+    ) -> Answer[str]:
         text_id = f"{instruction.id} sample {number}"
         place = f"sample {number} of {self._samples}"
         try:
             return await self._model.ask(
                 instruction.instruction,
-                lambda reply: strip_special_tokens(without_thinking(reply)) or Rejected("empty"),
+                read,
                 place=place,
                 text_id=text_id,
                 affinity=affinity,
