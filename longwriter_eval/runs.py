@@ -8,7 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from longwriter_core.errors import InputError
 from longwriter_core.files import cache_dir, sha256, write_atomically
@@ -97,6 +99,18 @@ def response_id(prompt_id: str, repeat: int) -> str:
     return f"{prompt_id}#{repeat + 1}" if repeat else prompt_id
 
 
+class Unfinished(BaseModel):
+    """What a process records about a run that did not end, beside the responses that it keeps."""
+
+    model_config = ConfigDict(frozen=True)
+
+    run: str
+    ranks: int = Field(ge=1, le=100_000)
+    rank: int | None = Field(None, ge=0)  # none in a run of one process, and in scored results
+    kept: list[int] = []  # the ranks whose responses have been found
+    documents: dict[str, dict[str, Annotated[int, Field(gt=0)]]]  # task, id, required length
+
+
 @dataclass(frozen=True)
 class Run:
     """The newest results of a run folder, and the samples that belong to them.
@@ -114,7 +128,7 @@ class Run:
     @property
     def folder(self) -> Path:
         """The folder of the run: of its results, or of the folders of its processes."""
-        is_part = "rank" in (self.results.get("unfinished") or {})
+        is_part = _unfinished_run(self.results) is not None
         return self.path.parent.parent if is_part else self.path.parent
 
     @property
@@ -217,8 +231,23 @@ def _load(date: str, path: Path) -> Run | None:
         raise InputError(f"{path}: its configs or task_hashes are malformed ({error})") from error
     if not own_tasks:
         return None
+    record = _unfinished(path, results)
     run = Run(path, results, _samples_beside(path, date, results, own_tasks))
-    return _with_all_ranks(run) if "unfinished" in results else run
+    return _with_all_ranks(run, record) if record else run
+
+
+def _unfinished(path: Path, results: Mapping[str, Any]) -> Unfinished | None:
+    """The record in the results at `path` of a run that did not end, or None. Raises InputError."""
+    if "unfinished" not in results:
+        return None
+    try:
+        return Unfinished.model_validate(results["unfinished"], strict=True)
+    except ValidationError as error:
+        place = ".".join(map(str, error.errors()[0]["loc"]))
+        raise InputError(
+            f"{path}: its record of an unfinished run is malformed ({place or 'unfinished'}: "
+            f"{error.errors()[0]['msg']})"
+        ) from error
 
 
 def _unfinished_run(results: Mapping[str, Any]) -> str | None:
@@ -227,29 +256,27 @@ def _unfinished_run(results: Mapping[str, Any]) -> str | None:
     return str(record.get("run")) if isinstance(record, dict) and "rank" in record else None
 
 
-def _with_all_ranks(run: Run) -> Run:
+def _with_all_ranks(run: Run, record: Unfinished) -> Run:
     """An unfinished run with the responses that all of its processes have kept.
 
     The files of each process lie in a folder of its own, and are one run together. Results that
     were written by `longwriter score` are completed, too: a folder may have been added since.
     """
-    record = run.results["unfinished"]
-    try:
-        expected = {task: dict(ids) for task, ids in record["documents"].items()}
-        if not isinstance(record["run"], str) or not isinstance(record["ranks"], int):
-            raise TypeError(f"run {record['run']!r} of {record['ranks']!r} processes")
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{run.path}: its record of an unfinished run is malformed ({error!r})"
-        ) from error
-    parts = {record["rank"]: run.results} if "rank" in record else {}
+    expected, parts = record.documents, [run.results]
+    kept = {*record.kept, *([] if record.rank is None else [record.rank])}
     samples = {(sample.task, sample.id): sample for sample in run.samples}
-    for part_date, path in _dated(run.folder):
+    for date, path in _dated(run.folder):
         results = _parse(path) if path != run.path else {}
-        if not isinstance(results, dict) or _unfinished_run(results) != record["run"]:
+        if not isinstance(results, dict) or _unfinished_run(results) != record.run:
             continue
-        parts.setdefault(results["unfinished"].get("rank"), results)
-        for sample in _samples_beside(path, part_date, results, expected):
+        part = _unfinished(path, results)
+        if part is None or part.rank is None:
+            continue
+        if not isinstance(results.get("configs"), dict) or set(expected) - set(results["configs"]):
+            raise InputError(f"{path}: its configs are not those of {run.path}")
+        kept.add(part.rank)
+        parts.append(results)
+        for sample in _samples_beside(path, date, results, expected):
             samples.setdefault((sample.task, sample.id), sample)
     places = [(task, id) for task, ids in expected.items() for id in ids]
     order = {place: number for number, place in enumerate(places)}
@@ -258,17 +285,15 @@ def _with_all_ranks(run: Run) -> Run:
         key=lambda sample: (order[sample.task, sample.prompt_id], sample.repeat),
     )
     hashes = {}
-    if all(
-        set(expected) <= set(p.get("task_hashes") or ()) for p in (run.results, *parts.values())
-    ):
+    if all(set(expected) <= set(part.get("task_hashes") or ()) for part in parts):
         firsts = [sample for sample in ordered if not sample.repeat]
         hashes = {task: task_hash(s.row for s in firsts if s.task == task) for task in expected}
     missing = {
         task: {id: ids[id] for id in ids if (task, id) not in samples}
         for task, ids in expected.items()
     }
-    kept = sorted({*record.get("kept", ()), *parts})
-    results = {**run.results, "task_hashes": hashes, "unfinished": {**record, "kept": kept}}
+    completed = record.model_copy(update={"kept": sorted(kept)}).model_dump(exclude_none=True)
+    results = {**run.results, "task_hashes": hashes, "unfinished": completed}
     return replace(run, results=results, samples=ordered, missing=missing)
 
 

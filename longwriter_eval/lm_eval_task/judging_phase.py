@@ -45,6 +45,11 @@ class Process:
     rank: int = 0
     ranks: int = 1
 
+    @property
+    def name(self) -> str:
+        """Begins the messages of one of several ranks; "" for a single process."""
+        return f"rank {self.rank} of {self.ranks}: " if self.ranks > 1 else ""
+
     @classmethod
     def of(cls, lm: Any) -> "Process":
         """This process of a model's evaluation. All ranks must call it."""
@@ -85,7 +90,7 @@ class Judging:
             judgements = self.panel.judge_with_progress(items, self._concurrency, may_ask=is_first)
         if is_first:
             for found in pair_agreements(judge_scores(judgements)):
-                _log.info("%s", found)
+                _log.info("%s%s", self.process.name, found)
             self._report_gaps(judgements.values(), kept)
         return judgements
 
@@ -157,12 +162,13 @@ class Judging:
         if prompt not in BUILT_IN:  # the path of a prompt file is not recorded
             command += ["--judge-prompt", prompt]
         _log.warning(
-            "%d of %d verdicts are missing (%s)%s; to retry: %s",
+            "%s%d of %d verdicts are missing (%s)%s; to retry: %s",
+            self.process.name,
             missing.total(),
             sum(len(judgement.verdicts) + len(judgement.segments) for judgement in judgements),
             ", ".join(f"{reason} {number}" for reason, number in sorted(missing.items())),
             f": under {MIN_COVERAGE:.0%} of the responses are judged, so the quality scores are NaN"
-            if judged < MIN_COVERAGE * len(judgements)
+            if judged < MIN_COVERAGE * len(judgements) and self.process.ranks == 1
             else "",
             shlex.join(command),
         )

@@ -300,6 +300,8 @@ class JudgedTask(LengthTask):
             judgements = judging.run()
             for task in judging.tasks:
                 task._judgements = judgements
+                if judging.process.ranks > 1:
+                    continue  # this rank's share would pass for the agreement on all responses
                 ids = (id for each in task.instances for id, _ in items_of(task, each))
                 agreement = recorded_agreement({id: judgements[id] for id in ids})
                 # the preflight may have found that the endpoint refuses what the settings say

@@ -145,7 +145,18 @@ def test_ranks_of_other_runs_are_not_mixed_in(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "record", [5, {}, {"run": RUN}, {"run": RUN, "ranks": "3", "documents": {}}], ids=str
+    "record",
+    [
+        5,
+        {},
+        {"run": RUN},
+        {"run": RUN, "ranks": "3", "documents": {}},
+        {"run": RUN, "ranks": 10**12, "documents": {}},
+        {"run": RUN, "ranks": 3, "rank": "x", "documents": {}},
+        {"run": RUN, "ranks": 3, "kept": 5, "documents": {}},
+        {"run": RUN, "ranks": 3, "documents": {"longwrite_demo": {"longwrite_demo/000": "a"}}},
+    ],
+    ids=str,
 )
 def test_a_malformed_record_is_one_clear_error(
     tmp_path: Path, record: Any, capsys: pytest.CaptureFixture[str]
