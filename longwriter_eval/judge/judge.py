@@ -204,14 +204,14 @@ class Judge:
             return ""
         prices = self.settings.prices()
         calls = len(whole) * self.settings.repeats
+        also = f" and {len(parts):,} calls for their parts" if parts else ""
         if not prices:
-            return f"{calls:,} verdicts by {self.settings.label}: its price is not known"
+            return f"{calls:,} verdicts by {self.settings.label}{also}: its price is not known"
         limit = self.settings.max_tokens
         about = prices.cost(sum(map(estimate_tokens, prompts)), min(limit, 400) * len(prompts))
         most = prices.cost(sum(map(max_tokens_of, prompts)), limit * len(prompts)) * MAX_TRIES
         bound = self.settings.max_cost
         limited = f"; max_cost stops it at {money(bound)}" if bound and bound < most else ""
-        also = f" and {len(parts):,} calls for their parts" if parts else ""
         return (
             f"{calls:,} verdicts by {self.settings.label}{also} cost at most {money(most)} "
             f"({MAX_TRIES} attempts each, every reply at its limit), and from about "

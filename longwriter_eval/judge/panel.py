@@ -52,7 +52,9 @@ class PanelSettings:
             named = environment.get("LONGWRITER_JUDGE")
         names = _names(named)
         if len(names) < 2:
-            if names and isinstance(named, list):
+            if named and names != [named]:  # a list, or a separator too many
+                if not names:
+                    raise InputError(f"judge: {named!r} names no profile (`longwriter judges`)")
                 metadata = {**metadata, "judge": names[0]}
             return cls((JudgeSettings.resolve(metadata, environment, **defaults),))
         _refuse_settings_of_one(metadata, environment)

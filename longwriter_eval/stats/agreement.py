@@ -44,7 +44,7 @@ class PairAgreement:
         rank = "–" if self.correlation is None else f"{self.correlation:.2f}"
         return (
             f"{self.a} and {self.b}: S_q differs by {self.difference:.1f} points on average "
-            f"({self.b} gives {self.shift:+.1f}), rank correlation {rank}, over {self.responses} "
+            f"(the second gives {self.shift:+.1f}), rank correlation {rank}, over {self.responses} "
             "responses"
         )
 

@@ -71,8 +71,8 @@ def test_the_judges_of_a_panel_are_a_set(names: Any) -> None:
 
 @pytest.mark.usefixtures("server")
 def test_a_panel_of_one_is_that_judge() -> None:
-    one, listed = panel("kind").settings, panel(["kind"]).settings
-    assert one == listed
+    one = panel("kind").settings
+    assert one == panel(["kind"]).settings == panel("kind,").settings == panel(" kind").settings
     assert one.record() == one.first.record()
 
 
@@ -96,7 +96,9 @@ def test_a_panel_differs_from_its_judges_and_from_other_panels() -> None:
             {"judge": "kind,mean", "judge_base_url": "http://host/v1"}, "every judge", id="url"
         ),
         pytest.param({"judge": "kind,gpt-oss-120b"}, "needs a server of your own", id="no-server"),
-        pytest.param({"judge": ","}, "judge", id="no-name"),
+        pytest.param({"judge": ","}, "',' names no profile", id="no-name"),
+        pytest.param({"judge": []}, "judge must be text", id="empty-list"),
+        pytest.param({"judge": 7}, "7 names no profile", id="number"),
     ],
 )
 def test_an_impossible_panel_is_refused_with_one_line(given: dict[str, Any], said: str) -> None:
@@ -242,7 +244,7 @@ def test_agreement_of_two_judges_by_hand() -> None:
     assert (pair.responses, pair.correlation) == (3, pytest.approx(1.0))
     assert pair.difference == pytest.approx((10 + 10 + 20) / 3)
     assert pair.shift == pytest.approx((10 + 10 - 20) / 3)
-    assert "differs by 13.3 points on average (b gives +0.0)" in str(pair)
+    assert "differs by 13.3 points on average (the second gives +0.0)" in str(pair)
 
 
 def test_judges_without_a_common_response_have_no_agreement() -> None:
