@@ -19,4 +19,6 @@ site=${2:-site}
 # Prompts and the judge's prompt, by SHA-256: what submissions are checked against.
 longwriter assets || longwriter assets --fetch
 
-longwriter leaderboard "$submissions" -o "$site"
+# On GitHub, the reasons also appear on the page of the workflow's run.
+longwriter leaderboard "$submissions" -o "$site" \
+  ${GITHUB_STEP_SUMMARY:+--summary "$GITHUB_STEP_SUMMARY"}

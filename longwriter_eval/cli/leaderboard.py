@@ -2,8 +2,9 @@
 
 import shlex
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,6 +20,13 @@ def command(
             metavar="FILE",
             help="link between two judges (longwriter calibrate --output FILE): their scores are "
             "also shown converted, marked ≈ and without a rank; repeatable",
+        ),
+    ] = None,
+    summary: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="append the result, with every reason, as Markdown: for $GITHUB_STEP_SUMMARY",
         ),
     ] = None,
 ) -> int:
@@ -37,11 +45,29 @@ def command(
         if more := len(entry["reasons"]) - 1:
             path = shlex.quote(str(folder / entry["file"]))
             _warn(f"  and {more} more reasons; to list all: longwriter verify {path}")
-    print(
-        f"wrote {built.page} and {built.data.name}; submissions verified: {built.verified}, "
-        f"not accepted: {len(built.invalid)}; rankings: {built.rankings}"
+    counts = (
+        f"submissions verified: {built.verified}, not accepted: {len(built.invalid)}; "
+        f"rankings: {built.rankings}"
     )
+    if summary:
+        with summary.open("a", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(_markdown(counts, built.invalid))
+    print(f"wrote {built.page} and {built.data.name}; {counts}")
     return 1 if built.invalid else 0
+
+
+def _markdown(counts: str, invalid: Sequence[Mapping[str, Any]]) -> str:
+    """The result as Markdown. The untrusted reasons stand in a code block that they cannot end."""
+    from longwriter_core.text.printable import printable
+
+    lines = [
+        line
+        for entry in invalid
+        for line in (entry["file"], *(f"- {reason}" for reason in entry["reasons"]))
+    ]
+    block = "\n".join(printable(line, 400).replace("`", "'") for line in lines)
+    listed = f"\nNot accepted, with the reasons:\n\n```text\n{block}\n```\n" if lines else ""
+    return f"### Leaderboard\n\n{counts}\n{listed}"
 
 
 def _warn(text: str) -> None:

@@ -312,13 +312,42 @@ def test_the_workflow_runs_the_maintainers_script(handed_in: Path, tmp_path: Pat
     one.mkdir()
     (one / "forged.zip").write_bytes((handed_in / "forged.zip").read_bytes())
     path = f"{Path(command('longwriter')[0]).parent}{os.pathsep}{os.environ['PATH']}"
+    summary = tmp_path / "summary.md"
     ended = subprocess.run(
         [script, one, tmp_path / "site"],
-        env=environment(PATH=path), capture_output=True, encoding="utf-8", check=False,
+        env=environment(PATH=path, GITHUB_STEP_SUMMARY=str(summary)),
+        capture_output=True, encoding="utf-8", check=False,
     )  # fmt: skip
+    assert "overall_score, mean: claimed 99" in summary.read_text(encoding="utf-8")
     assert ended.returncode == 1, ended.stderr
     assert "not accepted: forged.zip" in ended.stderr
     assert (tmp_path / "site" / "index.html").is_file()
+
+
+def test_the_workflow_pins_its_actions_and_only_the_main_branch_can_publish() -> None:
+    text = (ROOT / ".github/workflows/submissions.yml").read_text(encoding="utf-8")
+    jobs = yaml.safe_load(text)["jobs"]
+    used = [step["uses"] for job in jobs.values() for step in job["steps"] if "uses" in step]
+    assert len(used) == 7
+    assert all(re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40}", action) for action in used)
+    assert jobs["deploy"]["if"] == "github.event_name == 'push'"
+    assert jobs["deploy"]["permissions"] == {"pages": "write", "id-token": "write"}
+    assert "permissions" not in jobs["verify"]
+    build_step = next(s for s in jobs["verify"]["steps"] if "check_submissions" in s.get("run", ""))
+    # on the main branch, an invalid file does not stop the others
+    assert build_step["continue-on-error"] == "${{ github.event_name == 'push' }}"
+
+
+def test_reasons_cannot_break_out_of_the_summary(tmp_path: Path) -> None:
+    folder, summary = tmp_path / "in", tmp_path / "summary.md"
+    folder.mkdir()
+    (folder / "a`` ```\n<img src=x>.zip").write_bytes(b"nonsense")
+    arguments = ["-o", str(tmp_path / "site"), "--summary", str(summary)]
+    assert main(["leaderboard", str(folder), *arguments]) == 1
+    text = summary.read_text(encoding="utf-8")
+    assert text.count("`") == 6
+    assert [line for line in text.splitlines() if line.startswith("```")] == ["```text", "```"]
+    assert "not a zip file" in text.split("```")[1]
 
 
 def test_a_submissions_run_equals_the_original_run(handed_in: Path) -> None:
