@@ -483,7 +483,10 @@ class BatchQueue:
         async def retried(client: "openai.AsyncOpenAI") -> _T:
             return await send(client.with_options(max_retries=5, timeout=600))
 
-        answer = await self._endpoint.call(retried)
-        if expected and not hasattr(answer, expected):  # an HTML page comes as its text
-            raise CallError(f"{self._endpoint.url} did not answer like a batch API")
-        return answer
+        try:
+            answer = await self._endpoint.call(retried)
+            if expected:
+                getattr(answer, expected)  # an HTML page comes as its text
+            return answer
+        except (ValueError, TypeError, AttributeError) as error:
+            raise CallError(f"{self._endpoint.url} did not answer like a batch API") from error

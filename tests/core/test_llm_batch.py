@@ -269,9 +269,21 @@ def test_an_endpoint_without_a_batch_api_says_what_to_do(server: Endpoint) -> No
     assert "leave out --batch" in str(outcomes[TEXTS[0]])
 
 
-def test_an_endpoint_that_answers_html_says_so(server: Endpoint) -> None:
-    html = MockReply(body="<html>Sign in</html>", fault="html")
-    server.on_request = lambda asked: html if asked.path.startswith("/v1/files") else None
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(MockReply(body="<html>Sign in</html>", fault="html"), id="html"),
+        pytest.param(MockReply(body="text"), id="a-text"),
+        pytest.param(MockReply(body=None), id="null"),
+        pytest.param(MockReply(body=[1]), id="a-list"),
+        pytest.param(MockReply(body=b"{"), id="bytes"),
+    ],
+)
+@pytest.mark.parametrize("part", ["/v1/files", BATCHES])
+def test_an_endpoint_that_answers_nonsense_says_so(
+    answer: MockReply, part: str, server: Endpoint
+) -> None:
+    server.on_request = lambda asked: answer if asked.path.startswith(part) else None
     assert "did not answer like a batch API" in str(answers(server)[TEXTS[0]])
 
 
