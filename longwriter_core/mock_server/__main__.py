@@ -10,6 +10,7 @@ import typer
 
 from longwriter_core.command import new_app, run_command
 from longwriter_core.errors import InputError
+from longwriter_core.mock_server.habits import HABITS
 from longwriter_core.mock_server.server import FAULT_CYCLE, Faults, MockServer
 
 app = new_app("A mock writer and judge. The judge's scores mean nothing.")
@@ -32,6 +33,9 @@ def serve(
     calls_per_minute: Annotated[
         int | None, typer.Option(help="answer any further call with a 429")
     ] = None,
+    habits: Annotated[
+        str, typer.Option(help=f"the writer's habits, separated by commas: {', '.join(HABITS)}")
+    ] = "",
     log: Annotated[Path | None, typer.Option(help="append one JSON line per chat call")] = None,
 ) -> None:
     """Serve a mock writer and a mock judge until SIGINT or SIGTERM.
@@ -43,6 +47,7 @@ def serve(
         server = MockServer(
             port, delay, api_key, faults, log, jitter, reasoning_tokens=reasoning_tokens,
             calls_per_minute=calls_per_minute, keep_history=False,
+            habits=tuple(filter(None, habits.split(","))),
         )  # fmt: skip
         with server:
             stop = threading.Event()

@@ -39,6 +39,11 @@ _WORD_FIELD = re.compile("word|length|target", re.IGNORECASE)
 _NUMBER_FIELD = re.compile("number|index|^id$|^step$", re.IGNORECASE)
 
 
+def asks_for_plan(prompt: str) -> bool:
+    """Whether a prompt of AgentWrite asks for a plan."""
+    return bool(_PLAN_FORM.search(prompt))
+
+
 def required_length(prompt: str) -> int:
     """The last length that the prompt names, in words (Chinese: characters); 300 without one."""
     named = _REQUIRED_LENGTH.findall(prompt)

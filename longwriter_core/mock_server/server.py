@@ -24,7 +24,7 @@ import math
 import random
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field, replace
@@ -34,7 +34,9 @@ from typing import Any, Self
 
 from aiohttp import web
 
+from longwriter_core.mock_server.answers import asks_for_plan
 from longwriter_core.mock_server.batches import Batches
+from longwriter_core.mock_server.habits import HABITS, with_habits
 from longwriter_core.mock_server.messages import (
     MockReply,
     MockRequest,
@@ -120,11 +122,15 @@ class MockServer:
     minute: float = 60.0  # seconds; tests have shorter minutes
     batch_seconds: float = 0.0  # from a batch's creation to its completion
     batch_tokens: int | None = None  # prompt tokens that one batch may have
+    habits: Sequence[str] = ()  # of the writers, out of habits.HABITS
     keep_history: bool = True  # benchmarks disable it, because their requests need much memory
     history: list[MockRequest] = field(default_factory=list, init=False)
     _stats: CallStats = field(default_factory=CallStats, init=False)
 
     def __post_init__(self) -> None:
+        if unknown := set(self.habits) - {*HABITS}:
+            raise ValueError(f"habits {sorted(unknown)} are not among {', '.join(HABITS)}")
+        self._asked: Counter[str] = Counter()  # digest of a prompt -> calls
         self._call_times: deque[float] = deque()
         self._batches = Batches(self._answer, self.batch_seconds, self.batch_tokens)
 
@@ -318,8 +324,21 @@ class MockServer:
         return self._complete(request, reply)
 
     def _complete(self, request: MockRequest, reply: MockReply) -> MockReply:
+        if self.habits and reply.text is None and not request.is_judge and not request.schema:
+            reply = replace(reply, text=self._with_habits(request))
         thinking = self._thinking_of(request)
         return replace(reply, body=completion(request, reply, thinking, self.usage))
+
+    def _with_habits(self, request: MockRequest) -> str:
+        """The writer's own answer, with its habits."""
+        self._asked[request.digest] += 1
+        return with_habits(
+            request.answer(),
+            self.habits,
+            is_plan=asks_for_plan(request.prompt),
+            is_first=self._asked[request.digest] == 1,
+            seed=f"{request.model} {request.seed} {request.digest}",
+        )
 
     def _thinking_of(self, request: MockRequest) -> int:
         """The tokens that the requested model spends on thinking."""

@@ -4,14 +4,16 @@ import json
 import random
 import subprocess
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow
 import pytest
 from pyarrow import parquet
+from support import model
 from support.commands import command, environment
-from support.model import PLAN, WRITER, Model, is_plan, step_of
+from support.model import PLAN, WRITER, is_plan, step_of
 
 from agentwrite.batch import run_dir as run_folder
 from agentwrite.batch.instructions import check_instructions
@@ -22,7 +24,10 @@ from longwriter_core import mock_server
 from longwriter_core.errors import InputError
 from longwriter_core.files import sha256
 from longwriter_core.jsonl import write_jsonl
+from longwriter_core.mock_server.habits import HABITS, TALK
 from longwriter_core.text.length import count_words
+
+Model = partial(model.Model, habits=TALK)  # thinking and remarks in the replies
 
 
 def instructions(folder: Path, rows: int = 12, words: int = 2000) -> Path:
@@ -39,7 +44,7 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def write_all(path: Path, output: Path, server: Model, **settings: Any) -> WritingProgress:
+def write_all(path: Path, output: Path, server: model.Model, **settings: Any) -> WritingProgress:
     chosen = Settings.resolve(model=WRITER, base_urls=(server.base_url,), **settings)
     return run(path, output, chosen)
 
@@ -106,6 +111,19 @@ def test_several_servers_share_the_texts(tmp_path: Path) -> None:
         chosen = Settings.resolve(model=WRITER, base_urls=(one.base_url, other.base_url))
         assert run(path, tmp_path / "out", chosen).finished == 12
     assert len(one.prompts) == len(other.prompts) == 6 * 6
+
+
+def test_a_writer_with_every_habit_gives_clean_texts(tmp_path: Path) -> None:
+    path = instructions(tmp_path, 6)
+    with model.Model(habits=HABITS) as server:
+        tally = write_all(path, tmp_path / "out", server)
+    assert tally.missing == 0
+    assert tally.rejected["refused"] > 0
+    assert tally.rejected["loop"] > 0
+    for row in rows_of(tmp_path / "out" / "texts.jsonl"):
+        for trace in ("think", "Let me know", "Word count", "Sure!", "I'm sorry", "section_text"):
+            assert trace.lower() not in row["text"].lower()
+        assert row["words"] == count_words(row["text"])
 
 
 # Formats and bad rows
