@@ -16,7 +16,7 @@ from longwriter_eval.leaderboard.exports import badge, csv_table
 from longwriter_eval.pages import label, render
 from longwriter_eval.published import REPORTED, REPORTED_JUDGE, REPORTED_SOURCE
 from longwriter_eval.report.metadata import TYPES
-from longwriter_eval.stats.thresholds import FEW_PROMPTS, unseen_share
+from longwriter_eval.stats.thresholds import unseen_note
 from longwriter_eval.submission.names import marked_scripts
 from longwriter_eval.submission.verification import VERSIONS, answers_to
 from longwriter_eval.version import __version__
@@ -316,12 +316,7 @@ def _caveat(ranking: Ranking, scope: str) -> str:
     prompts = max(
         entry["scores"][scope]["n"] for entry in ranking.entries if scope in entry["scores"]
     )
-    if prompts >= FEW_PROMPTS:
-        return ""
-    return (
-        f"{prompts} prompts: a failure that occurs in up to {unseen_share(prompts):.0%} of texts "
-        "can go unseen, and no interval shows it."
-    )
+    return unseen_note(prompts)
 
 
 def _lines(ranking: Ranking, scope: str) -> list[dict[str, Any]]:

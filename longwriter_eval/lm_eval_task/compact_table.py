@@ -9,7 +9,7 @@ from typing import Any
 from longwriter_eval.lm_eval_task.aggregation import Pooled
 from longwriter_eval.stats.estimates import spread
 from longwriter_eval.stats.score_table import interval_of
-from longwriter_eval.stats.thresholds import FEW_PROMPTS, unseen_share
+from longwriter_eval.stats.thresholds import unseen_note
 
 # Column's title -> the metric that it shows.
 _COLUMNS = {
@@ -65,11 +65,8 @@ def _of_task(name: str, row: Mapping[str, Any]) -> Iterator[str]:
         )
     prompts = {getattr(value, "prompt", "") or n: _bucket(value) for n, value in enumerate(lengths)}
     fewest = min(Counter(prompts.values()).values(), default=0)
-    if fewest < FEW_PROMPTS:
-        yield (
-            f"With {fewest} prompts, a failure that strikes up to {unseen_share(fewest):.0%} of a "
-            "model's responses may not show at all."
-        )
+    if note := unseen_note(fewest):
+        yield note
 
 
 def _line(name: str, width: int, columns: Mapping[str, Pooled], is_in: Sequence[bool]) -> str:

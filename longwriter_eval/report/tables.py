@@ -12,6 +12,7 @@ from longwriter_eval.report.headline import Versus, signed, unit
 from longwriter_eval.report.metadata import BENCHMARKS, LANGUAGES, RULER, TYPES, ScoredRun
 from longwriter_eval.stats.inference import Interval
 from longwriter_eval.stats.score_table import TableRow
+from longwriter_eval.stats.thresholds import unseen_note
 
 # Metric -> heading and explanation of the key figures.
 _EXPLAINED = {
@@ -146,6 +147,7 @@ def score_table_of(benchmark: str, scored: Sequence[ScoredRun]) -> dict[str, Any
     return {
         "title": label(BENCHMARKS.get(benchmark, benchmark)),
         "columns": [_COLUMNS[metric] for metric in columns],
+        "note": unseen_note(min(row.n for row in rows if row.kind in ("all", "bucket"))),
         "is_judged": is_judged,
         "groups": [(_GROUP_TITLES[kind], rows_of_kind) for kind, rows_of_kind in groups.items()],
     }

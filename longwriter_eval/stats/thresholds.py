@@ -62,3 +62,13 @@ def unseen_share(n: int) -> float:
     only the interval allows for it.
     """
     return float(1 - (1 - CONFIDENCE) ** (1 / n))
+
+
+def unseen_note(n: int) -> str:
+    """What a table whose smallest bucket has `n` prompts cannot show; "" for many prompts."""
+    if n >= FEW_PROMPTS:
+        return ""
+    return (
+        f"With {n} prompts, a failure that strikes up to {unseen_share(n):.0%} of a model's "
+        "responses may not show at all."
+    )

@@ -64,6 +64,14 @@ def test_a_report_does_not_need_the_run_folder(tmp_path: Path) -> None:
     assert "mine" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
+def test_a_table_of_few_prompts_says_which_failures_it_can_miss(tmp_path: Path) -> None:
+    run = LOG.load(tmp_path / "mine")
+    write_report([run], tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    (note,) = re.findall(r"With (\d+) prompts, a failure that strikes up to (\d+)%", page)
+    assert int(note[1]) == round(100 * (1 - 0.05 ** (1 / int(note[0]))))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
