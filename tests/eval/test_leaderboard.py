@@ -408,7 +408,7 @@ def test_every_bucket_and_type_has_a_table_with_its_caveat(page: Page) -> None:
     page.select_option("#language", "[4k,20k]")
     assert sorted(_models(page)) == ["bad", "good"]
     (caveat,) = page.locator("p[data-language]:visible").all_inner_texts()
-    assert "3 prompts: a failure that occurs in up to 63% of texts" in caveat
+    assert "With 3 prompts, a failure that strikes up to 63% of" in caveat
 
 
 def test_the_search_looks_through_models_and_submitters(page: Page) -> None:
