@@ -27,7 +27,8 @@ _REST = r"(?:\s*/\s*[\d,]+)?(?:\s*words)?(?:\s*[,;(].{0,60})?[.)]*"
 COUNT_LABEL = r"(?:word\s?count|字数(?:统计|要求|目标|合计)?)"
 WORD_COUNT = _pattern(
     rf"(?:(?:current|total|final|actual|approximate|target|estimated|{_UNIT})\s+)*"
-    rf"(?:word\s?count|words|length|target)(?:\s+(?:target|goal|so far))?\s*[:=]?\s*(?:is\s+)?"
+    rf"(?:word\s?count|(?:words|length|target)(?=.*(?:\d{{3}}|\d words)))"
+    r"(?:\s+(?:target|goal|so far))?\s*[:=]?\s*(?:is\s+)?"
     rf"{_AMOUNT}\s*(?:words?)?{_REST}",
     rf"(?:total\s*:?\s*)?{_AMOUNT}[ -]words?(?:\s+(?:in total|total|exactly))?{_REST}",
     rf"this {_UNIT} (?:is|has|contains|runs to|comes to|totals) (?:a total of )?{_AMOUNT} words\b"
@@ -63,7 +64,7 @@ PLAN_LINE = _pattern(
     rf"(?:chapter\s*{NUMBER}\W+)?{_STEP}\W*{_POINT}.*",
     rf"{_POINT}.*\b(?:word\s?count|字数)\W.*",
     r"main point\**\s*:.*",
-    rf"{_STEP}\s*[:.-].{{1,120}}[(\s-]{_AMOUNT}\s*(?:words|字)\W*",
+    rf"{_STEP}\s*[:.-].{{1,120}}[(-]\s*{_AMOUNT}\s*(?:words|字)\W*",
     rf"{_STEP}.*(?:word\s?count|字数)\W*\d.*",
 )
 MAIN_POINT = re.compile(rf"{_POINT}.*", re.IGNORECASE)
@@ -83,7 +84,7 @@ _POLITE = (
     r"(?:(?:sure(?: thing)?|certainly|of course|absolutely|understood|okay|ok|great|alright|got it"
     r"|no problem|gladly|very well|perfect)\b|thank you for [^.!]{3,60})"
 )
-_HERE = r"(?:here(?:'s| is| are| goes| comes)|below (?:is|are|you)|the following is|this is)"
+_HERE = r"(?:here(?:'s| is| are| goes| comes)|below (?:is|are|you)|the following is)"
 _I_WRITE = (
     r"(?:(?:now,? )?(?:i(?:'ll| will|'m going to| am going to)|let me|let's|let us)(?: now)?"
     r" (?:write|continue|begin|start|draft|proceed|move on|expand|craft)"
@@ -140,10 +141,10 @@ CLOSING = _pattern(
     rf"(?:would you like|do you want)(?: me)? to .{{0,60}}{_CHANGE}.{{0,100}}\?",
     r"(?:shall|should) (?:i|we) (?:continue|proceed|go on|move on|write).{0,80}\?",
     r"ready (?:for|to) .{0,30}(?:next|continu|proceed).{0,60}",
-    rf"if you(?:'d| would)? (?:like|want|need|prefer|wish),? (?:i can|me to|i could|i'd be)\b"
-    rf".{{0,80}}{_CHANGE}.{{0,100}}",
+    r"if you(?:'d| would)? (?:like|want|need|prefer|wish),? (?:i can|me to|i could|i'd be)\b"
+    r".{0,80}(?:continu|next|revis|expand|rewrit|draft|tone).{0,100}",
     r"i can (?:also )?(?:make|expand|revise|adjust|rewrite|continue)\b.{0,60}"
-    r"(?:longer|shorter|if you|say the word|let me know).{0,60}",
+    r"(?:longer|shorter|say the word|let me know).{0,60}",
     r"note\W*:\W*(?:this|the|i|please|word).{0,40}\b(?:written|kept|designed|flows?|aims?|adheres?"
     r"|follows? (?:the|your) (?:plan|outline)|sets up|maintain\w*|word count|continues from"
     r"|previous paragraphs?|is approximate"
@@ -158,10 +159,11 @@ CLOSING = _pattern(
     rf"next(?: up)?\W*:\W*{_UNIT}\s+{NUMBER}.{{0,100}}",
     r"(?:please )?(?:type|say|reply|enter|send|respond)(?: with)? \W{0,2}(?:continue|next)\b"
     r".{0,60}",
-    rf"(?:to be continued|continued in (?:the next|{_UNIT}))\b.{{0,80}}",
+    r"to be continued(?: in\b.{0,60}|\W*)",
+    rf"continued in (?:the next|{_UNIT})\b.{{0,80}}",
 )
 CLOSING_ZH = _pattern(
-    r"如(?:果|需|您|你|有).{0,40}(?:(?:告[诉知]我|让我知道|随时(?:告|提|联系)).{0,20}|请?告知[。!.]?)",
+    r"如(?:果|需|您|你|有).{0,40}(?:(?:告[诉知]我|让我知道)[。!.]?|随时(?:提|联系).{0,12}|请?告知[。!.]?)",
     r"(?:请告[诉知]我|请让我知道).{0,40}(?:继续|修改|调整|意见|需要).{0,20}",
     r"希望(?:能|可以)?(?:符合|满足)(?:您|你).{0,30}",
     r"希望(?:这|以上|本|上述)[^,。]{0,10}(?:段|内容|部分|文)[^。]{0,16}(?:符合|满足|帮助|满意|喜欢).{0,40}",
