@@ -18,8 +18,7 @@ from numpy.typing import ArrayLike
 
 from longwriter_core.text.language import Language
 from longwriter_core.text.length import count_words
-from longwriter_eval.judge.judge import Item
-from longwriter_eval.judge.verdict import Judgement
+from longwriter_eval.judge.verdict import Item, Judgement
 from longwriter_eval.stats.inference import Interval, mean_interval
 from longwriter_eval.stats.thresholds import BOOTSTRAP_RESAMPLES, CONFIDENCE, SEED
 

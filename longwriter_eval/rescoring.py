@@ -14,11 +14,10 @@ import yaml
 from longwriter_core.errors import InputError
 from longwriter_core.files import locked
 from longwriter_core.llm import Store, run_async
-from longwriter_eval.judge.judge import Item
 from longwriter_eval.judge.panel import Panel, PanelSettings, VerdictKey
 from longwriter_eval.judge.prompt import BUILT_IN
 from longwriter_eval.judge.settings import request_of
-from longwriter_eval.judge.verdict import Judgement, Verdict
+from longwriter_eval.judge.verdict import Item, Judgement, Verdict
 from longwriter_eval.lm_eval_task.aggregation import metric_rows, pool, pool_optional
 from longwriter_eval.lm_eval_task.lm_eval_internals import tables
 from longwriter_eval.runs import Run, Sample, load_run, load_runs, save_run

@@ -31,10 +31,10 @@ from longwriter_core import benchmarks
 from longwriter_core.errors import InputError
 from longwriter_core.llm import Store, run_async
 from longwriter_core.mock_server import JUDGE, WRITER, Faults, MockServer
-from longwriter_eval.judge.judge import Item, Judge
+from longwriter_eval.judge.judge import Judge
 from longwriter_eval.judge.prompt import JudgePrompt
 from longwriter_eval.judge.settings import JudgeSettings
-from longwriter_eval.judge.verdict import Judgement
+from longwriter_eval.judge.verdict import Item, Judgement
 from longwriter_eval.runs import Sample, load_run
 
 RESPONSES, DELAY, CONCURRENCY = 120, 2.0, 32  # delay: seconds per verdict

@@ -16,8 +16,7 @@ from longwriter_core.llm import ContextOverflowError, Rejected, Usage
 from longwriter_core.text.length import count_words, length_score
 from longwriter_core.text.special_tokens import strip_special_tokens
 from longwriter_core.text.thinking import without_thinking
-from longwriter_eval.judge.judge import Item
-from longwriter_eval.judge.verdict import Judgement
+from longwriter_eval.judge.verdict import Item, Judgement
 
 
 @dataclass(frozen=True)

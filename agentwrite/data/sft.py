@@ -58,9 +58,9 @@ from longwriter_core.text.language import main_language
 from longwriter_core.text.length import count_words, length_score
 from longwriter_core.text.refusals import is_refusal
 from longwriter_core.text.thinking import FORMATS, with_thinking, without_thinking
-from longwriter_eval.judge.judge import Item, Judge
+from longwriter_eval.judge.judge import Judge
 from longwriter_eval.judge.settings import JudgeSettings, api_key
-from longwriter_eval.judge.verdict import Judgement
+from longwriter_eval.judge.verdict import Item, Judgement
 
 DUPLICATE = "duplicate"  # not in RULES, because it compares a text with earlier ones
 

@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -39,7 +39,7 @@ from longwriter_eval.judge import segment_judge
 from longwriter_eval.judge.prompt import JudgePrompt
 from longwriter_eval.judge.settings import JudgeSettings
 from longwriter_eval.judge.spend import JudgePool, estimate_tokens
-from longwriter_eval.judge.verdict import Judgement, Scores, Verdict, read_verdict
+from longwriter_eval.judge.verdict import Item, Judgement, Scores, Verdict, read_verdict
 
 _log = logging.getLogger("lm_eval.longwriter")  # lm-eval shows only its own loggers
 
@@ -51,19 +51,6 @@ PREFLIGHT_RESPONSE = (
     "The lamp went out as the first light reached the rocks. Below it the sea lay flat and grey, "
     "and one boat was already on its way home."
 )
-
-
-@dataclass(frozen=True)
-class Item:
-    """A response to judge; `id` links the verdicts to it in whatever order the calls finish.
-
-    Repeats that are already in `verdicts` are not judged again.
-    """
-
-    id: str
-    instruction: str
-    response: str
-    verdicts: tuple[Verdict, ...] = ()
 
 
 PREFLIGHT = Item("preflight", PREFLIGHT_INSTRUCTION, PREFLIGHT_RESPONSE)

@@ -18,9 +18,9 @@ from longwriter_core.errors import InputError
 from longwriter_core.llm import Budget, run_async
 from longwriter_core.llm.profiles import find_profile
 from longwriter_core.redact import public_url
-from longwriter_eval.judge.judge import PREFLIGHT, Item, Judge, report_cost, run_with_progress
+from longwriter_eval.judge.judge import PREFLIGHT, Judge, report_cost, run_with_progress
 from longwriter_eval.judge.settings import JudgeSettings, api_key
-from longwriter_eval.judge.verdict import Judgement, Verdict
+from longwriter_eval.judge.verdict import Item, Judgement, Verdict
 
 _log = logging.getLogger("lm_eval.longwriter")  # lm-eval shows only its own loggers
 

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from longwriter_core.files import sha256
 from longwriter_core.llm import CallId, ChatPool, Outcome, Rejected, ask_until_valid
@@ -17,14 +17,30 @@ from longwriter_core.text.length import count_words
 from longwriter_core.text.thinking import without_thinking
 from longwriter_eval.judge.prompt import fill
 from longwriter_eval.judge.segments import MAX_SUMMARY_WORDS, cut
-from longwriter_eval.judge.verdict import Scores, Verdict, read_verdict
-
-if TYPE_CHECKING:
-    from longwriter_eval.judge.judge import Item, Judge
+from longwriter_eval.judge.settings import JudgeSettings
+from longwriter_eval.judge.verdict import Item, Scores, Verdict, read_verdict
 
 T = TypeVar("T")
 
 _NOTHING_BEFORE = "(nothing: this is the beginning of the text)"
+
+
+class Judge(Protocol):
+    """What this module needs of a judge: see judge.Judge, which imports this module."""
+
+    settings: JudgeSettings
+    segments: int | None
+
+    def call_id(self, item: Item, repeat: int) -> CallId: ...  # noqa: D102
+    def request(self, prompt: str) -> dict[str, Any]: ...  # noqa: D102
+    def verdict_of(  # noqa: D102
+        self,
+        outcome: Outcome[Scores],
+        repeat: int,
+        *,
+        escaped: bool,
+        segment: int | None = None,
+    ) -> Verdict: ...
 
 
 def read_part(reply: str, part: str = "") -> Scores | Rejected:
@@ -32,12 +48,12 @@ def read_part(reply: str, part: str = "") -> Scores | Rejected:
     return read_verdict(reply, part) or Rejected("parse_error")
 
 
-def parts_of(judge: "Judge", item: "Item") -> tuple[str, ...]:
+def parts_of(judge: Judge, item: Item) -> tuple[str, ...]:
     """The parts on which `judge` gives verdicts; () without `judge_segments` or if too short."""
     return cut(item.response, judge.segments) if judge.segments else ()
 
 
-def call_id(judge: "Judge", item: "Item", part: int, *, summary: bool = False) -> CallId:
+def call_id(judge: Judge, item: Item, part: int, *, summary: bool = False) -> CallId:
     """The key of the verdict on a part, or of its summary."""
     template = _template("summary" if summary else "segment")
     parts = dict(judge.call_id(item, 0).parts)
@@ -46,7 +62,7 @@ def call_id(judge: "Judge", item: "Item", part: int, *, summary: bool = False) -
 
 
 async def verdicts(
-    judge: "Judge", pool: ChatPool, item: "Item", known: Mapping[int, Verdict]
+    judge: Judge, pool: ChatPool, item: Item, known: Mapping[int, Verdict]
 ) -> list[Verdict]:
     """A verdict on every part, of which those in `known` are not asked for again.
 
@@ -83,7 +99,7 @@ async def verdicts(
     return [*known.values(), *asked]
 
 
-async def _in_turn(judge: "Judge", calls: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
+async def _in_turn(judge: Judge, calls: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
     """The results of `calls`: one after the other, or in one batch with `judge_batch`.
 
     In turn, because the judge's concurrency counts responses.
@@ -93,7 +109,7 @@ async def _in_turn(judge: "Judge", calls: Sequence[Callable[[], Awaitable[T]]]) 
     return [await call() for call in calls]
 
 
-def max_prompts(judge: "Judge", item: "Item") -> list[str]:
+def max_prompts(judge: Judge, item: Item) -> list[str]:
     """Texts at least as long as the prompts of all calls for the parts of `item`."""
     parts = parts_of(judge, item)
     word = "x" * 12  # a long word of a summary, in bytes
@@ -106,7 +122,7 @@ def max_prompts(judge: "Judge", item: "Item") -> list[str]:
 
 
 async def _summary(
-    judge: "Judge", pool: ChatPool, item: "Item", part: str, number: int
+    judge: Judge, pool: ChatPool, item: Item, part: str, number: int
 ) -> "Outcome[str]":
     prompt, _ = fill(_template("summary"), {"$TEXT$": part})
     request = {k: v for k, v in judge.request(prompt).items() if k != "response_format"}

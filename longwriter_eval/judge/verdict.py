@@ -301,6 +301,19 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class Item:
+    """A response to judge; `id` links the verdicts to it in whatever order the calls finish.
+
+    Repeats that are already in `verdicts` are not judged again.
+    """
+
+    id: str
+    instruction: str
+    response: str
+    verdicts: tuple[Verdict, ...] = ()
+
+
+@dataclass(frozen=True)
 class Judgement:
     """All verdicts on one response, which counts as judged if every judge has given it scores."""
 

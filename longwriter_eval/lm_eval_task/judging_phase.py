@@ -13,10 +13,9 @@ from typing import Any
 
 from longwriter_core import files
 from longwriter_core.redact import redact_arguments
-from longwriter_eval.judge.judge import Item
 from longwriter_eval.judge.panel import Panel
 from longwriter_eval.judge.prompt import BUILT_IN
-from longwriter_eval.judge.verdict import Judgement
+from longwriter_eval.judge.verdict import Item, Judgement
 from longwriter_eval.lm_eval_task.lm_eval_internals import (
     CutText,
     model_record,

@@ -17,9 +17,9 @@ from tqdm import tqdm
 from longwriter_core.errors import InputError
 from longwriter_core.files import cache_dir
 from longwriter_core.llm import Store, run_async
-from longwriter_eval.judge.judge import Item, Judge
+from longwriter_eval.judge.judge import Judge
 from longwriter_eval.judge.settings import JudgeSettings, api_key
-from longwriter_eval.judge.verdict import Judgement
+from longwriter_eval.judge.verdict import Item, Judgement
 from longwriter_eval.stats.inference import Interval, paired_test
 from longwriter_eval.stats.thresholds import MIN_REJUDGED_PAIRS, REJUDGE_ALPHA
 from longwriter_eval.submission.verification import Verification

@@ -22,8 +22,8 @@ PROMPT = "p" * 64
 def bridge(source: str = "judge-a", target: str = "judge-b", prompt: str = PROMPT) -> Bridge:
     """25 points more on the scale of the target, fitted on scores from 0 to 75."""
     link = calibrate([JudgedByBoth(f"{i}", i * 0.75, 25 + i * 0.75) for i in range(101)])
-    judges = (JudgeIdentity(name, PAPERS_PROTOCOL, prompt) for name in (source, target))
-    return Bridge(*judges, link)
+    a, b = (JudgeIdentity(name, PAPERS_PROTOCOL, prompt) for name in (source, target))
+    return Bridge(a, b, link)
 
 
 def a_run(folder: Path, judge: str, grade: int = 3) -> Path:

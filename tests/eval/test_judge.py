@@ -9,8 +9,7 @@ from support.judging import ITEMS, ONE, judge_at, judged
 
 from longwriter_core.llm import Store
 from longwriter_core.mock_server.server import FAULT_CYCLE, Faults
-from longwriter_eval.judge.judge import Item
-from longwriter_eval.judge.verdict import Judgement, read_verdict
+from longwriter_eval.judge.verdict import Item, Judgement, read_verdict
 
 
 def qualities(found: dict[str, Judgement]) -> dict[str, dict[str, float]]:

@@ -17,8 +17,9 @@ from longwriter_core.files import locked
 from longwriter_core.llm import Store, run_async
 from longwriter_core.mock_server import JUDGE, MockReply, MockRequest
 from longwriter_eval.cli.main import main
-from longwriter_eval.judge.judge import Item, Judge, judge_with_progress
+from longwriter_eval.judge.judge import Judge, judge_with_progress
 from longwriter_eval.judge.settings import JudgeSettings, api_key, judge_label, protocol_text
+from longwriter_eval.judge.verdict import Item
 
 PROFILES = """
 [profiles.thinking]

@@ -15,7 +15,8 @@ from longwriter_core.errors import InputError
 from longwriter_core.files import sha256
 from longwriter_core.llm import Store, call_key, run_async
 from longwriter_core.mock_server.server import JUDGE, Faults
-from longwriter_eval.judge.judge import Item, Judge
+from longwriter_eval.judge.judge import Judge
+from longwriter_eval.judge.verdict import Item
 
 # The check
 

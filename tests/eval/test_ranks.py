@@ -21,8 +21,8 @@ from support.logs import Answer, Log, answers
 from longwriter_core.llm.ask import MAX_TRIES
 from longwriter_core.mock_server.server import JUDGE, MockServer
 from longwriter_eval.cli.main import main
-from longwriter_eval.judge.judge import Item
 from longwriter_eval.judge.panel import Panel, PanelSettings
+from longwriter_eval.judge.verdict import Item
 from longwriter_eval.runs import Run, load_run, load_runs, save_run
 
 RANKS = 3

@@ -400,7 +400,7 @@ def test_the_passages_that_two_responses_share_can_be_marked(
 ) -> None:
     shared = "the sea was calm and the boats lay still in the bay"
     one, other = f"One day {shared}, 海很平静 🦊. The end.", f"🦊🦊 Once {shared}; and so it goes."
-    logs = [Log(answers(1, lambda _, text=text: Answer(text))) for text in (one, other)]
+    logs = [Log({"longwrite_demo/000": Answer(text)}) for text in (one, other)]
     path = tmp_path / "diff.html"
     write_report([log.load(tmp_path / name) for log, name in zip(logs, "ab", strict=True)], path)
     with opened(chromium, path) as page:

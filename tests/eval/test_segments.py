@@ -14,9 +14,9 @@ from longwriter_core.llm import Store
 from longwriter_core.mock_server import JUDGE, MockReply, MockRequest
 from longwriter_core.text.length import count_words
 from longwriter_eval.cli.main import main
-from longwriter_eval.judge.judge import Item
 from longwriter_eval.judge.panel import Panel, PanelSettings
 from longwriter_eval.judge.segments import cut, drift, positions
+from longwriter_eval.judge.verdict import Item
 from longwriter_eval.rescoring import score
 from longwriter_eval.runs import load_run
 from longwriter_eval.scoring import score_samples

@@ -8,9 +8,9 @@ from support.endpoint import KEY, Endpoint
 from longwriter_core.llm import Store, run_async
 from longwriter_core.mock_server import JUDGE, MockReply, MockRequest
 from longwriter_core.mock_server.server import Hook
-from longwriter_eval.judge.judge import PREFLIGHT_RESPONSE, Item, Judge
+from longwriter_eval.judge.judge import PREFLIGHT_RESPONSE, Judge
 from longwriter_eval.judge.settings import JudgeSettings
-from longwriter_eval.judge.verdict import Judgement
+from longwriter_eval.judge.verdict import Item, Judgement
 
 ITEMS = [Item(f"id/{number}", f"Write {number}.", f"Text {number}.") for number in range(40)]
 ONE = ITEMS[:1]

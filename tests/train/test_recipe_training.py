@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -62,7 +63,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def trained(place: Path) -> dict[str, Path]:
     """The checkpoints of the four tiny recipes after a few steps each."""
-    short = {"sft": {"num_epochs": 1}, "dpo": {"max_steps": 2, "save_steps": 2, **DPO_LOSS}}
+    short: dict[str, dict[str, Any]] = {
+        "sft": {"num_epochs": 1},
+        "dpo": {"max_steps": 2, "save_steps": 2, **DPO_LOSS},
+    }
     files, folders = [], {}
     for stage, fewer in short.items():  # DPO starts from the SFT checkpoint
         for family in FAMILIES:
