@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, MutableMapping
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
@@ -44,6 +44,14 @@ class ChecksArgs(BaseModel):
         },
     )
 
+    working_directory: str | None = Field(
+        default=None,
+        json_schema_extra={
+            "description": "Set by ChecksPlugin under Ray Train, whose workers start in folders of "
+            "their own: the folder that the recipe's paths are relative to."
+        },
+    )
+
     @model_validator(mode="after")
     def _ld_alpha_needs_dpo(self) -> Self:
         if self.dpo_ld_alpha is not None and getattr(self, "rl", None) != "dpo":
@@ -58,8 +66,10 @@ class ChecksPlugin(BasePlugin):  # type: ignore[misc]
         """Name the class that adds `benchmark_check` to axolotl's schema."""
         return "longwriter_train.checks.ChecksArgs"
 
-    def register(self, cfg: Mapping[str, Any]) -> None:
+    def register(self, cfg: MutableMapping[str, Any]) -> None:
         """Log the recipe's title and this machine's hardware, and refuse unknown keys."""
+        if cfg.get("use_ray"):
+            _prepare_ray(cfg)
         _connect_cpu_ranks()
         path = cfg.get("axolotl_config_path")
         text = Path(path).read_text(encoding="utf-8") if path else ""
@@ -114,6 +124,27 @@ def hardware() -> str:
     properties = torch.cuda.get_device_properties(0)
     memory = f"{properties.total_memory / 2**30:.0f} GiB"
     return f"{torch.cuda.device_count()} × {properties.name}, {memory}"
+
+
+def _prepare_ray(cfg: MutableMapping[str, Any]) -> None:
+    """Let the workers of Ray Train use the settings that axolotl made of the recipe.
+
+    The command passes its settings to workers that run in folders of their own and check the
+    settings once more.
+    """
+    if not (folder := cfg.get("working_directory")):  # this is the command
+        cfg["working_directory"] = str(Path.cwd())
+        return
+    if not Path(folder).is_dir():
+        _refuse(f"{folder} does not exist on this machine: share the folder between all machines")
+    os.chdir(folder)
+    # axolotl has computed the steps, and refuses both settings together.
+    for steps, per_epoch in {
+        "save_steps": "saves_per_epoch",
+        "eval_steps": "evals_per_epoch",
+    }.items():
+        if cfg.get(steps) and cfg.get(per_epoch):
+            cfg[per_epoch] = None
 
 
 def _connect_cpu_ranks() -> None:
