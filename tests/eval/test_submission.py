@@ -34,7 +34,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of lm_eval."""
     folder = tmp_path_factory.mktemp("run")
     with MockServer() as server:
-        ended = run("lm_eval", *lm_eval_arguments(server, server, folder, "longwrite_demo"))
+        arguments = lm_eval_arguments(server, server, folder, "longwrite_demo", judge_settings={})
+        ended = run("lm_eval", *arguments)
     assert ended.code == 0, ended.out
     return folder
 

@@ -54,11 +54,19 @@ def run(name: str, *arguments: str, **changes: str) -> Ended:
 
 
 def lm_eval_arguments(
-    writer: MockServer, judge: MockServer, output: Path, tasks: str, *more: str
+    writer: MockServer,
+    judge: MockServer,
+    output: Path,
+    tasks: str,
+    *more: str,
+    judge_settings: Mapping[str, Any] = THINKING_JUDGE,
 ) -> list[str]:
-    """lm_eval arguments for a writer at an endpoint and a thinking judge, set by metadata."""
-    thinking = {f"judge_{name}": value for name, value in THINKING_JUDGE.items()}
-    metadata = {"judge_model": JUDGE, "judge_base_url": judge.base_url, **thinking}
+    """lm_eval arguments for a writer at an endpoint and a judge, set by metadata.
+
+    Without `judge_settings`, the judge is asked by the paper's protocol.
+    """
+    settings = {f"judge_{name}": value for name, value in judge_settings.items()}
+    metadata = {"judge_model": JUDGE, "judge_base_url": judge.base_url, **settings}
     return [
         "run", "--tasks", tasks, "--model", "local-chat-completions",
         "--model_args",
