@@ -52,6 +52,7 @@ def test_lm_eval_knows_every_option(line: str, run_options: str) -> None:
         assert option in run_options
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("upstream")
 @pytest.mark.parametrize(
     "line",

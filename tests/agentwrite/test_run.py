@@ -308,6 +308,7 @@ def test_an_estimate_makes_no_calls_and_writes_no_files(tmp_path: Path) -> None:
 # Kill
 
 
+@pytest.mark.slow
 def test_repeated_kills_lose_at_most_the_calls_in_flight(tmp_path: Path) -> None:
     path, concurrency, dice = instructions(tmp_path, 16), 8, random.Random(4)
     with Model() as server:

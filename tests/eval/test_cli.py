@@ -326,6 +326,7 @@ def test_an_empty_variable_does_not_change_the_judge(finished: Path) -> None:
     assert settings["judge"]["model"] == JUDGE
 
 
+@pytest.mark.slow
 def test_an_output_file_is_found_and_so_is_a_prompt_file(tmp_path: Path) -> None:
     prompt = tmp_path / "mine.txt"
     prompt.write_text("Grade <Text>$RESPONSE$</Text> for $INST$", encoding="utf-8")

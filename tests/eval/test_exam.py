@@ -264,6 +264,7 @@ def test_items_without_a_verdict_are_left_out() -> None:
 # The command
 
 
+@pytest.mark.slow
 def test_the_command_prints_results_and_a_rerun_makes_no_calls(tmp_path: Path) -> None:
     with MockServer(keep_history=False) as server:
         arguments = (

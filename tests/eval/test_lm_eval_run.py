@@ -247,6 +247,7 @@ def test_predict_only_does_not_judge_and_score_judges_later(
     assert server.stats().calls[JUDGE] == before + 1 + 12
 
 
+@pytest.mark.slow
 def test_the_cached_responses_contain_no_secrets_from_urls(
     server: MockServer, tmp_path: Path
 ) -> None:
@@ -286,6 +287,7 @@ def judging(folder: Path) -> Iterator[tuple["subprocess.Popen[bytes]", MockServe
         yield process, judge
 
 
+@pytest.mark.slow
 def test_a_run_killed_while_judging_reuses_finished_verdicts(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     with judging(tmp_path) as (process, judge):
@@ -307,6 +309,7 @@ def test_a_run_killed_while_judging_reuses_finished_verdicts(tmp_path: Path) -> 
     assert before + asked <= 1 + 120 + 10
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_judging_keeps_the_results_and_score_fills_the_gaps(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     with judging(tmp_path) as (process, _):
@@ -333,6 +336,7 @@ def test_ctrl_c_while_judging_keeps_the_results_and_score_fills_the_gaps(tmp_pat
     ] == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_a_failing_judge_costs_calls_but_changes_no_score(
     finished: tuple[Ended, Run, dict[str, int]], tmp_path: Path
 ) -> None:

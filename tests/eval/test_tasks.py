@@ -341,6 +341,7 @@ def test_lm_eval_accepts_the_tasks() -> None:
     assert "valid" in ended.out
 
 
+@pytest.mark.slow
 def test_judged_and_unjudged_tasks_share_a_run(judge: MockServer, tmp_path: Path) -> None:
     arguments = lm_eval_arguments(
         judge, judge, tmp_path, "longwrite_demo,longbench_write_length", "--limit", "2"

@@ -55,6 +55,7 @@ def test_each_model_is_measured_with_both_losses(tmp_path: Path) -> None:
     assert [line for line in written.splitlines() if line in rows] == rows
 
 
+@pytest.mark.slow
 def test_a_failed_model_gets_a_row_and_the_other_is_still_measured() -> None:
     code, (_, _, *rows) = _rehearse(glm='{"hidden_act": "none"}')
     assert code == 1

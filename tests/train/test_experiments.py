@@ -32,6 +32,7 @@ SHORT = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_output_length_follows_the_longest_sft_output(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,6 +14,7 @@ pytestmark = pytest.mark.axolotl
 SCRIPT = Path(__file__).parents[2] / "scripts" / "bench_packing.py"
 
 
+@pytest.mark.slow
 def test_packs_are_98_percent_full_and_contain_every_sequence(tmp_path: Path) -> None:
     table = tmp_path / "table.md"
     run_script(
