@@ -198,7 +198,10 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     with MockServer() as server:
         ended = run(
-            "quick_lm_eval", *lm_eval_arguments(server, server, folder / "out", "longwrite_demo"),
+            "quick_lm_eval",
+            *lm_eval_arguments(
+                server, server, folder / "out", "longwrite_demo", judge_settings={}
+            ),
             LONGWRITER_CACHE=str(folder / "cache"),
         )  # fmt: skip
         assert ended.code == 0, ended.out
