@@ -155,7 +155,7 @@ def test_rerunning_makes_no_calls_and_gives_the_same_bytes(tmp_path: Path) -> No
 def test_a_batch_of_verdicts_gives_the_same_rows_in_few_batches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(batch_module, "QUIET", 0.05)
+    monkeypatch.setattr(batch_module, "QUIET", 0.5)
     prompts(tmp_path, 6)
     with Server(text=by_hand, score=stars, delay=0.05) as server:
         command = arguments(tmp_path, server, "--concurrency", "4", "--batch")

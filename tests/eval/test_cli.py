@@ -167,6 +167,7 @@ def test_without_a_command_the_help_is_printed(capsys: pytest.CaptureFixture[str
     assert "error" not in printed
 
 
+@pytest.mark.slow
 def test_the_demo_needs_nothing_and_says_that_its_scores_mean_nothing(tmp_path: Path) -> None:
     ended = run("longwriter", "demo", "--output", str(tmp_path / "demo"), LONGWRITER_ASSETS="")
     assert ended.code == 0, ended.out

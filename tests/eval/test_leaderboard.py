@@ -193,6 +193,7 @@ def test_copies_and_edited_copies_are_refused_and_the_original_is_kept(
     assert _kept(folder, tmp_path / "site") == ["honest.zip"]
 
 
+@pytest.mark.slow
 def test_a_rejudged_run_is_kept_and_linked_to_the_original(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     first = submitted(folder, "mine", submitter="me")
@@ -206,6 +207,7 @@ def test_a_rejudged_run_is_kept_and_linked_to_the_original(tmp_path: Path) -> No
     assert '"same_responses_as": "mine.zip"' in data
 
 
+@pytest.mark.slow
 def test_independent_responses_are_not_copies(tmp_path: Path) -> None:
     for name in ("one", "two", "three"):
         submitted(tmp_path / "in", name)

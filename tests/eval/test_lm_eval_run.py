@@ -229,6 +229,7 @@ def test_a_judge_that_cannot_be_used_stops_the_run_before_the_first_token(
     assert server.stats().calls.get(WRITER, 0) == before
 
 
+@pytest.mark.slow
 def test_predict_only_does_not_judge_and_score_judges_later(
     server: MockServer, tmp_path: Path
 ) -> None:

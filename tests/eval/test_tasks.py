@@ -329,6 +329,7 @@ def test_without_network_or_folder_a_one_line_error_names_both_solutions(
         assert way_out in str(refused.value)
 
 
+@pytest.mark.slow
 def test_lm_eval_lists_the_tasks_without_include_path() -> None:
     listed = run("lm_eval", "ls", "tasks").out
     names = {line.split("|")[1].strip() for line in listed.splitlines() if line.startswith("|")}
