@@ -10,7 +10,8 @@ TORCH ?= torch==2.13.0
 TRAIN := .venv/axolotl-0.19.0
 NEWEST := .venv/lm-eval-0.4.13
 PIP_INSTALL := pip install --quiet --disable-pip-version-check
-PYTEST := -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# Three processes, because the tests of two cores often wait for servers and commands.
+PYTEST := -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 # An editable install copies these files, so a change to them means installing again.
 INSTALLED := pyproject.toml harness_tasks/longwriter_tasks.pth
 
