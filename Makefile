@@ -10,8 +10,7 @@ TORCH ?= torch==2.13.0
 TRAIN := .venv/axolotl-0.19.0
 NEWEST := .venv/lm-eval-0.4.13
 PIP_INSTALL := pip install --quiet --disable-pip-version-check
-# Three processes, because the tests of two cores often wait for servers and commands.
-PYTEST := -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+PYTEST := -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 # An editable install copies these files, so a change to them means installing again.
 INSTALLED := pyproject.toml harness_tasks/longwriter_tasks.pth
 
@@ -23,8 +22,9 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: .venv/demo/.installed
 	.venv/demo/bin/longwriter demo
 
+# Three processes without axolotl: on two cores, those tests often wait for servers and commands.
 test: $(NEWEST)/.installed
-	$(NEWEST)/bin/python $(PYTEST) -m "not axolotl and not ray and not slow"
+	$(NEWEST)/bin/python $(PYTEST) -n 3 -m "not axolotl and not ray and not slow"
 	$(TRAIN)/bin/python $(PYTEST) -m "(axolotl or lm_eval or ray) and not slow"
 
 # Several ranks, Ray, model backends, installations, the whole pipeline.
