@@ -31,7 +31,7 @@ _STYLE = (
 
 
 def check_format(path: Path) -> None:
-    """Raise InputError where the file's ending needs pandoc and there is none."""
+    """Raise InputError if the file's ending needs pandoc, and pandoc is not installed."""
     if path.suffix.lower() in _PANDOC_FORMATS:
         _pandoc()
 

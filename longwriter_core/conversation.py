@@ -230,7 +230,7 @@ def _asked(row: Mapping[str, Any]) -> list[_Turn]:
 
 
 def _question(row: Mapping[str, Any]) -> str:
-    """The question and its context, read from the row's separate fields; "" if there are none."""
+    """The question and its context, from the row's separate fields; "" without them."""
     name = next((name for name in _QUESTIONS if _is_text(row.get(name))), None)
     if name is None:
         return ""

@@ -104,7 +104,7 @@ def read_decision(reply: str) -> Decision | Rejected:
     """Read the decision in an English or Chinese reply (plain text, Markdown or JSON).
 
     The decision is the last yes or no after "Answer:", else the one at the start of a line. Returns
-    Rejected if there is none, or if the lines contradict each other.
+    Rejected if no line has one, or if the lines contradict each other.
     """
     text = without_thinking(reply)
     words = _ANSWER.findall(text)[-1:] or _LINE_START.findall(text)

@@ -130,7 +130,7 @@ def clean(raw: str, before: str = "", *, is_reply: bool = True) -> Cleaned:
 
 
 def _between_tags(text: str) -> str | None:
-    """Return the text between the tags that the prompt asks for; None if there are none.
+    """Return the text between the tags that the prompt asks for; None without these tags.
 
     If most of the words are outside, the model did not keep to the form: only the tags are removed.
     """

@@ -55,8 +55,8 @@ def write_text(
 ) -> Text:
     """Write one long text.
 
-    length     required length in words; defaults to the length named in the instruction, and if
-               there is none, the plan decides
+    length     required length in words; defaults to the length named in the instruction; if
+               it names no length, the plan decides
     progress   called with each finished section and the plan
     plan       the plan to write; by default the model makes one
     on_plan    called with the plan before the first section is written

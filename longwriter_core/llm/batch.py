@@ -109,7 +109,7 @@ class _Call:
 
 
 class BatchQueue:
-    """Collects calls to one endpoint into batches. `close` ends it; the batches themselves go on.
+    """Collects calls to one endpoint into batches. `close` stops the collecting, not the batches.
 
     `show` gets the state of the batches in words. While `is_held` returns true, as it does while a
     writer still writes what is to be judged, a batch waits for further calls until it is full.
@@ -364,7 +364,7 @@ class BatchQueue:
                 failures += 1
                 if failures >= _MAX_FAILED_POLLS:
                     raise EndpointError(
-                        f"{error}; {submission.name} goes on, and a rerun collects its replies"
+                        f"{error}; {submission.name} continues, and a rerun collects its replies"
                     ) from error
             else:
                 counts = state.request_counts

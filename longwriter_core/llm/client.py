@@ -502,7 +502,7 @@ def _duration(text: str) -> float | None:
 
 
 def _error_of(answer: bytes) -> tuple[object, str]:
-    """The code and message of an API's JSON error; (None, "") if there is none."""
+    """The code and message of an API's JSON error; (None, "") if it has neither."""
     with contextlib.suppress(ValueError, RecursionError, AttributeError):
         body = json.loads(answer)
         error = body.get("error", body)

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from pyarrow import parquet
 from support.commands import Ended, run
-from support.hub_upload import UploadHub
+from support.hub import UploadHub
 from support.prose import prose, read_jsonl, text_row, write_rows
 
 from agentwrite.cli.main import main

@@ -1,24 +1,22 @@
-"""A local dataset hub, with the part of the HTTP API that streaming a dataset needs."""
+"""Local dataset hubs, with the parts of the HTTP API that streaming and uploading need."""
 
+import base64
 import hashlib
 import json
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 from urllib.parse import urlsplit
 
 _COMMIT = "a" * 40
 
 
-@dataclass(repr=False, eq=False)
-class Hub:
-    """Serves the dataset `name`, made of `files` (path -> bytes); HF_ENDPOINT must be `url`."""
+class _LocalHub:
+    """A server on 127.0.0.1, running while the `with` block runs; HF_ENDPOINT must be `url`."""
 
-    name: str
-    files: Mapping[str, bytes]
-    fetched: list[str] = field(default_factory=list)  # paths of the files that were read from
+    _commands: ClassVar[tuple[str, ...]]  # the HTTP methods that it answers
 
     @property
     def url(self) -> str:
@@ -31,9 +29,12 @@ class Hub:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                hub._serve(self)
+                if self.command in hub._commands:
+                    hub._serve(self)
+                else:
+                    self.send_error(501)
 
-            do_HEAD = do_GET  # noqa: N815
+            do_HEAD = do_POST = do_GET  # noqa: N815
 
             def log_message(self, *arguments: object) -> None:
                 pass
@@ -47,6 +48,19 @@ class Hub:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+    def _serve(self, request: BaseHTTPRequestHandler) -> None:
+        raise NotImplementedError
+
+
+@dataclass(repr=False, eq=False)
+class Hub(_LocalHub):
+    """Serves the dataset `name`, made of `files` (path -> bytes)."""
+
+    _commands = ("GET", "HEAD")
+    name: str
+    files: Mapping[str, bytes]
+    fetched: list[str] = field(default_factory=list)  # paths of the files that were read from
 
     def _serve(self, request: BaseHTTPRequestHandler) -> None:
         path, api = urlsplit(request.path).path, f"/api/datasets/{self.name}"
@@ -91,6 +105,44 @@ class Hub:
         start, end = int(first), min(int(last or len(data)), len(data) - 1)
         headers["Content-Range"] = f"bytes {start}-{end}/{len(data)}"
         _send(request, data[start : end + 1], 206, headers)
+
+
+@dataclass(repr=False, eq=False)
+class UploadHub(_LocalHub):
+    """Takes one dataset by commit; HF_TOKEN must be `token`."""
+
+    _commands = ("POST",)
+    name: str
+    token: str = "hf_test"
+    created: list[dict[str, Any]] = field(default_factory=list)
+    files: dict[str, bytes] = field(default_factory=dict)
+
+    def _serve(self, request: BaseHTTPRequestHandler) -> None:
+        body = request.rfile.read(int(request.headers.get("Content-Length", 0)))
+        if request.headers.get("Authorization") == f"Bearer {self.token}":
+            answer, status = self._answer(urlsplit(request.path).path, body), 200
+        else:
+            answer, status = {"error": "Invalid credentials"}, 401
+        headers = {"Content-Type": "application/json"}
+        _send(request, json.dumps(answer).encode(), status, headers)
+
+    def _answer(self, path: str, body: bytes) -> dict[str, Any]:
+        url = f"{self.url}/datasets/{self.name}"
+        if path == "/api/repos/create":
+            self.created.append(json.loads(body))
+            return {"url": url, "name": self.name, "id": self.name}
+        if path.endswith("/preupload/main"):
+            names = [file["path"] for file in json.loads(body)["files"]]
+            return {"files": [{"path": name, "uploadMode": "regular", "shouldIgnore": False}
+                              for name in names]}  # fmt: skip
+        if path == "/api/validate-yaml":  # the head of the card
+            return {"errors": [], "warnings": []}
+        for line in body.splitlines():
+            entry = json.loads(line)
+            if entry["key"] == "file":
+                content = base64.b64decode(entry["value"]["content"])
+                self.files[entry["value"]["path"]] = content
+        return {"success": True, "commitUrl": f"{url}/commit/{_COMMIT}", "commitOid": _COMMIT}
 
 
 def _send(
