@@ -1,0 +1,69 @@
+"""Count the calls of one text in a chat pool that several texts share."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from longwriter_core.llm import ChatPool, Reply, SkippedError, Usage
+from longwriter_core.llm.budget import cost_of
+from longwriter_core.llm.profiles import prices_of
+
+
+@dataclass
+class TokenUse:
+    """The calls of a text: those that were made, and those whose replies were stored."""
+
+    made: Usage = field(default_factory=Usage)
+    stored: Usage = field(default_factory=Usage)
+
+    def add(self, reply: Reply, usd: float) -> None:
+        """Count a call, which costs `usd` unless its reply was stored."""
+        if reply.stored:
+            self.stored.add(reply, 0.0)
+        else:
+            self.made.add(reply, usd)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the `usage` object of OpenAI's API; `stored` counts the calls that were free."""
+        prompt = self.made.prompt_tokens + self.stored.prompt_tokens
+        completion = self.made.completion_tokens + self.stored.completion_tokens
+        return {
+            "prompt_tokens": prompt,
+            "completion_tokens": completion,
+            "total_tokens": prompt + completion,
+            "prompt_tokens_details": {"cached_tokens": self.stored.prompt_tokens},
+            "stored": {
+                "calls": self.stored.calls,
+                "prompt_tokens": self.stored.prompt_tokens,
+                "completion_tokens": self.stored.completion_tokens,
+            },
+        }
+
+
+class CountingPool:
+    """Wraps a chat pool for one text: counts the text's calls, and can stop making them.
+
+    `slots` limits the calls in flight of all texts together.
+    """
+
+    def __init__(self, chat: ChatPool, slots: asyncio.Semaphore, use: TokenUse) -> None:
+        self._chat, self._slots, self._use = chat, slots, use
+        self.is_stopped = False  # if true, calls in flight end and no other call is made
+
+    async def stored(self, *keys: str) -> Reply | None:
+        """The reply under the first of `keys` that the store has, or None."""
+        reply = await self._chat.stored(*keys)
+        if reply:
+            self._use.add(reply, 0.0)
+        return reply
+
+    async def ask(self, key: str, request: Mapping[str, Any], *, affinity: int = 0) -> Reply:
+        """Make a call. Raises CallError, a SkippedError once the text is stopped."""
+        async with self._slots:
+            if self.is_stopped:
+                raise SkippedError("stopped")
+            reply = await self._chat.ask(key, request, affinity=affinity)
+        prices = prices_of(request["model"])
+        self._use.add(reply, cost_of(request, reply, prices) if prices else 0.0)
+        return reply
