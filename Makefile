@@ -48,6 +48,7 @@ docs: .venv/docs/.installed
 bench: $(NEWEST)/.installed
 	$(NEWEST)/bin/python scripts/bench_judge.py
 	$(NEWEST)/bin/python scripts/bench_agentwrite.py
+	$(NEWEST)/bin/python scripts/bench_long_texts.py
 	$(NEWEST)/bin/python scripts/bench_select.py
 	$(NEWEST)/bin/python scripts/bench_report.py
 	$(NEWEST)/bin/python scripts/bench_submission.py

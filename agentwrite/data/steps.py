@@ -60,7 +60,11 @@ class StepSampler:
         for step in plan.steps:
             before = so_far.text
             prompt = self._prompts.render(
-                "write", inst=instruction.instruction, plan=plan.text, text=before, step=step.line
+                "write",
+                inst=instruction.instruction,
+                plan=self._prompts.plan_of(plan, step.number),
+                text=before,
+                step=step.line,
             )
 
             def read(reply: str, before: str = before) -> str | Rejected:
@@ -74,7 +78,7 @@ class StepSampler:
                 place = f"section {step.number} of {len(plan.steps)}"
                 raise WriteError("cut", "all candidates ended at the token limit", place)
             steps.append((judged, best))
-            so_far.sections.append(judged.answers[best].value)
+            so_far.add(judged.answers[best].value)
         return JudgedSteps(
             instruction,
             tuple(answer for judged, _ in steps for answer in judged.answers),

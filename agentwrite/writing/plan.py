@@ -75,6 +75,30 @@ class Plan:
             lines.append(step.line)
         return "\n".join(lines)
 
+    def shown(self, number: int) -> str:
+        """The plan as the prompt for step `number` shows it: all chapters, and the step's own.
+
+        The steps of other chapters are left out, since the plan of a million words has thousands.
+        At most MAX_STEPS of a chapter are shown, for plans that people have written.
+        """
+        before = next((start for _, start in self.chapters), len(self.steps) + 1)
+        lines = self._steps_around(number, 1, before)
+        ends = [*(start for _, start in self.chapters[1:]), len(self.steps) + 1]
+        for (chapter, start), end in zip(self.chapters, ends, strict=False):
+            own = self._steps_around(number, start, end)
+            lines += ["", chapter.line, *own, ""] if own else [chapter.line]
+        return "\n".join(lines).replace("\n\n\n", "\n\n").strip("\n")
+
+    def _steps_around(self, number: int, start: int, end: int) -> list[str]:
+        """The lines of the steps from `start` to before `end`, if `number` is among them."""
+        if not start <= number < end:
+            return []
+        first = number - (number - start) % MAX_STEPS
+        last = min(first + MAX_STEPS, end)
+        omitted = [f"[Steps {first} to {last - 1} of {len(self.steps)}]"]
+        lines = [step.line for step in self.steps[first - 1 : last - 1]]
+        return lines if last - first == end - start else omitted + lines
+
 
 def joined(chapters: tuple[Step, ...], plans: list[Plan]) -> Plan:
     """Combine chapters and their plans into a two-level plan with consecutive step numbers."""

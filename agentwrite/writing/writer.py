@@ -18,7 +18,7 @@ from agentwrite.model import Answer, ChatModel
 from agentwrite.settings import Settings
 from agentwrite.writing.budget import Asked, ask_as_planned, ask_next
 from agentwrite.writing.clean import Cleaned, clean
-from agentwrite.writing.context import TextSoFar, estimate_tokens
+from agentwrite.writing.context import Fold, TextSoFar, estimate_tokens
 from agentwrite.writing.plan import Plan, Step
 from agentwrite.writing.planner import Planner, all_at_once
 from agentwrite.writing.prompts import Prompts
@@ -231,7 +231,7 @@ class Writer:
     ) -> Section:
         """Rewrite section `number` of `sections` according to `note`. Raises WriteError."""
         step = plan.steps[number - 1]
-        so_far = TextSoFar(plan, list(sections[: number - 1]))
+        so_far = TextSoFar(plan, tuple(sections[: number - 1]))
         job = _Job(self._with_seed(instruction), 0, lambda _section, _plan: None)
         following = sections[number] if number < len(sections) else "(The text ends here.)"
         texts = {
@@ -254,12 +254,14 @@ class Writer:
         """
         sections: list[Section] = []
         goal = job.instruction.required or so_far.plan.words
-        holds_length = self.prompts.name != "official"
         for step in so_far.plan.steps:
-            written = [(section.words, section.requested) for section in sections]
-            asked = ask_next(so_far.plan, goal, written) if holds_length else ask_as_planned(step)
+            if self.prompts.is_official:
+                asked = ask_as_planned(step)
+            else:
+                written = [(section.words, section.requested) for section in sections]
+                asked = ask_next(so_far.plan, goal, written)
             section = await self._write_step(job, so_far, asked)
-            so_far.sections.append(section.text)
+            so_far.add(section.text)
             sections.append(section)
             job.progress(section, so_far.plan)
         return sections
@@ -278,7 +280,7 @@ class Writer:
         for step in so_far.plan.steps:
             section = written[step.number].recleaned(so_far.text)
             if section.text:
-                so_far.sections.append(section.text)
+                so_far.add(section.text)
             sections.append(section)
         return sections
 
@@ -304,7 +306,7 @@ class Writer:
                 name,
                 **(texts or {}),
                 inst=job.instruction.instruction,
-                plan=so_far.plan.text,
+                plan=self.prompts.plan_of(so_far.plan, step.number),
                 text=so_far.shown(),
                 step=asked.line,
             )
@@ -340,15 +342,22 @@ class Writer:
         return job.max_tokens is None or tokens <= job.max_tokens
 
     async def _fold(self, job: _Job, so_far: TextSoFar, why: str, place: str) -> None:
-        """Replace the older half of the sections shown in full with a summary.
+        """Replace the oldest parts of the text shown with summaries. Raises WriteError."""
+        folds = so_far.folds()
+        if not folds:
+            raise WriteError("context_overflow", why, place)
+        for fold in folds:
+            if await self._summarise(job, so_far, fold, why, place) != fold:
+                return  # the other folds assume that all of this one was folded
 
-        Folding half instead of only the excess keeps the prefix the same for many steps, so the
-        server can reuse its prefix cache.
-        """
-        end = so_far.half()
-        while end > so_far.folded:
+    async def _summarise(
+        self, job: _Job, so_far: TextSoFar, fold: Fold, why: str, place: str
+    ) -> Fold:
+        """Fold as much of `fold` as fits in a prompt; returns what was folded."""
+        part: Fold | None = fold
+        while part:
             prompt = self.prompts.render(
-                "summarise", inst=job.instruction.instruction, text=so_far.beginning(end)
+                "summarise", inst=job.instruction.instruction, text=so_far.content(part)
             )
             if self._fits(job, estimate_tokens(prompt)):
                 try:
@@ -360,9 +369,9 @@ class Writer:
                     why = str(error)
                 else:
                     job.summaries.append(answer)
-                    so_far.folded, so_far.summary = end, answer.value
-                    return
-            end -= max(1, (end - so_far.folded) // 2)
+                    so_far.replace(part, answer.value)
+                    return part
+            part = part.half
         raise WriteError("context_overflow", why, place)
 
     async def _ask(

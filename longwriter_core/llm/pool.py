@@ -40,10 +40,12 @@ class Usage:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     usd: float = 0.0  # by list prices; 0 where they are unknown
+    cached_tokens: int = 0  # of the prompts', where the endpoint has a prefix cache and says so
 
     def add(self, reply: Reply, usd: float) -> None:
         """Count a call that has cost `usd`."""
-        self.merge(Usage(1, reply.prompt_tokens or 0, reply.completion_tokens or 0, usd))
+        prompt, completion = reply.prompt_tokens or 0, reply.completion_tokens or 0
+        self.merge(Usage(1, prompt, completion, usd, reply.cached_tokens or 0))
 
     def merge(self, other: "Usage") -> None:
         """Add the calls of another pool."""

@@ -44,6 +44,7 @@ from longwriter_core.mock_server.messages import (
     error_reply,
     refuse_parameters,
 )
+from longwriter_core.mock_server.prefix_cache import PrefixCache
 
 WRITER, JUDGE = "mock-writer", "mock-judge"
 # What a judge like a current model spends on thinking, and the settings that it needs.
@@ -122,6 +123,7 @@ class MockServer:
     minute: float = 60.0  # seconds; tests have shorter minutes
     batch_seconds: float = 0.0  # from a batch's creation to its completion
     batch_tokens: int | None = None  # prompt tokens that one batch may have
+    prefix_cache: bool = False  # whether replies say how much of the prompt was cached
     habits: Sequence[str] = ()  # of the writers, out of habits.HABITS
     keep_history: bool = True  # benchmarks disable it, because their requests need much memory
     history: list[MockRequest] = field(default_factory=list, init=False)
@@ -132,6 +134,7 @@ class MockServer:
             raise ValueError(f"habits {sorted(unknown)} are not among {', '.join(HABITS)}")
         self._asked: Counter[str] = Counter()  # digest of a prompt -> calls
         self._call_times: deque[float] = deque()
+        self._prefixes = PrefixCache()
         self._batches = Batches(self._answer, self.batch_seconds, self.batch_tokens)
 
     @property
@@ -327,7 +330,12 @@ class MockServer:
         if self.habits and reply.text is None and not request.is_judge and not request.schema:
             reply = replace(reply, text=self._with_habits(request))
         thinking = self._thinking_of(request)
-        return replace(reply, body=completion(request, reply, thinking, self.usage))
+        body = completion(request, reply, thinking, self.usage)
+        if self.prefix_cache and self.usage:
+            share = self._prefixes.look_up(request.prompt) / max(1, len(request.prompt))
+            cached = int(body["usage"]["prompt_tokens"] * share)
+            body["usage"]["prompt_tokens_details"] = {"cached_tokens": cached}
+        return replace(reply, body=body)
 
     def _with_habits(self, request: MockRequest) -> str:
         """The writer's own answer, with its habits."""

@@ -176,6 +176,30 @@ def test_a_request_beyond_one_plan_is_planned_in_chapters() -> None:
     assert length_score(30_000, text.words) > 90
 
 
+def test_only_the_current_chapters_steps_are_in_a_prompt() -> None:
+    with Model() as server:
+        text = write(server, "Write a 30,000-word history of harbours.", parallel=True)
+    prompts = {step_of(prompt): prompt for prompt in server.prompts if not is_plan(prompt)}
+    starts = [start for _, start in text.plan.chapters]
+    for step in text.plan.steps:
+        prompt = prompts[step.number]
+        assert all(chapter.line in prompt for chapter, _ in text.plan.chapters)
+        chapter = max(start for start in starts if start <= step.number)
+        for other in text.plan.steps:
+            own = max(start for start in starts if start <= other.number) == chapter
+            assert (other.line in prompt) is own
+
+
+@pytest.mark.usefixtures("upstream")
+def test_with_the_papers_prompts_every_prompt_has_the_whole_plan() -> None:
+    with Model() as server:
+        text = write(server, "Write a 26,000-word history.", parallel=True, prompts="official")
+    assert text.plan.chapters
+    sections = [prompt for prompt in server.prompts if "continue writing" in prompt]
+    assert len(sections) == len(text.plan.steps)
+    assert all(text.plan.text in prompt for prompt in sections)
+
+
 def test_more_than_a_million_words_are_rejected() -> None:
     with Model() as server, pytest.raises(WriteError) as failed:
         write(server, length=1_000_001)
@@ -384,7 +408,7 @@ def test_the_oldest_text_is_summarised_when_the_context_is_full(told: bool) -> N
     assert text.words > 11_000
     last = server.prompts[-1]
     assert len(last) <= most
-    assert f"[Steps 1 to {text.folded} of the plan are written" in last
+    assert f" to {text.folded} of the plan are written, and given here as a summary.]" in last
     assert text.sections[-2].text in last
     assert text.sections[0].text not in last
     assert text.plan.text in last

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
+from agentwrite.writing.plan import Plan
 from longwriter_core import benchmarks
 from longwriter_core.errors import InputError
 from longwriter_core.files import sha256
@@ -64,6 +65,15 @@ class Prompts:
         """SHA-256 of the templates used to write a text, which are all but `rewrite`."""
         writing = {name: text for name, text in self.templates.items() if name != "rewrite"}
         return sha256(json.dumps(writing, sort_keys=True))
+
+    @property
+    def is_official(self) -> bool:
+        """Whether these are the paper's prompts, with which texts are written as upstream does."""
+        return self.name == "official"
+
+    def plan_of(self, plan: Plan, number: int) -> str:
+        """The plan as the prompt for step `number` shows it; the paper shows all of it."""
+        return plan.text if self.is_official else plan.shown(number)
 
     def render(self, name: str, **texts: str) -> str:
         """Fill the placeholders of a prompt in one pass, so inserted text is never expanded."""
