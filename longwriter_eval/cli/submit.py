@@ -42,6 +42,7 @@ def command(
     """
     from longwriter_core.files import sha256, write_atomically
     from longwriter_eval.runs import load_run
+    from longwriter_eval.submission import judges
     from longwriter_eval.submission.archive import pack
     from longwriter_eval.submission.build import StatedMetadata, build_submission
 
@@ -72,7 +73,7 @@ def command(
     print(
         f"wrote {output} ({len(data) / 1e6:.1f} MB, SHA-256 {sha256(data)}): "
         f"{about['id']['value']}, {len(made.samples)} responses, judged by "
-        f"{manifest['judge']['returned']}"
+        f"{judges.shown(manifest['judge'])}"
     )
     print(f"check it: longwriter verify {output}")
     return 0

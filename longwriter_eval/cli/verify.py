@@ -84,10 +84,14 @@ def _show(path: Path, report: dict[str, Any], problems: list[str]) -> None:
         if len(problems) > _MAX_SHOWN:
             print(f"  … and {len(problems) - _MAX_SHOWN} more: --json lists all")
         return
+    from longwriter_eval.submission import judges
+
     judge, everything = report["judge"], report["scores"][0]
     print(f"{path}: verified, SHA-256 {report['sha256']}")
     print(f"model  {report['model']['value']} (by the {report['model']['source']})")
-    print(f"judge  {judge['returned']}, prompt {judge['prompt']} {judge['prompt_sha256'][:12]}")
+    asked = " and ".join(dict.fromkeys(map(judges.endpoint, judge["judges"])))
+    print(f"judge  {judges.shown(judge)}, at {asked}")
+    print(f"prompt {judge['prompt']} {judge['prompt_sha256'][:12]}")
     for metric, name in (("overall_score", "S̄"), ("length_score", "S_l"), ("quality_score", "S_q")):
         value = everything["metrics"][metric]
         print(f"{name:<6} {value['mean']:.1f} [{value['low']:.1f}, {value['high']:.1f}]")

@@ -52,6 +52,8 @@ _OWN_SETTINGS = {  # request fields with their own setting
     "messages": "judge_prompt",
     "stream": "no other setting",
     "n": "judge_repeats",
+    "repeats": "judge_repeats",
+    "prompt": "judge_prompt",
 }
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from datasketch import MinHash
 
 from longwriter_core.text.printable import printable
+from longwriter_eval.submission import judges
 
 # A submission is a copy if at least this share of its responses is as similar as MIN_SIMILARITY to
 # another's. One edited word in ten leaves a similarity of about 0.57.
@@ -120,7 +121,7 @@ def _is_own_variant(entry: Mapping[str, Any], earlier: Mapping[str, Any]) -> boo
         return _normalised(model), _normalised(submitter or "")
 
     def variant(of: Mapping[str, Any]) -> list[Any]:
-        return [of["judge"], of["model"].get("revision"), of["model"].get("dtype")]
+        return [judges.identity(of["judge"]), of["model"].get("revision"), of["model"].get("dtype")]
 
     return identity(entry) == identity(earlier) and variant(entry) != variant(earlier)
 

@@ -19,9 +19,9 @@ from longwriter_core.errors import InputError
 from longwriter_core.text.printable import escape_unprintable, printable
 from longwriter_eval.leaderboard.copies import merge_order, refuse_copies, signature
 from longwriter_eval.report import write_report
-from longwriter_eval.submission.archive import MAX_FILE_SIZE
 from longwriter_eval.submission.limits import limited
 from longwriter_eval.submission.verification import Verification, table_claims, verify_file
+from longwriter_eval.submission.zip_file import MAX_FILE_SIZE
 from longwriter_eval.version import __version__
 
 # An entry as JSON. A verified entry has no `reasons`; a rejected one has nothing else but its file.
@@ -30,7 +30,7 @@ Entry = dict[str, Any]
 _MAX_IN_PROCESS = (
     2  # up to this number are verified in this process, since starting workers takes seconds
 )
-_FORMAT = 2  # of a stored entry: others are made again
+_FORMAT = 3  # of a stored entry: others are made again
 _MAX_REASONS = 20  # per rejected submission on the page
 _FOLDER = re.compile(r"[0-9a-f]{16}")
 

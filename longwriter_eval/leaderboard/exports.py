@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from longwriter_core.text.printable import printable
+from longwriter_eval.submission import judges
 
 METRICS = ("overall_score", "length_score", "quality_score", "output_words")
 
@@ -54,7 +55,7 @@ def badge(title: str, entry: Mapping[str, Any]) -> str:
     left, right = title, "no score" if mean is None else f"S̄ {mean:.1f}"
     widths = [round(_CHARACTER * len(text)) + 12 for text in (left, right)]
     model = printable(entry["model"]["id"]["value"], _MAX_MODEL)
-    judge = printable(entry["judge"]["returned"], _MAX_MODEL)
+    judge = printable(judges.shown(entry["judge"]), _MAX_MODEL)
     label = html.escape(f"{model}: {left} {right}, judged by {judge}, recomputed from its evidence")
     text = "".join(
         f'<text x="{x}" y="14">{html.escape(part)}</text>'

@@ -8,17 +8,17 @@ from typing import Any
 
 from longwriter_core.errors import InputError
 from longwriter_core.files import write_atomically
-from longwriter_core.llm import profiles
 from longwriter_eval.bridge import Bridge, JudgeIdentity
-from longwriter_eval.judge.settings import PAPERS_PROTOCOL
+from longwriter_eval.judge.settings import protocol_text
 from longwriter_eval.leaderboard.entries import Entry, examine, find
 from longwriter_eval.leaderboard.exports import badge, csv_table
 from longwriter_eval.pages import label, render
 from longwriter_eval.published import REPORTED, REPORTED_JUDGE, REPORTED_SOURCE
 from longwriter_eval.report.metadata import TYPES
 from longwriter_eval.stats.thresholds import unseen_note
+from longwriter_eval.submission import judges
 from longwriter_eval.submission.names import marked_scripts
-from longwriter_eval.submission.verification import VERSIONS, answers_to
+from longwriter_eval.submission.rules import VERSIONS
 from longwriter_eval.version import __version__
 
 _TITLES = {"longbench_write": "LongBench-Write", "longwrite_demo": "Demo prompts"}
@@ -28,31 +28,32 @@ LANGUAGE_NAMES = {"en": "English", "zh": "Chinese"}
 
 @dataclass(frozen=True)
 class Ranking:
-    """Comparable submissions (same benchmark, task version, judge and judge prompt), by S̄."""
+    """Comparable submissions (same benchmark, task version, judge and judge prompt), by S̄.
+
+    `judge` is its name, or those of a panel's judges, with what was sent unless a profile says so.
+    """
 
     benchmark: str
     task_version: float
-    judge: str  # the model that answered
+    judge: str
     prompt: str
     prompt_sha256: str
     entries: Sequence[Mapping[str, Any]]
 
 
 def rankings(entries: Sequence[Mapping[str, Any]]) -> list[Ranking]:
-    """One ranking per benchmark, task version, judge and judge prompt; the largest first."""
-    groups: dict[tuple[str, float, str, str, str], list[Mapping[str, Any]]] = {}
+    """One ranking per benchmark, task version and identity of the judge; the largest first."""
+    groups: dict[tuple[str, float, tuple[str, ...]], list[Mapping[str, Any]]] = {}
     for entry in entries:
-        judge = entry["judge"]
-        key = (
-            entry["benchmark"],
-            entry["task_version"],
-            judge["returned"],
-            judge["prompt"],
-            judge["prompt_sha256"],
-        )
+        key = (entry["benchmark"], entry["task_version"], judges.identity(entry["judge"]))
         groups.setdefault(key, []).append(entry)
     ordered = sorted(groups, key=lambda key: (key[0], -len(groups[key]), key))
-    return [Ranking(*key, in_order(groups[key], "all")) for key in ordered]
+    ranked = []
+    for key in ordered:
+        judge = groups[key][0]["judge"]
+        names = judges.shown(judge), judge["prompt"], judge["prompt_sha256"]
+        ranked.append(Ranking(*key[:2], *names, in_order(groups[key], "all")))
+    return ranked
 
 
 def scopes_of(entries: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -141,17 +142,8 @@ def build(folder: Path, site: Path, bridges: Sequence[Bridge] = ()) -> BuildResu
 
     Below each ranking stand the scores of other judges that `bridges` link to its judge.
 
-    Raises InputError if there are no submissions, or for a bridge between judges that submissions
-    cannot have, and OSError.
+    Raises InputError if there are no submissions, and OSError.
     """
-    for bridge in bridges:
-        for judge in (bridge.source, bridge.target):
-            if judge.protocol != PAPERS_PROTOCOL:
-                raise InputError(
-                    f"the link from {bridge.source} to {bridge.target} cannot be shown: "
-                    f"submissions are judged with {PAPERS_PROTOCOL}, and {judge.model} was asked "
-                    "otherwise"
-                )
     entries = examine(folder, find(folder), site)
     valid = [entry for entry in entries if not entry["reasons"]]
     invalid = [entry for entry in entries if entry["reasons"]]
@@ -218,8 +210,16 @@ def bridged_entries(
 
 
 def _is_by(ranking: Ranking, judge: JudgeIdentity) -> bool:
-    models = {ranking.judge, *(entry["judge"].get("requested") for entry in ranking.entries)}
-    return judge.model in models and judge.prompt_sha256 == ranking.prompt_sha256
+    """Whether a link's judge is the ranking's: same model, request and prompt."""
+    block = ranking.entries[0]["judge"]
+    if judge.prompt_sha256 != ranking.prompt_sha256:
+        return False
+    if judge.protocol != protocol_text(judges.record(block)):
+        return False
+    if len(block["judges"]) > 1:  # the protocol of a panel names its models
+        return True
+    names = ("requested", "returned")
+    return judge.model in {e["judge"]["judges"][0][name] for e in ranking.entries for name in names}
 
 
 def _data(
@@ -274,7 +274,7 @@ def _page(
                 {
                     "title": _TITLES[ranking.benchmark],
                     "judge": ranking.judge,
-                    "judge_has_profile": _has_profile(ranking.judge),
+                    "judges": _judges_of(ranking),
                     "judge_scripts": marked_scripts(ranking.judge),
                     "prompt": ranking.prompt,
                     "prompt_sha256": ranking.prompt_sha256,
@@ -307,8 +307,23 @@ def stated_by(entry: Mapping[str, Any]) -> str:
     return "a private endpoint" if entry["backend"]["endpoint"] == "private" else ""
 
 
-def _has_profile(judge: str) -> bool:
-    return any(answers_to(profile.model, judge) for profile in profiles.profiles().values())
+def _judges_of(ranking: Ranking) -> list[dict[str, Any]]:
+    """Each judge of a ranking: its model, whether a profile asks it so, and where it was asked."""
+    return [
+        {
+            "model": member["returned"],
+            "profile": judges.profile_name(member),
+            "endpoints": sorted(
+                {
+                    judges.endpoint(one)
+                    for entry in ranking.entries
+                    for one in entry["judge"]["judges"]
+                    if one["returned"] == member["returned"]
+                }
+            ),
+        }
+        for member in ranking.entries[0]["judge"]["judges"]
+    ]
 
 
 def _caveat(ranking: Ranking, scope: str) -> str:
@@ -330,6 +345,11 @@ def _lines(ranking: Ranking, scope: str) -> list[dict[str, Any]]:
                 "rank": of_file[entry["file"]],
                 "model": entry["model"]["id"]["value"],
                 "stated_by": stated_by(entry),
+                "stated_judges": [
+                    judge["returned"]
+                    for judge in entry["judge"]["judges"]
+                    if judges.is_stated(judge)
+                ],
                 "scripts": marked_scripts(
                     f"{entry['model']['id']['value']} {entry['submitter'] or ''}"
                 ),

@@ -16,19 +16,15 @@ from longwriter_core.redact import has_key, secrets_in
 from longwriter_core.text.printable import printable
 from longwriter_core.text.special_tokens import encodable
 from longwriter_eval.judge.prompt import JudgePrompt
-from longwriter_eval.judge.settings import PAPERS_PROTOCOL, TEMPERATURE, protocol_text
 from longwriter_eval.runs import Run
 from longwriter_eval.scoring import Score, score_samples
 from longwriter_eval.stats.score_table import score_table
-from longwriter_eval.submission.archive import SCHEMA, Submission, check_shape, dump, dump_lines
+from longwriter_eval.submission import judges
+from longwriter_eval.submission.archive import check_shape, dump, dump_lines
+from longwriter_eval.submission.contents import SCHEMA, Submission
 from longwriter_eval.submission.public import public_endpoint, public_model, public_settings
-from longwriter_eval.submission.verification import (
-    VERSIONS,
-    judge_prompt,
-    sample_scores,
-    table_claims,
-    violations,
-)
+from longwriter_eval.submission.rules import VERSIONS, judge_prompt, violations
+from longwriter_eval.submission.verification import sample_scores, table_claims
 
 _Fact = dict[str, Any] | None
 
@@ -43,6 +39,10 @@ class StatedMetadata:
     backend_version: str | None = None
     chat_template_sha256: str | None = None
     context_length: int | None = None  # tokens
+    parameters: int | None = None
+    licence: str | None = None  # SPDX or hub identifier
+    cost_usd: float | None = None  # of writing the responses
+    minutes: float | None = None
     submitter: str | None = None
 
 
@@ -60,8 +60,8 @@ def build_submission(run: Run, stated: StatedMetadata) -> Submission:
         raise InputError(
             f"{run.path}: malformed, or not from a longwriter task ({error!r})"
         ) from error
-    prompt = judge_prompt(manifest)
-    samples = tuple(_sample(score, prompt) for score in scores)
+    prompt, numbers = judge_prompt(manifest), _judge_numbers(run, scores[0])
+    samples = tuple(_sample(score, prompt, numbers) for score in scores)
     text = dump_lines(samples)
     submission = Submission({**manifest, "samples_sha256": files.sha256(text)}, samples)
     problems += violations(submission)
@@ -98,19 +98,6 @@ def _problems(run: Run, scores: Iterable[Score]) -> Iterable[str]:
         )
     if (limit := (run.results.get("config") or {}).get("limit")) is not None:
         yield f"the run used --limit {printable(limit)}"
-    judges = [run.record(score.sample.task).get("judge", {}) for score in scores]
-    if panels := sorted({str(judge["model"]) for judge in judges if "judges" in judge}):
-        raise InputError(
-            f"{run.path} was judged by a panel ({printable(panels[0])}), and a submission has one "
-            "judge: judge the run with `longwriter score RUN --judge gpt-4o-2024-11-20`"
-        )
-    others = sorted({protocol_text(judge) for judge in judges if judge} - {PAPERS_PROTOCOL})
-    if others:
-        yield (
-            f"its judge was asked otherwise than the paper's ({', '.join(map(printable, others))}; "
-            f"submissions need {PAPERS_PROTOCOL}): judge the run with `longwriter score RUN "
-            "--judge gpt-4o-2024-11-20`"
-        )
     changed = [s.sample.id for s in scores if s.status == "response_changed"]
     if changed:
         yield f"{len(changed)} responses changed after they were judged, such as {changed[0]}"
@@ -131,14 +118,10 @@ def _manifest(
         return first
 
     record = shared("judge and data", [c["metadata"]["longwriter"] for c in configs])
-    judge = record["judge"]
-    answered = Counter(
-        verdict.model
-        for score in scores
-        for verdict in (score.judgement.verdicts if score.judgement else ())
-        if verdict.model and verdict.scores
+    judge, unpublished = judges.from_run(
+        record["judge"], record["judge_prompt_sha256"], _answered(scores)
     )
-    returned = answered.most_common(1)[0][0] if answered else judge["model"]
+    problems += unpublished
     generation = [_generation(score, results["configs"][score.sample.task]) for score in scores]
     settings, withheld = public_settings(shared("generation settings", generation))
     model, backend = _model_and_backend(results, stated, problems)
@@ -171,16 +154,26 @@ def _manifest(
                 for name in ("random", "numpy", "torch", "fewshot")
             },
         },
-        "judge": {
-            "requested": public_model(judge["model"]),
-            "returned": public_model(returned),
-            "temperature": TEMPERATURE if judge["temperature"] is None else judge["temperature"],
-            **{name: judge[name] for name in ("max_tokens", "repeats")},
-            "prompt": public_model(judge["prompt"]),
-            "prompt_sha256": record["judge_prompt_sha256"],
-        },
+        "judge": judge,
+        "stated": {"cost_usd": stated.cost_usd, "minutes": stated.minutes},
         "scores": table_claims(score_table(scores)),
     }
+
+
+def _answered(scores: Iterable[Score]) -> dict[str | None, str]:
+    """The model that answered most often for each judge, by the judge's name in the verdicts."""
+    answered: dict[str | None, Counter[str]] = {}
+    for score in scores:
+        for verdict in score.judgement.verdicts if score.judgement else ():
+            if verdict.model and verdict.scores:
+                answered.setdefault(verdict.judge, Counter())[verdict.model] += 1
+    return {name: models.most_common(1)[0][0] for name, models in answered.items()}
+
+
+def _judge_numbers(run: Run, score: Score) -> dict[str | None, int]:
+    """The number of each judge in the manifest, by its name in the verdicts."""
+    record = run.record(score.sample.task)["judge"]
+    return {name: number for number, name in enumerate(judges.recorded_names(record))}
 
 
 def _model_and_backend(
@@ -230,7 +223,10 @@ def _model_and_backend(
         "served_as": public_model(served) if is_alias and is_other else None,
         "revision": fact("revision", public_model(revision) if revision else None, stated.revision),
         "dtype": fact("dtype", "" if dtype == "auto" else printable(dtype, 40), stated.dtype),
-        "parameters": fact("parameters", _whole_number(config.get("model_num_parameters")), None),
+        "parameters": fact(
+            "parameters", _whole_number(config.get("model_num_parameters")), stated.parameters
+        ),
+        "licence": fact("licence", None, stated.licence),
         "chat_template_sha256": fact(
             "chat-template", results.get("chat_template_sha"), stated.chat_template_sha256
         ),
@@ -303,7 +299,9 @@ def _generation(score: Score, config: Mapping[str, Any]) -> Any:
         return config["generation_kwargs"]
 
 
-def _sample(score: Score, prompt: JudgePrompt | None) -> dict[str, Any]:
+def _sample(
+    score: Score, prompt: JudgePrompt | None, numbers: Mapping[str | None, int]
+) -> dict[str, Any]:
     sample, judgement = score.sample, score.judgement
     assert judgement
     # a run with another prompt is refused later, by violations()
@@ -319,6 +317,7 @@ def _sample(score: Score, prompt: JudgePrompt | None) -> dict[str, Any]:
         "cut_off": bool(score.diagnostics.cut_off),
         "verdicts": [
             {
+                "judge": numbers[verdict.judge],
                 "repeat": verdict.repeat,
                 "asked_sha256": asked,
                 "raw": encodable(verdict.raw),

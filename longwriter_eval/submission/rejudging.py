@@ -8,8 +8,9 @@ test rejects that at the level REJUDGE_ALPHA.
 import os
 import random
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from tqdm import tqdm
@@ -22,6 +23,7 @@ from longwriter_eval.judge.settings import JudgeSettings, api_key
 from longwriter_eval.judge.verdict import Item, Judgement
 from longwriter_eval.stats.inference import Interval, paired_test
 from longwriter_eval.stats.thresholds import MIN_REJUDGED_PAIRS, REJUDGE_ALPHA
+from longwriter_eval.submission.judges import has_own_endpoint, request_metadata
 from longwriter_eval.submission.verification import Verification
 
 
@@ -50,7 +52,7 @@ def rejudge(
     that are being tested. A rerun with the same `seed` makes only the missing calls. Raises
     InputError if the judge cannot be used, or if too few responses get a verdict.
     """
-    judge = _judge(verification, overrides)
+    panel = _judges(verification, overrides)
     judged = [score for score in verification.scores if score.quality_score is not None]
     if not MIN_REJUDGED_PAIRS <= number <= len(judged):
         raise InputError(
@@ -59,49 +61,73 @@ def rejudge(
         )
     drawn = random.Random(seed).sample(judged, number)
     items = [Item(score.sample.id, score.sample.prompt, score.text) for score in drawn]
-    judgements: dict[str, Judgement] = {}
-    if not all(map(judge.has_verdicts, items)):
-        run_async(judge.check())
-    with tqdm(total=number, desc=f"Judging with {judge.settings.model}") as bar:
-
-        def done(item: Item, judgement: Judgement) -> None:
-            judgements[item.id] = judgement
-            bar.update()
-
-        run_async(judge.judge(items, done))
+    of_judge = [_judged(judge, items) for judge in panel]
+    quality = {
+        item.id: fmean(judgements[item.id].quality["score"] for judgements in of_judge)
+        for item in items
+        if all(judgements[item.id].quality for judgements in of_judge)
+    }
     pairs = [
-        (float(score.quality_score or 0), judgements[score.sample.id].quality["score"])
+        (float(score.quality_score or 0), quality[score.sample.id])
         for score in drawn
-        if judgements[score.sample.id].quality
+        if score.sample.id in quality
     ]
-    missing = Counter(j.status for j in judgements.values() if not j.quality)
+    missing = Counter(
+        next(found[item.id].status for found in of_judge if not found[item.id].quality)
+        for item in items
+        if item.id not in quality
+    )
     if len(pairs) < MIN_REJUDGED_PAIRS:
         raise InputError(
             f"only {len(pairs)} of {number} responses were judged again "
             f"({', '.join(f'{reason} {n}' for reason, n in missing.items())}), but the test needs "
             f"{MIN_REJUDGED_PAIRS}: rerun the same command"
         )
-    returned = verification.submission.manifest["judge"]["returned"]
-    answered = Counter(v.model for j in judgements.values() for v in j.verdicts if v.scores)
-    p, difference = paired_test([old - new for old, new in pairs])
-    return Rejudged(
-        len(pairs),
-        difference,
-        p,
-        missing,
-        Counter({str(model): n for model, n in answered.items() if model != returned}),
+    claimed = verification.submission.manifest["judge"]["judges"]
+    others = Counter(
+        str(verdict.model)
+        for judge, judgements in zip(claimed, of_judge, strict=True)
+        for judgement in judgements.values()
+        for verdict in judgement.verdicts
+        if verdict.scores and verdict.model != judge["returned"]
     )
+    p, difference = paired_test([old - new for old, new in pairs])
+    return Rejudged(len(pairs), difference, p, missing, others)
 
 
-def _judge(verification: Verification, overrides: Mapping[str, Any]) -> Judge:
-    """The judge that the submission names, at the verifier's endpoint."""
-    claimed = verification.submission.manifest["judge"]
-    names = {
-        "judge_model": claimed["returned"],
-        "judge_prompt": claimed["prompt"],
-        "judge_repeats": claimed["repeats"],
-    }
-    settings = JudgeSettings.resolve({**names, **overrides}, os.environ)
+def _judged(judge: Judge, items: Sequence[Item]) -> dict[str, Judgement]:
+    """Item id -> the judgement of one judge."""
+    if not all(map(judge.has_verdicts, items)):
+        run_async(judge.check())
+    judgements: dict[str, Judgement] = {}
+    with tqdm(total=len(items), desc=f"Judging with {judge.settings.label}") as bar:
+
+        def done(item: Item, judgement: Judgement) -> None:
+            judgements[item.id] = judgement
+            bar.update()
+
+        run_async(judge.judge(items, done))
+    return judgements
+
+
+def _judges(verification: Verification, overrides: Mapping[str, Any]) -> list[Judge]:
+    """The judges that the submission names, asked as it says, at the verifier's endpoint.
+
+    Judges whose profile has an endpoint are asked there.
+    """
+    block = verification.submission.manifest["judge"]
+    if block is None:
+        raise InputError("--rejudge: this benchmark has no judge")
     store = Store(cache_dir() / "rejudged")
     store.check()
-    return Judge(settings, api_key(settings, os.environ), store)
+    shared = {"judge_prompt": block["prompt"], "judge_repeats": block["repeats"]}
+    asked = []
+    for judge in block["judges"]:
+        metadata = {**shared, **request_metadata(judge), **overrides}
+        environment = dict(os.environ)
+        if len(block["judges"]) > 1 and has_own_endpoint(judge):
+            metadata.pop("judge_base_url", None)
+            environment.pop("LONGWRITER_JUDGE_BASE_URL", None)
+        settings = JudgeSettings.resolve(metadata, environment)
+        asked.append(Judge(settings, api_key(settings, environment), store))
+    return asked

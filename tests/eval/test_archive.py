@@ -12,7 +12,7 @@ from support.hostile import HOSTILE, Make, bomb, verdicts
 from support.submissions import repacked, submitted, unpacked
 
 from longwriter_core.errors import InputError
-from longwriter_eval.submission import archive
+from longwriter_eval.submission import archive, zip_file
 from longwriter_eval.submission.archive import read
 
 
@@ -94,7 +94,8 @@ def test_a_bomb_uses_little_memory(make: Make, most: int, honest: Path, tmp_path
 def test_a_file_that_is_too_large_is_not_read_completely(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archive, "MAX_FILE_SIZE", 1 << 20)
+    for module in (archive, zip_file):
+        monkeypatch.setattr(module, "MAX_FILE_SIZE", 1 << 20)
     path = tmp_path / "large.zip"
     with path.open("wb") as file:
         file.truncate(1 << 40)  # a sparse file of a terabyte
@@ -112,8 +113,9 @@ def test_a_response_may_contain_any_text(honest: Path, tmp_path: Path) -> None:
     assert len(read(path).samples) == 12
 
 
-def test_the_schema_is_a_valid_json_schema() -> None:
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_schema_is_a_valid_json_schema(version: int) -> None:
     import jsonschema
 
-    text = Path(archive.__file__).with_name("schema-1.json").read_text(encoding="utf-8")
+    text = Path(archive.__file__).with_name(f"schema-{version}.json").read_text(encoding="utf-8")
     jsonschema.Draft202012Validator.check_schema(json.loads(text))

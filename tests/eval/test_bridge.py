@@ -130,10 +130,3 @@ def test_the_leaderboard_lists_bridged_scores_without_a_rank(tmp_path: Path) -> 
 def test_a_link_with_another_prompt_bridges_nothing(tmp_path: Path) -> None:
     by_judge = site_of(tmp_path, bridge("gpt-a", "gpt-b", "0" * 64))
     assert [ranking["bridged"] for ranking in by_judge.values()] == [[], []]
-
-
-def test_a_judge_that_submissions_cannot_have_is_refused(tmp_path: Path) -> None:
-    other = bridge()
-    thinking = JudgeIdentity("judge-b", "temperature none, max_tokens 16384", PROMPT)
-    with pytest.raises(InputError, match="judge-b was asked otherwise"):
-        build(tmp_path, tmp_path / "site", [Bridge(other.source, thinking, other.link)])

@@ -35,14 +35,23 @@ EVIL = "<script>document.title='owned'</script>"
 
 def _entry(file: str, low: float | None, high: float | None, **judge: Any) -> dict[str, Any]:
     mean = None if low is None or high is None else (low + high) / 2
+    prompt_sha256 = judge.pop("prompt_sha256", "a" * 64)
     interval = {"mean": mean, "low": low, "high": high, "n": 12}
     return {
         "file": file,
         "benchmark": judge.pop("benchmark", "longwrite_demo"),
         "task_version": judge.pop("task_version", 1.0),
-        "judge": {"returned": "j", "prompt": "official", "prompt_sha256": "a" * 64, **judge},
+        "judge": {
+            "judges": [
+                {
+                    "requested": "j", "returned": "j", "endpoint": "private",
+                    "temperature": 0.5, "max_tokens": 1024, "request": {}, **judge,
+                }
+            ],
+            "repeats": 1, "prompt": "official", "prompt_sha256": prompt_sha256,
+        },
         "scores": {"all": {"kind": "all", "metrics": {"overall_score": interval}}},
-    }
+    }  # fmt: skip
 
 
 def test_a_rank_is_the_range_of_places_that_the_intervals_allow() -> None:
@@ -74,6 +83,8 @@ def test_without_an_interval_there_is_no_rank() -> None:
     "other",
     [
         pytest.param({"returned": "k"}, id="judge"),
+        pytest.param({"temperature": None}, id="judge-temperature"),
+        pytest.param({"request": {"reasoning_effort": "low"}}, id="judge-request"),
         pytest.param({"prompt_sha256": "b" * 64}, id="judge-prompt"),
         pytest.param({"task_version": 2.0}, id="task-version"),
         pytest.param({"benchmark": "longbench_write"}, id="benchmark"),

@@ -77,7 +77,9 @@ def test_a_submission_with_such_a_name_is_not_verified(tmp_path: Path) -> None:
         elif place == "model":
             changed["model"] = {**manifest["model"], "id": {"value": name, "source": "submitter"}}
         else:
-            changed["judge"] = {**manifest["judge"], "returned": name, "requested": name}
+            (judge,) = manifest["judge"]["judges"]
+            named = {**judge, "returned": name, "requested": name}
+            changed["judge"] = {**manifest["judge"], "judges": [named]}
         path.write_bytes(repacked(changed, samples))
         try:
             problems = " ".join(verify_file(path).problems)

@@ -72,7 +72,7 @@ def test_the_manifest_records_everything_needed_to_reproduce_the_run(
     assert manifest["seeds"]["numpy"] == 1234
     assert manifest["task_hashes"] == results["task_hashes"]
     assert manifest["data_sha256"] == benchmarks.data_sha256("longwrite_demo")
-    assert manifest["judge"]["returned"] == "mock-judge"
+    assert manifest["judge"]["judges"][0]["returned"] == "mock-judge"
     assert {sample["sent_sha256"] for sample in samples} == {
         sample.row["prompt_hash"] for sample in load_run(finished).samples
     }
@@ -339,7 +339,8 @@ def test_a_transformers_run_records_its_model(tmp_path: Path) -> None:
     manifest = build_submission(run, StatedMetadata()).manifest
     assert {name: fact and fact["value"] for name, fact in manifest["model"].items()} == {
         "id": "org/model", "served_as": None, "revision": "deadbeef", "dtype": "bfloat16",
-        "parameters": 9_000_000_000, "chat_template_sha256": "a" * 64, "context_length": 32768,
+        "parameters": 9_000_000_000, "licence": None,
+        "chat_template_sha256": "a" * 64, "context_length": 32768,
     }  # fmt: skip
     assert manifest["backend"]["version"]["value"] == "5.16.1"
     assert manifest["backend"]["gpus"] == ["NVIDIA H200"]

@@ -14,9 +14,10 @@ from longwriter_core import files
 from longwriter_eval.cli.main import main
 from longwriter_eval.judge.verdict import DIMENSIONS, read_verdict
 from longwriter_eval.stats import thresholds
-from longwriter_eval.submission import verification
+from longwriter_eval.submission import rules
 from longwriter_eval.submission.archive import read
-from longwriter_eval.submission.verification import TASKS, VERSIONS, answers_to, verify
+from longwriter_eval.submission.rules import TASKS, VERSIONS, answers_to
+from longwriter_eval.submission.verification import verify
 
 Tampering = Callable[[Json, list[Json]], None]
 
@@ -112,6 +113,10 @@ def _set(*path: str, value: Any) -> Tampering:
     return tamper
 
 
+def _set_judge(**values: Any) -> Tampering:
+    return lambda manifest, _: manifest["judge"]["judges"][0].update(values)
+
+
 def _set_sample(field: str, value: Any) -> Tampering:
     return lambda _, samples: samples[2].update({field: value})
 
@@ -140,10 +145,10 @@ TAMPERINGS = {
     "other-prompt": (_set_sample("prompt_sha256", "0" * 64), "the prompt differs"),
     "other-judge-for-one": (_two_judges, "more than one judge model answered"),
     "other-judge-than-asked": (
-        _set("judge", "requested", value="gpt-judge-large"),
+        _set_judge(requested="gpt-judge-large"),
         "gpt-judge-large was requested as judge, but gpt-judge answered",
     ),
-    "judge-renamed": (_set("judge", "returned", value="better-judge"), "more than one judge model"),
+    "judge-renamed": (_set_judge(returned="better-judge"), "more than one judge model"),
     "verdict-removed": (_set_verdict("repeat", 1), "each response needs 1 verdicts"),
     "verdict-not-escaped": (_set_verdict("defused", True), "verdict 0, escaped"),
     "few-judged": (_few_judged, "8 of 12 responses are judged, but 95% are required"),
@@ -185,7 +190,6 @@ TAMPERINGS = {
     ),
     "own-judge-prompt": (_set("judge", "prompt", value="kind.txt"), "'kind.txt' is not one of"),
     "examples": (_set("generation", "num_fewshot", value=5), "was shown 5 few-shot examples"),
-    "colder-judge": (_set("judge", "temperature", value=0.0), "ran with temperature 0"),
 }  # fmt: skip
 
 
@@ -254,7 +258,7 @@ def test_a_judge_may_answer_with_its_dated_name(
 
 
 def test_the_versions_match_the_task_yaml() -> None:
-    folder = Path(verification.__file__).parents[2] / "harness_tasks"
+    folder = Path(rules.__file__).parents[2] / "harness_tasks"
 
     class Loader(yaml.SafeLoader):
         pass

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from support.submissions import Json, repacked, zipped
 
-from longwriter_eval.submission.archive import MANIFEST, SAMPLES
+from longwriter_eval.submission.zip_file import MANIFEST, SAMPLES
 
 _BOMB = 129 << 20  # bytes; the limit is 128 MiB
 _LENGTH = 3_900_000  # characters of a response; the schema allows 4,000,000
@@ -218,7 +218,7 @@ HOSTILE: dict[str, tuple[Make, str]] = {
     "list": (_manifest("[]"), "is not of type 'object'"),
     "no-fields": (_manifest("{}"), "is a required property"),
     "other-schema": (
-        _manifest_with("longwriter-submission/1", "longwriter-submission/9"),
+        _manifest_with("longwriter-submission/2", "longwriter-submission/9"),
         "longwriter-submission/9",
     ),
     "duplicate-key": (_manifest_with('"seeds"', '"judge": {}, "seeds"'), "duplicate key 'judge'"),
@@ -231,7 +231,7 @@ HOSTILE: dict[str, tuple[Make, str]] = {
         "a number of 5000 digits",
     ),
     "huge-float": (_manifest_with('"coverage": 1.0', '"coverage": 1e300'), "coverage"),
-    "number-for-text": (_manifest_with('"schema": "longwriter-submission/1"', '"schema": 1'), "1"),
+    "number-for-text": (_manifest_with('"schema": "longwriter-submission/2"', '"schema": 1'), "1"),
     "text-for-number": (_manifest_with('"coverage": 1.0', '"coverage": "1"'), "coverage"),
     "boolean-for-number": (
         _manifest_with('"max_tokens": 1024', '"max_tokens": true'),
