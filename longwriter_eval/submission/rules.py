@@ -168,9 +168,7 @@ def _verdict_violations(submission: Submission, number: int) -> Iterator[str]:
     verdicts = [v for s in submission.samples for v in s["verdicts"] if v["judge"] == number]
     answered = Counter(verdict["model"] for verdict in verdicts if verdict["scores"])
     if set(answered) - {judge["returned"]}:
-        named = ", ".join(
-            f"{model or 'nobody'} {count}" for model, count in answered.most_common()
-        )
+        named = ", ".join(f"{model or 'nobody'} {count}" for model, count in answered.most_common())
         yield f"more than one judge model answered as {judge['returned']} ({printable(named)})"
     longest = max((verdict["completion_tokens"] or 0 for verdict in verdicts), default=0)
     if longest > judge["max_tokens"]:

@@ -337,9 +337,7 @@ def test_a_real_run_with_a_thinking_judge_reaches_the_leaderboard(
 
 
 @pytest.mark.slow
-def test_a_panel_reaches_the_leaderboard_through_the_commands(
-    panel: Path, tmp_path: Path
-) -> None:
+def test_a_panel_reaches_the_leaderboard_through_the_commands(panel: Path, tmp_path: Path) -> None:
     folder = tmp_path / "submissions"
     folder.mkdir()
     (folder / "panel.zip").write_bytes(panel.read_bytes())
@@ -347,5 +345,3 @@ def test_a_panel_reaches_the_leaderboard_through_the_commands(
     data = json.loads((tmp_path / "site" / "leaderboard.json").read_text(encoding="utf-8"))
     (ranking,) = data["rankings"]
     assert ranking["judge"] == "kind (kind-judge) + mean (mean-judge)"
-
-
