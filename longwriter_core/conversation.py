@@ -144,6 +144,29 @@ def training_pair(row: Mapping[str, Any]) -> tuple[list[Message], Message, Messa
     )
 
 
+def shared_prefix(row: Mapping[str, Any]) -> int:
+    """The number of characters that both answers of a DPO row share and that carry no loss.
+
+    `agentwrite dpo --steps` writes it as `prefix_characters`. Other rows have none: 0. Raises
+    UnusableRowError if the answers do not begin with the same text of that length.
+    """
+    length = row.get("prefix_characters")
+    if length is None:
+        return 0
+    chosen, rejected = (answer["content"] for answer in training_pair(row)[1:])
+    if not isinstance(length, int) or not 0 <= length < min(len(chosen), len(rejected)):
+        raise UnusableRowError(
+            "shape", f"has {length!r} as `prefix_characters`, which is not a part of its answers"
+        )
+    if chosen[:length] != rejected[:length]:
+        raise UnusableRowError(
+            "shape",
+            f"has answers that differ in their first {length} characters, which "
+            "`prefix_characters` says they share",
+        )
+    return length
+
+
 def training_conversations(row: Any, dpo: bool) -> list[list[Message]]:
     """The conversations of a training row, unchanged: one for SFT; for DPO chosen and rejected.
 
@@ -158,6 +181,8 @@ def training_conversations(row: Any, dpo: bool) -> list[list[Message]]:
         conversations = [row.get("messages") or []]
     for messages in conversations:
         _check_training(messages)
+    if dpo:
+        shared_prefix(row)
     answer, *others = (messages[-1]["content"].strip() for messages in conversations)
     if not answer:
         raise UnusableRowError("empty", "has an empty answer")

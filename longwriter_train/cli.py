@@ -94,8 +94,7 @@ def tiny(
     from longwriter_core.errors import InputError
     from longwriter_train import tiny_models
 
-    makers = {"tiny-llama": tiny_models.make_tiny_llama, "tiny-glm": tiny_models.make_tiny_glm}
-    for name, make in makers.items():
+    for name, make in tiny_models.MAKERS.items():
         try:
             print(f"wrote {make(destination / name)}")
         except ImportError as error:

@@ -46,6 +46,7 @@ class Shape:
     vocabulary: int
     attention_bias: bool = False
     tied: bool = False
+    head_norm: int = 0  # width of the norms of queries and keys, as in Qwen3
 
     @property
     def linear(self) -> tuple[tuple[int, int], ...]:
@@ -70,17 +71,21 @@ class Shape:
         """The number of all parameters."""
         biases = (self.attention + 2 * self.key_value) * self.attention_bias
         layer = sum(inputs * outputs for inputs, outputs in self.linear) + biases + 2 * self.width
+        layer += 2 * self.head_norm
         return self.layers * layer + (1 if self.tied else 2) * self.embedding + self.width
 
 
 LLAMA_8B = Shape(32, 4_096, 14_336, 4_096, 1_024, 128_256)
 GLM_9B = Shape(40, 4_096, 13_696, 4_096, 256, 151_552, attention_bias=True)
+QWEN_8B = Shape(36, 4_096, 12_288, 4_096, 1_024, 151_936, head_norm=128)
 # The base models of the recipes: models on the hub, and checkpoints that other recipes write.
 KNOWN = {
     "meta-llama/Llama-3.1-8B": LLAMA_8B,
     "zai-org/glm-4-9b-hf": GLM_9B,
+    "Qwen/Qwen3-8B": QWEN_8B,
     "runs/llama3.1-8b-": LLAMA_8B,
     "runs/glm4-9b-": GLM_9B,
+    "runs/qwen3-8b-": QWEN_8B,
 }
 
 
@@ -124,7 +129,10 @@ def shape_of(recipe: Mapping[str, Any]) -> Shape:
 
 
 def from_config(config: Mapping[str, Any]) -> Shape:
-    """Return the sizes in a Llama's or GLM's config.json. Raises InputError if one is missing."""
+    """Return the sizes in the config.json of a Llama, GLM or Qwen3.
+
+    Raises InputError if one is missing.
+    """
     try:
         heads = config["num_attention_heads"]
         head = config.get("head_dim") or config["hidden_size"] // heads
@@ -137,6 +145,7 @@ def from_config(config: Mapping[str, Any]) -> Shape:
             vocabulary=config["vocab_size"],
             attention_bias=bool(config.get("attention_bias")),
             tied=bool(config.get("tie_word_embeddings")),
+            head_norm=head if str(config.get("model_type")).startswith("qwen3") else 0,
         )
     except KeyError as error:
         raise InputError(f"the model's config.json has no {error.args[0]}") from error
@@ -201,11 +210,13 @@ def estimate(recipe: Mapping[str, Any], shape: Shape, gpus: int) -> MemoryEstima
 def _layer(shape: Shape, tokens: int, size: int) -> float:
     """Return the bytes of activations that a layer saves for its backward pass.
 
-    The counts follow the code of transformers' Llama and GLM. Each of the two norms keeps a float32
-    copy of its input, the normalised input and its output. Attention keeps the rotated queries and
-    keys, the values, and its output. The MLP keeps gate, its SiLU, up, and their product.
+    The counts follow the code of transformers' models. Each of the two norms keeps a float32 copy
+    of its input, the normalised input and its output. So do Qwen3's norms of queries and keys.
+    Attention keeps the rotated queries and keys, the values, and its output. The MLP keeps gate,
+    its SiLU, up, and their product.
     """
-    norms = 2 * shape.width * (4 + size) + 2 * shape.width * size
+    normed = 2 * shape.width + (shape.attention + shape.key_value) * bool(shape.head_norm)
+    norms = normed * (4 + size) + normed * size
     attention = (2 * shape.attention + 2 * shape.key_value) * size
     mlp = 4 * shape.gate * size
     return float(tokens * (norms + attention + mlp))

@@ -1,7 +1,7 @@
 """Tiny random chat models for complete training and generation runs on a CPU.
 
-The weights are random, so the answers are noise. Everything else matches the two model families of
-the benchmark: the architecture, the special tokens, a chat template, a tokenizer that adds its own
+The weights are random, so the answers are noise. Everything else matches the model families of the
+recipes: the architecture, the special tokens, a chat template, a tokenizer that adds its own
 prefix, and several end tokens in the generation config. Model backends and long-generation tasks
 can disagree about these details, and tiny models make that cheap to test.
 
@@ -71,6 +71,22 @@ GLM_CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
 )
 
+QWEN_SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+QWEN_THINKING = ("<think>", "</think>")  # single tokens, but part of the text when it is decoded
+# Earlier answers lose their thinking, and an answer without thinking gets an empty one.
+QWEN_CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' ~ message['role'] ~ '\n' }}"
+    "{% if message['role'] == 'assistant' and loop.last and '</think>' not in message['content'] %}"
+    "{{ '<think>\n\n</think>\n\n' ~ message['content'] }}"
+    "{% elif message['role'] == 'assistant' and not loop.last %}"
+    "{{ message['content'].split('</think>')[-1].lstrip('\n') }}"
+    "{% else %}{{ message['content'] }}{% endif %}"
+    "{{ '<|im_end|>\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
 # About 0.6 MB of weights. Key and value heads are grouped, as in the real models.
 SIZES: dict[str, Any] = {
     "hidden_size": 64,
@@ -133,6 +149,35 @@ def make_tiny_glm(path: Path, max_position_embeddings: int = 2048) -> Path:
         **SIZES,
     )
     return _save(path, config, tokenizer, ("<|endoftext|>", "<|user|>", "<|observation|>"))
+
+
+def make_tiny_qwen(path: Path, max_position_embeddings: int = 2048) -> Path:
+    """Save a random ``Qwen3ForCausalLM`` with Qwen3's tokens and turn format to ``path``.
+
+    As in the published base model, no token begins a text, and the tokenizer's end token is not
+    the token that ends a turn.
+    """
+    from transformers import Qwen3Config
+
+    tokenizer = _fast_tokenizer(
+        _train(QWEN_SPECIAL_TOKENS),
+        prefix=(),
+        chat_template=QWEN_CHAT_TEMPLATE,
+        model_max_length=max_position_embeddings,
+        eos_token="<|endoftext|>",
+        pad_token="<|endoftext|>",
+    )
+    tokenizer.add_tokens(list(QWEN_THINKING))
+    config = Qwen3Config(
+        vocab_size=len(tokenizer),
+        max_position_embeddings=max_position_embeddings,
+        head_dim=SIZES["hidden_size"] // SIZES["num_attention_heads"],
+        **SIZES,
+    )
+    return _save(path, config, tokenizer, ("<|endoftext|>", "<|im_end|>"))
+
+
+MAKERS = {"tiny-llama": make_tiny_llama, "tiny-glm": make_tiny_glm, "tiny-qwen": make_tiny_qwen}
 
 
 def _train(special_tokens: tuple[str, ...]) -> Tokenizer:

@@ -187,7 +187,7 @@ def dpo(
             for id, prompt in sorted(overlaps.items()):
                 writer.summary.overlaps[prompt] += 1
                 writer.reject("benchmark", prompt, prompts.name, id=id)
-            no_step = {"step": None} if steps else {}
+            no_step = dict.fromkeys(("step", "prefix_characters")) if steps else {}
             mix = writer.write(
                 general, lambda row: _columns(*preference(row)) | no_step, row_progress
             )
@@ -323,10 +323,11 @@ def _add_step_pairs(
     writer: DatasetWriter, source: str, row: Mapping[str, Any], required: int, options: PairOptions
 ) -> None:
     """Pick a pair for each section of a text and write it."""
-    for number, step, answers in step_rows(row):
+    for number, step, answers, prefix in step_rows(row):
         id = f"{row['id']} step {number}"
         asked = id, row["instruction"].strip(), required
-        _write_pair(writer, source, asked, step["samples"], answers, options, {"step": number})
+        own = {"step": number, "prefix_characters": prefix}
+        _write_pair(writer, source, asked, step["samples"], answers, options, own)
 
 
 def _write_pair(

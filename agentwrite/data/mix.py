@@ -273,7 +273,9 @@ def _write_parquet(file: IO[bytes], lines: Iterator[bytes]) -> None:
     types = {
         "messages": pa.list_(turn), "prompt": pa.list_(turn), "chosen": turn, "rejected": turn,
         "scores": pa.list_(pa.float64()),
-        **dict.fromkeys(("words", "rejected_words", "required", "step"), pa.int64()),
+        **dict.fromkeys(
+            ("words", "rejected_words", "required", "step", "prefix_characters"), pa.int64()
+        ),
         **dict.fromkeys(
             ("length_score", "quality_score", "chosen_score", "rejected_score", "margin"),
             pa.float64(),

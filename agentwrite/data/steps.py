@@ -7,7 +7,7 @@ and the candidate as the response. The best one continues the text.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from agentwrite.data.pairs import AnswerSampler, JudgedAnswers, ScoredAnswer
 from agentwrite.errors import WriteError
@@ -96,12 +96,21 @@ def _best(judged: JudgedAnswers) -> int | None:
     return max(complete, key=lambda n: score[n], default=None)
 
 
-def step_rows(row: Mapping[str, Any]) -> list[tuple[int, dict[str, Any], list[ScoredAnswer]]]:
-    """The steps of a row of samples.jsonl: number, the step, and the answers up to each candidate.
+class StepAnswers(NamedTuple):
+    """A step of a row of samples.jsonl, and the answers up to each candidate.
 
-    The answers to a step begin with the same bytes, the best sections before it. Their lengths and
-    scores are those of the candidate.
+    The answers begin with the same `prefix_characters`, the best sections before this one. Their
+    lengths and scores are those of the candidate.
     """
+
+    number: int
+    step: dict[str, Any]
+    answers: list[ScoredAnswer]
+    prefix_characters: int
+
+
+def step_rows(row: Mapping[str, Any]) -> list[StepAnswers]:
+    """The steps of a row of samples.jsonl."""
     prefix = ""
     rows = []
     for number, step in enumerate(row["steps"], 1):
@@ -114,6 +123,6 @@ def step_rows(row: Mapping[str, Any]) -> list[tuple[int, dict[str, Any], list[Sc
                 text, sample["cut"], tokens, sample["words"], score, sample["quality_score"]
             )
             answers.append(answer)
-        rows.append((number, step, answers))
+        rows.append(StepAnswers(number, step, answers, len(prefix)))
         prefix += step["samples"][step["best"]]["text"] + _BREAK
     return rows

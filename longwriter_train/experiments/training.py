@@ -143,27 +143,23 @@ def examples(tokenizer: Any, rows: Sequence[Mapping[str, Any]], max_tokens: int)
     chat template, if the template ends an answer with another token than the tokenizer's end
     token, if a row cannot be trained on, or if no row is left.
     """
-    from longwriter_train.chat import renderer, segments
+    from longwriter_train.chat import renderer, samples, tokenized
 
     if not tokenizer.chat_template:
         raise InputError("the model's tokenizer has no chat template: take a chat model")
-    render, tokenized = renderer(tokenizer), []
+    render, kept = renderer(tokenizer), []
     for number, row in enumerate(rows, 1):
-        ids: list[int] = []
-        labels: list[int] = []
         try:
             training_conversations(row, dpo=False)
-            for segment in segments(row["messages"], render, [tokenizer.eos_token]):
-                tokens = tokenizer(segment.text, add_special_tokens=False)["input_ids"]
-                ids += tokens
-                labels += tokens if segment.learned else [IGNORED] * len(tokens)
+            for segments in samples(row["messages"], render, [tokenizer.eos_token]):
+                ids, labels = tokenized(segments, tokenizer)
+                if len(ids) <= max_tokens:
+                    kept.append((ids, labels))
         except (UnusableRowError, ValueError) as error:
             raise InputError(f"row {number} of the training data: {error}") from error
-        if len(ids) <= max_tokens:
-            tokenized.append((ids, labels))
-    if not tokenized:
+    if not kept:
         raise InputError(f"no row of the training data has at most {max_tokens} tokens")
-    return tokenized
+    return kept
 
 
 def fine_tune(

@@ -57,6 +57,7 @@ def test_both_answers_of_a_pair_begin_with_the_best_sections_before(tmp_path: Pa
         prefix = "".join(f"{text}\n\n" for text in best)
         candidates = [sample["text"] for sample in steps[row["step"] - 1]["samples"]]
         assert row["step"] == int(number)
+        assert row["prefix_characters"] == len(prefix)
         for answer in (row["chosen"], row["rejected"]):
             assert answer["content"].startswith(prefix)
             assert answer["content"].removeprefix(prefix) in candidates

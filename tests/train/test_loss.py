@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from support.axolotl_runs import ONE_STEP, PLUGIN, log, train, write_rows
 from support.reference_loss import distance, sequence, step_by_hand, update, weights_by_hand
-from support.tiny_models import make_tiny_glm, make_tiny_llama
+from support.tiny_models import make_tiny_glm, make_tiny_llama, make_tiny_qwen
 
 pytest.importorskip("axolotl")
 
@@ -33,10 +33,11 @@ LLAMA_FORWARD = "transformers.models.llama.modeling_llama:LlamaForCausalLM.forwa
 
 
 @pytest.fixture(scope="session")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the results of all training runs of this file, in one process."""
     folder = tmp_path_factory.mktemp("loss")
-    models = {"llama": make_tiny_llama(folder / "llama"), "glm": make_tiny_glm(folder / "glm")}
+    makers = {"llama": make_tiny_llama, "glm": make_tiny_glm, "qwen": make_tiny_qwen}
+    models = {name: make(folder / name) for name, make in makers.items()}
 
     def data(name: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         path = write_rows(folder / f"{name}.jsonl", rows)
@@ -48,7 +49,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     evaluated = {"test_datasets": [two], "eval_strategy": "steps", "eval_steps": 1}
     plain = {**ONE_STEP, "base_model": str(models["llama"]), "datasets": [two]}
     plugin = {**plain, **PLUGIN}
-    glm = {"base_model": str(models["glm"])}
+    glm, qwen = ({"base_model": str(models[name])} for name in ("glm", "qwen"))
     checkpointed = {
         "gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": True},
     }  # fmt: skip
@@ -104,6 +105,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "glm-token": {**plugin, **glm},
         "glm-sequence": {**plugin, **glm, "loss_average": "sequence"},
         "glm-upstream": {**plugin, **glm, "loss_average": "upstream"},
+        **{
+            f"qwen-{average}": {**plugin, **qwen, "loss_average": average}
+            for average in ("token", "sequence", "upstream")
+        },
         "dpo": dpo,
         "refused-model": {**plugin, "DEAF": LLAMA_FORWARD},
         "refused-nan": {**plugin, "base_model": str(_with_nan(folder))},
@@ -117,11 +122,13 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         },
     }  # fmt: skip
     # Liger replaces the models' forward passes for the rest of the process.
-    for name in ("llama", "glm"):
+    for name in models:
         recipes[f"{name}-token-liger"] = {
             **plugin, "base_model": str(models[name]), "liger_fused_linear_cross_entropy": True,
             "plugins": [*PLUGIN["plugins"], "axolotl.integrations.liger.LigerPlugin"],
         }  # fmt: skip
+    if not any("qwen" in item.name for item in request.session.items):  # `make test`
+        recipes = {name: recipe for name, recipe in recipes.items() if "qwen" not in name}
     # Triton's interpreter runs Liger's kernels on a CPU.
     (folder / "printed.txt").write_text(train(folder, recipes, TRITON_INTERPRET="1"))
     return folder
@@ -148,7 +155,7 @@ def relative_error(runs: Path, run: str, average: str) -> float:
 
 
 @pytest.mark.parametrize("average", ["token", "sequence", "upstream"])
-@pytest.mark.parametrize("model", ["llama", "glm"])
+@pytest.mark.parametrize("model", ["llama", "glm", pytest.param("qwen", marks=pytest.mark.slow)])
 def test_a_step_is_the_gradient_of_the_average_that_the_recipe_names(
     runs: Path, model: str, average: str
 ) -> None:
@@ -175,7 +182,7 @@ def test_gradient_checkpointing_changes_nothing(runs: Path, average: str) -> Non
     assert relative_error(runs, f"llama-{average}-checkpointed", average) < EXACT
 
 
-@pytest.mark.parametrize("model", ["llama", "glm"])
+@pytest.mark.parametrize("model", ["llama", "glm", pytest.param("qwen", marks=pytest.mark.slow)])
 def test_ligers_fused_cross_entropy_makes_the_same_step(runs: Path, model: str) -> None:
     assert relative_error(runs, f"{model}-token-liger", "token") < EXACT
 

@@ -27,6 +27,7 @@ SIZES = {
 CONFIGS = {
     "llama": lambda **more: transformers.LlamaConfig(**SIZES | more),
     "glm": lambda **more: transformers.GlmConfig(**SIZES | more, attention_bias=True),
+    "qwen": lambda **more: transformers.Qwen3Config(**SIZES | more),
 }
 
 

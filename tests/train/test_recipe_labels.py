@@ -5,16 +5,25 @@ from typing import Any
 
 import pytest
 from datasets import Dataset
-from support.tiny_models import make_tiny_glm, make_tiny_llama
+from support.chat_templates import chat_template
+from support.tiny_models import make_tiny_glm, make_tiny_llama, make_tiny_qwen
 
+from longwriter_core.conversation import UnusableRowError, training_conversations
 from longwriter_core.errors import InputError
+from longwriter_core.text.thinking import split_thinking, with_thinking, without_thinking
 from longwriter_train import chat, recipes
 
 pytestmark = pytest.mark.axolotl
 
-HEAD = {"llama": "<|start_header_id|>assistant<|end_header_id|>\n\n", "glm": "<|assistant|>\n"}
-END = {"llama": "<|eot_id|>", "glm": "<|user|>"}
-MAKERS = {"llama": make_tiny_llama, "glm": make_tiny_glm}
+# What axolotl's template of Qwen3 puts before an answer, in generation too: the start of thinking.
+HEAD = {
+    "llama": "<|start_header_id|>assistant<|end_header_id|>\n\n", "glm": "<|assistant|>\n",
+    "qwen": "<|im_start|>assistant\n<think>\n\n",
+}  # fmt: skip
+# What a model has to generate before the text of an answer without thinking.
+OPENING = {"llama": "", "glm": "", "qwen": "</think>\n\n"}
+END = {"llama": "<|eot_id|>", "glm": "<|user|>", "qwen": "<|im_end|>"}
+MAKERS = {"llama": make_tiny_llama, "glm": make_tiny_glm, "qwen": make_tiny_qwen}
 ASK = {"role": "user", "content": "Write about the sea."}
 
 
@@ -31,13 +40,19 @@ def tokenizer(family: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
     path = MAKERS[family](tmp_path_factory.mktemp(family))
     loaded = AutoTokenizer.from_pretrained(path)
     recipe = recipes.load(recipes.folder() / f"tiny/{family}_sft.yaml")
-    template = recipes.folder().parent / recipe["chat_template_jinja"]
-    loaded.chat_template = template.read_text(encoding="utf-8")
+    loaded.chat_template = chat_template(recipe)
     return loaded
 
 
 def settings(*ends: str) -> Any:
     return SimpleNamespace(eot_tokens=list(ends), train_on_inputs=False, sequence_len=512)
+
+
+def tokenize(strategy: Any, messages: list[dict[str, str]]) -> list[dict[str, list[int]]]:
+    """Return the samples that axolotl makes of one conversation."""
+    rows = Dataset.from_list([{"messages": messages}])
+    made = rows.map(strategy.tokenize_prompt, batched=True, remove_columns=["messages"])
+    return list(made)
 
 
 def learned(row: dict[str, list[int]], tokenizer: Any) -> list[str]:
@@ -66,35 +81,110 @@ ANSWERS = {
 def test_sft_learns_the_answer_and_its_end(name: str, tokenizer: Any, family: str) -> None:
     strategy = chat.load(tokenizer, settings(END[family]))
     answer = {"role": "assistant", "content": ANSWERS[name]}
-    row = strategy.tokenize_prompt({"messages": [ASK, answer]})
-    assert learned(row, tokenizer) == [ANSWERS[name] + END[family]]
+    (row,) = tokenize(strategy, [ASK, answer])
+    assert learned(row, tokenizer) == [OPENING[family] + ANSWERS[name] + END[family]]
     assert row["attention_mask"] == [1] * len(row["input_ids"])
 
 
-def test_every_answer_of_a_dialogue_is_learned(tokenizer: Any, family: str) -> None:
-    messages = [
-        {"role": "system", "content": "Be long."},
-        ASK,
-        {"role": "assistant", "content": "First."},
-        {"role": "user", "content": "Go on."},
-        {"role": "assistant", "content": "Second."},
-    ]
-    row = chat.load(tokenizer, settings(END[family])).tokenize_prompt({"messages": messages})
-    assert learned(row, tokenizer) == [f"First.{END[family]}", f"Second.{END[family]}"]
+DIALOGUE = [
+    {"role": "system", "content": "Be long."},
+    ASK,
+    {"role": "assistant", "content": "First."},
+    {"role": "user", "content": "Go on."},
+    {"role": "assistant", "content": "Second."},
+]
+
+
+def test_every_answer_of_a_dialogue_is_learned_once(tokenizer: Any, family: str) -> None:
+    rows = tokenize(chat.load(tokenizer, settings(END[family])), DIALOGUE)
+    answers = [run for row in rows for run in learned(row, tokenizer)]
+    opening, end = OPENING[family], END[family]
+    assert answers == [f"{opening}First.{end}", f"{opening}Second.{end}"]
     # training and generation must see the same prompt tokens
-    shown = tokenizer.apply_chat_template(messages[:4], add_generation_prompt=True, tokenize=False)
-    assert shown.endswith(HEAD[family])
-    whole = tokenizer.decode(row["input_ids"])
-    assert whole == f"{shown}Second.{END[family]}"
-    assert whole.count(tokenizer.decode(tokenizer("")["input_ids"])) == 1
+    for row, length in zip(reversed(rows), (4, 2), strict=False):
+        shown = tokenizer.apply_chat_template(
+            DIALOGUE[:length], add_generation_prompt=True, tokenize=False
+        )
+        assert shown.endswith(HEAD[family])
+        whole = tokenizer.decode(row["input_ids"])
+        assert whole == f"{shown}{answers[length // 2 - 1]}"
+        if prefix := tokenizer.decode(tokenizer("")["input_ids"]):
+            assert whole.count(prefix) == 1
+
+
+def test_a_dialogue_is_one_sample_unless_the_template_changes_earlier_answers(
+    tokenizer: Any, family: str
+) -> None:
+    rows = tokenize(chat.load(tokenizer, settings(END[family])), DIALOGUE)
+    assert len(rows) == (2 if family == "qwen" else 1)
 
 
 def test_the_prompt_is_tokenized_as_in_generation(tokenizer: Any, family: str) -> None:
     answer = {"role": "assistant", "content": "\n\nThe sea."}
-    row = chat.load(tokenizer, settings(END[family])).tokenize_prompt({"messages": [ASK, answer]})
+    (row,) = tokenize(chat.load(tokenizer, settings(END[family])), [ASK, answer])
     asked = tokenizer.apply_chat_template([ASK], add_generation_prompt=True, return_dict=False)
     assert row["input_ids"][: len(asked)] == asked
     assert row["labels"][: len(asked)] == [chat.IGNORED] * len(asked)
+
+
+PLAN = "Paragraph 1 - The sea - 100 words\nParagraph 2 - The storm - 200 words"
+
+
+def test_thinking_is_learned_with_the_answer(tokenizer: Any, family: str) -> None:
+    reply = with_thinking(PLAN, "The sea is calm.", "think")
+    messages = [ASK, {"role": "assistant", "content": reply}]
+    (row,) = tokenize(chat.load(tokenizer, settings(END[family])), messages)
+    (said,) = learned(row, tokenizer)
+    asked = tokenizer.apply_chat_template([ASK], add_generation_prompt=True, tokenize=False)
+    assert tokenizer.decode(row["input_ids"]) == asked + said
+    # Qwen3's prompt opens the thinking; the other families' templates do not know it.
+    assert said == (reply.removeprefix("<think>\n") if family == "qwen" else reply) + END[family]
+    # thinking never counts as output words, whether the prompt opened it or the model did
+    generated = said.removesuffix(END[family])
+    assert split_thinking(generated) == (PLAN, "The sea is calm.")
+    assert without_thinking(OPENING[family] + "The sea is calm.") == "The sea is calm."
+
+
+def test_only_the_newline_after_think_differs_from_axolotls_own_rendering(
+    tokenizer: Any, family: str
+) -> None:
+    """axolotl's template of Qwen3 writes <think>, two newlines in prompts, and one in dialogues."""
+    reply = with_thinking(PLAN, "The sea is calm.", "think")
+    messages = [ASK, {"role": "assistant", "content": reply}]
+    (row,) = tokenize(chat.load(tokenizer, settings(END[family])), messages)
+    rendered = tokenizer.apply_chat_template(messages, tokenize=False).rstrip("\n")
+    trained = tokenizer.decode(row["input_ids"])
+    assert trained.replace("<think>\n\n", "<think>\n") == rendered
+
+
+def test_a_text_about_tags_stays_whole(tokenizer: Any, family: str) -> None:
+    text = "Some models write </think> in the middle, others <think>."
+    strategy = chat.load(tokenizer, settings(END[family]))
+    (row,) = tokenize(strategy, [ASK, {"role": "assistant", "content": text}])
+    assert learned(row, tokenizer) == [OPENING[family] + text + END[family]]
+
+
+def test_a_template_whose_prompt_leaves_the_thinking_to_the_model() -> None:
+    """As Qwen's own template, which axolotl's differs from in this point."""
+
+    def render(messages: Any, answer_follows: bool) -> str:
+        turns = []
+        for number, message in enumerate(messages, 1):
+            text = message["content"]
+            if message["role"] == "assistant" and "</think>" not in text:
+                empty = "<think>\n\n</think>\n\n" if number == len(messages) else ""
+                text = empty + text
+            turns.append(f"<|im_start|>{message['role']}\n{text}<|im_end|>\n")
+        return "".join(turns) + ("<|im_start|>assistant\n" if answer_follows else "")
+
+    for reply, wanted in {
+        "Yes.": "<think>\n\n</think>\n\nYes.",
+        "<think>\nShort?\n</think>\n\nYes.": "<think>\nShort?\n</think>\n\nYes.",
+    }.items():
+        (parts,) = chat.samples(
+            [ASK, {"role": "assistant", "content": reply}], render, ["<|im_end|>"]
+        )
+        assert [part.text for part in parts if part.learned] == [f"{wanted}<|im_end|>"]
 
 
 @pytest.mark.parametrize("name", ANSWERS)
@@ -114,11 +204,50 @@ def test_dpo_learns_both_answers_and_their_ends(name: str, tokenizer: Any, famil
         arguments = SimpleNamespace(max_length=512, dataset_num_proc=None)
         (row,) = prepare(None, Dataset.from_list([texts]), tokenizer, arguments, "train")
         decoded = {key: tokenizer.decode(ids) for key, ids in row.items()}
-        assert decoded["chosen_ids"] == ANSWERS[name] + END[family]
-        assert decoded["rejected_ids"] == "No." + END[family]
+        assert decoded["chosen_ids"] == OPENING[family] + ANSWERS[name] + END[family]
+        assert decoded["rejected_ids"] == OPENING[family] + "No." + END[family]
         asked = tokenizer.apply_chat_template([ASK], add_generation_prompt=True, return_dict=False)
         assert row["prompt_ids"] == asked
     assert options == {"remove_columns": "__all__"}
+
+
+PREFIX = "第一章。大海很平静。\n\nThe storm is near.\n\n"
+
+
+def test_only_the_step_of_a_stepwise_pair_is_learned(tokenizer: Any, family: str) -> None:
+    """Rows of `agentwrite dpo --steps`: the sections before the step belong to the prompt."""
+    from longwriter_train.dpo import ChunkedDPOTrainer
+
+    transform, _ = chat.preference(settings(END[family]))
+    pair = {
+        "messages": [ASK],
+        "chosen": {"role": "assistant", "content": PREFIX + "The keeper lit the lamp."},
+        "rejected": {"role": "assistant", "content": PREFIX + "The keeper slept."},
+        "prefix_characters": len(PREFIX),
+    }
+    prepare: Any = ChunkedDPOTrainer._prepare_dataset
+    arguments = SimpleNamespace(max_length=512, dataset_num_proc=None)
+    texts = Dataset.from_list([transform(pair, tokenizer)])
+    (row,) = prepare(None, texts, tokenizer, arguments, "train")
+    decoded = {key: tokenizer.decode(ids) for key, ids in row.items()}
+    asked = tokenizer.apply_chat_template([ASK], add_generation_prompt=True, tokenize=False)
+    assert decoded["prompt_ids"] == asked + OPENING[family] + PREFIX
+    assert decoded["chosen_ids"] == f"The keeper lit the lamp.{END[family]}"
+    assert decoded["rejected_ids"] == f"The keeper slept.{END[family]}"
+    # the tokens of prompt and prefix are those of generation, where the model wrote the prefix
+    generated = tokenizer(OPENING[family] + PREFIX, add_special_tokens=False)["input_ids"]
+    assert row["prompt_ids"][-len(generated) :] == generated
+
+
+@pytest.mark.parametrize("length", [-1, 10_000, "3", len(PREFIX) + 12], ids=repr)
+def test_a_prefix_that_the_answers_do_not_share_is_refused(length: Any) -> None:
+    answers = {
+        name: {"role": "assistant", "content": PREFIX + text}
+        for name, text in (("chosen", "The keeper lit it."), ("rejected", "The keeper slept long."))
+    }
+    row = {"messages": [ASK], **answers, "prefix_characters": length}
+    with pytest.raises(UnusableRowError, match="prefix_characters"):
+        training_conversations(row, dpo=True)
 
 
 def test_a_pair_too_long_is_an_error(tokenizer: Any) -> None:
@@ -152,7 +281,7 @@ def test_a_template_that_does_not_end_its_answers_is_refused(tokenizer: Any, fam
         return chat.renderer(tokenizer)(messages, answer_follows).replace(END[family], "")
 
     with pytest.raises(ValueError, match="does not end an answer"):
-        list(chat.segments(messages, trimming, [END[family]]))
+        chat.samples(messages, trimming, [END[family]])
 
 
 def test_white_space_after_an_end_token_is_not_learned() -> None:
@@ -169,6 +298,6 @@ def test_white_space_after_an_end_token_is_not_learned() -> None:
             ("assistant", "2"),
         )
     ]
-    parts = list(chat.segments(dialogue, chatml, ["<|im_end|>"]))
+    (parts,) = chat.samples(dialogue, chatml, ["<|im_end|>"])
     assert [part.text for part in parts if part.learned] == ["1\n<|im_end|>", "2<|im_end|>"]
     assert "".join(part.text for part in parts) == chatml(dialogue, False).removesuffix("\n")

@@ -22,6 +22,8 @@ ROOT = Path(__file__).parents[2]
 NAMES = recipes.names()
 RECIPES = {name: recipes.load(recipes.folder() / f"{name}.yaml") for name in NAMES}
 
+MODELS = {"glm4-9b": "glm", "llama3.1-8b": "llama", "qwen3-8b": "qwen"}  # and their tiny siblings
+
 # The settings in which two sibling recipes may differ, besides their output folders.
 ONE_GPU = {"deepspeed", "gradient_accumulation_steps", "optimizer", "optim_args"}
 LORA = {key for recipe in RECIPES.values() for key in recipe if key.startswith("lora_")} | {
@@ -30,6 +32,7 @@ LORA = {key for recipe in RECIPES.values() for key in recipe if key.startswith("
 FAMILY = {
     "base_model",
     "overrides_of_model_config",
+    "chat_template",
     "chat_template_jinja",
     "eot_tokens",
     "special_tokens",
@@ -60,8 +63,10 @@ def stages(model: str) -> set[str]:
 
 
 def test_every_model_has_all_recipes() -> None:
-    assert stages("glm4-9b/") == stages("llama3.1-8b/")
-    assert stages("tiny/") == {"glm_dpo", "glm_sft", "llama_dpo", "llama_sft"}
+    assert {name.partition("/")[0] for name in NAMES} == {*MODELS, "tiny"}
+    for model in MODELS:
+        assert stages(f"{model}/") == stages("glm4-9b/")
+    assert stages("tiny/") == {f"{tiny}_{s}" for tiny in MODELS.values() for s in ("sft", "dpo")}
     assert {stage for pair in MAY_DIFFER for stage in pair} == stages("glm4-9b/")
     assert len(list(recipes.folder().rglob("*.yaml"))) == len(NAMES)
     assert [path.name for path in recipes.folder().rglob("*.yml")] == ["sft.yml"]
@@ -127,7 +132,7 @@ def test_an_ld_alpha_out_of_place_is_reported(
 
 
 @pytest.mark.parametrize(("one", "other"), MAY_DIFFER, ids=" ".join)
-@pytest.mark.parametrize("model", ["glm4-9b", "llama3.1-8b"])
+@pytest.mark.parametrize("model", MODELS)
 def test_siblings_differ_only_where_allowed(model: str, one: str, other: str) -> None:
     differing = differences(f"{model}/{one}", f"{model}/{other}")
     assert differing
@@ -135,15 +140,15 @@ def test_siblings_differ_only_where_allowed(model: str, one: str, other: str) ->
 
 
 @pytest.mark.parametrize("stage", sorted(stages("glm4-9b/")))
-def test_both_models_are_trained_alike(stage: str) -> None:
-    assert differences(f"glm4-9b/{stage}", f"llama3.1-8b/{stage}") <= FAMILY
+@pytest.mark.parametrize("model", ["llama3.1-8b", "qwen3-8b"])
+def test_all_models_are_trained_alike(model: str, stage: str) -> None:
+    assert differences(f"glm4-9b/{stage}", f"{model}/{stage}") <= FAMILY
 
 
 @pytest.mark.parametrize("stage", ["sft", "dpo"])
-@pytest.mark.parametrize(("tiny", "big"), [("glm", "glm4-9b"), ("llama", "llama3.1-8b")])
-def test_the_tiny_recipes_differ_from_the_big_ones_only_in_size(
-    tiny: str, big: str, stage: str
-) -> None:
+@pytest.mark.parametrize("big", MODELS)
+def test_the_tiny_recipes_differ_from_the_big_ones_only_in_size(big: str, stage: str) -> None:
+    tiny = MODELS[big]
     differing = differences(f"tiny/{tiny}_{stage}", f"{big}/{stage}")
     assert differing <= TINY | {"base_model", "overrides_of_model_config"}
     plugins = [plugin for plugin in RECIPES[f"{big}/{stage}"]["plugins"] if "longwriter" in plugin]
@@ -165,7 +170,7 @@ def test_every_run_has_a_seed_and_its_own_folders() -> None:
 
 
 def test_the_recipes_use_the_papers_hyperparameters() -> None:
-    for model in ("glm4-9b", "llama3.1-8b"):
+    for model in MODELS:
         recipe = RECIPES[f"{model}/sft_offload"]
         assert recipe["deepspeed"] == "recipes/deepspeed/zero3_offload.json"
         paper = {
