@@ -10,7 +10,8 @@
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from agentwrite.settings import Settings
 from agentwrite.writing.plan import MAX_STEP_WORDS, Plan, Step
 from agentwrite.writing.state import Section, Text
 from longwriter_core.errors import InputError
-from longwriter_core.files import write_atomically
+from longwriter_core.files import locked, write_atomically
 from longwriter_core.jsonl import append_jsonl, write_jsonl
 from longwriter_core.text.length import count_words
 
@@ -35,6 +36,11 @@ _HEADER = """\
 # begins a chapter. The text will be as long as the word counts add up to. If you change the
 # instruction, the model sees the new one with this plan.
 """
+
+_REPAIR = (
+    "Sections before this one were rewritten. Change only what contradicts them or repeats them, "
+    "and give everything else back word for word. Their author was told: {note}"
+)
 
 
 class EditableStep(BaseModel):
@@ -153,6 +159,29 @@ class Book:
         save_text(path, self.text, self.record.get("title"))
         return path
 
+    def begin_rewrite(self, notes: Mapping[int, str]) -> dict[int, str]:
+        """Record the notes of a rewrite; returns those whose sections are still to be rewritten.
+
+        The rewrite that was interrupted, if it had the same notes, is resumed: its finished
+        sections are not rewritten, and paid for, again.
+        """
+        asked = {str(number): note for number, note in notes.items()}
+        unfinished = self.record.get("rewrite") or {}
+        if unfinished.get("notes") != asked:
+            self.update(rewrite={"notes": asked, "left": sorted(notes)})
+        return self.unfinished_rewrite
+
+    @property
+    def unfinished_rewrite(self) -> dict[int, str]:
+        """The sections that a rewrite has still to rewrite, with their notes."""
+        rewrite = self.record.get("rewrite") or {"notes": {}, "left": []}
+        return {number: rewrite["notes"][str(number)] for number in rewrite["left"]}
+
+    def update(self, **fields: Any) -> None:
+        """Set fields of book.json."""
+        self.record |= fields
+        _write_json(self.path / "book.json", self.record)
+
     def replace(self, number: int, section: Section) -> None:
         """Put a rewritten section in its place; the old one goes to replaced.jsonl."""
         append_jsonl(
@@ -169,7 +198,33 @@ class Book:
         for rule, removed in section.removed:
             row = {"section": number, "rule": rule, "removed": removed}
             append_jsonl(self.path / "removed.jsonl", row)
+        if rewrite := self.record.get("rewrite"):
+            rewrite["left"] = [other for other in rewrite["left"] if other != number]
+            if not rewrite["left"]:
+                del self.record["rewrite"]
         _write_json(self.path / "book.json", self.record)
+
+
+def rewrite_notes(
+    sections: Iterable[int], count: int, note: str, *, repair: bool = False
+) -> dict[int, str]:
+    """The note for each section to rewrite; with `repair`, also for all sections that follow."""
+    wanted = sorted(set(sections))
+    notes = dict.fromkeys(wanted, note.strip())
+    if repair:
+        following = range(wanted[0] + 1, count + 1)
+        notes |= {n: _REPAIR.format(note=note.strip()) for n in following if n not in notes}
+    return notes
+
+
+@contextmanager
+def book_lock(path: Path) -> Iterator[None]:
+    """Hold a book's folder against other processes. Raises InputError if one holds it."""
+    try:
+        with locked(path / ".lock"):
+            yield
+    except BlockingIOError as error:
+        raise InputError(f"{path} is being changed by another process: wait for it") from error
 
 
 def book_path(output: Path) -> Path:
@@ -215,8 +270,7 @@ def load_book(path: Path) -> Book:
         record = json.loads((path / "book.json").read_text(encoding="utf-8"))
         count = len(record["sections"])
         sections = [
-            (path / "sections" / f"{n:03}.md").read_text(encoding="utf-8").strip()
-            for n in range(1, count + 1)
+            section_path(path, n).read_text(encoding="utf-8").strip() for n in range(1, count + 1)
         ]
         output, settings = str(record["output"]), dict(record["settings"])
     except FileNotFoundError as error:
@@ -235,9 +289,14 @@ def load_book(path: Path) -> Book:
     return Book(path, Path(output).name, plan, settings, sections, record)
 
 
+def section_path(path: Path, number: int) -> Path:
+    """The file of a section."""
+    return path / "sections" / f"{number:03}.md"
+
+
 def _write_section(path: Path, number: int, text: str) -> None:
-    target = path / "sections" / f"{number:03}.md"
-    write_atomically(target, f"{text}\n".encode("utf-8", "backslashreplace"))
+    data = f"{text}\n".encode("utf-8", "backslashreplace")
+    write_atomically(section_path(path, number), data)
 
 
 def _write_json(path: Path, record: Mapping[str, Any]) -> None:

@@ -30,6 +30,15 @@ _STYLE = (
 )
 
 
+def available_formats() -> list[str]:
+    """The endings of the formats that can be made here."""
+    try:
+        _pandoc()
+    except InputError:
+        return [".md", ".html"]
+    return [".md", ".html", *_PANDOC_FORMATS]
+
+
 def check_format(path: Path) -> None:
     """Raise InputError if the file's ending needs pandoc, and pandoc is not installed."""
     if path.suffix.lower() in _PANDOC_FORMATS:
@@ -59,18 +68,23 @@ def markdown_of(sections: Sequence[str], plan: Plan, title: str | None = None) -
 def save_text(path: Path, markdown: str, title: str | None = None) -> None:
     """Write `markdown` to `path` in the format that its ending names; any other is Markdown.
 
-    The title of an HTML page, EPUB or DOCX is `title`, else the first heading, else the file's
-    name. Raises InputError without a pandoc that works, and OSError.
+    Raises InputError without a pandoc that works, and OSError.
     """
-    suffix = path.suffix.lower()
+    write_atomically(path, exported(markdown, path.suffix, title, path.stem))
+
+
+def exported(markdown: str, suffix: str, title: str | None, name: str) -> bytes:
+    """The text in the format of a file's ending, such as ".epub"; any other is Markdown.
+
+    The title of an HTML page, EPUB or DOCX is `title`, else the first heading, else `name`. Raises
+    InputError without a pandoc that works.
+    """
+    suffix = suffix.lower()
     if suffix not in (".html", ".htm", *_PANDOC_FORMATS):
-        write_atomically(path, f"{markdown}\n".encode("utf-8", "backslashreplace"))
-        return
+        return f"{markdown}\n".encode("utf-8", "backslashreplace")
     heading = _HEADING.match(markdown)
-    page = html_of(markdown, title or (heading[2] if heading else path.stem)).encode(
-        "utf-8", "replace"
-    )
-    write_atomically(path, _converted(page, suffix) if suffix in _PANDOC_FORMATS else page)
+    page = html_of(markdown, title or (heading[2] if heading else name)).encode("utf-8", "replace")
+    return _converted(page, suffix) if suffix in _PANDOC_FORMATS else page
 
 
 def html_of(markdown: str, title: str) -> str:

@@ -14,11 +14,6 @@ from longwriter_core.errors import InputError
 if TYPE_CHECKING:
     from agentwrite.writing.state import Section
 
-_REPAIR = (
-    "Sections before this one were rewritten. Change only what contradicts them or repeats them, "
-    "and give everything else back word for word. Their author was told: {note}"
-)
-
 
 def command(
     ctx: typer.Context,
@@ -47,7 +42,7 @@ def command(
     NAME.book and the file with the whole text are updated after each section. The old sections are
     kept in NAME.book/replaced.jsonl.
     """
-    from agentwrite.book import load_book
+    from agentwrite.book import book_lock, load_book, rewrite_notes
     from agentwrite.errors import WriteError
     from agentwrite.export import check_format
     from agentwrite.writing.writer import rewrite_sections
@@ -56,11 +51,8 @@ def command(
         raise InputError("--note is empty: say what is to be different")
     loaded = load_book(book)
     check_format(Path(loaded.output))
-    wanted = _numbers(sections, len(loaded.sections))
-    notes = dict.fromkeys(wanted, note.strip())
-    if repair:
-        following = range(min(wanted) + 1, len(loaded.sections) + 1)
-        notes |= {n: _REPAIR.format(note=note.strip()) for n in following if n not in notes}
+    count = len(loaded.sections)
+    notes = rewrite_notes(_numbers(sections, count), count, note, repair=repair)
     kept = dict(loaded.settings)
     if model:
         kept["model"] = model
@@ -74,10 +66,12 @@ def command(
         print(f"section {section.number:>3}  {section.words:>5,} words", file=sys.stderr)
 
     try:
-        rewrite_sections(
-            loaded.plan.instruction, loaded.plan.plan, loaded.sections, notes, settings,
-            seed=seed, done=done,
-        )  # fmt: skip
+        with book_lock(loaded.path):
+            left = loaded.begin_rewrite(notes)
+            rewrite_sections(
+                loaded.plan.instruction, loaded.plan.plan, loaded.sections, left, settings,
+                seed=seed, done=done,
+            )  # fmt: skip
     except WriteError as error:
         if error.is_fatal:
             raise InputError(

@@ -1,7 +1,8 @@
-"""`agentwrite serve`: AgentWrite as a model behind an OpenAI-compatible endpoint."""
+"""`agentwrite serve`: the studio, and an OpenAI-compatible endpoint."""
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -33,6 +34,10 @@ def command(
         int,
         typer.Option(min=1, metavar="WORDS", help="refuse requests for more words than this"),
     ] = 50_000,
+    books: Annotated[
+        Path,
+        typer.Option(metavar="FOLDER", help="folder of the studio's texts: NAME.md and NAME.book"),
+    ] = Path(),
     allow_host: Annotated[
         list[str] | None,
         typer.Option(
@@ -60,12 +65,13 @@ def command(
     timeout: options.Timeout = None,
     max_cost: options.MaxCost = None,
 ) -> int:
-    """Answer chat requests with planned, long texts.
+    """Serve a page for writing long texts, and answer chat requests with them.
 
-    Serves an OpenAI-compatible endpoint (POST /v1/chat/completions, streaming too) for the model
-    agentwrite/MODEL. Requests whose last message asks for at least --from words are planned and
-    written; all others are passed on to MODEL. Set AGENTWRITE_SERVE_KEY to the key that clients
-    must send.
+    The studio, a page at /, plans texts, shows and edits the plan, writes, stops, resumes, rewrites
+    sections and offers the files to download. Beside it, an OpenAI-compatible endpoint (POST
+    /v1/chat/completions, streaming too) serves the model agentwrite/MODEL. Requests whose last
+    message asks for at least --from words are planned and written; all others are passed on to
+    MODEL. Set AGENTWRITE_SERVE_KEY to the key that clients must send.
     """
     import asyncio
 
@@ -93,6 +99,9 @@ def command(
             "they must send"
         )
 
+    if not books.is_dir():
+        raise InputError(f"--books {books} is not a folder")
+
     def log(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
@@ -104,11 +113,15 @@ def command(
             plan_from=plan_from,
             max_words=max_words,
             key=key,
+            books=books,
             allow_hosts=allow_host or (),
             allow_origins=allow_origin or (),
             log=log,
         ) as server:
-            log(f"{server.model} answers at {server.base_url} (Ctrl-C stops it)")
+            log(
+                f"{server.model} answers at {server.base_url}; the studio is at {server.url}/ "
+                "(Ctrl-C stops both)"
+            )
             await asyncio.Event().wait()
 
     try:

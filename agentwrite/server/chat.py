@@ -7,23 +7,20 @@ names no length.
 import asyncio
 import json
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any
 from uuid import uuid4
 
 from aiohttp import web
 
-from agentwrite.counting import CountingPool
+from agentwrite.access import error, error_body
+from agentwrite.engine import Engine
 from agentwrite.errors import WriteError
-from agentwrite.server.access import error, error_body
 from agentwrite.server.requests import ChatRequest, read_request
 from agentwrite.server.texts import View, WrittenText
-from agentwrite.settings import Settings
 from agentwrite.writing.plan import Plan
-from agentwrite.writing.prompts import Prompts
 from agentwrite.writing.state import Instruction, Section
-from agentwrite.writing.writer import Writer
-from longwriter_core.llm import CallError, ChatPool, call_key
+from longwriter_core.llm import CallError, call_key
 
 _KEEP_ALIVE_SECONDS = 15.0  # seconds without data after which a stream sends a keep-alive comment
 _STATUS = {"refused": 400, "context_overflow": 400, "too_long": 400}
@@ -33,25 +30,13 @@ _CODE = {"refused": "content_filter", "context_overflow": "context_length_exceed
 class ChatApi:
     """Answers /v1/models and /v1/chat/completions.
 
-    plan_from  requests for at least this many words are planned and written
-    max_words  requests for more words are refused
-    slots      limits the calls in flight
+    Requests for at least `plan_from` words are planned and written.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        pool: ChatPool,
-        slots: asyncio.Semaphore,
-        *,
-        plan_from: int,
-        max_words: int,
-        log: Callable[[str], None],
-    ) -> None:
-        self.settings, self.plan_from, self.max_words = settings, plan_from, max_words
-        self.model = f"agentwrite/{settings.model}"
-        self._pool, self._slots, self._log = pool, slots, log
-        self._prompts = Prompts.load(settings.prompts)
+    def __init__(self, engine: Engine, *, plan_from: int) -> None:
+        self.settings, self.plan_from = engine.settings, plan_from
+        self.model = f"agentwrite/{engine.settings.model}"
+        self._engine, self._log = engine, engine.log
         self._started = int(time.time())
         self._texts: dict[str, WrittenText] = {}
         self._count = 0
@@ -90,7 +75,7 @@ class ChatApi:
             asked = await self._read(request)
             is_planned = (asked.words or 0) >= self.plan_from
             if is_planned:
-                asked.check_planned(self.max_words)
+                asked.check_planned(self._engine.max_words)
         except LookupError as problem:
             return error(404, "model_not_found", str(problem.args[0]))
         except ValueError as problem:
@@ -164,8 +149,7 @@ class ChatApi:
         def on_section(section: Section, _plan: Plan) -> None:
             text.add(f"\n\n{section.text}" if text.pieces else section.text)
 
-        pool: Any = CountingPool(self._pool, self._slots, text.use)
-        writer = Writer(pool, self.settings, prompts=self._prompts, scope=self.settings.scope)
+        writer = self._engine.writer(self._engine.counting(text.use))
         # parallel sections finish in any order and are cleaned together at the end
         parallel = self.settings.parallel
         written = await writer.write(text.instruction, None if parallel else on_section, affinity)
@@ -179,7 +163,7 @@ class ChatApi:
         legacy_key = call_key(  # release 0.1.0 included the addresses of the endpoints
             agentwrite_serve=self.settings.model, at=self.settings.scope, asked=passed
         )
-        chat = CountingPool(self._pool, self._slots, text.use)
+        chat = self._engine.counting(text.use)
         reply = await chat.stored(key, legacy_key) or await chat.ask(
             key, {**passed, "model": self.settings.model}, affinity=affinity
         )

@@ -6,12 +6,16 @@ paper does (arXiv 2408.07055, table 2).
 
 import asyncio
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from aiohttp import web
 
-from agentwrite.server.access import Access, guard
+from agentwrite.access import OPEN_PATHS, Access, guard
+from agentwrite.engine import Engine
 from agentwrite.server.chat import ChatApi
 from agentwrite.settings import Settings
+from agentwrite.studio.api import Studio
+from agentwrite.writing.prompts import Prompts
 from agentwrite.writing.writer import MAX_TEXT_WORDS
 from longwriter_core.errors import InputError
 from longwriter_core.llm import ChatPool, Store
@@ -22,13 +26,16 @@ _MAX_REQUEST_BYTES = 64 * 2**20  # bytes
 
 
 class Server:
-    """Serves /v1/chat/completions, /v1/models and /health. Use as `async with Server(...)`.
+    """Serves /v1/chat/completions, /v1/models, /health and the studio at /.
+
+    Use as `async with Server(...)`.
 
     plan_from      requests for at least this many words are planned and written
     max_words      requests for more words are refused
     key            API key that clients must send; "" for none
     allow_hosts    host names of the server, in addition to the local ones
     allow_origins  origins of web pages that may use the server from a browser (CORS)
+    books          folder of the studio's books; without it, there is no studio
 
     Raises InputError if the address cannot be used.
     """
@@ -44,6 +51,7 @@ class Server:
         key: str = "",
         allow_hosts: Sequence[str] = (),
         allow_origins: Sequence[str] = (),
+        books: Path | None = None,
         log: Callable[[str], None] = lambda _line: None,
     ) -> None:
         if "*" in allow_origins and not key:
@@ -54,20 +62,30 @@ class Server:
         self._pool: ChatPool = settings.chat(store)
         slots = asyncio.Semaphore(settings.concurrency)
         max_words = min(max_words, MAX_TEXT_WORDS)
-        self._chat = ChatApi(
-            settings, self._pool, slots, plan_from=plan_from, max_words=max_words, log=log
-        )
+        prompts = Prompts.load(settings.prompts)
+        engine = Engine(settings, self._pool, slots, prompts, max_words, log)
+        self._chat = ChatApi(engine, plan_from=plan_from)
+        self._studio = Studio(books, engine) if books else None
         self.model = self._chat.model
         app = web.Application(client_max_size=_MAX_REQUEST_BYTES)
-        guard(app, Access(host, key, allow_hosts, allow_origins))
+        public = (*OPEN_PATHS, *(Studio.public_paths() if books else ()))
+        guard(app, Access(host, key, allow_hosts, allow_origins, public))
         app.router.add_get("/health", _health)
         self._chat.add_routes(app.router)
+        if self._studio:
+            self._studio.add_routes(app.router)
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.0)
 
     @property
     def base_url(self) -> str:
         """The base URL for clients."""
-        return f"http://{self.host}:{self.port}/v1"
+        return f"{self.url}/v1"
+
+    @property
+    def url(self) -> str:
+        """The address of the studio's page."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
 
     async def __aenter__(self) -> "Server":
         await self._pool.__aenter__()
@@ -84,6 +102,8 @@ class Server:
 
     async def __aexit__(self, *exc: object) -> None:
         await self._chat.close()
+        if self._studio:
+            await self._studio.close()
         await self._runner.cleanup()
         await self._pool.__aexit__()
 

@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import dataclass, field
 
-from agentwrite.counting import TokenUse
+from agentwrite.engine import TokenUse
 from agentwrite.errors import WriteError
 from agentwrite.writing.state import Instruction
 from longwriter_core.llm import CallError

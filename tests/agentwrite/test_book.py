@@ -172,6 +172,26 @@ def test_a_rewrite_changes_and_pays_for_only_its_sections(tmp_path: Path) -> Non
     assert replaced == [{"section": n, "text": section(n)} for n in (2, 3)]
 
 
+def test_an_interrupted_rewrite_is_resumed_by_the_same_command(tmp_path: Path) -> None:
+    def refusing(prompt: str) -> str:
+        is_rewrite = "The author's note:" in prompt
+        return (
+            "I can't help with that." if is_rewrite and step_of(prompt) == 3 else talkative(prompt)
+        )
+
+    with Model(answer=refusing) as server:
+        book = write_book(server, tmp_path)
+        given = ["rewrite", str(book), "--sections", "2-3", "--note", "Sail.", "--base-url"]
+        assert main([*given, server.base_url]) == 1
+        server.answer = talkative
+        calls = len(server.prompts)
+        assert main([*given, server.base_url]) == 0
+        assert [step_of(prompt) for prompt in server.prompts[calls:]] == [3]
+        assert main([*given, server.base_url]) == 0  # the same wish again is another rewrite
+        assert [step_of(prompt) for prompt in server.prompts[calls + 1 :]] == [2, 3]
+    assert "rewrite" not in load_book(book).record
+
+
 def test_following_sections_are_repaired_only_on_request(tmp_path: Path) -> None:
     with Model(answer=talkative) as server:
         book = write_book(server, tmp_path)

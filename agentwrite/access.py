@@ -14,7 +14,7 @@ from aiohttp import web
 
 LOCAL_NAMES = ("127.0.0.1", "::1", "localhost")
 _ALLOWED_METHODS = "GET, POST, OPTIONS"
-_OPEN_PATHS = ("/health",)  # a monitor has no key
+OPEN_PATHS = ("/health",)  # a monitor has no key
 _PREFLIGHT_SECONDS = "600"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -31,7 +31,7 @@ class Access:
     key: str = ""
     hosts: Sequence[str] = ()
     origins: Sequence[str] = ()
-    public: Sequence[str] = _OPEN_PATHS
+    public: Sequence[str] = OPEN_PATHS
 
     def refusal(self, request: web.Request) -> web.Response | None:
         """Why a request may not be answered; None for one that may."""

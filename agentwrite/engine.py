@@ -1,10 +1,14 @@
-"""Count the calls of one text in a chat pool that several texts share."""
+"""What all texts of a server share, and the counting of each text's calls."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
+from agentwrite.settings import Settings
+from agentwrite.writing.prompts import Prompts
+from agentwrite.writing.writer import Writer
+from longwriter_core.errors import InputError
 from longwriter_core.llm import ChatPool, Reply, SkippedError, Usage
 from longwriter_core.llm.budget import cost_of
 from longwriter_core.llm.profiles import prices_of
@@ -67,3 +71,33 @@ class CountingPool:
         prices = prices_of(request["model"])
         self._use.add(reply, cost_of(request, reply, prices) if prices else 0.0)
         return reply
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What all texts share: the model's settings, its chat pool, and the limits."""
+
+    settings: Settings
+    pool: ChatPool
+    slots: asyncio.Semaphore
+    prompts: Prompts
+    max_words: int
+    log: Callable[[str], None]
+
+    def check_words(self, words: int | None) -> None:
+        """Raise InputError for a text that is longer than the server allows."""
+        if (words or 0) > self.max_words:
+            raise InputError(
+                f"{words:,} words are asked for, and this server writes at most "
+                f"{self.max_words:,} (--max-words)"
+            )
+
+    def counting(self, use: TokenUse) -> CountingPool:
+        """The pool for one text, whose calls are added to `use`."""
+        return CountingPool(self.pool, self.slots, use)
+
+    def writer(self, pool: CountingPool, seed: int | None = None) -> Writer:
+        """The writer of one text."""
+        chat = cast("ChatPool", pool)  # it has the two methods that a writer calls
+        scope = self.settings.scope
+        return Writer(chat, self.settings, prompts=self.prompts, scope=scope, seed=seed)

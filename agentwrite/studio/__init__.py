@@ -1,0 +1,1 @@
+"""The studio of `agentwrite serve`: a page to plan, write, rewrite and download texts."""
