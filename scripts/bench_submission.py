@@ -30,7 +30,8 @@ from longwriter_eval.judge.settings import JudgeSettings
 from longwriter_eval.judge.verdict import DIMENSIONS, Judgement, Verdict, read_verdict
 from longwriter_eval.runs import Run, Sample
 from longwriter_eval.submission.archive import pack
-from longwriter_eval.submission.build import StatedMetadata, build_submission
+from longwriter_eval.submission.build import build_submission
+from longwriter_eval.submission.facts import StatedMetadata
 from longwriter_eval.version import __version__
 
 LONG = 10_000  # words per response in the long submission

@@ -30,6 +30,29 @@ def command(
     context_length: Annotated[
         int | None, typer.Option(metavar="TOKENS", help="context length, prompt and answer")
     ] = None,
+    parameters: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="parameters of the model, for example 9.4B")
+    ] = None,
+    licence: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="SPDX or hub identifier, for example apache-2.0"),
+    ] = None,
+    cost_usd: Annotated[
+        float | None,
+        typer.Option(metavar="USD", help="what writing the responses cost, without the judge"),
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(metavar="N", help="how long writing the responses took, without the judge"),
+    ] = None,
+    benchmark: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="the benchmark to submit, if the run has several: longbench_write, "
+            "longwrite_demo or longwrite_ruler [default: the first of these]",
+        ),
+    ] = None,
     submitter: Annotated[
         str | None, typer.Option(metavar="NAME", help="your name; published as given")
     ] = None,
@@ -42,9 +65,10 @@ def command(
     """
     from longwriter_core.files import sha256, write_atomically
     from longwriter_eval.runs import load_run
-    from longwriter_eval.submission import judges
+    from longwriter_eval.submission import facts, judges
     from longwriter_eval.submission.archive import pack
-    from longwriter_eval.submission.build import StatedMetadata, build_submission
+    from longwriter_eval.submission.build import build_submission
+    from longwriter_eval.submission.facts import StatedMetadata
 
     stated = StatedMetadata(
         model=model,
@@ -53,18 +77,24 @@ def command(
         backend_version=backend_version,
         chat_template_sha256=sha256(chat_template.read_bytes()) if chat_template else None,
         context_length=context_length,
+        parameters=facts.parameters(parameters) if parameters is not None else None,
+        licence=facts.licence(licence) if licence is not None else None,
+        cost_usd=facts.positive("cost-usd", cost_usd),
+        minutes=facts.positive("minutes", minutes),
         submitter=submitter,
     )
-    made = build_submission(load_run(run_dir), stated)
+    made = build_submission(load_run(run_dir), stated, benchmark)
     data = pack(made)
     write_atomically(output, data)
     manifest = made.manifest
     about, backend = manifest["model"], manifest["backend"]
     unknown = [
         f"--{name.removesuffix('-sha256')}"
-        for name in ("revision", "dtype", "chat-template-sha256", "context-length")
+        for name in (
+            "revision", "dtype", "parameters", "licence", "chat-template-sha256", "context-length",
+        )
         if about[name.replace("-", "_")] is None
-    ]
+    ]  # fmt: skip
     unknown += [] if backend["version"] else ["--backend-version"]
     if unknown:
         print(f"not recorded by the run; you may state: {', '.join(unknown)}")
@@ -72,8 +102,8 @@ def command(
         print(f"left out because they may hold secrets or paths: {', '.join(withheld)}")
     print(
         f"wrote {output} ({len(data) / 1e6:.1f} MB, SHA-256 {sha256(data)}): "
-        f"{about['id']['value']}, {len(made.samples)} responses, judged by "
-        f"{judges.shown(manifest['judge'])}"
+        f"{about['id']['value']}, {len(made.samples)} responses, "
+        + (f"judged by {judges.shown(manifest['judge'])}" if manifest["judge"] else "no judge")
     )
     print(f"check it: longwriter verify {output}")
     return 0

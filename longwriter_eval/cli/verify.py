@@ -89,12 +89,17 @@ def _show(path: Path, report: dict[str, Any], problems: list[str]) -> None:
     judge, everything = report["judge"], report["scores"][0]
     print(f"{path}: verified, SHA-256 {report['sha256']}")
     print(f"model  {report['model']['value']} (by the {report['model']['source']})")
-    asked = " and ".join(dict.fromkeys(map(judges.endpoint, judge["judges"])))
-    print(f"judge  {judges.shown(judge)}, at {asked}")
-    print(f"prompt {judge['prompt']} {judge['prompt_sha256'][:12]}")
+    if judge:
+        asked = " and ".join(dict.fromkeys(map(judges.endpoint, judge["judges"])))
+        print(f"judge  {judges.shown(judge)}, at {asked}")
+        print(f"prompt {judge['prompt']} {judge['prompt_sha256'][:12]}")
     for metric, name in (("overall_score", "S̄"), ("length_score", "S_l"), ("quality_score", "S_q")):
-        value = everything["metrics"][metric]
-        print(f"{name:<6} {value['mean']:.1f} [{value['low']:.1f}, {value['high']:.1f}]")
+        if value := everything["metrics"].get(metric):
+            print(f"{name:<6} {value['mean']:.1f} [{value['low']:.1f}, {value['high']:.1f}]")
+    if not judge:
+        print(f"longest output: {everything['metrics']['max_output_words']['mean']:,.0f} words")
+        print("every score follows from the responses in the file; this benchmark has no judge")
+        return
     print(
         "every score follows from the responses and verdicts in the file; to test whether the "
         "judge gave these verdicts: --rejudge"

@@ -18,6 +18,7 @@ from longwriter_core import files
 from longwriter_core.errors import InputError
 from longwriter_core.text.printable import escape_unprintable, printable
 from longwriter_eval.leaderboard.copies import merge_order, refuse_copies, signature
+from longwriter_eval.leaderboard.exports import stated_data
 from longwriter_eval.report import write_report
 from longwriter_eval.submission.limits import limited
 from longwriter_eval.submission.verification import Verification, table_claims, verify_file
@@ -182,6 +183,7 @@ def _entry(verification: Verification) -> Entry:
                 "submitter", "date",
             )
         },
+        "stated": stated_data(manifest, sum(score.words for score in verification.scores)),
         "scores": {
             row["name"]: row
             for row in table_claims(verification.rows, ("all", "language", "bucket", "type"))

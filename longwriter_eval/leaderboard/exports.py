@@ -9,7 +9,10 @@ from typing import Any
 from longwriter_core.text.printable import printable
 from longwriter_eval.submission import judges
 
-METRICS = ("overall_score", "length_score", "quality_score", "output_words")
+METRICS = ("overall_score", "length_score", "quality_score", "output_words", "max_output_words")
+_UNKNOWN = dict.fromkeys(("mean", "low", "high"))
+
+STATED = ("cost_usd", "minutes", "words_per_usd", "words_per_minute")
 
 # Characters at the start of a cell that make a spreadsheet run it as a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -25,22 +28,28 @@ def csv_table(rankings: Sequence[Any]) -> str:
     writer.writerow(
         [
             "benchmark", "task_version", "judge", "judge_prompt_sha256", "file", "model",
-            "model_source", "submitter", "date", "prompts", "group", "n", "judged",
+            "model_source", "parameters", "parameters_source", "licence", "submitter", "date",
+            "cost_usd", "minutes", "words_per_usd", "words_per_minute",
+            "prompts", "group", "n", "judged",
             *(f"{metric}{part}" for metric in METRICS for part in ("", "_low", "_high")),
         ]
     )  # fmt: skip
     for ranking in rankings:
         for entry in ranking.entries:
             for group, row in entry["scores"].items():
-                model = entry["model"]["id"]
+                model, stated = entry["model"]["id"], entry["stated"]
+                size, licence = entry["model"]["parameters"], entry["model"]["licence"]
                 writer.writerow(
                     [
                         ranking.benchmark, f"{ranking.task_version:g}", _cell(ranking.judge),
                         ranking.prompt_sha256, _cell(entry["file"]), _cell(model["value"]),
-                        model["source"], _cell(entry["submitter"] or ""), entry["date"],
+                        model["source"], size["value"] if size else "",
+                        size["source"] if size else "", licence["value"] if licence else "",
+                        _cell(entry["submitter"] or ""), entry["date"],
+                        *(_number(stated[name]) for name in STATED),
                         row["kind"], _cell(group), row["n"], _number(row["coverage"]),
                         *(
-                            _number(row["metrics"][metric][part])
+                            _number(row["metrics"].get(metric, _UNKNOWN)[part])
                             for metric in METRICS
                             for part in ("mean", "low", "high")
                         ),
@@ -49,14 +58,28 @@ def csv_table(rankings: Sequence[Any]) -> str:
     return file.getvalue()
 
 
+def stated_data(manifest: Mapping[str, Any], words: int) -> dict[str, float | None]:
+    """What writing took, as stated: cost and time, and the words for them."""
+    cost, minutes = manifest["stated"]["cost_usd"], manifest["stated"]["minutes"]
+    per = (words / cost if cost else None, words / minutes if minutes else None)
+    return dict(zip(STATED, (cost, minutes, *per), strict=True))
+
+
 def badge(title: str, entry: Mapping[str, Any]) -> str:
-    """An SVG badge: the benchmark and S̄ of a verified submission, with its judge as tooltip."""
-    mean = entry["scores"]["all"]["metrics"]["overall_score"]["mean"]
+    """An SVG badge: the benchmark and S̄ of a verified submission, with its judge as tooltip.
+
+    The ruler's shows the longest response.
+    """
+    metrics = entry["scores"]["all"]["metrics"]
+    mean = metrics.get("overall_score", _UNKNOWN)["mean"]
     left, right = title, "no score" if mean is None else f"S̄ {mean:.1f}"
+    if entry["judge"] is None:
+        right = f"up to {metrics['max_output_words']['mean']:,.0f} words"
     widths = [round(_CHARACTER * len(text)) + 12 for text in (left, right)]
     model = printable(entry["model"]["id"]["value"], _MAX_MODEL)
     judge = printable(judges.shown(entry["judge"]), _MAX_MODEL)
-    label = html.escape(f"{model}: {left} {right}, judged by {judge}, recomputed from its evidence")
+    by = f", judged by {judge}" if entry["judge"] else ""
+    label = html.escape(f"{model}: {left} {right}{by}, recomputed from its evidence")
     text = "".join(
         f'<text x="{x}" y="14">{html.escape(part)}</text>'
         for x, part in ((6, left), (widths[0] + 6, right))

@@ -21,7 +21,11 @@ from longwriter_eval.submission.names import marked_scripts
 from longwriter_eval.submission.rules import VERSIONS
 from longwriter_eval.version import __version__
 
-_TITLES = {"longbench_write": "LongBench-Write", "longwrite_demo": "Demo prompts"}
+_TITLES = {
+    "longbench_write": "LongBench-Write",
+    "longwrite_demo": "Demo prompts",
+    "longwrite_ruler": "LongWrite-Ruler",
+}
 
 LANGUAGE_NAMES = {"en": "English", "zh": "Chinese"}
 
@@ -30,7 +34,8 @@ LANGUAGE_NAMES = {"en": "English", "zh": "Chinese"}
 class Ranking:
     """Comparable submissions (same benchmark, task version, judge and judge prompt), by S̄.
 
-    `judge` is its name, or those of a panel's judges, with what was sent unless a profile says so.
+    `judge` is its name, or those of a panel's judges, with what was sent unless a profile says so;
+    "no judge" on the ruler.
     """
 
     benchmark: str
@@ -51,8 +56,9 @@ def rankings(entries: Sequence[Mapping[str, Any]]) -> list[Ranking]:
     ranked = []
     for key in ordered:
         judge = groups[key][0]["judge"]
-        names = judges.shown(judge), judge["prompt"], judge["prompt_sha256"]
-        ranked.append(Ranking(*key[:2], *names, in_order(groups[key], "all")))
+        prompt, sha256 = (judge["prompt"], judge["prompt_sha256"]) if judge else ("", "")
+        of_judge = in_order(groups[key], "all")
+        ranked.append(Ranking(*key[:2], judges.shown(judge), prompt, sha256, of_judge))
     return ranked
 
 
@@ -123,7 +129,7 @@ def overall(entry: Mapping[str, Any], scope: str) -> Mapping[str, Any]:
     """S̄ of an entry: mean, low, high and n; all None if the scope has no prompts."""
     row = entry["scores"].get(scope)
     nothing = dict.fromkeys(("mean", "low", "high", "n"))
-    return row["metrics"]["overall_score"] if row else nothing
+    return row["metrics"].get("overall_score", nothing) if row else nothing
 
 
 @dataclass(frozen=True)
@@ -212,7 +218,7 @@ def bridged_entries(
 def _is_by(ranking: Ranking, judge: JudgeIdentity) -> bool:
     """Whether a link's judge is the ranking's: same model, request and prompt."""
     block = ranking.entries[0]["judge"]
-    if judge.prompt_sha256 != ranking.prompt_sha256:
+    if block is None or judge.prompt_sha256 != ranking.prompt_sha256:
         return False
     if judge.protocol != protocol_text(judges.record(block)):
         return False
@@ -317,12 +323,12 @@ def _judges_of(ranking: Ranking) -> list[dict[str, Any]]:
                 {
                     judges.endpoint(one)
                     for entry in ranking.entries
-                    for one in entry["judge"]["judges"]
+                    for one in judges.members(entry["judge"])
                     if one["returned"] == member["returned"]
                 }
             ),
         }
-        for member in ranking.entries[0]["judge"]["judges"]
+        for member in judges.members(ranking.entries[0]["judge"])
     ]
 
 
@@ -347,7 +353,7 @@ def _lines(ranking: Ranking, scope: str) -> list[dict[str, Any]]:
                 "stated_by": stated_by(entry),
                 "stated_judges": [
                     judge["returned"]
-                    for judge in entry["judge"]["judges"]
+                    for judge in judges.members(entry["judge"])
                     if judges.is_stated(judge)
                 ],
                 "scripts": marked_scripts(

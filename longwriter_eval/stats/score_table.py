@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from longwriter_core.text.diagnostics import FAULTS
-from longwriter_eval.scoring import METRICS, Score, value
+from longwriter_eval.scoring import METRICS, Score, is_ruler, value
 from longwriter_eval.stats.inference import Interval, mean_interval, share_interval
 from longwriter_eval.stats.thresholds import MIN_COVERAGE
 
@@ -30,7 +30,8 @@ class TableRow:
     """One row of the table: metric -> interval, over `n` prompts of one benchmark.
 
     `kind` is "all", "bucket", "language" or "type", and `name` the group ("all" for all prompts).
-    `coverage` is the share (0-1) of responses with a verdict; NaN if no judge was asked.
+    `coverage` is the share (0-1) of responses with a verdict; NaN if no judge was asked. The
+    ruler's rows also have max_output_words, the longest output, which has no interval.
     """
 
     benchmark: str
@@ -84,6 +85,9 @@ def _table_row(benchmark: str, kind: str, name: str, scores: Sequence[Score]) ->
     is_judged = set(statuses) != {"unjudged"}
     coverage = statuses.count("judged") / len(scores) if is_judged else math.nan
     metrics = {metric: _covered_interval(metric, scores) for metric in METRICS}
+    if is_ruler(scores[0].sample):
+        longest = max(score.words for score in scores)
+        metrics["max_output_words"] = Interval(longest, math.nan, math.nan, len(scores))
     return TableRow(benchmark, kind, name, len(scores), coverage, metrics)
 
 

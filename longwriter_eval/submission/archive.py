@@ -21,7 +21,7 @@ import jsonschema
 from longwriter_core.errors import InputError
 from longwriter_core.text.printable import printable
 from longwriter_eval.submission.contents import SCHEMA, SCHEMA_1, Submission
-from longwriter_eval.submission.judges import MAX_REQUEST
+from longwriter_eval.submission.judges import MAX_REQUEST, members
 from longwriter_eval.submission.older import newest_manifest, newest_sample
 from longwriter_eval.submission.strict_json import parse
 from longwriter_eval.submission.zip_file import (
@@ -143,7 +143,7 @@ def _read(data: bytes, path: Path) -> Submission:
 
 def _judges(manifest: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     """The judges in a manifest of the right shape. Raises InputError if a request is too long."""
-    judges = manifest["judge"]["judges"] if manifest["judge"] else ()
+    judges = members(manifest["judge"])
     for judge in judges:
         if (size := len(dump(judge["request"]))) > MAX_REQUEST:
             raise InputError(

@@ -1,11 +1,8 @@
 """Building a submission from what a run recorded and its submitter states, without secrets."""
 
-import contextlib
 import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,37 +19,24 @@ from longwriter_eval.stats.score_table import score_table
 from longwriter_eval.submission import judges
 from longwriter_eval.submission.archive import check_shape, dump, dump_lines
 from longwriter_eval.submission.contents import SCHEMA, Submission
-from longwriter_eval.submission.public import public_endpoint, public_model, public_settings
-from longwriter_eval.submission.rules import VERSIONS, judge_prompt, violations
+from longwriter_eval.submission.facts import (
+    StatedMetadata,
+    model_and_backend,
+    model_arguments,
+    whole_number,
+)
+from longwriter_eval.submission.public import public_model, public_settings
+from longwriter_eval.submission.rules import RULER, VERSIONS, judge_prompt, violations
 from longwriter_eval.submission.verification import sample_scores, table_claims
 
-_Fact = dict[str, Any] | None
 
-
-@dataclass(frozen=True)
-class StatedMetadata:
-    """The submitter's statements about the model, for values that the run did not record."""
-
-    model: str | None = None
-    revision: str | None = None
-    dtype: str | None = None
-    backend_version: str | None = None
-    chat_template_sha256: str | None = None
-    context_length: int | None = None  # tokens
-    parameters: int | None = None
-    licence: str | None = None  # SPDX or hub identifier
-    cost_usd: float | None = None  # of writing the responses
-    minutes: float | None = None
-    submitter: str | None = None
-
-
-def build_submission(run: Run, stated: StatedMetadata) -> Submission:
-    """The submission of a finished run.
+def build_submission(run: Run, stated: StatedMetadata, benchmark: str | None = None) -> Submission:
+    """The submission of a finished run: of `benchmark`, by default the first that it can submit.
 
     Raises InputError with every reason why the run cannot be submitted, or with the name of the
     secret that the submission would publish.
     """
-    scores = _judged(run)
+    scores = _submittable(run, benchmark)
     problems = list(_problems(run, scores))
     try:
         manifest = _manifest(run, scores, stated, problems)
@@ -74,15 +58,17 @@ def build_submission(run: Run, stated: StatedMetadata) -> Submission:
     return submission
 
 
-def _judged(run: Run) -> list[Score]:
-    """The scores on the first benchmark that the run can submit, in order of prompt id."""
-    scores = [score for score in score_samples(run.samples) if score.judgement]
-    for benchmark in VERSIONS:
-        if selected := [score for score in scores if score.benchmark == benchmark]:
+def _submittable(run: Run, benchmark: str | None) -> list[Score]:
+    """The scores on `benchmark`, or on the first that the run can submit, in order of prompt id."""
+    if benchmark not in (None, *VERSIONS):
+        raise InputError(f"--benchmark {benchmark}: choose from {', '.join(VERSIONS)}")
+    scores = [s for s in score_samples(run.samples) if s.judgement or s.benchmark == RULER]
+    for name in [benchmark] if benchmark else VERSIONS:
+        if selected := [score for score in scores if score.benchmark == name]:
             return selected
     raise InputError(
-        f"{run.path} has no judged responses of {' or '.join(VERSIONS)}: judge them with "
-        "`longwriter score`, or run lm_eval on longbench_write"
+        f"{run.path} has no judged responses of {benchmark or ' or '.join(VERSIONS)}: judge them "
+        "with `longwriter score`, or run lm_eval on longbench_write or longwrite_ruler"
     )
 
 
@@ -117,14 +103,18 @@ def _manifest(
             problems.append(f"not all responses have the same {what}")
         return first
 
-    record = shared("judge and data", [c["metadata"]["longwriter"] for c in configs])
-    judge, unpublished = judges.from_run(
-        record["judge"], record["judge_prompt_sha256"], _answered(scores)
+    record = shared(
+        "judge and data", [_shared_record(c["metadata"]["longwriter"]) for c in configs]
     )
-    problems += unpublished
+    judge = None
+    if scores[0].judgement:
+        judge, unpublished = judges.from_run(
+            record["judge"], record["judge_prompt_sha256"], _answered(scores)
+        )
+        problems += unpublished
     generation = [_generation(score, results["configs"][score.sample.task]) for score in scores]
     settings, withheld = public_settings(shared("generation settings", generation))
-    model, backend = _model_and_backend(results, stated, problems)
+    model, backend = model_and_backend(results, stated, problems)
     return {
         "schema": SCHEMA,
         "longwriter": printable(record["version"]),
@@ -148,9 +138,9 @@ def _manifest(
             "system_instruction": results.get("system_instruction"),
         },
         "seeds": {
-            "model": _whole_number(_model_arguments(config).get("seed")),
+            "model": whole_number(model_arguments(config).get("seed")),
             **{
-                name: _whole_number(config.get(f"{name}_seed"))
+                name: whole_number(config.get(f"{name}_seed"))
                 for name in ("random", "numpy", "torch", "fewshot")
             },
         },
@@ -158,6 +148,13 @@ def _manifest(
         "stated": {"cost_usd": stated.cost_usd, "minutes": stated.minutes},
         "scores": table_claims(score_table(scores)),
     }
+
+
+def _shared_record(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A task's record without what the judges of a panel found in its own responses."""
+    judge = record.get("judge", {})
+    shared = {name: value for name, value in judge.items() if name != "agreement"}
+    return {**record, **({"judge": shared} if judge else {})}
 
 
 def _answered(scores: Iterable[Score]) -> dict[str | None, str]:
@@ -172,123 +169,8 @@ def _answered(scores: Iterable[Score]) -> dict[str | None, str]:
 
 def _judge_numbers(run: Run, score: Score) -> dict[str | None, int]:
     """The number of each judge in the manifest, by its name in the verdicts."""
-    record = run.record(score.sample.task)["judge"]
+    record = run.record(score.sample.task).get("judge", {})
     return {name: number for number, name in enumerate(judges.recorded_names(record))}
-
-
-def _model_and_backend(
-    results: Mapping[str, Any], stated: StatedMetadata, problems: list[str]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The manifest's `model` and `backend`; contradictions are added to `problems`."""
-    config = results.get("config") or {}
-    arguments = _model_arguments(config)
-    published, withheld = public_settings(arguments)
-    name = str(config.get("model") or "unknown")
-    is_endpoint = "base_url" in arguments or name.endswith("completions")
-    served = str(results.get("model_name") or arguments.get("model") or arguments.get("pretrained"))
-    # the name of a model at an endpoint, or of a local folder, can be anything
-    is_alias = is_endpoint or public_model(served) != served
-    is_other = bool(stated.model) and stated.model != public_model(served)
-
-    def fact(option: str, recorded: Any, said: Any) -> _Fact:
-        if recorded in ("", "None"):
-            recorded = None
-        is_open = recorded in (None, "main")  # "main" is a branch and does not identify a commit
-        if not is_open and said not in (None, recorded):
-            problems.append(
-                f"--{option} {printable(said)} contradicts the run, which recorded {recorded}"
-            )
-        is_stated = is_open and said is not None
-        value = said if is_stated else recorded
-        if value is None:
-            return None
-        source = "submitter" if is_stated else "run"
-        return {"value": value if isinstance(value, int) else printable(value), "source": source}
-
-    revision = config.get("model_sha") or arguments.get("revision") or config.get("model_revision")
-    dtype = str(config.get("model_dtype") or arguments.get("dtype") or "").removeprefix("torch.")
-    context = next(
-        (
-            arguments[name]
-            for name in ("max_model_len", "max_length")
-            if _whole_number(arguments.get(name))
-        ),
-        # for an endpoint, lm-eval records a guess
-        None if is_endpoint else results.get("max_length"),
-    )
-    versions = _libraries(results, is_endpoint=is_endpoint)
-    environment = "" if is_endpoint else str(results.get("pretty_env_info") or "")
-    model = {
-        "id": fact("model", None if is_alias and is_other else public_model(served), stated.model),
-        "served_as": public_model(served) if is_alias and is_other else None,
-        "revision": fact("revision", public_model(revision) if revision else None, stated.revision),
-        "dtype": fact("dtype", "" if dtype == "auto" else printable(dtype, 40), stated.dtype),
-        "parameters": fact(
-            "parameters", _whole_number(config.get("model_num_parameters")), stated.parameters
-        ),
-        "licence": fact("licence", None, stated.licence),
-        "chat_template_sha256": fact(
-            "chat-template", results.get("chat_template_sha"), stated.chat_template_sha256
-        ),
-        "context_length": fact("context-length", _whole_number(context), stated.context_length),
-    }
-    backend = {
-        "name": fact("backend", public_model(name), None),
-        "version": fact(
-            "backend-version",
-            versions.get("transformers") if name == "hf" else None,
-            stated.backend_version,
-        ),
-        # null: the model ran in lm-eval's process
-        "endpoint": public_endpoint(arguments.get("base_url") or "https://api.openai.com")
-        if is_endpoint
-        else None,
-        "arguments": published,
-        "withheld": withheld,
-        "libraries": versions,
-        "gpus": [
-            printable(gpu, 60) for gpu in re.findall(r"\bGPU \d+: ([A-Za-z0-9 .-]+)", environment)
-        ][:64],
-    }
-    return model, backend
-
-
-def _libraries(results: Mapping[str, Any], *, is_endpoint: bool) -> dict[str, str]:
-    torch = re.search(r"^PyTorch version: (\S+)", str(results.get("pretty_env_info")), re.MULTILINE)
-    versions = {"lm_eval": results.get("lm_eval_version")}
-    if not is_endpoint:  # an endpoint runs on another machine, with other versions
-        versions["transformers"] = results.get("transformers_version")
-        versions["torch"] = torch and torch[1]
-    return {
-        name: str(version)
-        for name, version in versions.items()
-        if re.fullmatch(r"\d[\w.+-]{0,40}", str(version))
-    }
-
-
-def _model_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The model's arguments, which lm-eval records as a mapping or as typed."""
-    given = config.get("model_args") or {}
-    if isinstance(given, str):
-        pairs = (pair.partition("=")[::2] for pair in given.split(",") if pair)
-        return {name: _typed(text) for name, text in pairs}
-    return dict(given)
-
-
-def _typed(text: str) -> Any:
-    """The number, boolean or None that lm-eval parses an argument as; otherwise the text."""
-    words = {"true": True, "false": False, "none": None}
-    if text.lower() in words:
-        return words[text.lower()]
-    for kind in (int, float):
-        with contextlib.suppress(ValueError):
-            return kind(text)
-    return text
-
-
-def _whole_number(value: Any) -> int | None:
-    """`value` if it is an integer, otherwise None."""
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _generation(score: Score, config: Mapping[str, Any]) -> Any:
@@ -303,7 +185,6 @@ def _sample(
     score: Score, prompt: JudgePrompt | None, numbers: Mapping[str | None, int]
 ) -> dict[str, Any]:
     sample, judgement = score.sample, score.judgement
-    assert judgement
     # a run with another prompt is refused later, by violations()
     asked = files.sha256(prompt.render(sample.prompt, score.text)[0]) if prompt else ""
     return {
@@ -312,7 +193,7 @@ def _sample(
         "prompt_sha256": files.sha256(sample.prompt),
         "sent_sha256": sample.row.get("prompt_hash"),
         "response": encodable(sample.response),
-        "response_sha256": judgement.response_sha256,
+        "response_sha256": judgement.response_sha256 if judgement else files.sha256(score.text),
         "words": score.words,
         "cut_off": bool(score.diagnostics.cut_off),
         "verdicts": [
@@ -330,7 +211,7 @@ def _sample(
                 },
                 "defused": verdict.escaped,
             }
-            for verdict in judgement.verdicts
+            for verdict in (judgement.verdicts if judgement else ())
         ],
         "scores": sample_scores(score),
     }

@@ -41,16 +41,9 @@ class Submission:
     def logged(self, sample: Mapping[str, Any]) -> Sample:
         """A sample as in the log of a run, with the benchmark's prompt. Raises KeyError."""
         row = self.prompts[sample["id"]]
-        judgement = {
-            "prompt_sha256": self.manifest["judge"]["prompt_sha256"],
-            "response_sha256": sample["response_sha256"],
-            "verdicts": [
-                {name: value for name, value in verdict.items() if name != "asked_sha256"}
-                | {"judge": self._judge_names[verdict["judge"]]}
-                for verdict in sample["verdicts"]
-            ],
-        }
-        doc = {**row, "bucket": bucket(row["length"]), "judgement": judgement}
+        doc = {**row, "bucket": bucket(row["length"])}
+        if self.manifest["judge"]:
+            doc["judgement"] = self._judgement(sample)
         return Sample(
             task=sample["task"],
             id=sample["id"],
@@ -63,6 +56,18 @@ class Submission:
             version=self.manifest["task_version"],
         )
 
+    def _judgement(self, sample: Mapping[str, Any]) -> dict[str, Any]:
+        """The record of a sample's verdicts, as in the log of a run."""
+        return {
+            "prompt_sha256": self.manifest["judge"]["prompt_sha256"],
+            "response_sha256": sample["response_sha256"],
+            "verdicts": [
+                {name: value for name, value in verdict.items() if name != "asked_sha256"}
+                | {"judge": self._judge_names[verdict["judge"]]}
+                for verdict in sample["verdicts"]
+            ],
+        }
+
     def run(self) -> Run:
         """The submitted run, in the form of lm-eval's results."""
         manifest = self.manifest
@@ -71,9 +76,10 @@ class Submission:
         recorded = {
             "version": manifest["longwriter"],
             "data_sha256": manifest["data_sha256"],
-            "judge": judges.record(judge),
-            "judge_prompt_sha256": judge["prompt_sha256"],
         }
+        if judge:
+            recorded["judge"] = judges.record(judge)
+            recorded["judge_prompt_sha256"] = judge["prompt_sha256"]
         config = {
             "num_fewshot": generation["num_fewshot"],
             "generation_kwargs": generation["settings"],

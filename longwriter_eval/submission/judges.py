@@ -124,6 +124,11 @@ def _record_of_one(member: Json, judge: Json) -> dict[str, Any]:
     }
 
 
+def members(judge: Json | None) -> Sequence[Json]:
+    """The judges of a manifest's `judge`; none without one."""
+    return judge["judges"] if judge else ()
+
+
 def names(judge: Json) -> list[str]:
     """A different name for each judge: its profile, else its model, with its request if needed."""
     short = [profile_name(member) or member["requested"] for member in judge["judges"]]
@@ -133,11 +138,13 @@ def names(judge: Json) -> list[str]:
     ]
 
 
-def identity(judge: Json) -> tuple[str, ...]:
-    """What makes the scale of a judge or panel: each judge's model and request, and the prompt.
+def identity(judge: Json | None) -> tuple[str, ...]:
+    """What makes the scale of a judge or panel: the prompt, and each judge's model and request.
 
-    A panel is a set: its judges have no order.
+    A panel is a set: its judges have no order. Without a judge it is empty.
     """
+    if judge is None:
+        return ()
     return (
         judge["prompt_sha256"],
         judge["prompt"],
@@ -145,13 +152,13 @@ def identity(judge: Json) -> tuple[str, ...]:
     )
 
 
-def shown(judge: Json) -> str:
-    """The judge's name on pages; judges of different identities have different names.
+def shown(judge: Json | None) -> str:
+    """The judge's name on pages, "no judge" without one. Different judges have different names.
 
     A judge with the request of a profile has the profile's name, another its model's exact name
     and what it was sent, unless that is the paper's.
     """
-    return " + ".join(sorted(map(_shown_member, judge["judges"])))
+    return " + ".join(sorted(map(_shown_member, judge["judges"]))) if judge else "no judge"
 
 
 def _shown_member(member: Json) -> str:

@@ -12,16 +12,22 @@ from longwriter_eval.judge.prompt import BUILT_IN, JudgePrompt
 from longwriter_eval.judge.settings import MAX_TOKENS, TEMPERATURE
 from longwriter_eval.stats.thresholds import MIN_COVERAGE
 from longwriter_eval.submission.contents import SCHEMA_1, Submission
-from longwriter_eval.submission.judges import identity
+from longwriter_eval.submission.judges import identity, members
 from longwriter_eval.submission.names import name_problem
 from longwriter_eval.version import TASK_VERSION
 
 # Benchmark -> the task versions that this version of longwriter verifies, the newest first.
-VERSIONS = {"longbench_write": (TASK_VERSION, 1.0), "longwrite_demo": (TASK_VERSION, 1.0)}
+RULER = "longwrite_ruler"
+VERSIONS = {
+    "longbench_write": (TASK_VERSION, 1.0),
+    "longwrite_demo": (TASK_VERSION, 1.0),
+    RULER: (TASK_VERSION,),
+}
 _BUCKETS = ("0000_0500", "0500_2000", "2000_4000", "4000_20000")
 TASKS = {
     "longbench_write": {f"longbench_write_{name}" for name in (*_BUCKETS, "en", "zh")},
     "longwrite_demo": {"longwrite_demo"},
+    RULER: {f"{RULER}_{length:05d}" for length in (1000, 2000, 5000, 10000, 20000, 30000)},
 }
 _DATE = re.compile(r"-(\d{4}-\d\d-\d\d|\d{8})")
 _MAX_LISTED = 5  # ids in a message
@@ -35,7 +41,7 @@ def violations(submission: Submission) -> list[str]:
         *_name_violations(submission.manifest),
         *_benchmark_violations(submission),
         *_prompt_violations(submission),
-        *(_judging_violations(submission) if submission.manifest["judge"] else ()),
+        *_judge_violations(submission),
     ]
 
 
@@ -61,7 +67,7 @@ def _name_violations(manifest: Mapping[str, Any]) -> Iterator[str]:
         "the name that the model was served as": manifest["model"]["served_as"],
         "the submitter's name": manifest["submitter"],
     }
-    for number, judge in enumerate(manifest["judge"]["judges"] if manifest["judge"] else ()):
+    for number, judge in enumerate(members(manifest["judge"])):
         names[f"the name of judge {number}"] = judge["returned"]
     for title, name in names.items():
         if problem := name_problem(name) if name else None:
@@ -84,7 +90,7 @@ def _benchmark_violations(submission: Submission) -> Iterator[str]:
     if examples := manifest["generation"]["num_fewshot"]:
         yield f"the model was shown {examples} few-shot examples, but the benchmark is zero-shot"
     if other := sorted(set(manifest["tasks"]) - TASKS[benchmark]):
-        yield f"{_list(other)} are not judged tasks of {benchmark}"
+        yield f"{_list(other)} are not tasks of {benchmark}"
     used = {sample["task"] for sample in submission.samples}
     if used != set(manifest["tasks"]):
         yield "its samples come from tasks other than those in the manifest"
@@ -113,6 +119,14 @@ def _prompt_violations(submission: Submission) -> Iterator[str]:
         and sample["prompt_sha256"] != files.sha256(prompts[sample["id"]]["prompt"])
     ):
         yield f"the prompt differs from the benchmark's in {_list(wrong)}"
+
+
+def _judge_violations(submission: Submission) -> Iterator[str]:
+    benchmark, judge = submission.manifest["benchmark"], submission.manifest["judge"]
+    if (benchmark == RULER) != (judge is None):
+        yield f"{benchmark} is {'not ' if benchmark == RULER else ''}judged"
+    elif judge:
+        yield from _judging_violations(submission)
 
 
 def _judging_violations(submission: Submission) -> Iterator[str]:

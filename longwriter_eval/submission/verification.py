@@ -15,21 +15,22 @@ from longwriter_core import files
 from longwriter_core.text.printable import printable
 from longwriter_eval.judge.verdict import DIMENSIONS, read_by_version
 from longwriter_eval.judge.version_1_0 import is_cut_off as is_cut_off_1_0
-from longwriter_eval.scoring import Score, score_samples, value
+from longwriter_eval.scoring import Score, is_ruler, score_samples, value
 from longwriter_eval.stats.score_table import TableRow, score_table
 from longwriter_eval.submission.archive import read
 from longwriter_eval.submission.contents import Submission
 from longwriter_eval.submission.limits import limited
-from longwriter_eval.submission.rules import judge_prompt, violations
+from longwriter_eval.submission.rules import RULER, judge_prompt, violations
 
 # The metrics that a submission claims. Diagnostics can be computed from its responses.
-_METRICS = (
+_LENGTH_METRICS = ("length_score", "output_words")
+_JUDGED_METRICS = (
     "overall_score",
-    "length_score",
     "quality_score",
     *(f"quality_{name}" for name in DIMENSIONS),
-    "output_words",
+    *_LENGTH_METRICS,
 )
+_RULER_METRICS = (*_LENGTH_METRICS, "max_output_words")  # the last one in the table only
 _ROW_KINDS = ("all", "bucket", "language")
 
 
@@ -175,7 +176,8 @@ def _short(claim: Any) -> str:
 
 def sample_scores(score: Score) -> dict[str, float | None]:
     """Metric -> value of one response; None for no value."""
-    return {metric: _known(value(score, metric)) for metric in _METRICS}
+    metrics = _LENGTH_METRICS if is_ruler(score.sample) else _JUDGED_METRICS
+    return {metric: _known(value(score, metric)) for metric in metrics}
 
 
 def table_claims(
@@ -196,7 +198,7 @@ def table_claims(
                     "n": interval.n,
                 }
                 for metric, interval in row.metrics.items()
-                if metric in _METRICS
+                if metric in (_RULER_METRICS if row.benchmark == RULER else _JUDGED_METRICS)
             },
         }
         for row in rows

@@ -18,7 +18,8 @@ from longwriter_core.mock_server.server import MockServer
 from longwriter_eval.cli.main import main
 from longwriter_eval.runs import Run, load_run
 from longwriter_eval.submission.archive import read
-from longwriter_eval.submission.build import StatedMetadata, build_submission
+from longwriter_eval.submission.build import build_submission
+from longwriter_eval.submission.facts import StatedMetadata
 from longwriter_eval.submission.public import (
     public_endpoint,
     public_model,
@@ -48,7 +49,7 @@ def test_a_real_run_is_packed_and_verified(
     printed = capsys.readouterr().out
     assert f"wrote {path}" in printed
     assert files.sha256(path.read_bytes()) in printed
-    assert "you may state: --revision, --dtype" in printed
+    assert "you may state: --revision, --dtype, --parameters, --licence" in printed
     result = verify(read(path))
     assert result.problems == []
     table = load_run(finished).results["results"]["longwrite_demo"]
@@ -294,6 +295,8 @@ def test_stated_metadata_is_marked_and_cannot_contradict_the_run(
     output = tmp_path / "mine.zip"
     options = ["--revision", "abc", "--dtype", "fp8", "--backend-version", "vllm 0.11.0",
                "--chat-template", str(template), "--context-length", "40960",
+               "--parameters", "9.4b", "--licence", "Apache-2.0", "--cost-usd", "1.5",
+               "--minutes", "90",
                "--submitter", "Me", "--model", "org/real-name", "-o", str(output)]  # fmt: skip
     assert main(["submit", str(folder), *options]) == 0
     assert "you may state" not in capsys.readouterr().out
@@ -304,6 +307,9 @@ def test_stated_metadata_is_marked_and_cannot_contradict_the_run(
     assert model["context_length"] == {"value": 40960, "source": "submitter"}
     assert model["chat_template_sha256"]["value"] == files.sha256("{{ messages }}")
     assert manifest["backend"]["version"] == {"value": "vllm 0.11.0", "source": "submitter"}
+    assert model["parameters"] == {"value": 9_400_000_000, "source": "submitter"}
+    assert model["licence"] == {"value": "apache-2.0", "source": "submitter"}
+    assert manifest["stated"] == {"cost_usd": 1.5, "minutes": 90}
     assert manifest["submitter"] == "Me"
     path = next(folder.glob("results_*.json"))
     results = json.loads(path.read_text(encoding="utf-8"))

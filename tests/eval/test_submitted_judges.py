@@ -272,7 +272,8 @@ def test_a_run_whose_request_cannot_be_published_is_refused(tmp_path: Path) -> N
     run = log().load(tmp_path / "runs")
     judge = run.record("longwrite_demo")["judge"]
     judge["departures"] = {"webhook": "https://10.0.0.7/hook"}
-    from longwriter_eval.submission.build import StatedMetadata, build_submission
+    from longwriter_eval.submission.build import build_submission
+    from longwriter_eval.submission.facts import StatedMetadata
 
     with pytest.raises(InputError, match="webhook of the judge gpt-judge cannot be published"):
         build_submission(run, StatedMetadata())

@@ -183,7 +183,7 @@ TAMPERINGS = {
     ),
     "other-data": (_set("data_sha256", value="0" * 64), "its data is not that of longwrite_demo"),
     "other-version": (_set("task_version", value=2.0), "uses version 2 of longwrite_demo"),
-    "other-tasks": (_set("tasks", value=["ifeval"]), "ifeval are not judged tasks"),
+    "other-tasks": (_set("tasks", value=["ifeval"]), "ifeval are not tasks of longwrite_demo"),
     "other-judge-prompt": (
         _set("judge", "prompt_sha256", value="0" * 64),
         "its judge prompt is not the longwriter prompt",
@@ -268,7 +268,7 @@ def test_the_versions_match_the_task_yaml() -> None:
         found = [
             yaml.load(path.read_text(encoding="utf-8"), Loader)
             for path in (folder / benchmark).iterdir()
-            if path.name.startswith(("_longbench_write_yaml", "longwrite_demo.yaml"))
+            if path.name in (f"_{benchmark}_yaml", "longwrite_demo.yaml")
         ]
         assert [config["metadata"]["version"] for config in found] == [version]
         names = {path.stem for path in (folder / benchmark).glob("[a-z]*.yaml")}

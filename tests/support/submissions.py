@@ -14,10 +14,13 @@ from support.logs import Answer, Log, words
 from longwriter_core import benchmarks, files
 from longwriter_eval.judge.prompt import JudgePrompt
 from longwriter_eval.runs import Run
-from longwriter_eval.submission.archive import MANIFEST, SAMPLES, dump, dump_lines, pack
-from longwriter_eval.submission.build import StatedMetadata, build_submission
+from longwriter_eval.submission.archive import dump, dump_lines, pack
+from longwriter_eval.submission.build import build_submission
+from longwriter_eval.submission.facts import StatedMetadata
+from longwriter_eval.submission.zip_file import MANIFEST, SAMPLES
 
 Json = dict[str, Any]
+RULER = "longwrite_ruler"
 Grade = Callable[[int], int]
 
 
@@ -33,11 +36,12 @@ def log(
     models have the same responses.
     """
     rows = benchmarks.read_prompts(benchmark)
-    prompt = "longwriter" if benchmark == "longwrite_demo" else "official"
+    prompt = "official" if benchmark == "longbench_write" else "longwriter"
+    first_task = {"longbench_write": "longbench_write_0000_0500", RULER: f"{RULER}_01000"}
     answers = {
         row["id"]: Answer(
             f"{start} {_words_of(start, number, row['length'] * 9 // 10 + number)}".strip(),
-            (grade(number),),
+            None if benchmark == RULER else (grade(number),),
             row["prompt"],
             row["length"],
             row["type"],
@@ -48,7 +52,7 @@ def log(
     return Log(
         answers,
         # use one bucket's task for all buckets
-        task=benchmark if benchmark == "longwrite_demo" else f"{benchmark}_0000_0500",
+        task=first_task.get(benchmark, benchmark),
         judge_prompt=JudgePrompt.load(prompt).sha256,
         data=benchmarks.data_sha256(benchmark),
     ).change(**changes)
