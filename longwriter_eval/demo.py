@@ -9,7 +9,6 @@ from pathlib import Path
 from longwriter_core.errors import InputError
 from longwriter_core.mock_server.server import (
     JUDGE,
-    THINKING,
     THINKING_JUDGE,
     WRITER,
     MockServer,
@@ -30,7 +29,7 @@ def run(base_url: str | None, model: str | None, output: Path) -> int:
         raise InputError("BASE_URL and MODEL go together: set both, or neither for mock models")
     if base_url:
         return _evaluate(base_url, str(model), output, {})
-    with MockServer(judge_reasoning_tokens=THINKING) as server:  # as strict as today's APIs
+    with MockServer() as server:
         print(f"No BASE_URL: {WRITER} and {JUDGE} answer at {server.base_url}.")
         judge = {"base_url": server.base_url, "model": JUDGE, **THINKING_JUDGE}
         environment = {f"LONGWRITER_JUDGE_{name.upper()}": judge[name] for name in judge}

@@ -31,6 +31,7 @@ from longwriter_core import benchmarks
 from longwriter_core.errors import InputError
 from longwriter_core.llm import Store, run_async
 from longwriter_core.mock_server import JUDGE, WRITER, Faults, MockServer
+from longwriter_core.mock_server.server import THINKING_JUDGE
 from longwriter_eval.judge.judge import Judge
 from longwriter_eval.judge.prompt import JudgePrompt
 from longwriter_eval.judge.settings import JudgeSettings
@@ -74,6 +75,7 @@ class Evaluation:
             "LONGWRITER_JUDGE_BASE_URL": self.judge.base_url,
             "LONGWRITER_JUDGE_MODEL": JUDGE,
             "LONGWRITER_JUDGE_CONCURRENCY": str(CONCURRENCY),
+            **{f"LONGWRITER_JUDGE_{name.upper()}": THINKING_JUDGE[name] for name in THINKING_JUDGE},
         }
         command = [sys.executable, *arguments]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -172,7 +174,8 @@ def judge_directly(
     judge: MockServer, store: Path, **settings: object
 ) -> tuple[float, dict[str, Judgement]]:
     """Seconds to judge 120 short responses in this process, and the judgements by id."""
-    given = {"model": JUDGE, "base_url": judge.base_url, "prompt": "longwriter", **settings}
+    given: dict[str, object] = {"model": JUDGE, "base_url": judge.base_url, "prompt": "longwriter"}
+    given |= {**THINKING_JUDGE, **settings}
     resolved = JudgeSettings.resolve({f"judge_{name}": given[name] for name in given}, {})
     items = [Item(f"{n}", "Write about tea.", f"Text {n}. " * 300) for n in range(RESPONSES)]
     judgements: dict[str, Judgement] = {}
@@ -183,11 +186,9 @@ def judge_directly(
 
 
 def measure_thinking(folder: Path) -> Row:
-    """A judge that thinks for a while, and refuses a temperature and `max_tokens`."""
-    with MockServer(delay=THINKING_DELAY, reasoning_tokens=THOUGHT) as judge:
-        seconds, found = judge_directly(
-            judge, folder / "thinking", temperature="none", max_tokens=4_096
-        )
+    """A judge that thinks for long."""
+    with MockServer(delay=THINKING_DELAY, judge_reasoning_tokens=THOUGHT) as judge:
+        seconds, found = judge_directly(judge, folder / "thinking")
     ideal = -(-RESPONSES // CONCURRENCY) * THINKING_DELAY
     judged = sum(judgement.status == "judged" for judgement in found.values())
     return (

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 from support.commands import run
+from support.judging import JUDGE_ENVIRONMENT
 
 from agentwrite.cli.main import main as agentwrite_main
 from agentwrite.data.sft import RULES
-from longwriter_core.mock_server.server import JUDGE, WRITER, MockServer
+from longwriter_core.mock_server.server import WRITER, MockServer
 from longwriter_eval.cli.main import main
 from longwriter_eval.judge.settings import JudgeSettings
 from longwriter_eval.lm_eval_task.tasks import JudgedTask, RulerTask
@@ -72,7 +73,7 @@ def test_the_endpoint_commands_run_unchanged(line: str, tmp_path: Path) -> None:
         line = re.sub(r"http://localhost:8001/v1", server.base_url, line)
         ended = run(
             *shlex.split(line), "--limit", "1",
-            LONGWRITER_JUDGE_BASE_URL=server.base_url, LONGWRITER_JUDGE_MODEL=JUDGE,
+            LONGWRITER_JUDGE_BASE_URL=server.base_url, **JUDGE_ENVIRONMENT,
         )  # fmt: skip
     assert ended.code == 0, ended.out
     assert "quality_score" in ended.out
@@ -113,7 +114,8 @@ def test_agentwrite_commands_run_unchanged(
     line = line.replace("allenai/WildChat-1M", "chats.jsonl")
     with MockServer() as server:
         monkeypatch.setenv("LONGWRITER_JUDGE_BASE_URL", server.base_url)
-        monkeypatch.setenv("LONGWRITER_JUDGE_MODEL", JUDGE)
+        for name, value in JUDGE_ENVIRONMENT.items():
+            monkeypatch.setenv(name, value)
         line = line.replace("$MODEL", WRITER).replace("$BASE_URL", server.base_url)
         words = shlex.split(line)[1:]
         model = ["--model", WRITER, "--base-url", server.base_url]

@@ -11,7 +11,7 @@ import typer
 from longwriter_core.command import new_app, run_command
 from longwriter_core.errors import InputError
 from longwriter_core.mock_server.habits import HABITS
-from longwriter_core.mock_server.server import FAULT_CYCLE, Faults, MockServer
+from longwriter_core.mock_server.server import FAULT_CYCLE, THINKING, Faults, MockServer
 
 app = new_app("A mock writer and judge. The judge's scores mean nothing.")
 app.info.no_args_is_help = False
@@ -28,8 +28,12 @@ def serve(
         FAULT_CYCLE
     ),
     reasoning_tokens: Annotated[
-        int, typer.Option(help="tokens that models spend on thinking; 0 for models that do not")
+        int, typer.Option(help="tokens that the writer spends on thinking")
     ] = 0,
+    judge_reasoning_tokens: Annotated[
+        int,
+        typer.Option(help="tokens that the judge spends on thinking; 0: takes the paper's request"),
+    ] = THINKING,
     calls_per_minute: Annotated[
         int | None, typer.Option(help="answer any further call with a 429")
     ] = None,
@@ -46,8 +50,8 @@ def serve(
         faults = Faults(fault_share, tuple(fault_kinds.split(",")))
         server = MockServer(
             port, delay, api_key, faults, log, jitter, reasoning_tokens=reasoning_tokens,
-            calls_per_minute=calls_per_minute, keep_history=False,
-            habits=tuple(filter(None, habits.split(","))),
+            judge_reasoning_tokens=judge_reasoning_tokens, calls_per_minute=calls_per_minute,
+            keep_history=False, habits=tuple(filter(None, habits.split(","))),
         )  # fmt: skip
         with server:
             stop = threading.Event()

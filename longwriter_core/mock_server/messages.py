@@ -28,6 +28,7 @@ class MockRequest:
     headers: Mapping[str, str]
     body: Json = field(default_factory=dict)  # {} if the request had no JSON object
     was_accepted: bool = False  # a chat call that was neither malformed nor refused
+    was_refused: bool = False  # a chat call with a parameter that the model does not take
 
     @property
     def is_chat(self) -> bool:

@@ -114,10 +114,11 @@ class MockServer:
     usage: bool = True  # whether replies contain token counts
     # Models other than judges, and the date (YYYY-MM-DD) on which each is shut down, if any.
     models: Mapping[str, str | None] = field(default_factory=lambda: {WRITER: None, JUDGE: None})
-    # Above 0, all models are reasoning models: they spend this many tokens on thinking, and refuse
-    # `max_tokens` and any temperature other than 1.
-    reasoning_tokens: int = 0
-    judge_reasoning_tokens: int | None = None  # of judges, where it differs from other models
+    # Above 0, models are reasoning models: they spend this many tokens on thinking, and refuse
+    # `max_tokens` and any temperature other than 1. Today's judges are, so 0 is for tests of the
+    # paper's request.
+    judge_reasoning_tokens: int = THINKING
+    reasoning_tokens: int = 0  # of the models that are not judges
     refuses: Sequence[str] = ()  # request parameters that all models refuse, such as "stop"
     calls_per_minute: int | None = None  # further chat calls get a 429 with Retry-After
     minute: float = 60.0  # seconds; tests have shorter minutes
@@ -263,9 +264,11 @@ class MockServer:
         if not is_known or (shutdown and shutdown <= date.today().isoformat()):
             message = f"The model `{request.model}` does not exist."
             return error_reply(404, "model_not_found", message)
-        return refuse_parameters(
+        refusal = refuse_parameters(
             request, is_thinking=self._thinking_of(request) > 0, refuses=self.refuses
         )
+        request.was_refused = refusal is not None
+        return refusal
 
     def _over_limit(self, now: float) -> MockReply | None:
         """The 429 for an account that has reached its calls per minute."""
@@ -350,9 +353,7 @@ class MockServer:
 
     def _thinking_of(self, request: MockRequest) -> int:
         """The tokens that the requested model spends on thinking."""
-        if request.is_judge and self.judge_reasoning_tokens is not None:
-            return self.judge_reasoning_tokens
-        return self.reasoning_tokens
+        return self.judge_reasoning_tokens if request.is_judge else self.reasoning_tokens
 
     def _list_models(self) -> MockReply:
         rows = [

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 from support.commands import command, environment
+from support.judging import JUDGE_OPTIONS
 from support.model import WRITER, Model
 
 from agentwrite.cli.main import main
 from agentwrite.errors import WriteError
-from longwriter_core.mock_server.server import JUDGE
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 needs_ray = pytest.mark.skipif(not find_spec("ray"), reason="Ray is not installed")
@@ -253,7 +253,7 @@ def test_answers_are_sampled_and_judged_as_without_ray(cluster: RayCluster, tmp_
     path = instructions(tmp_path, 2)
     given = ["dpo", str(path), "--samples", "2", "--no-benchmark-check", "--min-margin", "0"]
     with Model() as server:
-        given += ["--model", WRITER, "--judge-model", JUDGE, "--judge-prompt", "longwriter"]
+        given += ["--model", WRITER, *JUDGE_OPTIONS, "--judge-prompt", "longwriter"]
         given += ["--base-url", server.base_url, "--judge-base-url", server.base_url]
         alone, spread = tmp_path / "alone.jsonl", tmp_path / "ray.jsonl"
         assert main([*given, "-o", str(alone)]) == 0

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from support.commands import KEY, command, environment
 from support.endpoint import verdict
-from support.judging import is_preflight
+from support.judging import JUDGE_OPTIONS, is_preflight, settings_at
 from support.model import WRITER, Answer, Model
 from support.prose import prose, read_jsonl, write_rows
 
@@ -25,7 +25,6 @@ from agentwrite.thresholds import PairOptions
 from longwriter_core.llm import batch as batch_module
 from longwriter_core.mock_server import JUDGE, MockRequest
 from longwriter_core.text.length import length_score
-from longwriter_eval.judge.settings import JudgeSettings
 
 
 @dataclass(repr=False, eq=False)
@@ -55,7 +54,7 @@ def prompts(folder: Path, number: int = 3, words: int = 900) -> Path:
 
 
 def make(folder: Path, server: Model, **options: Any) -> DpoSummary:
-    judge = JudgeSettings(model=JUDGE, base_url=server.base_url, prompt="longwriter")
+    judge = settings_at(server)
     settings = Settings.resolve(
         model=WRITER, base_urls=(server.base_url,), concurrency=options.pop("concurrency", 32)
     )
@@ -66,7 +65,7 @@ def make(folder: Path, server: Model, **options: Any) -> DpoSummary:
 def arguments(folder: Path, server: Model, *more: str) -> list[str]:
     return [
         "dpo", str(folder / "prompts.jsonl"), "-o", str(folder / "dpo.jsonl"), "--model", WRITER,
-        "--base-url", server.base_url, "--judge-model", JUDGE, "--judge-base-url", server.base_url,
+        "--base-url", server.base_url, *JUDGE_OPTIONS, "--judge-base-url", server.base_url,
         "--judge-prompt", "longwriter", *more,
     ]  # fmt: skip
 
@@ -164,7 +163,7 @@ def test_a_batch_of_verdicts_gives_the_same_rows_in_few_batches(
         batches = [r for r in server.history if r.path == "/v1/batches" and r.method == "POST"]
         assert len(batches) == 1  # the verdicts waited for all answers
         # the preflight request and the first verdict are direct
-        assert sum(r.is_chat and r.is_judge for r in server.history) == 2
+        assert sum(r.is_chat and r.is_judge for r in server.asked) == 2
         assert sum(map(len, server.sampled.values())) == 24
         calls = server.stats().calls
         assert main(arguments(tmp_path, server, "--concurrency", "4")) == 0
@@ -400,7 +399,7 @@ def test_a_dry_run_counts_both_models_calls_and_makes_none(
     prompts(tmp_path)
     with Server() as server:
         given = arguments(tmp_path, server, "--dry-run")
-        given[given.index(JUDGE)] = "gpt-4o-2024-05-13"
+        given[given.index(f"--judge-model={JUDGE}")] = "--judge-model=gpt-4o-2024-05-13"
         assert main(given) == 0
         assert not server.prompts
     writer, judge = capsys.readouterr().out.splitlines()

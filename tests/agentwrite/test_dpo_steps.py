@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.judging import JUDGE_OPTIONS, settings_at
 from support.prose import read_jsonl, write_rows
 
 from agentwrite.cli.main import main
@@ -37,7 +38,7 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
 def make(folder: Path, server: MockServer, **options: Any) -> DpoSummary:
     rows = ({"id": f"p{n}", "prompt": f"Write 1200 words on tea {n}."} for n in range(2))
     write_rows(folder / "prompts.jsonl", *rows)
-    judge = JudgeSettings(model=JUDGE, base_url=server.base_url, prompt="longwriter")
+    judge = settings_at(server)
     settings = Settings.resolve(model=WRITER, base_urls=(server.base_url,))
     return dpo(folder / "prompts.jsonl", folder / "dpo.jsonl", settings, judge,
                steps=True, samples=3, pairs=PairOptions(min_margin=1), **options)  # fmt: skip
@@ -98,7 +99,7 @@ def test_a_section_whose_candidates_are_all_cut_fails_with_its_place(tmp_path: P
 def test_whole_answers_and_steps_need_different_files(tmp_path: Path) -> None:
     with MockServer(on_request=by_text) as server:
         make(tmp_path, server, limit=1)
-        judge = JudgeSettings(model=JUDGE, base_url=server.base_url, prompt="longwriter")
+        judge = settings_at(server)
         settings = Settings.resolve(model=WRITER, base_urls=(server.base_url,))
         with pytest.raises(InputError, match="was begun with"):
             dpo(tmp_path / "prompts.jsonl", tmp_path / "dpo.jsonl", settings, judge, samples=3)
@@ -114,6 +115,6 @@ def test_a_dry_run_counts_the_calls_of_all_sections(
                        steps=True, samples=3)  # fmt: skip
     assert (counted.calls, counted.judge_calls) == (1 + 4 * 3, 4 * 3)
     arguments = ["dpo", str(tmp_path / "prompts.jsonl"), "-o", str(tmp_path / "dpo.jsonl"),
-                 "--model", WRITER, "--judge-model", JUDGE, "--steps", "--dry-run"]  # fmt: skip
+                 "--model", WRITER, *JUDGE_OPTIONS, "--steps", "--dry-run"]  # fmt: skip
     assert main([*arguments, "--samples", "3"]) == 0
     assert "13" in capsys.readouterr().out

@@ -16,6 +16,7 @@ import openai
 import pytest
 from support.commands import command, environment, load_run, run
 from support.endpoint import KEY
+from support.judging import JUDGE_SETTINGS
 from support.model import INSTRUCTION, OVERFLOW, PLAN, WRITER, Model, by_plan, is_plan, section
 
 from agentwrite.cli.main import main
@@ -573,7 +574,7 @@ def test_lm_eval_measures_agentwrite(tmp_path: Path) -> None:
                 f"model={NAME},base_url={base_url}/chat/completions,num_concurrent=4",
                 "--tasks", "longwrite_demo", "--apply_chat_template", "--limit", "4",
                 "--log_samples", "--output_path", str(tmp_path), "--metadata",
-                json.dumps({"judge_model": "mock-judge", "judge_base_url": model.base_url}),
+                json.dumps({**JUDGE_SETTINGS, "judge_base_url": model.base_url}),
             )  # fmt: skip
             process.send_signal(signal.SIGINT)
             left = process.stderr.read()

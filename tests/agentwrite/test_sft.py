@@ -14,6 +14,7 @@ import yaml
 from pyarrow import parquet
 from support.commands import Ended, run
 from support.hub import UploadHub
+from support.judging import JUDGE_OPTIONS, settings_at
 from support.prose import prose, read_jsonl, text_row, write_rows
 
 from agentwrite.cli.main import main
@@ -24,10 +25,9 @@ from agentwrite.thresholds import SftLimits
 from agentwrite.writing.context import estimate_tokens
 from longwriter_core.benchmarks import read_prompts
 from longwriter_core.errors import InputError
-from longwriter_core.mock_server import JUDGE, MockRequest, MockServer
+from longwriter_core.mock_server import MockRequest, MockServer
 from longwriter_core.text.length import count_words
 from longwriter_core.text.thinking import FORMATS, split_thinking
-from longwriter_eval.judge.settings import JudgeSettings
 
 GOOD = prose(2_000)
 
@@ -565,7 +565,7 @@ def test_a_refused_token_is_one_error_before_any_work(tmp_path: Path) -> None:
 
 
 def sft_judged(folder: Path, server: MockServer, least: float) -> SftSummary:
-    judge = JudgeSettings(model=JUDGE, base_url=server.base_url, prompt="longwriter")
+    judge = settings_at(server)
     return sft([folder / "run"], folder / "sft.jsonl", min_quality=MinQuality(least, judge))
 
 
@@ -610,7 +610,7 @@ def test_the_command_names_what_has_no_verdict(
     write_rows(tmp_path / "run" / "texts.jsonl", text_row("none", text))
     with MockServer(on_request=by_text) as server:
         code = main(["sft", str(tmp_path / "run"), "-o", str(tmp_path / "sft.jsonl"),
-                     "--min-quality", "60", "--judge-model", JUDGE,
+                     "--min-quality", "60", *JUDGE_OPTIONS,
                      "--judge-base-url", server.base_url])  # fmt: skip
     assert code == 1
     assert "1 texts have no verdict; to resume: agentwrite sft" in capsys.readouterr().err

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.judging import JUDGE_OPTIONS
 from support.prose import read_jsonl, write_rows
 from support.tiny_models import make_tiny_glm, make_tiny_llama
 
 from agentwrite.cli.main import main
-from longwriter_core.mock_server.server import JUDGE, WRITER, MockServer
+from longwriter_core.mock_server.server import WRITER, MockServer
 
 with warnings.catch_warnings():  # those of axolotl and of what it imports are not ours
     warnings.simplefilter("ignore")
@@ -67,7 +68,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     general = ["--general", str(write_rows(folder / "general.jsonl", *pairs)), "--ratio", "2"]
     with MockServer() as server:
         writer = ["--model", WRITER, "--base-url", server.base_url]
-        judge = ["--judge-model", JUDGE, "--judge-base-url", server.base_url]
+        judge = [*JUDGE_OPTIONS, "--judge-base-url", server.base_url]
         unchecked = ["--no-benchmark-check", "--judge-prompt", "longwriter"]
         assert main(["run", rows, "-o", str(folder / "run"), *writer]) == 0
         sft = ["sft", str(folder / "run"), "-o", str(folder / "sft.jsonl"), "--min-words", "400"]

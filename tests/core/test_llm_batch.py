@@ -195,7 +195,7 @@ def test_a_call_that_fails_in_three_batches_or_for_good_keeps_its_reason(server:
 
 
 def test_a_model_that_wants_the_limit_under_another_name_gets_it_in_the_next_batch() -> None:
-    with Endpoint(reasoning_tokens=5) as server:
+    with Endpoint(judge_reasoning_tokens=5) as server:
 
         async def ask() -> Reply:
             pool = ChatPool(Store(), base_url=server.base_url, api_key=KEY, batch=True)

@@ -43,7 +43,7 @@ def test_without_token_counts_a_call_costs_its_maximum() -> None:
 
 def test_pools_that_share_a_budget_stay_below_it_together() -> None:
     budget = Budget(1.0)
-    with Endpoint(answers=[(200, completion("Good."))]) as server:
+    with Endpoint(judge_reasoning_tokens=0, answers=[(200, completion("Good."))]) as server:
         first = run_async(spend(pool(server, budget), "a", "b"))
         spent = budget.spent
         second = run_async(spend(pool(server, budget), "c", "d", "e", "f"))
@@ -54,7 +54,7 @@ def test_pools_that_share_a_budget_stay_below_it_together() -> None:
 
 def test_a_call_that_does_not_fit_waits_for_cheaper_ones_in_flight() -> None:
     usage = {"prompt_tokens": 10, "completion_tokens": 5}
-    with Endpoint(delay=0.1) as server:
+    with Endpoint(judge_reasoning_tokens=0, delay=0.1) as server:
         server.on_request = lambda _: MockReply(body={**completion("Good."), "usage": usage})
         budget = Budget(0.5)  # two calls in flight at their maximum; each costs $0.015
         outcomes = run_async(spend(pool(server, budget), *"abcdef"))
@@ -74,7 +74,7 @@ def test_a_failed_call_counts_if_it_may_have_been_charged(
     answer: MockReply, is_charged: bool
 ) -> None:
     budget = Budget(10)
-    with Endpoint(on_request=lambda _: answer) as server:
+    with Endpoint(judge_reasoning_tokens=0, on_request=lambda _: answer) as server:
         (outcome,) = run_async(spend(pool(server, budget), "a"))
     assert isinstance(outcome, CallError)
     assert (budget.spent > 0) == is_charged
@@ -83,7 +83,7 @@ def test_a_failed_call_counts_if_it_may_have_been_charged(
 def test_a_call_of_a_batch_counts_half(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("longwriter_core.llm.batch.QUIET", 0.05)
     usage = {"prompt_tokens": 100, "completion_tokens": 0}
-    with Endpoint() as server:
+    with Endpoint(judge_reasoning_tokens=0) as server:
         server.on_request = lambda asked: (
             MockReply(body={**completion("Good."), "usage": usage}) if asked.is_chat else None
         )

@@ -303,7 +303,7 @@ def test_retry_after_may_be_a_date() -> None:
 def test_a_longer_reply_has_a_longer_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_TIMEOUT", 0.2)
     long = {**request("1"), "max_tokens": 32_768}
-    with MockServer(delay=0.6) as server:
+    with MockServer(delay=0.6, judge_reasoning_tokens=0) as server:
         outcomes = run_async(ask_all(server.base_url, request("2"), long, retries=0))
     assert [type(outcome) for outcome in outcomes] == [CallError, Reply]
     assert "Timeout" in str(outcomes[0])

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from support.commands import KEY, command, environment, lm_eval_arguments, load_run, run
 from support.endpoint import Endpoint, completion, verdict
-from support.judging import failing
+from support.judging import JUDGE_ENVIRONMENT, JUDGE_OPTIONS, failing
 
 from longwriter_core import benchmarks
 from longwriter_core.mock_server.server import JUDGE, WRITER, Faults, MockServer
@@ -186,7 +186,8 @@ def test_the_demo_uses_the_given_models(tmp_path: Path) -> None:
         ended = run(
             "longwriter", "demo", "--output", str(tmp_path),
             BASE_URL=server.base_url, MODEL="mock-writer", OPENAI_API_KEY=KEY,
-            LONGWRITER_JUDGE_BASE_URL=server.base_url, LONGWRITER_JUDGE_MODEL="my-judge",
+            LONGWRITER_JUDGE_BASE_URL=server.base_url,
+            **{**JUDGE_ENVIRONMENT, "LONGWRITER_JUDGE_MODEL": "my-judge"},
         )  # fmt: skip
         assert ended.code == 0, ended.out
         assert server.stats().calls == {"mock-writer": 12, "my-judge": 13}
@@ -201,7 +202,7 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ended = run(
             "quick_lm_eval",
             *lm_eval_arguments(
-                server, server, folder / "out", "longwrite_demo", judge_settings={}
+                server, server, folder / "out", "longwrite_demo"
             ),
             LONGWRITER_CACHE=str(folder / "cache"),
         )  # fmt: skip
@@ -267,7 +268,7 @@ def test_another_judge_judges_again_and_keeps_the_old_results(finished: Path) ->
     with MockServer() as judge:
         ended = run(
             "longwriter", "score", str(finished), "--judge-base-url", judge.base_url,
-            "--judge-model", "second-judge", "--judge-repeats", "2",
+            *JUDGE_OPTIONS, "--judge-model", "second-judge", "--judge-repeats", "2",
         )  # fmt: skip
         assert ended.code == 0, ended.out
         assert judge.stats().calls == {"second-judge": 1 + 24}

@@ -12,7 +12,6 @@ from support.logs import Answer, Log
 from longwriter_core.llm import Store
 from longwriter_core.llm import batch as batch_module
 from longwriter_core.mock_server import JUDGE, MockReply, MockRequest
-from longwriter_core.mock_server.server import THINKING
 from longwriter_eval.cli.main import main
 
 TEXTS = {f"{number}": Answer(f"A text about tea, number {number}.", "not_asked")
@@ -28,7 +27,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def judge() -> Iterator[Endpoint]:
-    with Endpoint(reasoning_tokens=THINKING) as server:
+    with Endpoint() as server:
         yield server
 
 

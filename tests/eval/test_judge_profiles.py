@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from support.endpoint import KEY, Endpoint, completion, refusal, verdict
-from support.judging import ITEMS, ONE, is_preflight, judge_at, judged
+from support.judging import ITEMS, ONE, is_preflight, judge_at, judged, papers_judge_at
 from support.submissions import log
 
 from longwriter_core.errors import InputError
@@ -136,7 +136,7 @@ def test_an_openai_key_is_not_sent_to_another_provider() -> None:
 
 
 def test_every_departure_from_the_papers_protocol_is_named_in_results_and_logs() -> None:
-    with Endpoint(reasoning_tokens=50) as server:
+    with Endpoint() as server:
         judge = judge_at(server, judge="thinking", extra='{"top_p": 0.9}')
         (found,) = judged(judge, ONE).values()
     named = {
@@ -162,14 +162,14 @@ def test_every_departure_from_the_papers_protocol_is_named_in_results_and_logs()
 def test_different_protocols_do_not_share_stored_verdicts_or_rankings(
     change: dict[str, Any],
 ) -> None:
-    with Endpoint() as server:
-        first = judged(judge_at(server), ONE)[ONE[0].id]
-        other = judge_at(server, **change)
+    with Endpoint(judge_reasoning_tokens=0) as server:
+        first = judged(papers_judge_at(server), ONE)[ONE[0].id]
+        other = papers_judge_at(server, **change)
         assert not other.has_verdicts(ONE[0])
         assert not other.recorded_verdicts(ONE[0], first.record())
         judged(other, ONE)
     assert server.requests == 2
-    papers = judge_at(server).settings.record()
+    papers = papers_judge_at(server).settings.record()
     assert protocol_text(other.settings.record()) != protocol_text(papers)
 
 
@@ -183,11 +183,13 @@ def test_a_record_of_release_0_1_0_has_the_papers_protocol() -> None:
 
 
 def test_the_preflight_requires_one_readable_verdict() -> None:
-    with Endpoint() as server:
-        run_async(judge_at(server).check())
+    with Endpoint(judge_reasoning_tokens=0) as server:
+        run_async(papers_judge_at(server).check())
         assert list(map(is_preflight, server.prompts)) == [True]
-    with Endpoint(answers=[(200, completion("Fine, I like it."))]) as server:
-        line = complaint(judge_at(server))
+    with Endpoint(
+        judge_reasoning_tokens=0, answers=[(200, completion("Fine, I like it."))]
+    ) as server:
+        line = complaint(papers_judge_at(server))
     assert "asked for a verdict 5 times, it gave no verdict but 'Fine, I like it.'" in line
 
 
@@ -203,16 +205,16 @@ def test_the_preflight_requires_one_readable_verdict() -> None:
 def test_the_error_for_an_empty_or_cut_reply_names_the_limit(
     reply: dict[str, Any], says: str
 ) -> None:
-    with Endpoint(answers=[(200, reply)]) as server:
-        assert says in complaint(judge_at(server))
+    with Endpoint(judge_reasoning_tokens=0, answers=[(200, reply)]) as server:
+        assert says in complaint(papers_judge_at(server))
 
 
 def test_a_reasoning_model_fails_with_the_papers_constants_and_passes_with_its_profile() -> None:
-    with Endpoint(reasoning_tokens=2_000) as server:
-        line = complaint(judge_at(server))
+    with Endpoint(judge_reasoning_tokens=2_000) as server:
+        line = complaint(papers_judge_at(server))
         assert "'temperature' does not support 0.5" in line
         assert line.endswith("; set judge_temperature=none")
-        line = complaint(judge_at(server, temperature="none"))
+        line = complaint(papers_judge_at(server, temperature="none"))
         assert "cut at the limit of 1024 tokens, before it had written anything" in line
         judge = judge_at(server, judge="thinking")
         run_async(judge.check())
@@ -234,8 +236,8 @@ def test_the_error_for_a_refused_parameter_names_the_setting_to_change(
     parameter: str, line: str
 ) -> None:
     answer = refusal(400, "unsupported_parameter", f"Unsupported parameter: '{parameter}'.")
-    with Endpoint(answers=[answer]) as server:
-        assert complaint(judge_at(server, extra='{"top_p": 1}')).endswith(f"; {line}")
+    with Endpoint(judge_reasoning_tokens=0, answers=[answer]) as server:
+        assert complaint(papers_judge_at(server, extra='{"top_p": 1}')).endswith(f"; {line}")
 
 
 # Shutdown dates

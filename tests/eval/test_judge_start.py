@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from support.endpoint import KEY, Endpoint, completion, verdict
-from support.judging import ITEMS, ONE, judge_at, judged
+from support.judging import ITEMS, ONE, judge_at, judged, papers_judge_at
 
 from longwriter_core import files
 from longwriter_core.errors import InputError
@@ -174,8 +174,8 @@ def test_a_verdict_from_another_address_is_reused(tmp_path: Path) -> None:
 
 
 def test_a_verdict_stored_by_release_0_1_0_is_reused(tmp_path: Path) -> None:
-    with Endpoint() as server:
-        judge, item = judge_at(server), ONE[0]
+    with Endpoint(judge_reasoning_tokens=0) as server:
+        judge, item = papers_judge_at(server), ONE[0]
         judgement = judged(judge, ONE)[item.id]
         parts: dict[str, Any] = {
             "judge": JUDGE,
@@ -194,7 +194,7 @@ def test_a_verdict_stored_by_release_0_1_0_is_reused(tmp_path: Path) -> None:
             call_key(base_url=server.base_url, **parts), reply
         )  # 0.1.0 included the address in the key
         requests = server.requests
-        assert judged(judge_at(server, old), ONE)[item.id].quality == judgement.quality
+        assert judged(papers_judge_at(server, old), ONE)[item.id].quality == judgement.quality
         assert server.requests == requests
 
 

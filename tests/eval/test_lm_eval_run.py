@@ -27,7 +27,7 @@ from support.judging import failing
 
 from longwriter_core import benchmarks, files
 from longwriter_core.jsonl import read_jsonl, write_jsonl
-from longwriter_core.mock_server.server import JUDGE, THINKING, WRITER, Faults, MockServer
+from longwriter_core.mock_server.server import JUDGE, WRITER, Faults, MockServer
 from longwriter_core.text.length import count_words, length_score
 from longwriter_eval.runs import Run
 from longwriter_eval.scoring import score_samples
@@ -41,7 +41,7 @@ BUCKETS = {"[0,500)": 26, "[500,2k)": 36, "[2k,4k)": 31, "[4k,20k]": 27}
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[MockServer]:
-    with MockServer(api_key=KEY, judge_reasoning_tokens=THINKING) as server:
+    with MockServer(api_key=KEY) as server:
         yield server
 
 
@@ -272,7 +272,7 @@ def test_the_cached_responses_contain_no_secrets_from_urls(
 def judging(folder: Path) -> Iterator[tuple["subprocess.Popen[bytes]", MockServer]]:
     """`lm_eval` on longbench_write, with 10 slow calls in flight and about 40 finished."""
     cache = folder / "cache"
-    with MockServer() as writer, MockServer(delay=0.5, reasoning_tokens=THINKING) as judge:
+    with MockServer() as writer, MockServer(delay=0.5) as judge:
         arguments = lm_eval_arguments(writer, judge, folder / "out", "longbench_write")
         given = json.loads(arguments.pop()) | {"judge_concurrency": 10}
         process = subprocess.Popen(
@@ -342,7 +342,7 @@ def test_a_failing_judge_costs_calls_but_changes_no_score(
     finished: tuple[Ended, Run, dict[str, int]], tmp_path: Path
 ) -> None:
     faults = Faults(0.2, ("429", "500", "reset", "empty", "refusal", "broken_json"))
-    with MockServer(faults=faults, reasoning_tokens=THINKING) as judge:
+    with MockServer(faults=faults) as judge:
         ended = run(
             "longwriter", "score", str(_unjudged(finished[1], tmp_path)),
             "--judge-base-url", judge.base_url,
@@ -357,7 +357,7 @@ def test_a_judge_that_always_refuses_leaves_nan_and_the_command_to_retry(
     finished: tuple[Ended, Run, dict[str, int]], tmp_path: Path
 ) -> None:
     folder = _unjudged(finished[1], tmp_path)
-    with MockServer(on_request=failing("refusal"), reasoning_tokens=THINKING) as judge:
+    with MockServer(on_request=failing("refusal")) as judge:
         ended = run(
             "longwriter", "score", str(folder), "--judge-base-url", judge.base_url,
             OPENAI_API_KEY=KEY, LONGWRITER_CACHE=str(tmp_path / "cache"),

@@ -23,6 +23,7 @@ from longwriter_eval.scoring import score_samples
 from longwriter_eval.stats.agreement import agreement, pair_agreements, recorded_agreement
 
 SERVED = '[profiles.{name}]\nmodel = "{name}-judge"\nendpoint = "{url}"\nprices = [1, 1]\n'
+SERVED += 'token_field = "max_completion_tokens"\n'
 GRADES = {"kind-judge": 5, "mean-judge": 3, "odd-judge": 1}
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 from support.endpoint import completion
-from support.judging import is_preflight
+from support.judging import JUDGE_OPTIONS, is_preflight
 from support.logs import Answer, Log, answers, words
 from support.model import Model
 
@@ -129,7 +129,7 @@ def runs(tmp_path: Path, number: int = 12) -> list[str]:
 
 
 def asked(url: str) -> list[str]:
-    return ["--judge-base-url", url, "--judge-model", JUDGE]
+    return ["--judge-base-url", url, *JUDGE_OPTIONS]
 
 
 def prefers_b(prompt: str) -> str:
@@ -245,7 +245,7 @@ def test_a_batch_of_preferences_is_that_of_direct_calls_by_a_profile(
 ) -> None:
     monkeypatch.setattr("longwriter_core.llm.batch.QUIET", 0.05)
     monkeypatch.setenv("LONGWRITER_PROFILES", str(tmp_path / "profiles.toml"))
-    with MockServer(reasoning_tokens=50) as server:  # refuses the paper's request
+    with MockServer() as server:  # refuses the paper's request
         (tmp_path / "profiles.toml").write_text(
             f'[profiles.mine]\nmodel = "{JUDGE}"\nendpoint = "{server.base_url}"\n'
             'token_field = "max_completion_tokens"\nmax_tokens = 4000\n'

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from support.commands import KEY, environment, lm_eval_arguments, run
 from support.endpoint import Endpoint, completion, verdict
-from support.judging import ITEMS, judge_at, judged
+from support.judging import ITEMS, JUDGE_ENVIRONMENT, JUDGE_SETTINGS, judge_at, judged
 from support.logs import Answer, Log, answers
 
 from longwriter_core.llm.ask import MAX_TRIES
@@ -35,7 +35,8 @@ def judge(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[MockServe
     monkeypatch.setenv("LONGWRITER_CACHE", str(tmp_path / "cache"))
     with MockServer() as server:
         monkeypatch.setenv("LONGWRITER_JUDGE_BASE_URL", server.base_url)
-        monkeypatch.setenv("LONGWRITER_JUDGE_MODEL", JUDGE)
+        for name, value in JUDGE_ENVIRONMENT.items():
+            monkeypatch.setenv(name, value)
         yield server
 
 
@@ -187,7 +188,7 @@ def judge_in_processes(number: int, server: MockServer) -> list[list[str]]:
 
 
 def _judge_as_one_rank(base_url: str) -> list[str]:
-    metadata = {"judge_model": JUDGE, "judge_base_url": base_url, "judge_prompt": "longwriter"}
+    metadata = {**JUDGE_SETTINGS, "judge_base_url": base_url, "judge_prompt": "longwriter"}
     panel = Panel(PanelSettings.resolve(metadata, {}), {"OPENAI_API_KEY": "sk-1"})
     panel.check_once()
     with panel.only_one(ITEMS) as is_first:

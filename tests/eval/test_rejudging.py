@@ -29,7 +29,7 @@ def _key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def judge() -> Iterator[Endpoint]:
-    with Endpoint() as server:
+    with Endpoint(judge_reasoning_tokens=0) as server:
         yield server
 
 
@@ -86,7 +86,7 @@ def test_missing_verdicts_are_reported_with_the_command_that_retries_them(
             "id": "1", "object": "chat.completion", "created": 1, "model": JUDGE}  # fmt: skip
     bad = json.loads(json.dumps(good).replace("Relevance", "Nothing"))
     answers = [(200, good)] * 11 + [(200, bad)] * 30
-    with Endpoint(answers=answers) as judge:
+    with Endpoint(judge_reasoning_tokens=0, answers=answers) as judge:
         options = ["--rejudge", "12", "--seed", "1", "--judge-base-url", judge.base_url]
         assert main(["verify", str(path), *options, "--judge-concurrency", "1"]) == 1
     printed = capsys.readouterr()
@@ -99,7 +99,7 @@ def test_an_answer_from_another_judge_model_is_not_consistent(tmp_path: Path) ->
     answer = {"choices": [{"index": 0, "finish_reason": "stop",
                            "message": {"role": "assistant", "content": verdict(3)}}],
               "id": "1", "object": "chat.completion", "created": 1, "model": "cheaper"}  # fmt: skip
-    with Endpoint(answers=[(200, answer)]) as judge:
+    with Endpoint(judge_reasoning_tokens=0, answers=[(200, answer)]) as judge:
         result = rejudge(verification, 10, 1, {"judge_base_url": judge.base_url})
     assert result.p_value == 1
     assert result.other_judges == {"cheaper": 10}

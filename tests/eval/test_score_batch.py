@@ -14,7 +14,6 @@ from support.logs import Answer, Log
 from longwriter_core.llm import Store
 from longwriter_core.llm import batch as batch_module
 from longwriter_core.mock_server import JUDGE, MockReply, MockRequest
-from longwriter_core.mock_server.server import THINKING
 from longwriter_eval.cli.main import main
 from longwriter_eval.judge.panel import Panel, PanelSettings
 from longwriter_eval.judge.settings import JudgeSettings
@@ -33,7 +32,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def judge() -> Iterator[Endpoint]:
-    with Endpoint(reasoning_tokens=THINKING) as server:  # as strict as today's APIs
+    with Endpoint() as server:
         yield server
 
 
@@ -106,7 +105,7 @@ def test_score_killed_between_submission_and_receipt_submits_nothing_twice(
             return MockReply(status=503)
         return None
 
-    with Endpoint(on_request=kill, reasoning_tokens=THINKING) as endpoint:
+    with Endpoint(on_request=kill) as endpoint:
         arguments = options(tmp_path / "run", endpoint, "--batch")
         killed = subprocess.Popen(
             command("longwriter", *arguments), env=environment(), stderr=subprocess.DEVNULL

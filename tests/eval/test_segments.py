@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from support.endpoint import Endpoint, verdict
+from support.judging import JUDGE_SETTINGS, judge_at, judged
 from support.logs import Answer, Log, answers
 
 from longwriter_core.errors import InputError
@@ -132,7 +133,7 @@ def server() -> Iterator[Endpoint]:
 
 
 def panel(server: Endpoint, segments: Any = 4, **metadata: Any) -> Panel:
-    given = {"judge_model": JUDGE, "judge_base_url": server.base_url, **metadata}
+    given = {**JUDGE_SETTINGS, "judge_base_url": server.base_url, **metadata}
     given |= {"judge_prompt": "longwriter", "judge_segments": segments}
     return Panel(PanelSettings.resolve(given, {}), {})
 
@@ -142,13 +143,13 @@ def test_each_part_gets_a_verdict_and_the_whole_keeps_its_own(server: Endpoint) 
     assert judgement.quality["score"] == 75
     assert [v.scores["clarity"] for v in judgement.segments if v.scores] == [5, 4, 3, 2]
     assert judgement.drift == pytest.approx(-100)
-    assert len(server.history) == 1 + 4 + 3  # a whole text, its parts, and summaries but the last
+    assert len(server.asked) == 1 + 4 + 3  # a whole text, its parts, and summaries but the last
 
 
 def test_a_part_is_shown_with_summaries_of_all_parts_before_it(server: Endpoint) -> None:
     panel(server).judge_with_progress([ITEM])
-    summaries = [f"Summary of {r.digest[:6]}." for r in server.history if is_summary(r)]
-    shown = [r.prompt for r in server.history if part_of(r) is not None]
+    summaries = [f"Summary of {r.digest[:6]}." for r in server.asked if is_summary(r)]
+    shown = [r.prompt for r in server.asked if part_of(r) is not None]
     parts = cut(LONG, 4)
     for number, prompt in enumerate(shown):
         assert parts[number].strip() in prompt
@@ -170,7 +171,7 @@ def test_every_call_is_stored(server: Endpoint) -> None:
     assert panel(server, segments=None).judge_with_progress([ITEM])["id/1"].segments == ()
     assert not server.history  # the whole text's verdict does not depend on the parts
     panel(server, segments=2).judge_with_progress([ITEM])
-    assert len(server.history) == 2 + 1  # other parts are other calls
+    assert len(server.asked) == 2 + 1  # other parts are other calls
 
 
 def test_a_missing_summary_leaves_the_later_parts_without_a_verdict(server: Endpoint) -> None:
@@ -206,7 +207,7 @@ def test_the_maximum_cost_includes_the_parts(
 
 def _asked(server: Endpoint) -> list[MockRequest]:
     panel(server).judge_with_progress([ITEM])
-    return server.history
+    return server.asked
 
 
 @pytest.mark.parametrize("given", ["1", "0", "21", "2.5", "many"])
@@ -222,7 +223,7 @@ def a_run(folder: Path, server: Endpoint, **overrides: str) -> Any:
     """A run of six long responses and two short ones, scored with parts."""
     given = answers(8, lambda i: Answer(text(*[100] * 8) if i < 6 else "Short.", "not_asked"))
     Log(given, judge_url=server.base_url, judge=JUDGE).write(folder)
-    return score(folder, {"judge_segments": "4", "judge_model": JUDGE, **overrides})
+    return score(folder, {"judge_segments": "4", **JUDGE_SETTINGS, **overrides})
 
 
 def test_a_run_reports_drift_and_resumes_from_its_logs(
@@ -252,7 +253,7 @@ def test_a_missing_part_is_asked_for_again(server: Endpoint, tmp_path: Path) -> 
     server.on_request = declining
     server.history.clear()
     assert not score(tmp_path / "run", {}).missing
-    assert len(server.history) == 1 + 6  # the preflight, and the last part of each
+    assert len(server.asked) == 1 + 6  # the preflight, and the last part of each
 
 
 def test_the_report_shows_quality_by_position(server: Endpoint, tmp_path: Path) -> None:
@@ -268,8 +269,6 @@ def test_the_report_shows_quality_by_position(server: Endpoint, tmp_path: Path) 
 def test_other_commands_ignore_the_variable(
     server: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from support.judging import judge_at, judged
-
     monkeypatch.setenv("LONGWRITER_JUDGE_SEGMENTS", "4")
     judged(judge_at(server, Store()), [ITEM])
-    assert len(server.history) == 1
+    assert len(server.asked) == 1

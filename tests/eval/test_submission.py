@@ -34,7 +34,7 @@ CANARY = "canary"
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of lm_eval."""
     folder = tmp_path_factory.mktemp("run")
-    with MockServer() as server:
+    with MockServer(judge_reasoning_tokens=0) as server:
         arguments = lm_eval_arguments(server, server, folder, "longwrite_demo", judge_settings={})
         ended = run("lm_eval", *arguments)
     assert ended.code == 0, ended.out

@@ -15,6 +15,7 @@ from lm_eval import simple_evaluate
 from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
 from support.commands import lm_eval_arguments, run
+from support.judging import JUDGE_ENVIRONMENT
 
 from longwriter_core.errors import InputError
 from longwriter_core.mock_server import MockReply, MockRequest
@@ -86,7 +87,8 @@ def evaluate(model: LM | str, *tasks: str, metadata: Any = None, **options: Any)
 def judge(monkeypatch: pytest.MonkeyPatch) -> Iterator[MockServer]:
     with MockServer() as server:
         monkeypatch.setenv("LONGWRITER_JUDGE_BASE_URL", server.base_url)
-        monkeypatch.setenv("LONGWRITER_JUDGE_MODEL", JUDGE)
+        for name, value in JUDGE_ENVIRONMENT.items():
+            monkeypatch.setenv(name, value)
         yield server
 
 
@@ -267,12 +269,12 @@ def test_metadata_wins_over_the_environment(judge: MockServer) -> None:
     assert all(spread is not None for spread in spreads)
 
 
-def test_all_tasks_of_a_run_are_judged_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    with MockServer(delay=0.3) as server:
-        monkeypatch.setenv("LONGWRITER_JUDGE_BASE_URL", server.base_url)
-        metadata = {"judge_model": JUDGE, "judge_concurrency": 100}
-        evaluate(Author("One."), "longbench_write", metadata=metadata)
-        assert 36 < server.stats().max_in_flight <= 100  # more than the largest bucket holds
+def test_all_tasks_of_a_run_are_judged_together(
+    judge: MockServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate(Author("One."), "longbench_write")
+    assert judge.stats().calls == {JUDGE: 1 + 120}
+    assert capsys.readouterr().err.count("120 verdicts by") == 1  # said once before each judging
 
 
 def test_a_second_run_of_the_same_model_is_judged_again(judge: MockServer) -> None:

@@ -52,9 +52,17 @@ class Endpoint(MockServer):
             self.on_request = self._next_answer
 
     @property
+    def asked(self) -> list[MockRequest]:
+        """The requests, without those that were refused for a parameter.
+
+        A client learns by such a refusal that a model takes the token limit under another name.
+        """
+        return [request for request in self.history if not request.was_refused]
+
+    @property
     def requests(self) -> int:
-        """The number of requests, including those with a wrong key or an unknown model."""
-        return len(self.history)
+        """How many were asked, including those with a wrong key or an unknown model."""
+        return len(self.asked)
 
     def _next_answer(self, _: MockRequest) -> MockReply:
         status, body = self.answers[min(self.requests, len(self.answers)) - 1]
