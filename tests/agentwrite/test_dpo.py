@@ -163,7 +163,7 @@ def test_a_batch_of_verdicts_gives_the_same_rows_in_few_batches(
         batches = [r for r in server.history if r.path == "/v1/batches" and r.method == "POST"]
         assert len(batches) == 1  # the verdicts waited for all answers
         # the preflight request and the first verdict are direct
-        assert sum(r.is_chat and r.is_judge for r in server.asked) == 2
+        assert sum(r.is_chat and r.is_judge and r.was_accepted for r in server.history) == 2
         assert sum(map(len, server.sampled.values())) == 24
         calls = server.stats().calls
         assert main(arguments(tmp_path, server, "--concurrency", "4")) == 0

@@ -273,8 +273,10 @@ def test_another_judge_judges_again_and_keeps_the_old_results(finished: Path) ->
         assert ended.code == 0, ended.out
         assert judge.stats().calls == {"second-judge": 1 + 24}
     assert old < {path.name for path in found.folder.iterdir()}
-    assert "agreement of 2 repeats of second-judge over 12 responses" in ended.out
-    assert f"agreement of second-judge and {JUDGE} over 12 responses" in ended.out
+    protocol = "temperature none, max_tokens 4096"
+    second, first_judge = (f"{name} ({protocol})" for name in ("second-judge", JUDGE))
+    assert f"agreement of 2 repeats of {second} over 12 responses" in ended.out
+    assert f"agreement of {second} and {first_judge} over 12 responses" in ended.out
     after = load_run(finished)
     settings = after.results["configs"]["longwrite_demo"]["metadata"]["longwriter"]["judge"]
     assert (settings["model"], settings["repeats"]) == ("second-judge", 2)
