@@ -287,7 +287,7 @@ def test_another_judge_judges_again_and_keeps_the_old_results(finished: Path) ->
     first = found.record("longwrite_demo")["judge"]
     ended = run(
         "longwriter", "score", str(finished), "--judge-repeats", "1",
-        "--judge-model", first["model"], "--judge-base-url", first["base_url"],
+        *JUDGE_OPTIONS, "--judge-base-url", first["base_url"],
         LONGWRITER_CACHE=str(finished / "another-cache"),
     )  # fmt: skip
     assert ended.code == 0, ended.out

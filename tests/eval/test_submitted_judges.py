@@ -45,7 +45,8 @@ GRADES = {"kind-judge": 5, "mean-judge": 3}
 def judged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
     """A run judged by a panel of two, and its submission."""
     folder = tmp_path_factory.mktemp("panel")
-    with pytest.MonkeyPatch.context() as patch, Endpoint() as server:
+    # one of the judges takes a temperature, as models without thinking do
+    with pytest.MonkeyPatch.context() as patch, Endpoint(judge_reasoning_tokens=0) as server:
         server.on_request = lambda request: MockReply(verdict(GRADES[request.model]))
         (folder / "profiles.toml").write_text(PROFILES.format(url=server.base_url))
         patch.setenv("LONGWRITER_PROFILES", str(folder / "profiles.toml"))
