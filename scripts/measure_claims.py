@@ -2,6 +2,7 @@
 
     python scripts/measure_claims.py            # the table in docs/statistics.md; some minutes
     python scripts/measure_claims.py --trials 50
+    python scripts/measure_claims.py --bootstrap   # the permutation test beside the bootstrap
 
 Each trial draws two runs of the same model, compares every metric overall and by bucket as
 `compare` does, and counts trials in which any difference is claimed (at most 5%), and rows whose
@@ -20,10 +21,11 @@ from measure_coverage import judge_scores, length_scores, rare_failures
 from longwriter_core.text.diagnostics import Diagnostics
 from longwriter_core.text.length import bucket
 from longwriter_eval.judge.verdict import DIMENSIONS, Judgement
-from longwriter_eval.pairwise.comparison import corrected, metric_differences
+from longwriter_eval.pairwise.differences import corrected, metric_differences
 from longwriter_eval.runs import Sample
 from longwriter_eval.scoring import Score
 from longwriter_eval.stats import thresholds
+from longwriter_eval.stats.inference import paired_test
 
 Pairs = list[tuple[Score, Score]]
 # LongBench-Write's buckets: a required length, and the number of prompts
@@ -117,11 +119,31 @@ def claims(population: str, trials: int) -> tuple[float, int]:
     return claimed / trials, contradictions
 
 
+def against_bootstrap(prompts: int, trials: int) -> tuple[float, float]:
+    """How often the permutation test and the paired percentile bootstrap reject, for equal S̄."""
+    rng = np.random.default_rng([thresholds.SEED, prompts])
+    scores = np.array(
+        [(rare_failures(rng, prompts) + judge_scores(rng, prompts)) / 2 for _ in range(2 * trials)]
+    )
+    differences = scores[:trials] - scores[trials:]
+    tested = [paired_test(row)[0] < 0.05 for row in differences.tolist()]
+    weights = rng.multinomial(prompts, [1 / prompts] * prompts, 4000) / prompts
+    low, high = np.quantile(differences @ weights.T, (0.025, 0.975), axis=1)
+    return float(np.mean(tested)), float(np.mean((low > 0) | (high < 0)))
+
+
 def main() -> None:
     """Print the table as Markdown."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--trials", type=int, default=500, help="comparisons per row")
-    trials = parser.parse_args().trials
+    parser.add_argument("--bootstrap", action="store_true", help="compare two tests of S̄ instead")
+    trials, is_bootstrap = (options := parser.parse_args()).trials, options.bootstrap
+    if is_bootstrap:
+        print("| prompts | permutation test | bootstrap |\n|--:|--:|--:|")
+        for prompts in (8, 12, 27, 120):
+            shares = against_bootstrap(prompts, trials)
+            print(f"| {prompts} | {shares[0]:.1%} | {shares[1]:.1%} |", flush=True)
+        return
     with ProcessPoolExecutor(2) as pool:
         found = pool.map(claims, POPULATIONS, [trials] * len(POPULATIONS))
         print("| two runs of one model | any difference claimed | contradictions |\n|---|--:|--:|")

@@ -19,6 +19,7 @@ from longwriter_core.errors import InputError
 from longwriter_core.text.printable import escape_unprintable, printable
 from longwriter_eval.leaderboard.copies import merge_order, refuse_copies, signature
 from longwriter_eval.leaderboard.exports import stated_data
+from longwriter_eval.leaderboard.ranks import KINDS, prompt_scores
 from longwriter_eval.report import write_report
 from longwriter_eval.submission.limits import limited
 from longwriter_eval.submission.verification import Verification, table_claims, verify_file
@@ -31,7 +32,7 @@ Entry = dict[str, Any]
 _MAX_IN_PROCESS = (
     2  # up to this number are verified in this process, since starting workers takes seconds
 )
-_FORMAT = 3  # of a stored entry: others are made again
+_FORMAT = 5  # of a stored entry: others are made again
 _MAX_REASONS = 20  # per rejected submission on the page
 _FOLDER = re.compile(r"[0-9a-f]{16}")
 
@@ -128,7 +129,7 @@ def _kept(path: Path, parent: Path) -> Entry | None:
         kept: Entry = json.loads((parent / sha[:16] / "entry.json").read_text(encoding="utf-8"))
         current = (sha, __version__, _FORMAT)
         is_current = (kept["sha256"], kept["verified_by"], kept["format"]) == current
-        return kept if is_current and kept["signatures"] else None
+        return kept if is_current and kept["signatures"] and kept["prompt_scores"] else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -186,6 +187,7 @@ def _entry(verification: Verification) -> Entry:
         "stated": stated_data(manifest, sum(score.words for score in verification.scores)),
         "scores": {
             row["name"]: row
-            for row in table_claims(verification.rows, ("all", "language", "bucket", "type"))
+            for row in table_claims(verification.rows, KINDS)
         },
+        "prompt_scores": prompt_scores(verification.scores),
     }  # fmt: skip

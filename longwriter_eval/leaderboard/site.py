@@ -12,6 +12,7 @@ from longwriter_eval.bridge import Bridge, JudgeIdentity
 from longwriter_eval.judge.settings import protocol_text
 from longwriter_eval.leaderboard.entries import Entry, examine, find
 from longwriter_eval.leaderboard.exports import badge, csv_table
+from longwriter_eval.leaderboard.ranks import KINDS, Rank, Scope, main_score, scopes
 from longwriter_eval.pages import label, render
 from longwriter_eval.published import REPORTED, REPORTED_JUDGE, REPORTED_SOURCE
 from longwriter_eval.report.metadata import TYPES
@@ -44,6 +45,12 @@ class Ranking:
     prompt: str
     prompt_sha256: str
     entries: Sequence[Mapping[str, Any]]
+    scopes: Sequence[Scope]
+
+    def ranks(self) -> dict[str, dict[str, Rank | None]]:
+        """Scope -> file of an entry -> rank."""
+        files = [entry["file"] for entry in self.entries]
+        return {scope.name: dict(zip(files, scope.ranks(), strict=True)) for scope in self.scopes}
 
 
 def rankings(entries: Sequence[Mapping[str, Any]]) -> list[Ranking]:
@@ -58,23 +65,9 @@ def rankings(entries: Sequence[Mapping[str, Any]]) -> list[Ranking]:
         judge = groups[key][0]["judge"]
         prompt, sha256 = (judge["prompt"], judge["prompt_sha256"]) if judge else ("", "")
         of_judge = in_order(groups[key], "all")
-        ranked.append(Ranking(*key[:2], judges.shown(judge), prompt, sha256, of_judge))
+        names = judges.shown(judge), prompt, sha256
+        ranked.append(Ranking(*key[:2], *names, of_judge, scopes(of_judge)))
     return ranked
-
-
-def scopes_of(entries: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """The groups of prompts with a table of their own, and their titles.
-
-    All prompts, then each language, bucket of required length, and type.
-    """
-    rows = {name: row for entry in entries for name, row in entry["scores"].items()}
-    kinds = ("all", "language", "bucket", "type")
-    return {"all": _scope_title("all", "all")} | {
-        name: _scope_title(kind, name)
-        for kind in kinds
-        for name, row in rows.items()
-        if row["kind"] == kind
-    }
 
 
 def _scope_title(kind: str, name: str) -> str:
@@ -86,50 +79,14 @@ def _scope_title(kind: str, name: str) -> str:
 
 
 def in_order(entries: Sequence[Mapping[str, Any]], scope: str) -> list[Mapping[str, Any]]:
-    """`entries` by S̄ in a scope, best first; those without S̄ last."""
+    """`entries` by their main score in a scope, best first; those without it last."""
 
     def key(entry: Mapping[str, Any]) -> tuple[Any, ...]:
-        mean = overall(entry, scope)["mean"]
+        row = entry["scores"].get(scope)
+        mean = row["metrics"][main_score(entry["benchmark"])]["mean"] if row else None
         return mean is None, -(mean or 0), entry["file"]
 
     return sorted(entries, key=key)
-
-
-@dataclass(frozen=True)
-class Rank:
-    """The range of ranks of an entry, from `best` to `worst`, counted from 1.
-
-    An entry ranks below all entries whose interval lies entirely above its own, and above all
-    whose interval lies entirely below. Entries with overlapping intervals are tied.
-    """
-
-    best: int
-    worst: int
-
-    @property
-    def is_tie(self) -> bool:
-        """Whether the interval overlaps another entry's."""
-        return self.best < self.worst
-
-
-def ranks(entries: Sequence[Mapping[str, Any]], scope: str) -> dict[str, Rank | None]:
-    """File -> rank; None for an entry without an interval."""
-    rows = {entry["file"]: overall(entry, scope) for entry in entries}
-    known = [row for row in rows.values() if row["low"] is not None]
-    by_file: dict[str, Rank | None] = dict.fromkeys(rows)
-    for file, row in rows.items():
-        if row["low"] is not None:
-            above = sum(other["low"] > row["high"] for other in known)
-            below = sum(other["high"] < row["low"] for other in known)
-            by_file[file] = Rank(1 + above, len(known) - below)
-    return by_file
-
-
-def overall(entry: Mapping[str, Any], scope: str) -> Mapping[str, Any]:
-    """S̄ of an entry: mean, low, high and n; all None if the scope has no prompts."""
-    row = entry["scores"].get(scope)
-    nothing = dict.fromkeys(("mean", "low", "high", "n"))
-    return row["metrics"].get("overall_score", nothing) if row else nothing
 
 
 @dataclass(frozen=True)
@@ -237,7 +194,15 @@ def _data(
         "schema": "longwriter-leaderboard/1",
         "longwriter": __version__,
         "rankings": [
-            {**vars(ranking), "entries": _public_entries(ranking), "bridged": others}
+            {
+                "benchmark": ranking.benchmark,
+                "task_version": ranking.task_version,
+                "judge": ranking.judge,
+                "prompt": ranking.prompt,
+                "prompt_sha256": ranking.prompt_sha256,
+                "entries": _public_entries(ranking),
+                "bridged": others,
+            }
             for ranking, others in zip(ranked, bridged, strict=True)
         ],
         "reported_not_verified": [
@@ -249,14 +214,14 @@ def _data(
 
 def _public_entries(ranking: Ranking) -> list[dict[str, Any]]:
     """The entries as leaderboard.json shows them, each with its rank in every scope."""
-    of_scope = {scope: ranks(ranking.entries, scope) for scope in scopes_of(ranking.entries)}
-    private = ("reasons", "verified_by", "format", "signatures")
+    private = ("reasons", "verified_by", "format", "signatures", "prompt_scores")
+    ranks = ranking.ranks()
     return [
         {name: value for name, value in entry.items() if name not in private}
         | {
             "rank": {
                 scope: asdict(rank) if (rank := ranked[entry["file"]]) else None
-                for scope, ranked in of_scope.items()
+                for scope, ranked in ranks.items()
             }
         }
         for entry in ranking.entries
@@ -286,14 +251,26 @@ def _page(
                     "prompt_sha256": ranking.prompt_sha256,
                     "version": f"{ranking.task_version:g}",
                     "tables": [
-                        (name, title, _caveat(ranking, name), _lines(ranking, name))
-                        for name, title in scopes_of(ranking.entries).items()
+                        (
+                            scope.name,
+                            _scope_title(scope.kind, scope.name),
+                            _caveat(ranking, scope.name),
+                            _lines(ranking, scope),
+                        )
+                        for scope in ranking.scopes
                     ],
                     "bridged": others,
                 }
                 for ranking, others in zip(ranked, bridged, strict=True)
             ],
-            "scopes": scopes_of([entry for ranking in ranked for entry in ranking.entries]),
+            "scopes": {
+                scope.name: _scope_title(scope.kind, scope.name)
+                for kind in KINDS
+                for ranking in ranked
+                for scope in ranking.scopes
+                if scope.kind == kind
+            }
+            or {"all": _scope_title("all", "all")},
             "reported": REPORTED,
             "reported_judge": REPORTED_JUDGE,
             "reported_source": REPORTED_SOURCE,
@@ -340,12 +317,16 @@ def _caveat(ranking: Ranking, scope: str) -> str:
     return unseen_note(prompts)
 
 
-def _lines(ranking: Ranking, scope: str) -> list[dict[str, Any]]:
+def _lines(ranking: Ranking, scope: Scope) -> list[dict[str, Any]]:
     """The rows of a table, in order."""
-    of_file = ranks(ranking.entries, scope)
+    files = (entry["file"] for entry in ranking.entries)
+    of_file = dict(zip(files, scope.ranks(), strict=True))
     lines = []
-    for entry in in_order(ranking.entries, scope):
-        row: Mapping[str, Any] = entry["scores"].get(scope) or {"metrics": {}, "coverage": None}
+    for entry in in_order(ranking.entries, scope.name):
+        row: Mapping[str, Any] = entry["scores"].get(scope.name) or {
+            "metrics": {},
+            "coverage": None,
+        }
         lines.append(
             {
                 "rank": of_file[entry["file"]],

@@ -1,15 +1,8 @@
-"""Comparing two runs prompt by prompt: whether they are comparable, and what differs.
-
-For each metric, overall and per bucket: the mean difference, a paired permutation test, and the
-interval that the same test does not reject. The p-values are corrected in an order of importance:
-S̄, S_l and S_q over all prompts come first, then the buckets, then the other metrics. So the
-probability that any reported difference is a false positive is below 5%, and many minor metrics do
-not weaken the test of the main ones. A metric in which no prompt differs takes no part.
-"""
+"""Comparing two runs prompt by prompt: whether they are comparable, and what differs, in words."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,45 +10,18 @@ import numpy as np
 from longwriter_core.errors import InputError
 from longwriter_eval.bridge import Bridge, JudgeIdentity
 from longwriter_eval.judge.settings import protocol_text
+from longwriter_eval.pairwise.differences import (
+    BUCKET_METRICS,
+    MetricDifference,
+    corrected,
+    metric_differences,
+)
 from longwriter_eval.runs import Run
-from longwriter_eval.scoring import METRICS, Score, score_samples, value
-from longwriter_eval.stats.estimates import DocumentValue, contributions, is_covered, known
-from longwriter_eval.stats.inference import Interval, gatekeeping, paired_test
-from longwriter_eval.stats.thresholds import COMPARISON_ALPHA
-
-# Compared in each bucket too; the other metrics are compared over all prompts only. More tests
-# would mean a stricter correction for all of them.
-_MAIN_METRICS = ("overall_score", "length_score", "quality_score")
-_BUCKET_METRICS = (*_MAIN_METRICS, "output_words")
+from longwriter_eval.scoring import Score, score_samples, value
+from longwriter_eval.stats.estimates import is_covered, known
+from longwriter_eval.stats.inference import Interval
 
 ScoresById = Mapping[str, Score]  # prompt id -> score
-
-
-@dataclass(frozen=True)
-class MetricDifference:
-    """B - A in one metric, over the prompts of one bucket, or of a benchmark (bucket "all").
-
-    `pairs` of the `prompts` that both runs answered have a value in both runs. If these are less
-    than MIN_COVERAGE, every number after them is NaN. `p_corrected` is the corrected `p`.
-    """
-
-    benchmark: str
-    bucket: str
-    metric: str
-    prompts: int
-    pairs: int
-    a: float
-    b: float
-    difference: Interval
-    p: float
-    p_corrected: float = math.nan
-
-    @property
-    def winner(self) -> str | None:
-        """The run with the significantly higher value, "A" or "B"; None if there is none."""
-        if not self.p_corrected < COMPARISON_ALPHA:
-            return None
-        return "B" if self.difference.mean > 0 else "A"
 
 
 @dataclass(frozen=True)
@@ -210,12 +176,10 @@ def in_words(comparison: Comparison) -> list[str]:
     sentences = []
     for (benchmark, bucket), differences in groups.items():
         title = benchmark if bucket == "all" else f"{benchmark} {bucket}"
-        main = [d for d in differences if d.metric in _BUCKET_METRICS]
+        main = [d for d in differences if d.metric in BUCKET_METRICS]
         if bucket != "all":
             main = [d for d in main if d.winner]
-        elif all(
-            d.pairs == d.prompts and d.difference.low == d.difference.high == 0 for d in differences
-        ):
+        elif all(d.pairs == d.prompts and d.is_constant for d in differences):
             sentences.append(f"{title}: no difference in any metric")
             continue
         if main:
@@ -321,96 +285,6 @@ def _property_values(read: _Property, run: Run, scores: ScoresById, benchmark: s
 
 def _benchmarks(scores: ScoresById) -> set[str]:
     return {score.benchmark for score in scores.values()}
-
-
-def metric_differences(pairs: Sequence[tuple[Score, Score]]) -> Iterator[MetricDifference]:
-    """Every difference of a comparison, before correction."""
-    for benchmark in sorted({a.benchmark for a, _ in pairs}):
-        selected = [pair for pair in pairs if pair[0].benchmark == benchmark]
-        selected.sort(key=lambda pair: pair[0].sample.required)  # orders the buckets by length
-        for bucket in ("all", *dict.fromkeys(a.bucket for a, _ in selected)):
-            in_bucket = [pair for pair in selected if bucket in ("all", pair[0].bucket)]
-            for metric in METRICS if bucket == "all" else _BUCKET_METRICS:
-                if difference := _difference(benchmark, bucket, metric, in_bucket):
-                    yield difference
-
-
-def _difference(
-    benchmark: str, bucket: str, metric: str, pairs: Sequence[tuple[Score, Score]]
-) -> MetricDifference | None:
-    """None if neither run has the metric at all, as for quality without a judge."""
-    a_values = [value(a, metric) for a, _ in pairs]
-    b_values = [value(b, metric) for _, b in pairs]
-    if all(math.isnan(number) for number in (*a_values, *b_values)):
-        return None
-    # a pair counts where both have a value: in S̄, its S_l counts even where a verdict is missing
-    differences = [
-        DocumentValue(b - a, a.cluster, _parts_difference(a, b))
-        for a, b in zip(a_values, b_values, strict=True)
-    ]
-    pairs_known = len(known(differences))
-    difference = MetricDifference(
-        benchmark,
-        bucket,
-        metric,
-        len(pairs),
-        pairs_known,
-        math.nan,
-        math.nan,
-        Interval.unknown(pairs_known),
-        math.nan,
-    )
-    if not is_covered(differences):
-        return difference
-    p, interval = paired_test(differences)
-    return replace(
-        difference,
-        a=_mean_where(differences, a_values),
-        b=_mean_where(differences, b_values),
-        difference=interval,
-        p=p,
-    )
-
-
-def _parts_difference(a: DocumentValue, b: DocumentValue) -> tuple[float, float] | None:
-    if not a.parts or not b.parts:
-        return None
-    return b.parts[0] - a.parts[0], b.parts[1] - a.parts[1]
-
-
-def _mean_where(differences: Sequence[float], values: Sequence[DocumentValue]) -> float:
-    """The mean of `values` over the pairs that have a difference."""
-    paired = [
-        DocumentValue(math.nan, v.cluster, v.parts and (v.parts[0], math.nan))
-        if math.isnan(difference)
-        else v
-        for difference, v in zip(differences, values, strict=True)
-    ]
-    return float(np.mean(contributions(paired)))
-
-
-def corrected(differences: Sequence[MetricDifference]) -> list[MetricDifference]:
-    """`differences` with p-values corrected in the order of importance of their metrics.
-
-    A metric in which no prompt differs is left out of the correction; whether it is depends on no
-    sign of a difference, so the test of the others stays valid.
-    """
-    constant = [d.difference.low == d.difference.high == 0 for d in differences]
-    p = gatekeeping(
-        [math.nan if same else d.p for d, same in zip(differences, constant, strict=True)],
-        [_family(difference) for difference in differences],
-    )
-    return [
-        replace(d, p_corrected=d.p if is_constant else p_in_order)
-        for d, is_constant, p_in_order in zip(differences, constant, p, strict=True)
-    ]
-
-
-def _family(difference: MetricDifference) -> int:
-    """How important a difference is: 0 the paper's scores, 1 the buckets, 2 everything else."""
-    if difference.metric not in _MAIN_METRICS:
-        return 2
-    return 0 if difference.bucket == "all" else 1
 
 
 # metric -> what the winner does, and what the metric is called

@@ -10,13 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from longwriter_eval.pairwise.comparison import (
-    MetricDifference,
-    corrected,
-    incompatibilities,
-    metric_differences,
-    shared_prompts,
-)
+from longwriter_eval.pairwise.comparison import incompatibilities, shared_prompts
+from longwriter_eval.pairwise.differences import MetricDifference, corrected, metric_differences
 from longwriter_eval.report.metadata import FAULT_TITLES, RULER, ScoredRun
 from longwriter_eval.scoring import Score
 from longwriter_eval.stats.inference import Interval
@@ -182,7 +177,7 @@ def _compared(quality: float, benchmark: str, versus: Versus | None) -> str:
         return (
             f"{own}, {'above' if difference.winner == 'B' else 'below'} {other}'s {theirs}{where}"
         )
-    if difference.difference.low == difference.difference.high == 0:
+    if difference.is_constant:
         return f"{own}, the same as {other}'s{where}"
     return (
         f"{own}, not distinguishable from {other}'s {theirs}{where} "

@@ -176,7 +176,7 @@ def paired_test(
     mean = float(units.mean())
     if not units.any():
         return 1.0, Interval(0.0, 0.0, 0.0, n)
-    flips = _sign_flips(len(units))
+    flips = sign_flips(len(units))
     # A flip does not reject a shift by delta if delta lies between the mean of the units that
     # keep their sign and the mean of the units that change it.
     scale = float(np.abs(units).max())
@@ -205,7 +205,7 @@ def paired_permutation_test(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 @functools.lru_cache(maxsize=8)
-def _sign_flips(n: int) -> np.ndarray:
+def sign_flips(n: int) -> np.ndarray:
     """Which of `n` differences keep their sign, a row per flip; the first row keeps all."""
     if 2**n <= PERMUTATIONS + 1:
         codes = np.arange(2**n - 1, -1, -1)

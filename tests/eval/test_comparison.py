@@ -18,14 +18,8 @@ from longwriter_core.errors import InputError
 from longwriter_core.text.diagnostics import diagnose
 from longwriter_eval import scoring
 from longwriter_eval.cli.main import main
-from longwriter_eval.pairwise.comparison import (
-    Comparison,
-    MetricDifference,
-    compare,
-    corrected,
-    in_words,
-    metric_differences,
-)
+from longwriter_eval.pairwise.comparison import Comparison, compare, in_words
+from longwriter_eval.pairwise.differences import MetricDifference, corrected, metric_differences
 from longwriter_eval.runs import Sample
 from longwriter_eval.scoring import Score, score_response
 from longwriter_eval.stats.estimates import DocumentValue

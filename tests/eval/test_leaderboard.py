@@ -23,20 +23,20 @@ from longwriter_core.text.printable import escape_unprintable
 from longwriter_eval.cli.main import main
 from longwriter_eval.leaderboard import entries as entries_module
 from longwriter_eval.leaderboard.exports import _cell, badge
-from longwriter_eval.leaderboard.site import Rank, build, rankings, ranks
+from longwriter_eval.leaderboard.site import build, rankings
 from longwriter_eval.published import REPORTED
 from longwriter_eval.report import write_report as report
 from longwriter_eval.runs import Run, load_run
-from longwriter_eval.submission.archive import MAX_FILE_SIZE, read
+from longwriter_eval.submission.archive import read
+from longwriter_eval.submission.zip_file import MAX_FILE_SIZE
 
 ROOT = Path(__file__).parents[2]
 EVIL = "<script>document.title='owned'</script>"
 
 
-def _entry(file: str, low: float | None, high: float | None, **judge: Any) -> dict[str, Any]:
-    mean = None if low is None or high is None else (low + high) / 2
+def _entry(file: str, **judge: Any) -> dict[str, Any]:
+    mean = {"mean": 80.0, "low": 70.0, "high": 90.0, "n": 12}
     prompt_sha256 = judge.pop("prompt_sha256", "a" * 64)
-    interval = {"mean": mean, "low": low, "high": high, "n": 12}
     return {
         "file": file,
         "benchmark": judge.pop("benchmark", "longwrite_demo"),
@@ -50,33 +50,9 @@ def _entry(file: str, low: float | None, high: float | None, **judge: Any) -> di
             ],
             "repeats": 1, "prompt": "official", "prompt_sha256": prompt_sha256,
         },
-        "scores": {"all": {"kind": "all", "metrics": {"overall_score": interval}}},
+        "scores": {"all": {"kind": "all", "metrics": {"overall_score": mean}}},
+        "prompt_scores": {},
     }  # fmt: skip
-
-
-def test_a_rank_is_the_range_of_places_that_the_intervals_allow() -> None:
-    found = [_entry("a", 80, 90), _entry("b", 70, 82), _entry("c", 60, 75), _entry("d", 10, 20)]
-    expected = {"a": Rank(1, 2), "b": Rank(1, 3), "c": Rank(2, 3), "d": Rank(4, 4)}
-    assert ranks(found, "all") == expected
-    assert [rank.is_tie for rank in expected.values()] == [True, True, True, False]
-
-
-def test_a_wide_interval_ties_with_every_interval_that_it_overlaps() -> None:
-    found = ranks([_entry("a", 84, 86), _entry("wide", 70, 90), _entry("c", 77, 79)], "all")
-    assert found == {"a": Rank(1, 2), "wide": Rank(1, 3), "c": Rank(2, 3)}
-
-
-def test_a_single_point_of_overlap_is_a_tie() -> None:
-    assert ranks([_entry("a", 80, 90), _entry("b", 70, 80)], "all") == {
-        "a": Rank(1, 2),
-        "b": Rank(1, 2),
-    }
-
-
-def test_without_an_interval_there_is_no_rank() -> None:
-    found = ranks([_entry("a", 80, 90), _entry("b", None, None)], "all")
-    assert found == {"a": Rank(1, 1), "b": None}
-    assert ranks([_entry("a", 80, 90)], "zh") == {"a": None}
 
 
 @pytest.mark.parametrize(
@@ -91,7 +67,7 @@ def test_without_an_interval_there_is_no_rank() -> None:
     ],
 )
 def test_incomparable_submissions_are_ranked_separately(other: dict[str, Any]) -> None:
-    found = rankings([_entry("a", 80, 90), _entry("b", 10, 20, **other)])
+    found = rankings([_entry("a"), _entry("b", **other)])
     assert [[entry["file"] for entry in ranking.entries] for ranking in found] in (
         [["a"], ["b"]],
         [["b"], ["a"]],
@@ -474,7 +450,7 @@ def test_every_entry_has_a_badge_with_its_score(site: Path) -> None:
 
 
 def test_a_hostile_name_cannot_break_a_badge() -> None:
-    entry = _entry("a", 80, 90)
+    entry = _entry("a")
     entry["model"] = {"id": {"value": EVIL + "\u202e" + "x" * 400, "source": "submitter"}}
     image = ET.fromstring(badge("Demo prompts", entry))
     assert len(image.attrib["aria-label"]) < 200
