@@ -9,7 +9,7 @@ from agentwrite.errors import WriteError
 from longwriter_core.files import sha256
 from longwriter_core.llm import (
     CallId,
-    ChatPool,
+    Chat,
     ContextOverflowError,
     EndpointError,
     Rejected,
@@ -36,7 +36,7 @@ class Answer(Generic[_T]):
 
 
 class ChatModel:
-    """One model behind a pool of endpoints, with at most `concurrency` calls in flight at a time.
+    """One model behind a chat pool, with at most `concurrency` calls in flight at a time.
 
     `scope` is what release 0.1.0 put into the keys of stored calls: the addresses of the endpoints.
     Replies that it stored are still found. `extra` are further fields of every request. Models that
@@ -45,7 +45,7 @@ class ChatModel:
 
     def __init__(
         self,
-        chat: ChatPool,
+        chat: Chat,
         model: str,
         *,
         concurrency: int,

@@ -141,6 +141,26 @@ class Settings(BaseModel):
         """The endpoints without passwords and queries."""
         return [public_url(url) for url in self.base_urls]
 
+    @property
+    def known_context(self) -> int | None:
+        """The context of the model in tokens: as given, else that of its profile, if any."""
+        from longwriter_core.llm.profiles import profile_of_model
+
+        if self.context:
+            return self.context
+        profile = profile_of_model(self.model, self.base_urls[0] if self.base_urls else None)
+        return profile.context_window if profile else None
+
+    def check_context(self, tokens: int, what: str) -> None:
+        """Raise InputError if `what`, a prompt of so many tokens, does not fit with its reply."""
+        context = self.known_context
+        if context and tokens + self.max_tokens > context:
+            raise InputError(
+                f"{what} has about {tokens:,} tokens. With {self.max_tokens:,} tokens for the "
+                f"reply (--max-tokens) it does not fit the context of {self.model}, {context:,} "
+                "tokens: nothing was asked; lower --max-tokens, or leave the prompt out"
+            )
+
     def chat(self, store: "Store", key: str | None = None) -> "ChatPool":
         """The client; without `key`, with the one of `api_key`. Raises InputError."""
         from longwriter_core.llm import Budget, ChatPool

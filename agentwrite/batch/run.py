@@ -11,7 +11,7 @@ from agentwrite.batch.queue import Handler, OnSection, Pool, RunProgress, run_qu
 from agentwrite.batch.ray import Cluster
 from agentwrite.batch.run_dir import RunFolder
 from agentwrite.settings import Settings
-from agentwrite.writing.plan import MAX_PLAN_WORDS, Plan
+from agentwrite.writing.plan import Plan
 from agentwrite.writing.prompts import Prompts
 from agentwrite.writing.state import Instruction, Section, Text
 from agentwrite.writing.writer import Writer
@@ -74,7 +74,7 @@ def run(
     """
     file = check_instructions(Path(path), limit, default_length, strict=strict)
     wanted = file.hashes
-    with RunFolder(Path(output), _shared_settings(settings)) as folder:
+    with RunFolder(Path(output), shared_settings(settings)) as folder:
         folder.check_finished(wanted)
         counts = WritingProgress(len(wanted), sum(id in folder.finished for id in wanted))
         counts.bad_rows = len(file.bad_rows)
@@ -138,7 +138,7 @@ async def _write_all(
         raise InputError(f"{settings.model} at {settings.where}: {counts.stopped}")
 
 
-def _shared_settings(settings: Settings) -> dict[str, object]:
+def shared_settings(settings: Settings) -> dict[str, object]:
     """Return the settings that all texts of a folder share; other settings need another folder."""
     prompts = Prompts.load(settings.prompts)
     optional = {name: getattr(settings, name) for name in ("plan_model", "summary_model", "extra")}
@@ -152,49 +152,3 @@ def _shared_settings(settings: Settings) -> dict[str, object]:
         "temperature": settings.temperature,
         "max_tokens": settings.max_tokens,
     }
-
-
-@dataclass
-class Estimate:
-    """Estimated calls and tokens of a run, assuming English, 500-word sections and no retries."""
-
-    texts: int = 0
-    without_length: int = 0
-    calls: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-
-    def add(self, instruction: Instruction, *, parallel: bool) -> None:
-        """Add one text; without a required length, 5,000 words are assumed."""
-        words = instruction.required or 5_000
-        steps = max(1, round(words / 500))
-        chapters = round(words / 5_000) if words > MAX_PLAN_WORDS else 0
-        plan = 50 * steps  # tokens, with one line per step
-        asked = len(instruction.instruction) // 3
-        text = words * 4 // 3
-        self.texts += 1
-        self.without_length += instruction.required is None
-        self.calls += 1 + chapters + steps
-        self.prompt_tokens += (1 + chapters + steps) * (asked + 300) + steps * plan
-        self.prompt_tokens += 0 if parallel else text * (steps - 1) // 2
-        self.completion_tokens += plan + text
-
-
-def estimate(
-    path: Path,
-    output: Path,
-    settings: Settings,
-    *,
-    limit: int | None = None,
-    default_length: int | None = None,
-    strict: bool = False,
-) -> Estimate:
-    """Estimate the calls of `run`. Makes no calls and writes no files. Raises InputError."""
-    file = check_instructions(path, limit, default_length, strict=strict)
-    folder = RunFolder(output, _shared_settings(settings)).look()
-    folder.check_finished(file.hashes)
-    expected = Estimate()
-    for instruction in file:
-        if instruction.id not in folder.finished:
-            expected.add(instruction, parallel=settings.parallel)
-    return expected

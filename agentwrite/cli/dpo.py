@@ -22,7 +22,8 @@ from agentwrite.thresholds import (
 from longwriter_eval.cli import judge_options
 
 if TYPE_CHECKING:
-    from agentwrite.data.dpo import DpoEstimate, DpoSummary, SamplingProgress
+    from agentwrite.data.dpo import DpoSummary, SamplingProgress
+    from agentwrite.data.dpo_estimate import DpoEstimate
     from longwriter_eval.judge.settings import JudgeSettings
 
 
@@ -60,6 +61,7 @@ def command(
             min=0, max=100, metavar="POINTS", help="how much higher the chosen answer must score"
         ),
     ] = PairOptions.min_margin,
+    context: options.KnownContext = None,
     limit: options.Limit = None,
     length: options.Length = None,
     engine: options.Engine = "local",
@@ -94,7 +96,8 @@ def command(
     """
     import os
 
-    from agentwrite.data.dpo import dpo, estimate
+    from agentwrite.data.dpo import dpo
+    from agentwrite.data.dpo_estimate import estimate
     from longwriter_core.llm.profiles import money
     from longwriter_eval.judge.settings import JudgeSettings
 
@@ -102,6 +105,7 @@ def command(
         model=model,
         base_urls=base_url,
         concurrency=concurrency,
+        context=context,
     )
     judging = JudgeSettings.resolve(
         judge_options.overrides(

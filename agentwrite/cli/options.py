@@ -14,7 +14,7 @@ from longwriter_core.errors import InputError
 
 if TYPE_CHECKING:
     from agentwrite.batch.ray import Cluster
-    from agentwrite.batch.run import Estimate
+    from agentwrite.estimate import Estimate
 
 # The defaults and the help of these options stand in Settings.
 DEFAULTS: dict[str, Any] = {name: field.default for name, field in Settings.model_fields.items()}
@@ -33,6 +33,16 @@ Parallel = Annotated[bool, typer.Option("--parallel", help=_help("parallel"))]
 PromptSet = Annotated[str, typer.Option("--prompts", metavar="NAME", help=_help("prompts"))]
 Context = Annotated[
     int | None, typer.Option("--context", min=1, metavar="TOKENS", help=_help("context"))
+]
+KnownContext = Annotated[
+    int | None,
+    typer.Option(
+        "--context",
+        min=1,
+        metavar="TOKENS",
+        help="context length of the model in tokens, prompt and reply, checked before any call; "
+        "default: that of the model's profile, if any",
+    ),
 ]
 MaxTokens = Annotated[int, typer.Option(min=1, metavar="TOKENS", help=_help("max_tokens"))]
 Temperature = Annotated[float, typer.Option(metavar="T", help=_help("temperature"))]
@@ -139,9 +149,19 @@ def tokens(model: str, spent: TokenCounts) -> str:
 
 def print_estimate(estimate: "Estimate", settings: Settings) -> None:
     """Print what `--dry-run` found."""
+    from longwriter_core.llm.profiles import money
+
+    price = f", {money(estimate.usd)}" if estimate.usd else ""
     print(
         f"would ask {settings.model} at {settings.where} for {estimate.texts:,} texts: about "
-        f"{estimate.calls:,} calls, {tokens(settings.model, estimate)}"
+        f"{estimate.calls:,} calls, {estimate.prompt_tokens:,} prompt and "
+        f"{estimate.completion_tokens:,} completion tokens{price}"
     )
+    if estimate.cached_tokens:
+        price = f": {money(estimate.cached_usd)} in all" if estimate.cached_usd else ""
+        print(
+            f"{estimate.cached_tokens:,} of the prompt tokens repeat the beginning of an earlier "
+            f"prompt, which a prefix cache saves{price}"
+        )
     if estimate.without_length:
         print(f"{estimate.without_length:,} name no length and count as 5,000 words")

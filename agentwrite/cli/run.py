@@ -50,7 +50,7 @@ def command(
     Bad rows are skipped and listed in DIR/bad_rows.jsonl. Rerun the same command after any
     interruption to resume.
     """
-    from agentwrite.batch.run import estimate, run
+    from agentwrite.batch.run import run
 
     settings = Settings.resolve(
         model=model,
@@ -71,7 +71,9 @@ def command(
     if workers and max_cost:
         raise InputError("--max-cost needs --engine local: workers do not share a budget")
     if dry_run:
-        expected = estimate(
+        from agentwrite.estimate import estimate_run
+
+        expected = estimate_run(
             instructions, output, settings, limit=limit, default_length=length, strict=strict
         )
         options.print_estimate(expected, settings)

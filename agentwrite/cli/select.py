@@ -47,6 +47,7 @@ def command(
     max_tokens: Annotated[
         int | None, typer.Option(min=1, metavar="TOKENS", help="token limit of one reply")
     ] = None,
+    context: options.KnownContext = None,
     temperature: Annotated[
         float | None, typer.Option(metavar="T", help="sampling temperature; default: 0.5")
     ] = None,
@@ -75,6 +76,7 @@ def command(
             model=model,
             base_urls=base_url,
             concurrency=concurrency,
+            context=context,
             extra=extra,
             timeout=timeout,
             max_cost=max_cost,

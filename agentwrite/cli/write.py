@@ -63,14 +63,12 @@ def command(
     Rerun the same command after any interruption to resume. NAME.book holds the plan, the sections,
     the tokens spent, and what cleaning removed; `agentwrite rewrite` works on it.
     """
-    from agentwrite.batch.run import Estimate
     from agentwrite.book import book_path, load_book, read_plan_yaml, save_book
     from agentwrite.errors import WriteError
     from agentwrite.export import check_format
-    from agentwrite.writing.prompts import Prompts
     from agentwrite.writing.state import Instruction
     from agentwrite.writing.writer import MAX_TEXT_WORDS, write_text
-    from longwriter_core.llm import Usage
+    from longwriter_core.llm import Store, Usage
     from longwriter_core.llm.profiles import money
     from longwriter_core.text.required_length import required_length
 
@@ -101,9 +99,12 @@ def command(
     if not required:
         print("No length is named: the plan decides. --length WORDS sets one.", file=sys.stderr)
     if dry_run:
-        Prompts.load(settings.prompts)
-        expected = Estimate()
-        expected.add(Instruction("", instruction, required), parallel=settings.parallel)
+        from agentwrite.estimate import estimate_text
+
+        expected = estimate_text(
+            Instruction("", instruction, required), settings, Store(),
+            plan=planned.plan if planned else None, seed=seed,
+        )  # fmt: skip
         options.print_estimate(expected, settings)
         return 0
     options.check_output(output, "the text")

@@ -14,11 +14,10 @@ margin or general set therefore makes no calls.
 """
 
 import os
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from agentwrite.batch.instructions import InstructionFile, check_instructions
 from agentwrite.batch.queue import Handler, OnSection, Pool, RunProgress, run_queue
@@ -26,7 +25,6 @@ from agentwrite.batch.ray import Cluster
 from agentwrite.batch.run_dir import RunFolder, rows_by_id
 from agentwrite.data.card import write_card
 from agentwrite.data.mix import (
-    DatasetWriter,
     GeneralSet,
     MixSummary,
     RowProgress,
@@ -35,8 +33,9 @@ from agentwrite.data.mix import (
     no_row_progress,
     open_dataset,
 )
-from agentwrite.data.pairs import AnswerSampler, JudgedAnswers, ScoredAnswer, choose_pair
-from agentwrite.data.steps import StepSampler, step_rows
+from agentwrite.data.pair_rows import add_pair, add_step_pairs, pair_columns
+from agentwrite.data.pairs import AnswerSampler, JudgedAnswers
+from agentwrite.data.steps import StepSampler
 from agentwrite.model import ChatModel
 from agentwrite.settings import Settings
 from agentwrite.thresholds import SAMPLES, SAMPLING_MAX_TOKENS, SAMPLING_TEMPERATURE, PairOptions
@@ -45,14 +44,14 @@ from agentwrite.writing.prompts import Prompts
 from agentwrite.writing.state import Instruction
 from longwriter_core.conversation import preference
 from longwriter_core.errors import InputError
-from longwriter_core.llm import Rejected, Store, Usage, run_async
+from longwriter_core.llm import Store, Usage, run_async
 from longwriter_core.overlap import PromptIndex, benchmark_prompts
-from longwriter_core.text.language import main_language
-from longwriter_core.text.length import count_words, length_score
+from longwriter_core.text.length import count_words
 from longwriter_eval.judge.judge import Judge
 from longwriter_eval.judge.settings import MAX_TOKENS, TEMPERATURE, JudgeSettings, api_key
+from longwriter_eval.judge.verdict import Item
 
-_VERDICT_TOKENS = 300  # estimated tokens of a judge's reply
+_TOKENS_PER_WORD = 4 / 3
 _PAPERS_REQUEST = {"temperature": TEMPERATURE, "max_tokens": MAX_TOKENS}
 _BATCH_PROMPTS = 2_000  # prompts whose answers wait in memory for a batch of verdicts
 
@@ -135,11 +134,11 @@ def dpo(
     InputError if the input, a folder, the cluster or an endpoint cannot be used.
     """
     prompts, output, pairs = Path(prompts), Path(output), pairs or PairOptions()
-    settings = _sampling_settings(settings, temperature, max_tokens, steps=steps)
+    settings = sampling_settings(settings, temperature, max_tokens, steps=steps)
     check_files(output, [prompts], general)
     file = check_instructions(prompts, limit, default_length)
     wanted = file.hashes
-    lengths, overlaps = _check_prompts(file, check_benchmarks)
+    lengths, overlaps = check_prompts(file, check_benchmarks)
     path = beside(output, ".run")
     judge = judge or JudgeSettings.resolve({}, os.environ)
     if judge.batch and cluster:
@@ -147,7 +146,8 @@ def dpo(
     if steps and cluster:
         raise InputError("--steps needs --engine local")
     judging = Judge(judge, api_key(judge, os.environ), Store(path / "calls"))
-    shared = _shared_settings(settings, judging, samples, steps=steps)
+    check_context(file, lengths, settings, judging, steps=steps)
+    shared = shared_settings(settings, judging, samples, steps=steps)
     with RunFolder(path, shared, "samples.jsonl") as folder:
         folder.check_finished(wanted)
         left = wanted.keys() - overlaps.keys()
@@ -181,7 +181,7 @@ def dpo(
             for row in rows_by_id(folder.rows):
                 if str(row["id"]) in left:
                     required = lengths[str(row["id"])]
-                    add = _add_step_pairs if steps else _add_pair
+                    add = add_step_pairs if steps else add_pair
                     add(writer, prompts.name, row, required, pairs)
                     row_progress("prompts")
             for id, prompt in sorted(overlaps.items()):
@@ -189,7 +189,7 @@ def dpo(
                 writer.reject("benchmark", prompt, prompts.name, id=id)
             no_step = dict.fromkeys(("step", "prefix_characters")) if steps else {}
             mix = writer.write(
-                general, lambda row: _columns(*preference(row)) | no_step, row_progress
+                general, lambda row: pair_columns(*preference(row)) | no_step, row_progress
             )
         write_card(mix, "dpo", {**shared, **asdict(pairs)}, {})
     return DpoSummary(sampling, mix, path)
@@ -246,7 +246,7 @@ class Sampling:
             yield chat, sample
 
 
-def _check_prompts(
+def check_prompts(
     prompts: InstructionFile, check_benchmarks: bool
 ) -> tuple[dict[str, int], dict[str, str]]:
     """Map prompt ids to required lengths, and to the benchmark prompts they contain.
@@ -273,7 +273,36 @@ def _check_prompts(
     return lengths, overlaps
 
 
-def _sampling_settings(
+def check_context(
+    prompts: InstructionFile,
+    lengths: Mapping[str, int],
+    settings: Settings,
+    judge: Judge,
+    *,
+    steps: bool,
+) -> None:
+    """Raise InputError if a prompt, or an answer of its length, does not fit in a known context.
+
+    A prompt for a section holds the text before it. The judge sees the same prompt and the answer.
+    """
+    items: list[tuple[int, str, int]] = []  # tokens of the answer, id, tokens of the prompt
+    for instruction in prompts:
+        if not (words := lengths.get(instruction.id)):
+            continue
+        prompt = estimate_tokens(instruction.instruction)
+        answer = min(round(words * _TOKENS_PER_WORD), settings.max_tokens)
+        what = f"{prompts.path}: the prompt {instruction.id!r}"
+        if steps:
+            prompt += round(words * _TOKENS_PER_WORD)
+            what += ", with the text before its last section,"
+        settings.check_context(prompt, what)
+        items.append((answer, instruction.id, prompt))
+    if items:
+        answer, id, prompt = max(items)
+        judge.check_context([Item(id, "x" * 4 * prompt, "x" * 4 * answer)])
+
+
+def sampling_settings(
     settings: Settings, temperature: float, max_tokens: int, *, steps: bool
 ) -> Settings:
     """The settings with the sampling's own; a section needs no more tokens than when writing."""
@@ -281,7 +310,7 @@ def _sampling_settings(
     return settings.model_copy(update={"temperature": temperature, "max_tokens": limit})
 
 
-def _shared_settings(
+def shared_settings(
     settings: Settings, judge: Judge, samples: int, *, steps: bool
 ) -> dict[str, object]:
     """Return the settings that all rows of a run folder share; other settings need another file."""
@@ -298,170 +327,3 @@ def _shared_settings(
         **({} if protocol == _PAPERS_REQUEST else {"judge_request": protocol}),
         **({"steps": Prompts.load(settings.prompts).sha256} if steps else {}),
     }
-
-
-def _add_pair(
-    writer: DatasetWriter, source: str, row: Mapping[str, Any], required: int, options: PairOptions
-) -> None:
-    """Pick a pair and write it. S_l is computed from the current required length."""
-    id, asked, samples = str(row["id"]), row["instruction"].strip(), row["samples"]
-    answers = [
-        ScoredAnswer(
-            sample["text"],
-            sample["cut"],
-            sample["tokens"],
-            sample["words"],
-            length_score(required, sample["words"]),
-            sample["quality_score"],
-        )
-        for sample in samples
-    ]
-    _write_pair(writer, source, (id, asked, required), samples, answers, options)
-
-
-def _add_step_pairs(
-    writer: DatasetWriter, source: str, row: Mapping[str, Any], required: int, options: PairOptions
-) -> None:
-    """Pick a pair for each section of a text and write it."""
-    for number, step, answers, prefix in step_rows(row):
-        id = f"{row['id']} step {number}"
-        asked = id, row["instruction"].strip(), required
-        own = {"step": number, "prefix_characters": prefix}
-        _write_pair(writer, source, asked, step["samples"], answers, options, own)
-
-
-def _write_pair(
-    writer: DatasetWriter,
-    source: str,
-    prompt: tuple[str, str, int],  # id, instruction, required words
-    samples: Sequence[Mapping[str, Any]],
-    answers: Sequence[ScoredAnswer],
-    options: PairOptions,
-    more: Mapping[str, Any] | None = None,
-) -> None:
-    """Pick a pair of the answers, which are in the order of `samples`, and write it."""
-    id, asked, required = prompt
-    scores = [answer.score for answer in answers]
-    pair = choose_pair(id, answers, options)
-    if isinstance(pair, Rejected):
-        writer.reject(pair.reason, pair.detail, source, id=id, scores=scores, instruction=asked)
-        return
-    chosen = samples[answers.index(pair.chosen)]
-    columns = _columns(
-        [{"role": "user", "content": asked}],
-        {"role": "assistant", "content": pair.chosen.text},
-        {"role": "assistant", "content": pair.rejected.text},
-    )
-    own = {
-        "required": required,
-        "chosen_score": pair.chosen.score,
-        "rejected_score": pair.rejected.score,
-        "margin": pair.margin,
-        "scores": scores,
-        "rejected_by": options.rejected,
-        "model": chosen["model"],
-        "judge": ", ".join(chosen["judges"]),
-        **(more or {}),
-    }
-    writer.add(id, {"id": id, "source": source, **columns, **own})
-
-
-def _columns(
-    messages: list[dict[str, str]], chosen: dict[str, str], rejected: dict[str, str]
-) -> dict[str, Any]:
-    """Return the columns of a row; those unknown for general rows are null."""
-    return {
-        "messages": messages,
-        "chosen": chosen,
-        "rejected": rejected,
-        "language": main_language(chosen["content"]),
-        "words": count_words(chosen["content"]),
-        "rejected_words": count_words(rejected["content"]),
-        "required": None,
-        "chosen_score": None,
-        "rejected_score": None,
-        "margin": None,
-        "scores": None,
-        "rejected_by": None,
-        "model": None,
-        "judge": None,
-    }
-
-
-@dataclass
-class DpoEstimate:
-    """Estimated calls and tokens for sampling and judging, assuming that no call is retried."""
-
-    prompts: int = 0
-    calls: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    judge_calls: int = 0
-    judge_prompt_tokens: int = 0
-    judge_completion_tokens: int = 0
-
-    def add_steps(self, instruction: Instruction, samples: int, judge: Judge) -> None:
-        """Add one prompt whose sections are sampled, assuming sections of 500 words."""
-        words = instruction.required or 0
-        steps = max(1, round(words / 500))
-        section = min(words, 500) * 4 // 3
-        # a prompt holds the instruction, the plan, and half of the text on average
-        prompt = estimate_tokens(instruction.instruction) + 300 + 50 * steps + words * 2 // 3
-        calls, verdicts = samples * steps, samples * steps * judge.settings.repeats
-        self.prompts += 1
-        self.calls += 1 + calls
-        self.prompt_tokens += 300 + calls * prompt
-        self.completion_tokens += 50 * steps + calls * section
-        self.judge_calls += verdicts
-        judged = estimate_tokens(judge.prompt.template) + prompt + section
-        self.judge_prompt_tokens += verdicts * judged
-        self.judge_completion_tokens += verdicts * _VERDICT_TOKENS
-
-    def add(self, instruction: Instruction, samples: int, judge: Judge, max_tokens: int) -> None:
-        """Add one prompt."""
-        asked = estimate_tokens(instruction.instruction)
-        answer = min(max_tokens, (instruction.required or 0) * 4 // 3)
-        verdicts = samples * judge.settings.repeats
-        judged = estimate_tokens(judge.prompt.template) + asked + answer
-        self.prompts += 1
-        self.calls += samples
-        self.prompt_tokens += samples * asked
-        self.completion_tokens += samples * answer
-        self.judge_calls += verdicts
-        self.judge_prompt_tokens += verdicts * judged
-        self.judge_completion_tokens += verdicts * _VERDICT_TOKENS
-
-
-def estimate(
-    prompts: str | Path,
-    output: str | Path,
-    settings: Settings,
-    judge: JudgeSettings,
-    *,
-    samples: int = SAMPLES,
-    temperature: float = SAMPLING_TEMPERATURE,
-    max_tokens: int = SAMPLING_MAX_TOKENS,
-    general: GeneralSet | None = None,
-    check_benchmarks: bool = True,
-    limit: int | None = None,
-    default_length: int | None = None,
-    steps: bool = False,
-) -> DpoEstimate:
-    """Estimate the calls of `dpo`. Makes no calls and writes no files. Raises InputError."""
-    prompts, output = Path(prompts), Path(output)
-    settings = _sampling_settings(settings, temperature, max_tokens, steps=steps)
-    check_files(output, [prompts], general)
-    file = check_instructions(prompts, limit, default_length)
-    _, overlaps = _check_prompts(file, check_benchmarks)
-    judging = Judge(judge, "no key is needed to count")
-    shared = _shared_settings(settings, judging, samples, steps=steps)
-    folder = RunFolder(beside(output, ".run"), shared, "samples.jsonl").look()
-    folder.check_finished(file.hashes)
-    total = DpoEstimate()
-    for instruction in file:
-        if instruction.id not in overlaps and instruction.id not in folder.finished:
-            if steps:
-                total.add_steps(instruction, samples, judging)
-            else:
-                total.add(instruction, samples, judging, settings.max_tokens)
-    return total

@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict
 
 from agentwrite.model import Answer, ChatModel
 from agentwrite.settings import Settings
-from longwriter_core.llm import ChatPool, Rejected, Structured
+from agentwrite.writing.context import estimate_tokens
+from longwriter_core.llm import ChatPool, ContextOverflowError, Rejected, Structured
 from longwriter_core.llm.batch import MAX_ROWS
 from longwriter_core.text.thinking import without_thinking
 
@@ -67,6 +68,7 @@ class Screener:
     def __init__(self, chat: ChatPool, settings: Settings) -> None:
         concurrency = MAX_ROWS if settings.batch else settings.concurrency
         self.slots = asyncio.Semaphore(concurrency)
+        self._context = settings.known_context
         chosen = settings.model_fields_set  # the defaults of Settings are meant for writing
         self._model = ChatModel(
             chat,
@@ -79,9 +81,18 @@ class Screener:
         )
 
     async def ask(self, instruction: str, row: int) -> Answer[Decision]:
-        """Return the model's decision. Raises WriteError and ContextOverflowError."""
+        """Return the model's decision. Raises WriteError and ContextOverflowError.
+
+        A row that does not fit in the known context is not asked about.
+        """
+        prompt = question(instruction)
+        tokens = estimate_tokens(prompt) + self._model.max_tokens
+        if self._context and tokens > self._context:
+            raise ContextOverflowError(
+                f"about {tokens:,} tokens with the reply, {self._context:,} fit"
+            )
         return await self._model.ask(
-            question(instruction),
+            prompt,
             read_decision,
             place=f"row {row}",
             text_id="select",

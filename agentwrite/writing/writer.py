@@ -23,7 +23,7 @@ from agentwrite.writing.plan import Plan, Step
 from agentwrite.writing.planner import Planner, all_at_once
 from agentwrite.writing.prompts import Prompts
 from agentwrite.writing.state import Instruction, Section, Text
-from longwriter_core.llm import ChatPool, ContextOverflowError, Rejected, Store, Usage, run_async
+from longwriter_core.llm import Chat, ContextOverflowError, Rejected, Store, Usage, run_async
 from longwriter_core.text.diagnostics import repetition
 from longwriter_core.text.length import count_words
 from longwriter_core.text.required_length import required_length
@@ -149,7 +149,7 @@ class Writer:
 
     def __init__(
         self,
-        chat: ChatPool,
+        chat: Chat,
         settings: Settings,
         *,
         prompts: Prompts | None = None,

@@ -3,7 +3,14 @@
 Importing this package loads neither openai nor aiohttp: the first call does.
 """
 
-from longwriter_core.llm.ask import Outcome, Rejected, Structured, ask_until_valid, read_reply
+from longwriter_core.llm.ask import (
+    Chat,
+    Outcome,
+    Rejected,
+    Structured,
+    ask_until_valid,
+    read_reply,
+)
 from longwriter_core.llm.budget import Budget
 from longwriter_core.llm.client import Endpoint, Reply
 from longwriter_core.llm.concurrency import for_each, run_async
@@ -23,6 +30,7 @@ __all__ = [
     "BudgetError",
     "CallError",
     "CallId",
+    "Chat",
     "ChatPool",
     "ContextOverflowError",
     "Endpoint",

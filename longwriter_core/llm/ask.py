@@ -11,11 +11,10 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from longwriter_core.llm.client import Reply
 from longwriter_core.llm.errors import CallError
-from longwriter_core.llm.pool import ChatPool
 from longwriter_core.llm.store import CallId
 from longwriter_core.text.length import count_words
 from longwriter_core.text.refusals import is_refusal
@@ -38,6 +37,19 @@ _ERROR = re.compile(
     re.IGNORECASE,
 )
 _ERROR_MAX_WORDS = 60  # a longer text that begins with an error message may still be prose
+
+
+class Chat(Protocol):
+    """What answers calls, with a store in front: a ChatPool, or a rehearsal that calls nothing."""
+
+    async def stored(self, *keys: str) -> Reply | None:
+        """The reply under the first of `keys` that the store has, or None."""
+
+    async def ask(self, key: str, request: Mapping[str, Any], *, affinity: int = 0) -> Reply:
+        """Make one call and store its reply under `key`. Raises CallError."""
+
+    def give_up(self, why: str) -> None:
+        """Make no further calls."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +111,7 @@ class Outcome(Generic[T]):
 
 
 async def ask_until_valid(
-    pool: ChatPool,
+    pool: Chat,
     request: Mapping[str, Any],
     read: Callable[[str], T | Rejected],
     call: CallId,

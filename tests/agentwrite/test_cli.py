@@ -96,7 +96,7 @@ def test_a_dry_run_makes_no_calls(tmp_path: Path, capsys: pytest.CaptureFixture[
         )
         assert server.prompts == []
     printed = capsys.readouterr().out
-    assert f"would ask {WRITER} at {server.base_url} for 1 texts: about 5 calls" in printed
+    assert f"would ask {WRITER} at {server.base_url} for 1 texts: about 6 calls" in printed
     assert "1 name no length" in printed
     assert not (tmp_path / "o").exists()
 

@@ -497,3 +497,31 @@ def test_after_an_interruption_the_next_run_pays_only_for_the_rest(
     assert [(row["id"], row["chosen"]) for row in rows] == [
         (row["id"], row["chosen"]) for row in calm
     ]
+
+
+def test_a_prompt_that_does_not_fit_the_context_is_an_error_before_any_call(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompts(tmp_path)
+    with Server() as server:
+        for more in ([], ["--dry-run"]):
+            given = arguments(tmp_path, server, "--context", "9000", *more)
+            assert main(given) == 2  # --max-tokens is 32,768
+            assert "'p0' has about" in capsys.readouterr().err
+        assert main(arguments(tmp_path, server, "--context", "9000", "--max-tokens", "4000")) == 0
+
+
+def test_an_answer_that_the_judge_cannot_read_is_an_error_before_any_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompts(tmp_path, 1, words=9_000)
+    with Server() as server:
+        profiles = tmp_path / "profiles.toml"
+        profiles.write_text(
+            f'[profiles.mine]\nmodel = "{JUDGE}"\nendpoint = "{server.base_url}"\ncontext_window = 8192\n',
+            encoding="utf-8",
+        )
+        monkeypatch.setenv("LONGWRITER_PROFILES", str(profiles))
+        assert main(arguments(tmp_path, server)) == 2
+        assert server.prompts == []
+    assert "does not fit the context" in capsys.readouterr().err

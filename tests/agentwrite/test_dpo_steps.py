@@ -10,7 +10,8 @@ from support.judging import JUDGE_OPTIONS, settings_at
 from support.prose import read_jsonl, write_rows
 
 from agentwrite.cli.main import main
-from agentwrite.data.dpo import DpoSummary, dpo, estimate
+from agentwrite.data.dpo import DpoSummary, dpo
+from agentwrite.data.dpo_estimate import estimate
 from agentwrite.settings import Settings
 from agentwrite.thresholds import PairOptions
 from longwriter_core.errors import InputError

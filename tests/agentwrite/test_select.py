@@ -12,6 +12,7 @@ import pytest
 from support.commands import command, environment, run
 from support.hub import Hub
 from support.model import WRITER, Model
+from support.prose import read_jsonl, write_rows
 
 from agentwrite.batch.instructions import check_instructions
 from agentwrite.cli.main import main
@@ -485,3 +486,20 @@ def test_a_model_that_refuses_the_request_of_a_batch_is_known_at_once(
         assert main([*arguments, "--base-url", model.base_url, "--batch"]) == 2
         assert not [r for r in model.history if r.path == "/v1/batches"]
     assert "'temperature' is not supported with this model" in capsys.readouterr().err
+
+
+def test_a_row_that_does_not_fit_the_context_is_not_asked_about(tmp_path: Path) -> None:
+    rows = [
+        {"instruction": text}
+        for text in ("Write a novel of the sea.", "Write on: " + "tide " * 1_900)
+    ]
+    path = write_rows(tmp_path / "rows.jsonl", *rows)
+    with Model() as server:
+        given = ["--model", WRITER, "--base-url", server.base_url, "--context", "2600"]
+        given += ["--max-tokens", "1000"]
+        assert main(["select", str(path), "-o", str(tmp_path / "out.jsonl"), *given]) == 1
+        assert len(server.prompts) == 1
+    (rejected,) = (
+        row for row in read_jsonl(tmp_path / "out.rejected.jsonl") if row["rule"] == "failed"
+    )
+    assert rejected["detail"].startswith("context_overflow: about ")
