@@ -518,7 +518,8 @@ def test_an_answer_that_the_judge_cannot_read_is_an_error_before_any_call(
     with Server() as server:
         profiles = tmp_path / "profiles.toml"
         profiles.write_text(
-            f'[profiles.mine]\nmodel = "{JUDGE}"\nendpoint = "{server.base_url}"\ncontext_window = 8192\n',
+            f'[profiles.mine]\nmodel = "{JUDGE}"\nendpoint = "{server.base_url}"\n'
+            "context_window = 8192\n",
             encoding="utf-8",
         )
         monkeypatch.setenv("LONGWRITER_PROFILES", str(profiles))
