@@ -12,7 +12,7 @@ from support.commands import run
 from support.judging import JUDGE_ENVIRONMENT
 
 from agentwrite.cli.main import main as agentwrite_main
-from agentwrite.data.sft import RULES
+from agentwrite.data.sft_rules import RULES
 from longwriter_core.mock_server.server import WRITER, MockServer
 from longwriter_eval.cli.main import main
 from longwriter_eval.judge.settings import JudgeSettings

@@ -82,7 +82,8 @@ def command(
         str | None,
         typer.Option(
             metavar="FORMAT",
-            help="begin each answer with its plan as thinking: think, thinking, magistral or kimi",
+            help="begin each answer with its plan as thinking: think, thinking, magistral, kimi "
+            "or gpt-oss",
         ),
     ] = None,
     push_to_hub: Annotated[

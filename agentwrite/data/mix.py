@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any
@@ -264,12 +264,19 @@ def open_dataset(output: Path, *, seed: int, check_benchmarks: bool) -> Iterator
 def _write_parquet(file: IO[bytes], lines: Iterator[bytes]) -> None:
     """Write lines of JSON as the rows of a Parquet file, a batch in memory at a time.
 
-    The types are fixed: a column that is null in all rows would otherwise have none.
+    The types are fixed: a column that is null in all rows would otherwise have none. Turns have the
+    fields of the first row's.
     """
     import pyarrow as pa
     from pyarrow import parquet
 
-    turn = pa.struct({"role": pa.string(), "content": pa.string()})
+    first = next(lines, None)
+    if first is None:
+        return
+    lines = chain([first], lines)
+    fields = dict.fromkeys(["role", "content"])
+    fields |= {name: None for turn in json.loads(first).get("messages", ()) for name in turn}
+    turn = pa.struct(dict.fromkeys(fields, pa.string()))
     types = {
         "messages": pa.list_(turn), "prompt": pa.list_(turn), "chosen": turn, "rejected": turn,
         "scores": pa.list_(pa.float64()),

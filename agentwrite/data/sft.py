@@ -12,21 +12,13 @@ model}, which axolotl's chat_template strategy reads directly.
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    PositiveInt,
-    StringConstraints,
-    ValidationError,
-)
+from pydantic import ValidationError
 
 from agentwrite.batch.run_dir import missing_texts, read_rows, rows_by_id
 from agentwrite.data.card import write_card
@@ -40,151 +32,22 @@ from agentwrite.data.mix import (
     no_row_progress,
     open_dataset,
 )
-from agentwrite.thresholds import COLLAPSED_TEXT_SHARE, MISSING_SECTION_SHARE, SEED, SftLimits
+from agentwrite.data.sft_rules import DUPLICATE, RULES, FinishedText, find_fault
+from agentwrite.thresholds import SEED, SftLimits
 from agentwrite.writing.clean import clean
-from agentwrite.writing.context import estimate_tokens
-from agentwrite.writing.plan import Plan, Step
 from longwriter_core.conversation import conversation
 from longwriter_core.errors import InputError
-from longwriter_core.files import sha256
 from longwriter_core.llm import Store, run_async
-from longwriter_core.llm.ask import is_error_text
-from longwriter_core.text.diagnostics import (
-    is_wrong_language,
-    repetition,
-)
-from longwriter_core.text.endings import is_cut_off, is_to_be_continued
 from longwriter_core.text.language import main_language
-from longwriter_core.text.length import count_words, length_score
-from longwriter_core.text.refusals import is_refusal
+from longwriter_core.text.length import count_words
 from longwriter_core.text.thinking import FORMATS, with_thinking, without_thinking
 from longwriter_eval.judge.judge import Judge
 from longwriter_eval.judge.settings import JudgeSettings, api_key
 from longwriter_eval.judge.verdict import Item, Judgement
 
-DUPLICATE = "duplicate"  # not in RULES, because it compares a text with earlier ones
-
-
-def _encodable(value: object) -> object:
-    """Replace lone surrogates with "?", because no loader can read them."""
-    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(strict=True)
-
-    words: int
-    target: int
-
-
-class _Step(BaseModel):
-    model_config = ConfigDict(strict=True)
-
-    number: int
-    point: Annotated[str, BeforeValidator(_encodable)]
-    words: int
-
-
-class _Chapter(_Step):
-    first_step: int
-
-
-class FinishedText(BaseModel):
-    """The fields of a texts.jsonl row that `sft` uses."""
-
-    model_config = ConfigDict(strict=True)
-
-    instruction: Annotated[
-        str, StringConstraints(strip_whitespace=True, min_length=1), BeforeValidator(_encodable)
-    ]
-    text: Annotated[str, BeforeValidator(_encodable)]
-    required: PositiveInt | None = None
-    sections: list[_Section] = []
-    models: list[str] = []
-    plan: list[_Step] = []
-    chapters: list[_Chapter] = []
-    thinking: str = ""  # what the answer is to begin with; `sft` sets it
-
-    @cached_property
-    def words(self) -> int:
-        """Words of the text."""
-        return count_words(self.text)
-
-    @property
-    def plan_text(self) -> str:
-        """The plan, one line per step; "" if the row has none."""
-        steps = tuple(Step(**vars(step)) for step in self.plan)
-        chapters = tuple(
-            (Step(each.number, each.point, each.words, "Chapter"), each.first_step)
-            for each in self.chapters
-        )
-        return Plan(steps, chapters=chapters).text
-
-    @property
-    def length_score(self) -> float | None:
-        """S_l, or None if no length was required."""
-        return length_score(self.required, self.words) if self.required else None
-
-
-# Each rule returns a readable detail if the text breaks it, else None.
-
-
-def _too_short(text: FinishedText, limits: SftLimits) -> str | None:
-    return f"{text.words} words" if text.words < limits.min_words else None
-
-
-def _too_long(text: FinishedText, limits: SftLimits) -> str | None:
-    if text.words > limits.max_words:
-        return f"{text.words} words"
-    tokens = sum(map(estimate_tokens, (text.instruction, text.thinking, text.text)))
-    return f"about {tokens} tokens" if tokens > limits.sequence_len else None
-
-
-def _collapsed(text: FinishedText, _limits: SftLimits) -> str | None:
-    missing = sum(
-        section.words < MISSING_SECTION_SHARE * section.target for section in text.sections
-    )
-    if not missing or missing < COLLAPSED_TEXT_SHARE * len(text.sections):
-        return None
-    return f"{missing} of {len(text.sections)} sections are nearly empty"
-
-
-def _length_score(text: FinishedText, limits: SftLimits) -> str | None:
-    score = text.length_score
-    if score is None or score >= limits.min_length_score:
-        return None
-    return f"S_l {score:.1f}: {text.words} of {text.required} words"
-
-
-def _unfinished(text: FinishedText, _limits: SftLimits) -> str | None:
-    if is_to_be_continued(text.text):
-        return "promises a continuation"
-    return "ends without final punctuation" if is_cut_off(text.text) else None
-
-
-def _repetition(text: FinishedText, limits: SftLimits) -> str | None:
-    share = repetition(text.text)
-    return f"{share:.0%} is repeated" if share > limits.max_repetition else None
-
-
-def _opening(text: FinishedText) -> str:
-    return " ".join(text.text.split())[:80]
-
-
-# A text is rejected by the first rule that it breaks.
-RULES: dict[str, Callable[[FinishedText, SftLimits], str | None]] = {
-    "refusal": lambda text, _: _opening(text) if is_refusal(text.text) else None,
-    "error_text": lambda text, _: _opening(text) if is_error_text(text.text) else None,
-    "too_short": _too_short,
-    "too_long": _too_long,
-    "collapsed": _collapsed,
-    "length_score": _length_score,
-    "unfinished": _unfinished,
-    "repetition": _repetition,
-    "wrong_language": lambda text, _: (
-        _opening(text) if is_wrong_language(text.instruction, text.text) else None
-    ),
-}
+# gpt-oss: its chat template takes the thinking from a field of the message, and makes the channels.
+FIELD = "gpt-oss"
+PLAN_FORMATS = (*FORMATS, FIELD)
 
 
 @dataclass(frozen=True)
@@ -252,8 +115,9 @@ def sft(
     limit             read only this many texts of each folder
     min_quality       judge the texts that pass all rules, and leave out those below a score; the
                       verdicts are kept in a run folder next to the file
-    with_plan         begin each answer with the text's plan as thinking, in one of FORMATS of
-                      longwriter_core.text.thinking; thinking never counts as words
+    with_plan         begin each answer with the text's plan as thinking, in one of PLAN_FORMATS:
+                      with tags, or for gpt-oss in the field `thinking` of the message, from which
+                      its chat template makes the channels; thinking never counts as words
     progress          called for every row read or judged, with its kind
 
     The same input and seed give the same bytes. Raises InputError if the input cannot be used, and
@@ -264,8 +128,9 @@ def sft(
             f"unknown rule {', '.join(sorted(unknown))}: the rules are "
             f"{', '.join([*RULES, DUPLICATE])}"
         )
-    if with_plan and with_plan not in FORMATS:
-        raise InputError(f"no thinking format {with_plan!r}: name one of {', '.join(FORMATS)}")
+    if with_plan and with_plan not in PLAN_FORMATS:
+        known = ", ".join(PLAN_FORMATS)
+        raise InputError(f"no thinking format {with_plan!r}: name one of {known}")
     output, limits = Path(output), limits or SftLimits()
     sources = check_paths(folders, output, general)
     settings = {**asdict(limits), "without": sorted(without), "seed": seed}
@@ -292,7 +157,7 @@ def sft(
                 summary.cleaned += cleaned.counts
                 thinking = text.plan_text if with_plan else ""
                 text = text.model_copy(update={"text": cleaned.text, "thinking": thinking})
-                rule, detail = _fault(text, limits, without, seen, writer)
+                rule, detail = find_fault(text, limits, without, seen, writer.find_benchmark_prompt)
                 if not rule and with_plan and not thinking:
                     rule = "no_plan"
                 if rule:
@@ -316,7 +181,14 @@ def sft(
                     text = text.model_copy(update={"thinking": thinking})
                     summary.add(writer, source, id, text, with_plan, {"quality_score": quality})
         unknown_quality = {"quality_score": None} if min_quality else {}
-        writer.write(general, lambda row: _columns(conversation(row)) | unknown_quality, progress)
+
+        def general_row(row: Mapping[str, Any]) -> dict[str, Any]:
+            messages: list[Any] = conversation(row)
+            if with_plan == FIELD:  # loaders take the fields of messages from every part of a file
+                messages = [*messages[:-1], {**messages[-1], "thinking": None}]
+            return _columns(messages) | unknown_quality
+
+        writer.write(general, general_row, progress)
     counts = {
         "Cleaned away, by rule": summary.cleaned,
         "No length was required": {"texts": summary.without_length},
@@ -414,51 +286,16 @@ def _run_settings(folder: Path) -> dict[str, Any]:
     return settings if isinstance(settings, dict) else {}
 
 
-def _fault(
-    text: FinishedText,
-    limits: SftLimits,
-    without: Collection[str],
-    seen: set[bytes],
-    writer: DatasetWriter,
-) -> tuple[str, str]:
-    """Return the rule that a text breaks and its detail; two empty strings if it breaks none."""
-    if not text.text:
-        return "empty", ""
-    for name, rule in RULES.items():
-        if name not in without and (detail := rule(text, limits)) is not None:
-            return name, detail
-    if DUPLICATE not in without and (known := _find_duplicate(text, seen)):
-        return DUPLICATE, f"the same {' and '.join(known)} as an earlier row"
-    if prompt := writer.find_benchmark_prompt(text.instruction):
-        return "benchmark", prompt
-    return "", ""
-
-
-def _find_duplicate(text: FinishedText, seen: set[bytes]) -> list[str]:
-    """Return which of "instruction" and "text" occurred in an earlier row.
-
-    If neither did, both are added to `seen`.
-    """
-    hashes = {
-        name: bytes.fromhex(sha256(" ".join(value.split()).casefold())[:32])
-        for name, value in (("instruction", text.instruction), ("text", text.text))
-    }
-    known = [name for name, hash in hashes.items() if hash in seen]
-    if not known:
-        seen.update(hashes.values())
-    return known
-
-
 def _row(id: str, source: str, text: FinishedText, with_plan: str | None) -> dict[str, Any]:
-    answer = with_thinking(text.thinking, text.text, with_plan) if with_plan else text.text
-    messages = [
-        {"role": "user", "content": text.instruction},
-        {"role": "assistant", "content": answer},
-    ]
+    answer = {"role": "assistant", "content": text.text}
+    if with_plan == FIELD:
+        answer["thinking"] = text.thinking
+    elif with_plan:
+        answer["content"] = with_thinking(text.thinking, text.text, with_plan)
     return {
         "id": id,
         "source": source,
-        **_columns(messages),
+        **_columns([{"role": "user", "content": text.instruction}, answer]),
         "required": text.required,
         "length_score": text.length_score,
         "model": ", ".join(text.models),

@@ -17,8 +17,9 @@ from support.model import PLAN, WRITER, is_plan, step_of
 
 from agentwrite.batch import run_dir as run_folder
 from agentwrite.batch.instructions import check_instructions
-from agentwrite.batch.run import WritingProgress, estimate, run
+from agentwrite.batch.run import WritingProgress, run
 from agentwrite.batch.run_dir import RunFolder
+from agentwrite.estimate import estimate_run
 from agentwrite.settings import Settings
 from longwriter_core import mock_server
 from longwriter_core.errors import InputError
@@ -297,12 +298,12 @@ def test_an_estimate_makes_no_calls_and_writes_no_files(tmp_path: Path) -> None:
     path = instructions(tmp_path, 4)
     with Model() as server:
         chosen = Settings.resolve(model=WRITER, base_urls=(server.base_url,))
-        found = estimate(path, tmp_path / "out", chosen)
+        found = estimate_run(path, tmp_path / "out", chosen)
         assert not server.prompts
         assert not (tmp_path / "out").exists()
-        assert (found.texts, found.calls) == (4, 4 * 5)
+        assert (found.texts, found.calls) == (4, 4 * 6)  # the mock writer's own plan has five steps
         run(path, tmp_path / "out", chosen, limit=3)
-        assert estimate(path, tmp_path / "out", chosen).texts == 1
+        assert estimate_run(path, tmp_path / "out", chosen).texts == 1
 
 
 # Kill

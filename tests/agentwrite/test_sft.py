@@ -5,31 +5,51 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from jinja2 import Environment
 from pyarrow import parquet
 from support.commands import Ended, run
 from support.hub import UploadHub
 from support.judging import JUDGE_OPTIONS, settings_at
 from support.prose import prose, read_jsonl, text_row, write_rows
 
+from agentwrite.batch.run import run as write_all
 from agentwrite.cli.main import main
 from agentwrite.data.mix import GeneralSet, ShuffledRows
-from agentwrite.data.sft import RULES, MinQuality, SftSummary, sft
+from agentwrite.data.sft import MinQuality, SftSummary, sft
+from agentwrite.data.sft_rules import RULES
 from agentwrite.data.stats import stats
+from agentwrite.settings import Settings
 from agentwrite.thresholds import SftLimits
 from agentwrite.writing.context import estimate_tokens
 from longwriter_core.benchmarks import read_prompts
 from longwriter_core.errors import InputError
-from longwriter_core.mock_server import MockRequest, MockServer
+from longwriter_core.mock_server import WRITER, MockRequest, MockServer
+from longwriter_core.mock_server.habits import TALK
 from longwriter_core.text.length import count_words
 from longwriter_core.text.thinking import FORMATS, split_thinking
 
 GOOD = prose(2_000)
+
+
+@pytest.fixture(scope="module")
+def habitual_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run whose writer thinks, talks, refuses, loops and breaks off plans."""
+    folder = tmp_path_factory.mktemp("habits")
+    rows = [{"id": n, "instruction": f"Write 1200 words on tea {n}."} for n in range(4)]
+    path = write_rows(folder / "instructions.jsonl", *rows)
+    habits = [*TALK, "refusal", "loop", "half_plan"]
+    with MockServer(habits=habits) as server, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LONGWRITER_CACHE", str(folder / "cache"))
+        settings = Settings.resolve(model=WRITER, base_urls=(server.base_url,))
+        assert not write_all(path, folder / "run", settings).missing
+    return folder / "run"
 
 
 def make(folder: Path, *rows: dict[str, Any], **options: Any) -> SftSummary:
@@ -646,6 +666,49 @@ def test_an_answer_begins_with_its_plan_as_thinking_which_counts_no_words(
     assert counted.lengths["words"].mean == 2000
 
 
+def test_gpt_oss_gets_the_plan_in_the_field_from_which_its_template_makes_the_channels(
+    tmp_path: Path,
+) -> None:
+    write_rows(tmp_path / "general.jsonl", *general_rows(3))
+    general = GeneralSet(str(tmp_path / "general.jsonl"), 3)
+    for output in ("sft.jsonl", "sft.parquet"):
+        write_rows(tmp_path / "run" / "texts.jsonl", text_row("a", GOOD, **PLANNED))
+        sft([tmp_path / "run"], tmp_path / output, with_plan="gpt-oss", general=general)
+    rows = rows_of(tmp_path)
+    assert parquet.read_table(tmp_path / "sft.parquet").to_pylist()[0]["words"] in (1, 2, 2000)
+    (long,) = (row for row in rows if row["source"] == "run")
+    assert long["messages"][1] == {"role": "assistant", "content": GOOD, "thinking": PLAN_TEXT}
+    assert long["words"] == 2000
+    assert [row["messages"][1]["thinking"] for row in rows if row is not long] == [None] * 3
+    trl = find_spec("trl")
+    if not trl or not trl.origin:
+        pytest.skip("TRL's copy of the template is not installed")
+    template = (Path(trl.origin).parent / "chat_templates" / "gptoss.jinja").read_text("utf-8")
+    environment = Environment(trim_blocks=True, lstrip_blocks=True, autoescape=False)
+    rendered = environment.from_string(template).render(
+        messages=long["messages"], strftime_now=lambda _format: "2025-01-01"
+    )
+    assert rendered.endswith(
+        f"<|start|>assistant<|channel|>analysis<|message|>{PLAN_TEXT}<|end|>"
+        f"<|start|>assistant<|channel|>final<|message|>{GOOD}<|return|>"
+    )
+
+
+@pytest.mark.parametrize("with_plan", [None, "think", "gpt-oss"])
+def test_the_texts_of_a_writer_with_every_habit_become_clean_rows(
+    with_plan: str | None, habitual_run: Path, tmp_path: Path
+) -> None:
+    limits = SftLimits(min_words=500, min_length_score=0)
+    built = sft([habitual_run], tmp_path / "sft.jsonl", limits=limits, with_plan=with_plan)
+    assert (built.texts, built.rejected.total()) == (4, 0)
+    for row in rows_of(tmp_path):
+        thinking, answer = split_thinking(row["messages"][1]["content"])
+        for trace in ("think", "let me know", "word count", "sure!", "i'm sorry", "section_text"):
+            assert trace not in answer.lower()
+        assert bool(thinking) is (with_plan == "think")
+        assert row["words"] == count_words(answer)
+
+
 def test_a_plan_of_chapters_is_shown_with_them(tmp_path: Path) -> None:
     make(tmp_path, text_row("a", GOOD, **PLANNED, chapters=CHAPTERS), with_plan="think")
     answer = rows_of(tmp_path)[0]["messages"][1]["content"]
@@ -662,5 +725,5 @@ def test_the_plan_counts_towards_the_sequence_length(tmp_path: Path) -> None:
 
 
 def test_an_unknown_thinking_format_is_one_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="name one of think, thinking, magistral, kimi"):
+    with pytest.raises(InputError, match="name one of think, thinking, magistral, kimi, gpt-oss"):
         make(tmp_path, text_row("a", GOOD), with_plan="deepthought")
