@@ -10,7 +10,6 @@ A finished book is what `agentwrite write -o NAME.md` makes. A draft is a folder
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,12 @@ class Spent(BaseModel):
 
     def plus(self, usage: Usage) -> "Spent":
         """The sum."""
-        return Spent(**{name: getattr(self, name) + n for name, n in asdict(usage).items()})
+        return Spent(
+            calls=self.calls + usage.calls,
+            prompt_tokens=self.prompt_tokens + usage.prompt_tokens,
+            completion_tokens=self.completion_tokens + usage.completion_tokens,
+            usd=self.usd + usage.usd,
+        )
 
 
 class DraftSection(BaseModel):
