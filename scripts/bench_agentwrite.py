@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from bench_studio import measure_page
 from bench_table import Row, machine, print_table
 
 from agentwrite.writing.plan import Plan
@@ -276,6 +278,8 @@ def measure(folder: Path, quick: bool) -> Iterator[Row]:
     yield from measure_speed(folder / "speed", 64 if quick else 256, 8 if quick else 32)
     yield from measure_kills(folder / "kills", 128 if quick else 256)
     yield measure_memory(folder / "memory", 300 if quick else 6_000)
+    if chromium := shutil.which("chromium"):
+        yield from measure_page(folder / "studio", chromium, 20_000 if quick else 100_000)
 
 
 def main() -> int:

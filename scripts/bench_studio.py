@@ -1,4 +1,4 @@
-"""Measure the studio's page with a text of 100,000 words, while it is written and when it is opened.
+"""Measure the studio's page with 100,000 words, while they are written and when it is opened.
 
     python scripts/bench_studio.py [--output FILE.md] [--words N]
 
@@ -26,7 +26,7 @@ from playwright.sync_api import Page, sync_playwright
 from longwriter_core.mock_server import WRITER, MockServer
 
 WORDS, LOADS = 100_000, 5
-# Records the longest task of the page's thread, in milliseconds. Tasks below 50 ms are not reported.
+# Records the page's longest task, in milliseconds. The browser reports none below 50 ms.
 _WATCH = """
 window.longest = 0;
 new PerformanceObserver((list) => {
@@ -96,9 +96,12 @@ def _measure_opening(page: Page) -> Iterator[Row]:
     yield "until the whole text is on it", "< 2 s", f"{whole:.0f} ms", whole < 2000
     yield "longest pause meanwhile", "< 500 ms", f"{task:.0f} ms", task < 500
     frame = page.evaluate(_SCROLL)
-    yield "longest frame while scrolling from its first line to its last", "< 200 ms", (
-        f"{frame:.0f} ms"
-    ), frame < 200
+    yield (
+        "longest frame while scrolling from its first line to its last",
+        "< 200 ms",
+        (f"{frame:.0f} ms"),
+        frame < 200,
+    )
 
 
 @contextlib.contextmanager

@@ -21,6 +21,8 @@ let book = null; // its state, as the server sent it last
 let receivedAt = 0;
 let steps = [];
 let last = ""; // id of the last event
+let newest = null; // state that is shown in the next frame
+let isAtEnd = false; // the end of the text is in view, so that the page follows it
 let listening = new AbortController();
 const written = new Map(); // number -> section, with its element
 
@@ -93,7 +95,7 @@ async function route() {
   await editor.flush().catch(() => {});
   listening.abort();
   open = decodeURIComponent(location.hash.slice(1)) || null;
-  [book, steps, last] = [null, [], ""];
+  [book, steps, last, newest, isAtEnd] = [null, [], "", null, false];
   written.clear();
   editor.forget();
   $("sections").replaceChildren();
@@ -137,14 +139,20 @@ function receive(event, data) {
   } else if (event === "section") {
     showSection(data);
   } else if (event === "book") {
-    showBook(data);
+    // Sections can arrive faster than the page can show them: show the last state of each frame.
+    if (!newest) requestAnimationFrame(() => {
+      const latest = newest;
+      newest = null;
+      if (latest?.name === open) showBook(latest);
+    });
+    newest = data;
   }
 }
 
 // The open text
 
 function showBook(data) {
-  const before = book?.state;
+  const before = book;
   [book, receivedAt] = [data, performance.now()];
   warn(book.error);
   const title = book.title ?? book.instruction.split("\n")[0];
@@ -159,7 +167,11 @@ function showBook(data) {
   showProgress();
   showActions();
   showContents();
-  if (before && before !== book.state) {
+  if (before && before.sections < book.sections) {
+    $("live").textContent = `${plural(book.sections, "section")} of ${steps.length} written.`;
+    if (isAtEnd) scrollTo(0, document.documentElement.scrollHeight);
+  }
+  if (before && before.state !== book.state) {
     $("live").textContent = STATES[book.state];
     attempt(showBooks);
     if (book.state === "planned") $("plan-title").focus({ preventScroll: true });
@@ -249,8 +261,6 @@ function goTo(place) {
 
 function showSection(section) {
   const isNew = !written.has(section.number);
-  const follows = isNew && book?.state === "writing"
-    && innerHeight + scrollY > document.documentElement.scrollHeight - NEAR;
   const made = sectionElement(section);
   if (isNew) {
     const after = [...written.keys()].filter((place) => place > section.number);
@@ -261,8 +271,6 @@ function showSection(section) {
     made.classList.add("changed");
   }
   written.set(section.number, { words: section.words, text: section.text, element: made });
-  if (book) $("live").textContent = `Section ${section.number} is written.`;
-  if (follows) made.scrollIntoView({ block: "end" });
 }
 
 function sectionElement(section) {
@@ -356,6 +364,9 @@ document.querySelector(".skip").addEventListener("click", (event) => {
   $("main").focus();
 });
 addEventListener("hashchange", route);
+addEventListener("scroll", () => {
+  isAtEnd = innerHeight + scrollY > document.documentElement.scrollHeight - NEAR;
+}, { passive: true });
 addEventListener("pagehide", () => editor.flush(true).catch(() => {}));
 // A browser allows few connections to a server: pages that nobody sees hold none.
 document.addEventListener("visibilitychange", () => {
