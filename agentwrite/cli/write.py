@@ -1,7 +1,6 @@
 """`agentwrite write`: one text."""
 
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -66,6 +65,7 @@ def command(
     from agentwrite.book import book_path, load_book, read_plan_yaml, save_book
     from agentwrite.errors import WriteError
     from agentwrite.export import check_format
+    from agentwrite.pace import Pace, duration
     from agentwrite.writing.state import Instruction
     from agentwrite.writing.writer import MAX_TEXT_WORDS, write_text
     from longwriter_core.llm import Store, Usage
@@ -118,8 +118,8 @@ def command(
             "or remove the folder"
         )
     seed = options.chosen_seed(seed, fresh)
-    words = 0
-    start = time.monotonic()
+    words = calls = 0
+    pace = Pace()
     usage = Usage()
 
     def on_usage(counted: Usage) -> None:
@@ -129,6 +129,9 @@ def command(
             print("planning …", file=sys.stderr, flush=True)
 
     def on_plan(plan: "Plan") -> None:
+        nonlocal calls
+        calls = usage.calls
+        pace.start()
         print(
             f"planned {len(plan.steps)} sections, {plan.words:,} words{spent()}",
             file=sys.stderr,
@@ -140,14 +143,16 @@ def command(
         return f"  {price}" if price else ""
 
     def progress(section: "Section", plan: "Plan") -> None:
-        nonlocal words
+        nonlocal words, calls
+        is_stored, calls = usage.calls == calls, usage.calls
         words += section.words
+        pace.add(section.words, is_stored=is_stored)
         goal = required or plan.words
-        left = (time.monotonic() - start) * max(0, goal - words) / max(words, 1)
+        left = "stored" if is_stored else f"{duration(pace.seconds_left(goal - words))} left"
         print(
             f"section {section.number:>3} of {len(plan.steps)}  {section.words:>5,} words "
             f"(target {section.target:,})  {words:>7,} of {goal:,} words  "
-            f"{_duration(left)} left{spent()}",
+            f"{left}{spent()}",
             file=sys.stderr,
             flush=True,
         )
@@ -195,10 +200,3 @@ def command(
             file=sys.stderr,
         )
     return 0
-
-
-def _duration(seconds: float) -> str:
-    """A rough time for people: 40 s, 12 min, 3.5 h."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -109,7 +109,9 @@ def test_rerunning_a_command_reports_that_the_text_was_stored(
         calls = len(server.prompts)
         write_book(server, tmp_path)
         assert len(server.prompts) == calls
-        assert "The text comes from the store" in capsys.readouterr().err
+        printed = capsys.readouterr().err
+        assert "The text comes from the store" in printed
+        assert printed.count("words  stored") == 4
 
 
 @pytest.mark.parametrize("another", [["--seed", "7"], ["--fresh"]])
