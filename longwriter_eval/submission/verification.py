@@ -33,6 +33,9 @@ _JUDGED_METRICS = (
 _RULER_METRICS = (*_LENGTH_METRICS, "max_output_words")  # the last one in the table only
 _ROW_KINDS = ("all", "bucket", "language")
 
+# Tolerances of an interval's bounds, as shares of its width: with and without random draws.
+DRAWN_TOLERANCE, EXACT_TOLERANCE = 0.5, 0.001
+
 
 @dataclass(frozen=True)
 class Discrepancy:
@@ -86,7 +89,9 @@ def verify(submission: Submission) -> Verification:
             for score in scores
             for difference in _sample_discrepancies(submission, known[score.sample.id], score)
         ),
-        *_table_discrepancies(submission.manifest["scores"], table_claims(rows)),
+        *_table_discrepancies(
+            submission.manifest["scores"], table_claims(rows), submission.manifest["task_version"]
+        ),
     ]
     return Verification(submission, violations(submission), differences, scores, rows)
 
@@ -136,7 +141,9 @@ def _reached_limit(verdict: Mapping[str, Any], judge: Mapping[str, Any]) -> bool
 
 
 def _table_discrepancies(
-    claimed: Sequence[Mapping[str, Any]], recomputed: Sequence[Mapping[str, Any]]
+    claimed: Sequence[Mapping[str, Any]],
+    recomputed: Sequence[Mapping[str, Any]],
+    version: float,
 ) -> Iterator[Discrepancy]:
     found_rows = {(row["kind"], row["name"]): row for row in recomputed}
     claimed_rows = {(row["kind"], row["name"]): row for row in claimed}
@@ -145,11 +152,11 @@ def _table_discrepancies(
         yield Discrepancy("scores", "rows", *names)
     for key, row in found_rows.items():
         if key in claimed_rows:
-            yield from _row_discrepancies(f"scores of {key[1]}", claimed_rows[key], row)
+            yield from _row_discrepancies(f"scores of {key[1]}", claimed_rows[key], row, version)
 
 
 def _row_discrepancies(
-    where: str, claimed: Mapping[str, Any], recomputed: Mapping[str, Any]
+    where: str, claimed: Mapping[str, Any], recomputed: Mapping[str, Any], version: float
 ) -> Iterator[Discrepancy]:
     if claimed["n"] != recomputed["n"]:
         yield Discrepancy(where, "n", claimed["n"], recomputed["n"])
@@ -162,7 +169,8 @@ def _row_discrepancies(
     for metric, interval in recomputed["metrics"].items():
         for name, number in interval.items() if metric in claimed["metrics"] else ():
             claim = claimed["metrics"][metric][name]
-            tolerance = _bound_tolerance(interval) if name in ("low", "high") else 1e-6
+            is_bound = name in ("low", "high")
+            tolerance = _bound_tolerance(metric, interval, version) if is_bound else 1e-6
             if not _is_equal(claim, number, tolerance):
                 yield Discrepancy(where, f"{metric}, {name}", claim, number)
 
@@ -213,10 +221,18 @@ def _is_equal(claimed: float | None, recomputed: float | None, tolerance: float 
     return math.isclose(claimed, recomputed, rel_tol=1e-9, abs_tol=tolerance)
 
 
-def _bound_tolerance(interval: Mapping[str, Any]) -> float:
-    """Tolerance for the bounds of an interval: bootstrap draws differ between scipy versions."""
+def _bound_tolerance(metric: str, interval: Mapping[str, Any], version: float) -> float:
+    """Tolerance for the bounds of an interval that another numpy or scipy computed.
+
+    Intervals of words, and in version 1.0 of scores, are bootstrap intervals: other draws move a
+    bound by up to a third of the width, where a few texts are far longer than the rest. The others
+    are computed without draws, and differ by rounding only.
+    """
     low, high = interval["low"], interval["high"]
-    return 1e-6 if low is None or high is None else 1e-6 + 0.05 * (high - low)
+    if low is None or high is None:
+        return 1e-6
+    is_drawn = version < 1.1 or metric.endswith("output_words")
+    return float(1e-6 + (high - low) * (DRAWN_TOLERANCE if is_drawn else EXACT_TOLERANCE))
 
 
 def _known(number: float) -> float | None:

@@ -13,7 +13,7 @@ from support.submissions import Json, repacked, submitted, unpacked
 from longwriter_core import files
 from longwriter_eval.cli.main import main
 from longwriter_eval.judge.verdict import DIMENSIONS, read_verdict
-from longwriter_eval.stats import thresholds
+from longwriter_eval.stats import inference, thresholds
 from longwriter_eval.submission import rules
 from longwriter_eval.submission.archive import read
 from longwriter_eval.submission.rules import TASKS, VERSIONS, answers_to
@@ -314,3 +314,18 @@ def test_a_file_that_is_not_a_submission_is_a_one_line_error(
     assert json.loads(printed.out)["status"] == "refused"
     (line,) = printed.err.strip().splitlines()
     assert "it is not a zip file" in line
+
+
+def test_bounds_from_other_bootstrap_draws_are_accepted(
+    honest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submission = read(honest)
+    first = {row.name: row.metrics["output_words"].low for row in verify(submission).rows}
+    monkeypatch.setattr(inference, "SEED", 7)  # as another version of numpy could draw
+    monkeypatch.setattr(inference, "MIN_BOOTSTRAP_VALUES", 5)
+    verification = verify(submission)
+    assert verification.problems == []
+    assert (
+        first["all"]
+        != {row.name: row.metrics["output_words"].low for row in verification.rows}["all"]
+    )
