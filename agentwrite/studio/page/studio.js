@@ -305,7 +305,7 @@ function askNote(article, place) {
       const body = { sections: [place], note: note.value, repair: repair.checked };
       if (await attempt(() => post(`${bookPath(open)}/rewrite`, body))) close();
     } },
-    element("label", {}, `What shall be different in section ${place}?`, note),
+    element("label", {}, `What should be different in section ${place}?`, note),
     ...(isLast ? [] : [element("label", { className: "check" }, repair,
       " Also adapt the sections that follow, one call for each")]),
     element("div", { className: "actions" },
