@@ -14,9 +14,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from agentwrite.export import markdown_of, save_text
 from agentwrite.settings import Settings
@@ -48,7 +48,7 @@ class EditableStep(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    main_point: str = Field(min_length=1)
+    main_point: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
     words: int = Field(ge=1, le=MAX_STEP_WORDS["Paragraph"], strict=True)
     chapter: str | None = None
 

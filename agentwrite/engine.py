@@ -13,6 +13,8 @@ from longwriter_core.llm import ChatPool, Reply, SkippedError, Usage
 from longwriter_core.llm.budget import cost_of
 from longwriter_core.llm.profiles import prices_of
 
+_OUTAGE_SECONDS = 60.0  # after which calls are made again, once an error has ended all of them
+
 
 @dataclass
 class TokenUse:
@@ -92,8 +94,13 @@ class Engine:
                 f"{self.max_words:,} (--max-words)"
             )
 
-    def counting(self, use: TokenUse) -> CountingPool:
-        """The pool for one text, whose calls are added to `use`."""
+    def counting(self, use: TokenUse, *, is_asked_by_hand: bool = False) -> CountingPool:
+        """The pool for one text, whose calls are added to `use`.
+
+        After an error that ended all calls, such as an outage, they are made again: at once for a
+        person who asks for it, and after a while for programs.
+        """
+        self.pool.revive(0.0 if is_asked_by_hand else _OUTAGE_SECONDS)
         return CountingPool(self.pool, self.slots, use)
 
     def writer(self, pool: CountingPool, seed: int | None = None) -> Writer:

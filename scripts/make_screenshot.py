@@ -16,12 +16,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import ViewportSize, sync_playwright
 
 from longwriter_core.mock_server import MockReply, MockRequest, MockServer
 
 OUTPUT = Path(__file__).parents[1] / "docs" / "images" / "studio.png"
-SIZE = {"width": 1240, "height": 640}
+SIZE = ViewportSize(width=1240, height=640)
 MODEL = "my-model"
 INSTRUCTION = "Write a 1,000-word history of lighthouses, for readers who love the sea."
 POINTS = (

@@ -173,7 +173,7 @@ class Work:
     def _begin(self, doing: Doing, work: Callable[[Writer], Awaitable[None]]) -> None:
         self.doing, self.error, self.comes_from_store = doing, "", False
         self._spent_before, self._use, self._pace = self.spent, TokenUse(), Pace()
-        self._pool = self.engine.counting(self._use)
+        self._pool = self.engine.counting(self._use, is_asked_by_hand=True)
         self._task = asyncio.create_task(self._run(self._pool, work))
         self._notify()
 

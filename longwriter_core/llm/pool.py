@@ -112,6 +112,7 @@ class ChatPool:
         self._store, self._budget, self._prices = store, budget, prices
         self.usage = Usage()
         self._fatal: str | None = None  # why every further call would fail
+        self._fatal_since = 0.0  # on the monotonic clock
         self._in_flight: dict[str, asyncio.Future[Reply]] = {}  # by the store's key
         given = [base_url] if base_url is None or isinstance(base_url, str) else base_url
         urls = list(given) or [None]
@@ -265,7 +266,20 @@ class ChatPool:
         """Make no further calls, and log the reason once, even if many calls in flight fail."""
         if not self._fatal:
             _log.error("no further call is made: %s", why)
+            self._fatal_since = time.monotonic()
         self._fatal = why
+
+    def revive(self, after: float = 0.0) -> None:
+        """Make calls again, if the pool has made none for `after` seconds.
+
+        For servers, which outlive an outage. A key that is still wrong, or a budget that is still
+        spent, ends the calls again at the next one.
+        """
+        if self._fatal and time.monotonic() - self._fatal_since >= after:
+            self._fatal = None
+            for member in self._members:
+                member.fatal = None
+                member.succeeded()
 
     async def _ask_in_order(self, request: Mapping[str, Any], affinity: int) -> Reply:
         """The first reply of any endpoint; endpoints that failed recently are tried last."""

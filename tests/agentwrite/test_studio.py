@@ -293,6 +293,22 @@ def test_an_error_is_shown_and_the_text_can_be_resumed(tmp_path: Path) -> None:
     assert (failed["sections"], done["error"], done["sections"]) == (2, "", 4)
 
 
+def test_a_key_that_was_wrong_needs_no_new_server(tmp_path: Path) -> None:
+    model = Model(answer=lambda _prompt: 401)
+
+    async def use(client: Client) -> Any:
+        name = (await client.post("books", {"instruction": INSTRUCTION}))["name"]
+        failed = await client.until(name, lambda book: book["error"])
+        model.answer = by_plan
+        await client.post(f"books/{name}/start")
+        return failed, await client.until(name, "planned")
+
+    with model:
+        failed, planned = using(model, tmp_path, use)
+    assert "401" in failed["error"]
+    assert planned["error"] == ""
+
+
 def test_a_full_disk_stops_the_text_with_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -385,6 +401,7 @@ BAD: list[tuple[Any, str]] = [
     ({"instruction": "Write.", "words": True}, "words"),
     ({"instruction": "Write.", "wrods": 5}, "wrods"),
     ({"instruction": "Write.", "steps": [{"main_point": "", "words": 5}]}, "steps.0.main_point"),
+    ({"instruction": "Write.", "steps": [{"main_point": " ", "words": 5}]}, "steps.0.main_point"),
     ({"instruction": "Write.", "steps": [{"main_point": "a", "words": 5000}]}, "steps.0.words"),
     ({"instruction": "Write.", "words": 6000}, "--max-words"),
     ({"instruction": "Write 6,000 words."}, "--max-words"),
