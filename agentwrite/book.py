@@ -7,6 +7,8 @@
     book.json        the instruction, the model, the sections' counts, the tokens spent
     removed.jsonl    what cleaning removed, with its section and rule
     replaced.jsonl   sections that `agentwrite rewrite` replaced
+    story.json       people, places, facts and open threads (with --story)
+    findings.jsonl   what the critic found, and whether its quote was in the text (with --critic)
 """
 
 import json
@@ -253,6 +255,12 @@ def save_book(output: Path, text: Text, settings: Settings, title: str | None = 
     record = text.record()
     for name in ("text", "plan", "chapters", "id"):
         del record[name]
+    for name in ("story.json", "findings.jsonl"):  # of a text that had them
+        (path / name).unlink(missing_ok=True)
+    if "story" in record:
+        _write_json(path / "story.json", record.pop("story"))
+    if "findings" in record:
+        write_jsonl(path / "findings.jsonl", record.pop("findings"))
     record |= {
         "output": output.name,
         "title": title,

@@ -4,7 +4,14 @@ import json
 import os
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+)
 
 from longwriter_core.errors import InputError
 from longwriter_core.redact import public_url
@@ -86,6 +93,16 @@ class Settings(BaseModel):
     summary_model: Text | None = Field(
         None, description="model that summarises the text so far; default: --model"
     )
+    story: bool = Field(
+        False,
+        description="keep a state of the story (people, places, facts, open threads), updated "
+        "after each section with one call and shown to those that follow",
+    )
+    critic: bool = Field(
+        False,
+        description="have each section criticised, with verbatim quotes, and the quoted places "
+        "rewritten: one call for each section, two where something is found",
+    )
     timeout: float | None = Field(
         None,
         gt=0,
@@ -114,6 +131,13 @@ class Settings(BaseModel):
         if context is not None and context < least:
             raise ValueError(f"must be at least twice max_tokens, {least} tokens, not {context}")
         return context
+
+    @field_validator("story", "critic")
+    @classmethod
+    def _check_order(cls, is_on: bool, info: ValidationInfo) -> bool:
+        if is_on and info.data.get("parallel"):
+            raise ValueError("reads a text in order: parallel must be off")
+        return is_on
 
     @classmethod
     def resolve(cls, **values: Any) -> "Settings":

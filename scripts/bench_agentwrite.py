@@ -1,10 +1,11 @@
-"""Measure AgentWrite: wall time, processor time per call, memory, and calls lost to kills.
+"""Measure AgentWrite: length, limited and hanging servers, speed, memory, and kills.
 
     python scripts/bench_agentwrite.py [--output FILE.md] [--quick]
 
 Prints a Markdown table with a goal beside each number, and exits with 1 if a goal is missed. Every
 run is the real `agentwrite run` in its own process, from start to exit, with an empty folder,
-against the mock server in another process. Takes about twelve minutes on two cores. `--quick` runs
+against the mock server in another process. Takes about fifteen minutes on two cores. Texts of a
+million words are measured by bench_long_texts.py. `--quick` runs
 every measurement with fewer instructions in two minutes; its numbers do not show whether the goals
 are met.
 """
@@ -21,7 +22,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from multiprocessing import get_context
@@ -35,10 +36,10 @@ from agentwrite.writing.plan import Plan
 from agentwrite.writing.plan_reader import read_plan
 from agentwrite.writing.prompts import Prompts
 from longwriter_core.files import sha256
-from longwriter_core.mock_server import WRITER
+from longwriter_core.mock_server import WRITER, MockReply, MockServer
 
 CONCURRENCY = 256  # calls in flight
-STEPS = 10  # of the plan that the mock server makes for each instruction
+WORDS, STEPS = 4_000, 10  # of each text, and of the plan that the mock server makes for it
 CALLS = STEPS + 1  # for each text: its plan and its sections
 # Seconds that a call takes, and how much longer than the ideal the run may take. The ideal is the
 # time of one text's calls, which are made one after the other.
@@ -94,19 +95,22 @@ class Job:
     count: int
     server: Server
     concurrency: int = CONCURRENCY
+    words: int = WORDS
+    more: tuple[str, ...] = ()  # further arguments
 
     def begin(self) -> subprocess.Popen[str]:
         """Start it."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / "instructions.jsonl"
         rows = (
-            json.dumps({"id": f"{n}", "instruction": instruction(n)}) for n in range(self.count)
+            json.dumps({"id": f"{n}", "instruction": instruction(n, self.words)})
+            for n in range(self.count)
         )
         path.write_text("\n".join(rows) + "\n", encoding="utf-8")
         command = [
             str(Path(sys.executable).with_name("agentwrite")), "run", str(path),
             "-o", str(self.folder / "out"), "--model", WRITER, "--base-url", self.server.url,
-            "--concurrency", str(self.concurrency),
+            "--concurrency", str(self.concurrency), *self.more,
         ]  # fmt: skip
         with (self.folder / "log").open("w") as log:
             return subprocess.Popen(command, stderr=log, stdout=log, text=True)
@@ -126,16 +130,19 @@ class Job:
         """Its output."""
         return (self.folder / "log").read_text(encoding="utf-8")
 
+    def rows(self) -> list[dict[str, Any]]:
+        """The finished texts."""
+        with (self.folder / "out" / "texts.jsonl").open(encoding="utf-8") as lines:
+            return [json.loads(line) for line in lines]
+
     def texts(self) -> dict[str, str]:
         """Id -> hash of the text, for finished texts."""
-        with (self.folder / "out" / "texts.jsonl").open(encoding="utf-8") as lines:
-            rows = map(json.loads, lines)
-            return {row["id"]: sha256(row["text"]) for row in rows}
+        return {row["id"]: sha256(row["text"]) for row in self.rows()}
 
 
-def instruction(number: int) -> str:
-    """An instruction for which the mock server plans STEPS steps."""
-    return f"Write a 4,000-word history of lighthouse {number}."
+def instruction(number: int, words: int = WORDS) -> str:
+    """An instruction for which the mock server plans a step for every 400 words."""
+    return f"Write a {words}-word history of lighthouse {number}."
 
 
 def measure_speed(folder: Path, count: int, fewer: int) -> Iterator[Row]:
@@ -273,8 +280,70 @@ def measure_kills(folder: Path, count: int) -> Iterator[Row]:
     )
 
 
+def measure_length(folder: Path, lengths: Iterable[int]) -> Iterator[Row]:
+    """Texts of writers that always write too much or too little."""
+    for habit, factor in (("long", 1.4), ("short", 0.6)):
+        for words in lengths:
+            with MockServer(habits=[habit], keep_history=False) as mock:
+                job = Job(folder / f"{habit} {words}", 1, Server(mock.base_url), words=words)
+                job.run()
+            (row,) = job.rows()
+            asks = sum(section["asks"] for section in row["sections"])
+            off = row["words"] / words - 1
+            yield (
+                f"length: {words:,} words of a writer that writes {factor} times its targets; "
+                "calls per section",
+                "within 5%; ≤ 1.1",
+                f"{row['words']:,} ({off:+.1%}); {asks / len(row['sections']):.2f}",
+                abs(off) <= 0.05 and asks <= 1.1 * len(row["sections"]),
+            )
+
+
+def measure_limited_server(folder: Path, count: int, per_second: int = 10) -> Row:
+    """Many texts at a server that takes few requests a second."""
+    with MockServer(calls_per_minute=per_second, minute=1.0, keep_history=False) as mock:
+        job = Job(folder, count, Server(mock.base_url), words=800)
+        ended = job.run()
+        calls = job_calls(mock)
+    failed = count - len(job.rows())
+    return (
+        f"{count} texts at a server of {per_second} requests a second: texts that failed",
+        "0",
+        f"{failed}; {calls} calls in {ended.wall:.0f} s (at best {calls / per_second:.0f} s)",
+        not failed,
+    )
+
+
+def measure_hanging_url(folder: Path, count: int, timeout: float = 10.0) -> Row:
+    """Texts at two URLs, of which the second accepts calls and never answers."""
+    hang = MockReply(fault="hang")
+    with (
+        MockServer(delay=0.5, keep_history=False) as mock,
+        MockServer(on_request=lambda _request: hang, keep_history=False) as hanging,
+    ):
+        alone = Job(folder / "alone", count, Server(mock.base_url)).run().wall
+        more = ("--base-url", hanging.base_url, "--timeout", str(timeout))
+        job = Job(folder / "both", count, Server(mock.base_url), more=more)
+        wall = job.run().wall
+    lost = wall - alone
+    return (
+        f"{count} texts at two URLs, of which the second hangs; --timeout {timeout:.0f}: time lost",
+        f"one timeout: ≤ {timeout + 3:.0f} s",
+        f"{lost:.1f} s ({job_calls(hanging)} calls reached it, all at the start)",
+        lost <= timeout + 3 and len(job.rows()) == count,
+    )
+
+
+def job_calls(server: MockServer) -> int:
+    """How many calls a server in this process has taken."""
+    return sum(server.stats().calls.values())
+
+
 def measure(folder: Path, quick: bool) -> Iterator[Row]:
     """All rows, as they are measured."""
+    yield from measure_length(folder / "length", [5_000] if quick else [5_000, 20_000, 100_000])
+    yield measure_limited_server(folder / "limited", 32 if quick else 256)
+    yield measure_hanging_url(folder / "hanging", 16 if quick else 64)
     yield from measure_speed(folder / "speed", 64 if quick else 256, 8 if quick else 32)
     yield from measure_kills(folder / "kills", 128 if quick else 256)
     yield measure_memory(folder / "memory", 300 if quick else 6_000)

@@ -141,7 +141,8 @@ async def _write_all(
 def shared_settings(settings: Settings) -> dict[str, object]:
     """Return the settings that all texts of a folder share; other settings need another folder."""
     prompts = Prompts.load(settings.prompts)
-    optional = {name: getattr(settings, name) for name in ("plan_model", "summary_model", "extra")}
+    names = ("plan_model", "summary_model", "extra", "story", "critic")
+    optional = {name: getattr(settings, name) for name in names}
     return {
         **{name: value for name, value in optional.items() if value},
         "model": settings.model,

@@ -49,6 +49,8 @@ Temperature = Annotated[float, typer.Option(metavar="T", help=_help("temperature
 Extra = Annotated[str, typer.Option(metavar="JSON", help=_help("extra"))]
 PlanModel = Annotated[str | None, typer.Option(metavar="MODEL", help=_help("plan_model"))]
 SummaryModel = Annotated[str | None, typer.Option(metavar="MODEL", help=_help("summary_model"))]
+Story = Annotated[bool, typer.Option("--story", help=_help("story"))]
+Critic = Annotated[bool, typer.Option("--critic", help=_help("critic"))]
 Timeout = Annotated[float | None, typer.Option(metavar="SECONDS", help=_help("timeout"))]
 MaxCost = Annotated[float | None, typer.Option(metavar="USD", help=_help("max_cost"))]
 Batch = Annotated[bool, typer.Option("--batch", help=_help("batch"))]

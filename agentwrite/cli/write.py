@@ -51,6 +51,8 @@ def command(
     extra: options.Extra = "{}",
     plan_model: options.PlanModel = None,
     summary_model: options.SummaryModel = None,
+    story: options.Story = False,
+    critic: options.Critic = False,
     timeout: options.Timeout = None,
     max_cost: options.MaxCost = None,
     seed: options.Seed = None,
@@ -67,7 +69,8 @@ def command(
     from agentwrite.export import check_format
     from agentwrite.pace import Pace, duration
     from agentwrite.writing.state import Instruction
-    from agentwrite.writing.writer import MAX_TEXT_WORDS, write_text
+    from agentwrite.writing.write import write_text
+    from agentwrite.writing.writer import MAX_TEXT_WORDS
     from longwriter_core.llm import Store, Usage
     from longwriter_core.llm.profiles import money
     from longwriter_core.text.required_length import required_length
@@ -90,6 +93,8 @@ def command(
         extra=extra,
         plan_model=plan_model,
         summary_model=summary_model,
+        story=story,
+        critic=critic,
         timeout=timeout,
         max_cost=max_cost,
     )

@@ -1,6 +1,7 @@
 """An instruction, its written sections, and the finished text."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -36,6 +37,16 @@ class Section:
     completion_tokens: int
     removed: tuple[tuple[str, str], ...] = ()  # (cleaning rule, removed text)
 
+    def after(self, draft: "Section") -> "Section":
+        """The section with the calls of the draft that it replaces added to its own."""
+        return replace(
+            self,
+            asks=draft.asks + self.asks,
+            rejected=draft.rejected + self.rejected,
+            prompt_tokens=draft.prompt_tokens + self.prompt_tokens,
+            completion_tokens=draft.completion_tokens + self.completion_tokens,
+        )
+
     def recleaned(self, before: str) -> "Section":
         """Clean the section again to follow `before`, which the model did not see."""
         cleaned = clean(self.text, before, is_reply=False)
@@ -69,6 +80,7 @@ class Text:
     rejected_plans: tuple[str, ...]
     prompt_tokens: int
     completion_tokens: int
+    notes: Mapping[str, Any] = field(default_factory=dict)  # of a companion: story, findings
 
     @property
     def words(self) -> int:
@@ -117,4 +129,5 @@ class Text:
             "prompts_sha256": self.prompts_sha256,
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
+            **self.notes,
         }

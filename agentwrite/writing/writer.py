@@ -1,135 +1,39 @@
-"""Plan and write one text from one instruction.
-
-    from agentwrite import write_text
-
-    text = write_text("Write a 20,000-word history of lighthouses.", model="gpt-4o-2024-11-20")
-    print(text.words, text.text)
+"""Write a text step by step: prompts, retries, summaries, and the length of each step.
 
 Source: arXiv 2408.07055, section 3.1.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from agentwrite.errors import WriteError
 from agentwrite.model import Answer, ChatModel
 from agentwrite.settings import Settings
 from agentwrite.writing.budget import Asked, ask_as_planned, ask_next
 from agentwrite.writing.clean import Cleaned, clean
+from agentwrite.writing.companion import Companion, companion_of
 from agentwrite.writing.context import Fold, TextSoFar, estimate_tokens
 from agentwrite.writing.plan import Plan, Step
 from agentwrite.writing.planner import Planner, all_at_once
 from agentwrite.writing.prompts import Prompts
 from agentwrite.writing.state import Instruction, Section, Text
-from longwriter_core.llm import Chat, ContextOverflowError, Rejected, Store, Usage, run_async
+from longwriter_core.llm import Chat, ContextOverflowError, Rejected
 from longwriter_core.text.diagnostics import repetition
 from longwriter_core.text.length import count_words
-from longwriter_core.text.required_length import required_length
 from longwriter_core.text.thinking import without_thinking
 
 _T = TypeVar("_T")
 
 MAX_TEXT_WORDS = 1_000_000  # 50 chapters of about 20,000 words
 _MAX_REPETITION = 0.5  # a section with a larger share of its words in repeated passages is a loop
+_NO_NEXT = "(The text ends here.)"
 _NEXT_CHARACTERS = 2_000  # characters of the following section shown to a rewrite
 _OVERFLOW_FACTOR = 0.8  # maximum size of the next prompt, as a share of the one that was too long
 
 # Called with each finished section of a text and the text's plan.
 Progress = Callable[[Section, Plan], None]
-
-
-def write_text(
-    instruction: str,
-    *,
-    model: str,
-    base_url: str | Sequence[str] | None = None,
-    length: int | None = None,
-    progress: Progress | None = None,
-    plan: Plan | None = None,
-    on_plan: Callable[[Plan], None] | None = None,
-    seed: int | None = None,
-    usage: Callable[[Usage], None] | None = None,
-    **settings: object,
-) -> Text:
-    """Write one long text.
-
-    length     required length in words; defaults to the length named in the instruction; if
-               it names no length, the plan decides
-    progress   called with each finished section and the plan
-    plan       the plan to write; by default the model makes one
-    on_plan    called with the plan before the first section is written
-    seed       each seed gives another text; None is a variant of its own
-    usage      called once at the start with a Usage object that is updated with every call;
-               stored calls are not counted
-    settings   further fields of Settings
-
-    The API key is read from AGENTWRITE_API_KEY, else from OPENAI_API_KEY. Every finished call is
-    stored, so calling this function again after an interruption only makes the missing calls.
-    Raises WriteError with a reason, and InputError for invalid settings.
-    """
-    chosen = Settings.resolve(model=model, base_urls=base_url, **settings)
-    required = length or (None if plan else required_length(instruction))
-    to_write = Instruction("", instruction, required)
-
-    async def write(writer: Writer) -> Text:
-        return await writer.write(to_write, progress, plan=plan, on_plan=on_plan)
-
-    return _with_writer(chosen, seed, usage, write)
-
-
-def plan_text(
-    instruction: str, settings: Settings, *, length: int | None = None, seed: int | None = None
-) -> Plan:
-    """Plan a text without writing it. Raises WriteError."""
-    to_plan = Instruction("", instruction, length or required_length(instruction))
-    return _with_writer(settings, seed, None, lambda writer: writer.plan(to_plan))
-
-
-def rewrite_sections(
-    instruction: str,
-    plan: Plan,
-    sections: Sequence[str],
-    notes: Mapping[int, str],
-    settings: Settings,
-    *,
-    seed: int | None = None,
-    done: Callable[[Section], None],
-) -> None:
-    """Rewrite sections in order. `notes` maps a section's number to the note to follow.
-
-    Each prompt shows the earlier sections, including those already rewritten. `done` is called
-    with each finished section. Raises WriteError.
-    """
-    to_rewrite = Instruction("", instruction, plan.words)
-
-    async def rewrite(writer: Writer) -> None:
-        texts = list(sections)
-        for number in sorted(notes):
-            section = await writer.rewrite(to_rewrite, plan, texts, number, notes[number])
-            texts[number - 1] = section.text
-            done(section)
-
-    _with_writer(settings, seed, None, rewrite)
-
-
-def _with_writer(
-    settings: Settings,
-    seed: int | None,
-    usage: Callable[[Usage], None] | None,
-    work: "Callable[[Writer], Awaitable[_T]]",
-) -> _T:
-    async def run() -> _T:
-        store = Store()
-        store.check()
-        async with settings.chat(store) as chat:
-            writer = Writer(chat, settings, scope=settings.scope, seed=seed)
-            if usage:
-                usage(chat.usage)
-            return await work(writer)
-
-    return run_async(run())
 
 
 @dataclass
@@ -141,6 +45,7 @@ class _Job:
     progress: Progress
     planning: list[Answer[Plan]] = field(default_factory=list)
     summaries: list[Answer[str]] = field(default_factory=list)
+    companion: Companion | None = None
     max_tokens: int | None = None  # limit for prompts, set once a prompt was too long
 
 
@@ -203,12 +108,17 @@ class Writer:
             plan = await self._planner.plan(instruction, affinity, job.planning)
         if on_plan:
             on_plan(plan)
+        job.companion = companion_of(
+            self.settings, instruction, affinity, self._model, self._summarizer
+        )
         so_far = TextSoFar(plan)
         write = self._write_parallel if self.settings.parallel else self._write_serially
         sections = await write(job, so_far)
-        answers: list[Answer[Plan] | Answer[str] | Section] = [
+        companion = job.companion
+        answers: list[Answer[Any] | Section] = [
             *job.planning,
             *job.summaries,
+            *(companion.answers if companion else ()),
             *sections,
         ]
         return Text(
@@ -224,22 +134,40 @@ class Writer:
             tuple(reason for answer in job.planning for reason in answer.rejected),
             sum(answer.prompt_tokens for answer in answers),
             sum(answer.completion_tokens for answer in answers),
+            companion.record() if companion else {},
         )
 
     async def rewrite(
         self, instruction: Instruction, plan: Plan, sections: Sequence[str], number: int, note: str
     ) -> Section:
         """Rewrite section `number` of `sections` according to `note`. Raises WriteError."""
-        step = plan.steps[number - 1]
         so_far = TextSoFar(plan, tuple(sections[: number - 1]))
         job = _Job(self._with_seed(instruction), 0, lambda _section, _plan: None)
-        following = sections[number] if number < len(sections) else "(The text ends here.)"
-        texts = {
-            "section": sections[number - 1],
-            "next": following[:_NEXT_CHARACTERS],
-            "note": note,
-        }
-        return await self._write_step(job, so_far, ask_as_planned(step), "rewrite", texts)
+        following = sections[number] if number < len(sections) else _NO_NEXT
+        texts = {"section": sections[number - 1], "next": following, "note": note}
+        asked = ask_as_planned(plan.steps[number - 1])
+        return await self._rewrite_step(job, so_far, asked, texts)
+
+    async def _rewrite_step(
+        self, job: _Job, so_far: TextSoFar, asked: Asked, texts: Mapping[str, str]
+    ) -> Section:
+        """Rewrite a step; `texts` holds the section, the note, and the text that follows."""
+        texts = {**texts, "next": texts["next"][:_NEXT_CHARACTERS]}
+        return await self._write_step(job, so_far, asked, "rewrite", texts)
+
+    async def _finish(
+        self, job: _Job, so_far: TextSoFar, asked: Asked, draft: Section, companion: Companion
+    ) -> Section:
+        """Let the companion read a section, and rewrite it if it finds something."""
+
+        async def revise(note: str) -> Section:
+            is_last = asked.step.number == len(so_far.plan.steps)
+            following = _NO_NEXT if is_last else "(The next step is not written yet.)"
+            texts = {"section": draft.text, "next": following, "note": note}
+            revised = await self._rewrite_step(job, so_far, asked, texts)
+            return revised.after(draft)
+
+        return await companion.finish(draft, asked.step, so_far.shown(), revise)
 
     def _with_seed(self, instruction: Instruction) -> Instruction:
         """Return the instruction with the seed in its id, since ids are part of the call keys."""
@@ -261,6 +189,8 @@ class Writer:
                 written = [(section.words, section.requested) for section in sections]
                 asked = ask_next(so_far.plan, goal, written)
             section = await self._write_step(job, so_far, asked)
+            if job.companion:
+                section = await self._finish(job, so_far, asked, section, job.companion)
             so_far.add(section.text)
             sections.append(section)
             job.progress(section, so_far.plan)
@@ -307,7 +237,7 @@ class Writer:
                 **(texts or {}),
                 inst=job.instruction.instruction,
                 plan=self.prompts.plan_of(so_far.plan, step.number),
-                text=so_far.shown(),
+                text=so_far.shown() + (job.companion.notes() if job.companion else ""),
                 step=asked.line,
             )
             tokens = estimate_tokens(prompt)

@@ -36,6 +36,7 @@ _STEP_WORDS = {"Paragraph": 400, "Chapter": 5_000}
 _MAX_STEPS = 50
 _MAX_WORDS = 50_000  # per text, even if the prompt asks for more
 _WORD_FIELD = re.compile("word|length|target", re.IGNORECASE)
+_QUOTED, _QUOTED_FROM = 0.75, 3_000  # share of quotes that are verbatim; characters
 _NUMBER_FIELD = re.compile("number|index|^id$|^step$", re.IGNORECASE)
 
 
@@ -87,8 +88,9 @@ def fill_schema(schema: Mapping[str, Any], prompt: str, dice: random.Random) -> 
     """JSON that fits a JSON schema.
 
     A list of objects with an integer property is treated as the steps of a plan: it gets as many
-    items as the plan needs, and the integers add up to the required length. All other values are
-    random; an integer without limits is from 1 to 5.
+    items as the plan needs, and the integers add up to the required length. A string named `quote`
+    is mostly a sentence from the end of the prompt, and sometimes an invented one, as models quote.
+    All other values are random; an integer without limits is from 1 to 5.
     """
     return json.dumps(_Schema(schema, prompt, dice).value(schema), ensure_ascii=False)
 
@@ -121,6 +123,8 @@ class _Schema:
             case "null":
                 return None
         text = sentence(self._dice, _language_of_instruction(self._prompt)).rstrip(".。")
+        if name == "quote" and self._dice.random() < _QUOTED:
+            text = _quote(self._prompt, self._dice) or text
         return text[: schema.get("maxLength", len(text))]
 
     def _resolve(self, schema: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -174,6 +178,12 @@ def _plan(prompt: str, label: str, dice: random.Random) -> list[tuple[str, int]]
         )
         for number in range(1, steps + 1)
     ]
+
+
+def _quote(prompt: str, dice: random.Random) -> str:
+    """A sentence from the end of the prompt; "" if it has none."""
+    found = re.findall(r"[^.。\n<>]{12,}[.。]", prompt[-_QUOTED_FROM:])
+    return dice.choice(found).strip() if found else ""
 
 
 def _language(text: str) -> str:

@@ -10,7 +10,7 @@ from support.model import WRITER, Model
 from agentwrite.writing.budget import ask_next
 from agentwrite.writing.plan import Plan, Step
 from agentwrite.writing.state import Text
-from agentwrite.writing.writer import write_text
+from agentwrite.writing.write import write_text
 from longwriter_core.mock_server.prose import prose
 
 
@@ -40,7 +40,7 @@ def write(model: Model, words: int, **settings: Any) -> Text:
     return text
 
 
-@pytest.mark.parametrize("words", [5_000, 20_000, 100_000])
+@pytest.mark.parametrize("words", [5_000, 20_000, pytest.param(100_000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("times", "noise"), [(1.4, 0.0), (0.6, 0.0), (1.2, 0.3)])
 def test_a_text_is_within_five_percent_of_the_requested_length(
     words: int, times: float, noise: float

@@ -23,7 +23,7 @@ from support.model import (
 
 from agentwrite.errors import WriteError
 from agentwrite.writing.state import Text
-from agentwrite.writing.writer import write_text
+from agentwrite.writing.write import write_text
 from longwriter_core.errors import InputError
 from longwriter_core.files import sha256
 from longwriter_core.llm import Store, call_key

@@ -76,10 +76,13 @@ class Prompts:
         return plan.text if self.is_official else plan.shown(number)
 
     def render(self, name: str, **texts: str) -> str:
-        """Fill the placeholders of a prompt in one pass, so inserted text is never expanded."""
-        return _PLACEHOLDER.sub(lambda place: texts[place[1].lower()], self.templates[name]).rstrip(
-            "\n"
-        )
+        """Fill the placeholders of a prompt."""
+        return fill(self.templates[name], texts)
+
+
+def fill(template: str, texts: Mapping[str, str]) -> str:
+    """Fill placeholders such as $INST$ in one pass, so that inserted text is never expanded."""
+    return _PLACEHOLDER.sub(lambda place: texts[place[1].lower()], template).rstrip("\n")
 
 
 def _read_folder(folder: Path) -> dict[str, str]:
