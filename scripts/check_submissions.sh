@@ -11,7 +11,10 @@
 # Whether the judge really said what a submission says, only the judge can tell. That costs a call
 # per response, so ask it for new ones by hand, with your own key:
 #
-#   longwriter verify submissions/NAME.zip --rejudge 20
+#   longwriter verify submissions/NAME.zip --rejudge N
+#
+# `longwriter verify` recommends N. The outcome is written to submissions/NAME.rejudged.json: commit
+# it, and the leaderboard shows it. Only maintainers may add such files.
 set -euo pipefail
 submissions=${1:-submissions}
 site=${2:-site}

@@ -1,6 +1,7 @@
 """`longwriter verify`: a submission recomputed from its own evidence."""
 
 import json
+import math
 import secrets
 import sys
 from pathlib import Path
@@ -25,7 +26,8 @@ def command(
         typer.Option(
             metavar="N",
             help="let the judge judge N random responses again, and test the claimed scores "
-            "against the new ones",
+            "against the new ones; recorded beside the file for the leaderboard. Without it, the "
+            "number that is needed is printed",
         ),
     ] = None,
     seed: Annotated[
@@ -42,6 +44,8 @@ def command(
     overrides = judge_options.overrides(base_url=judge_base_url, concurrency=judge_concurrency)
     try:
         report, verification = _verify(submission)
+        if report["status"] == "verified" and report["judge"]:
+            report["rejudge"] = _recommendation(verification)
         if not as_json:
             _show(submission, report, verification.problems)
         code = 0 if report["status"] == "verified" else 1
@@ -100,10 +104,19 @@ def _show(path: Path, report: dict[str, Any], problems: list[str]) -> None:
         print(f"longest output: {everything['metrics']['max_output_words']['mean']:,.0f} words")
         print("every score follows from the responses in the file; this benchmark has no judge")
         return
+    advice = report["rejudge"]
     print(
         "every score follows from the responses and verdicts in the file; to test whether the "
-        "judge gave these verdicts: --rejudge"
+        f"judge gave these verdicts: --rejudge {advice['responses']}, which finds claims "
+        f"{advice['gain']:g} points too high with {advice['power']:.0%} power"
     )
+
+
+def _recommendation(verification: Any) -> dict[str, Any]:
+    from longwriter_eval.stats.thresholds import REJUDGE_GAIN
+    from longwriter_eval.submission.rejudging import recommended
+
+    return {"gain": REJUDGE_GAIN, **vars(recommended(verification))}
 
 
 def _rejudge(
@@ -115,7 +128,8 @@ def _rejudge(
     *,
     as_json: bool,
 ) -> tuple[int, dict[str, Any]]:
-    from longwriter_eval.stats.thresholds import REJUDGE_ALPHA
+    from longwriter_eval.stats.power import pairs_needed
+    from longwriter_eval.stats.thresholds import REJUDGE_ALPHA, REJUDGE_GAIN, REJUDGE_POWER
     from longwriter_eval.submission.rejudging import rejudge
 
     if seed is None:
@@ -126,6 +140,7 @@ def _rejudge(
     )
     outcome = rejudge(verification, number, seed, overrides)
     mean = outcome.difference
+    _record(verification.submission, outcome, seed)
     if not as_json:
         print(
             f"judged again: {outcome.pairs} responses; claimed S_q less the new: {mean.mean:+.1f} "
@@ -138,6 +153,13 @@ def _rejudge(
                 else f"another judge answered ({', '.join(outcome.other_judges)})"
             )
         )
+    if outcome.power < REJUDGE_POWER:
+        more = pairs_needed(REJUDGE_GAIN, outcome.sd, REJUDGE_ALPHA, REJUDGE_POWER)
+        print(
+            f"{outcome.pairs} responses find claims {REJUDGE_GAIN:g} points too high with "
+            f"{outcome.power:.0%} power, {more} with {REJUDGE_POWER:.0%}",
+            file=sys.stderr,
+        )
     if outcome.missing:
         print(
             f"{outcome.missing.total()} of {number} have no new verdict; to retry: {command_line}",
@@ -149,8 +171,40 @@ def _rejudge(
         "difference": vars(mean),
         "p_value": outcome.p_value,
         "level": REJUDGE_ALPHA,
+        "sd": outcome.sd,
+        "power": outcome.power,
         "consistent": outcome.is_consistent,
         "missing": dict(outcome.missing),
         "other_judges": dict(outcome.other_judges),
     }
     return (0 if outcome.is_consistent and not outcome.missing else 1), report
+
+
+def _record(submission: Any, outcome: Any, seed: int) -> None:
+    """Write the outcome beside the submission, where the leaderboard finds it."""
+    from datetime import UTC, datetime
+
+    from longwriter_eval.submission import judges, rejudged
+
+    found = rejudged.Outcome(
+        date=datetime.now(UTC).date(),
+        judge=judges.shown(submission.manifest["judge"]),
+        endpoints=list(outcome.endpoints),
+        seed=seed,
+        pairs=outcome.pairs,
+        difference=outcome.difference.mean,
+        low=_known(outcome.difference.low),
+        high=_known(outcome.difference.high),
+        p_value=outcome.p_value,
+        consistent=outcome.is_consistent,
+    )
+    try:
+        path = rejudged.add(submission.path, submission.sha256, found)
+    except OSError as error:
+        print(f"the outcome is not recorded: {error}", file=sys.stderr)
+        return
+    print(f"recorded in {path}, which the leaderboard shows", file=sys.stderr)
+
+
+def _known(number: float) -> float | None:
+    return None if math.isnan(number) else number

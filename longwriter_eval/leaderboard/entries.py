@@ -21,6 +21,7 @@ from longwriter_eval.leaderboard.copies import merge_order, refuse_copies, signa
 from longwriter_eval.leaderboard.exports import stated_data
 from longwriter_eval.leaderboard.ranks import KINDS, prompt_scores
 from longwriter_eval.report import write_report
+from longwriter_eval.submission import rejudged
 from longwriter_eval.submission.limits import limited
 from longwriter_eval.submission.verification import Verification, table_claims, verify_file
 from longwriter_eval.submission.zip_file import MAX_FILE_SIZE
@@ -66,12 +67,23 @@ def examine(folder: Path, paths: Sequence[Path], site: Path) -> list[Entry]:
             }
             bar.update()
     entries = [by_path[path] for path in paths]
+    for path, entry in zip(paths, entries, strict=True):
+        if not entry["reasons"]:
+            entry["rejudged"] = _rejudged(path, entry["sha256"])
     refuse_copies(by_path[path] for path in merge_order(folder, paths))
     kept = {entry["sha256"][:16] for entry in entries if not entry["reasons"]}
     for old in parent.iterdir() if parent.is_dir() else ():
         if _FOLDER.fullmatch(old.name) and old.name not in kept:
             shutil.rmtree(old)
     return entries
+
+
+def _rejudged(path: Path, sha256: str) -> dict[str, Any] | None:
+    """The newest outcome of judging a submission again, and whether no outcome contradicts it."""
+    if not (record := rejudged.load(path, sha256)):
+        return None
+    outcome = record.newest.model_dump(mode="json")
+    return {**outcome, "consistent": record.is_consistent, "outcomes": len(record.outcomes)}
 
 
 def _examined(paths: Sequence[Path], parent: Path) -> Iterator[tuple[Path, Entry]]:

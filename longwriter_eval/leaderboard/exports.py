@@ -30,7 +30,7 @@ def csv_table(rankings: Sequence[Any]) -> str:
             "benchmark", "task_version", "judge", "judge_prompt_sha256", "file", "model",
             "model_source", "parameters", "parameters_source", "licence", "submitter", "date",
             "cost_usd", "minutes", "words_per_usd", "words_per_minute",
-            "prompts", "group", "n", "judged",
+            "rejudged", "rejudged_consistent", "prompts", "group", "n", "judged",
             *(f"{metric}{part}" for metric in METRICS for part in ("", "_low", "_high")),
         ]
     )  # fmt: skip
@@ -38,6 +38,7 @@ def csv_table(rankings: Sequence[Any]) -> str:
         for entry in ranking.entries:
             for group, row in entry["scores"].items():
                 model, stated = entry["model"]["id"], entry["stated"]
+                rejudged = entry["rejudged"]
                 size, licence = entry["model"]["parameters"], entry["model"]["licence"]
                 writer.writerow(
                     [
@@ -47,6 +48,8 @@ def csv_table(rankings: Sequence[Any]) -> str:
                         size["source"] if size else "", licence["value"] if licence else "",
                         _cell(entry["submitter"] or ""), entry["date"],
                         *(_number(stated[name]) for name in STATED),
+                        rejudged["date"] if rejudged else "",
+                        str(rejudged["consistent"]).lower() if rejudged else "",
                         row["kind"], _cell(group), row["n"], _number(row["coverage"]),
                         *(
                             _number(row["metrics"].get(metric, _UNKNOWN)[part])

@@ -341,6 +341,7 @@ def _lines(ranking: Ranking, scope: Scope) -> list[dict[str, Any]]:
                     f"{entry['model']['id']['value']} {entry['submitter'] or ''}"
                 ),
                 "submitter": entry["submitter"],
+                "rejudged": entry["rejudged"],
                 "date": entry["date"][:10],
                 "badge": entry["report"].replace("report.html", "badge.svg"),
                 "report": entry["report"],

@@ -19,6 +19,16 @@ REJUDGE_ALPHA = 0.01
 # which falls below 0.01 at n = 8. Two pairs are kept in reserve for failed calls.
 MIN_REJUDGED_PAIRS = 10
 
+# `longwriter verify` recommends the number of responses for --rejudge that finds claims this many
+# points of S_q above the judge's own verdicts, with this probability.
+REJUDGE_GAIN = 5.0
+REJUDGE_POWER = 0.9
+
+# Standard deviation of one verdict on the same text (points of S_q) where a submission does not
+# show it by repeats. An assumption: one to two grades of six differ by one step, 4.2 points each.
+# `longwriter judge-exam` measures it for a judge, and --rejudge reports what it found.
+ASSUMED_RETEST_SD = 6.0
+
 # Responses that two judges must share before `longwriter calibrate` links their scales: half of
 # LongBench-Write. With 60, the simulated interval of the slope is about ±0.2.
 MIN_BRIDGE_RESPONSES = 60

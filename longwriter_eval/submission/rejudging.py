@@ -5,26 +5,37 @@ from the same distribution, so the two are exchangeable within each pair. The pa
 test rejects that at the level REJUDGE_ALPHA.
 """
 
+import math
 import os
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any
 
 from tqdm import tqdm
 
 from longwriter_core.errors import InputError
 from longwriter_core.files import cache_dir
-from longwriter_core.llm import Store, run_async
+from longwriter_core.llm import Store, profiles, run_async
 from longwriter_eval.judge.judge import Judge
 from longwriter_eval.judge.settings import JudgeSettings, api_key
 from longwriter_eval.judge.verdict import Item, Judgement
 from longwriter_eval.stats.inference import Interval, paired_test
-from longwriter_eval.stats.thresholds import MIN_REJUDGED_PAIRS, REJUDGE_ALPHA
-from longwriter_eval.submission.judges import has_own_endpoint, request_metadata
+from longwriter_eval.stats.power import difference_sd, paired_power, pairs_needed
+from longwriter_eval.stats.thresholds import (
+    ASSUMED_RETEST_SD,
+    MIN_REJUDGED_PAIRS,
+    REJUDGE_ALPHA,
+    REJUDGE_GAIN,
+    REJUDGE_POWER,
+)
+from longwriter_eval.submission.judges import endpoint, has_own_endpoint, request_metadata
+from longwriter_eval.submission.public import public_endpoint
 from longwriter_eval.submission.verification import Verification
+
+_MIN_SPREADS = 10  # responses with repeats that are needed to estimate a verdict's deviation
 
 
 @dataclass(frozen=True)
@@ -36,11 +47,53 @@ class Rejudged:
     p_value: float
     missing: Counter[str]  # reason -> responses without a new verdict
     other_judges: Counter[str]  # models that answered in place of the judge
+    sd: float  # of the differences between pairs, in points
+    endpoints: tuple[str, ...]  # where the judges were asked, in words
 
     @property
     def is_consistent(self) -> bool:
         """Whether the claimed scores are consistent with the judge's."""
         return self.p_value >= REJUDGE_ALPHA and not self.other_judges
+
+    @property
+    def power(self) -> float:
+        """The probability (0-1) that a gain of REJUDGE_GAIN points would have been found."""
+        return paired_power(self.pairs, REJUDGE_GAIN, self.sd, REJUDGE_ALPHA)
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """How many responses to judge again, and the power of the test with them.
+
+    `sd` is the expected standard deviation of claimed minus new S_q, in points.
+    """
+
+    responses: int
+    power: float
+    sd: float
+
+
+def recommended(verification: Verification) -> Recommendation:
+    """The number of responses that finds a gain of REJUDGE_GAIN points with REJUDGE_POWER.
+
+    All of them if they are too few for that. The claimed and the new S_q of a response are means
+    of as many verdicts, which differ as verdicts on the same text do: by the submission's own
+    repeats, or by ASSUMED_RETEST_SD.
+    """
+    judged = [score for score in verification.scores if score.quality_score is not None]
+    block = verification.submission.manifest["judge"]
+    spreads = [
+        score.judgement.spread
+        for score in judged
+        if score.judgement and score.judgement.spread is not None
+    ]
+    # few responses with repeats say little, and none may have varied by chance
+    one = math.sqrt(fmean(spread**2 for spread in spreads)) if len(spreads) >= _MIN_SPREADS else 0.0
+    verdicts = len(block["judges"]) * block["repeats"]
+    sd = difference_sd(one or ASSUMED_RETEST_SD, verdicts)
+    needed = pairs_needed(REJUDGE_GAIN, sd, REJUDGE_ALPHA, REJUDGE_POWER)
+    responses = min(needed, len(judged))
+    return Recommendation(responses, paired_power(responses, REJUDGE_GAIN, sd, REJUDGE_ALPHA), sd)
 
 
 def rejudge(
@@ -92,7 +145,16 @@ def rejudge(
         if verdict.scores and verdict.model != judge["returned"]
     )
     p, difference = paired_test([old - new for old, new in pairs])
-    return Rejudged(len(pairs), difference, p, missing, others)
+    asked = (public_endpoint(judge.settings.base_url or profiles.OPENAI) for judge in panel)
+    return Rejudged(
+        len(pairs),
+        difference,
+        p,
+        missing,
+        others,
+        stdev(old - new for old, new in pairs),
+        tuple(dict.fromkeys(endpoint({"endpoint": host}) for host in asked)),
+    )
 
 
 def _judged(judge: Judge, items: Sequence[Item]) -> dict[str, Judgement]:
