@@ -21,13 +21,13 @@ STEP = 100 / 4 / 6  # points of S_q for one step of one of six grades
 
 def scores(grades: np.ndarray) -> np.ndarray:
     """S_q of responses with these grades, an array of shape (responses, 6)."""
-    return (np.clip(grades, 1, 5).mean(axis=1) - 1) * 25
+    return np.asarray((np.clip(grades, 1, 5).mean(axis=1) - 1) * 25)
 
 
 def read_again(rng: np.random.Generator, grades: np.ndarray, moved: float) -> np.ndarray:
     """The grades of another reading, of which a share `moved` differs by one step."""
     steps = rng.choice([-1, 0, 1], grades.shape, p=[moved / 2, 1 - moved, moved / 2])
-    return grades + steps
+    return np.asarray(grades + steps)
 
 
 def retest_sd(moved: float) -> float:
