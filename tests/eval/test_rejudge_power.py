@@ -142,7 +142,7 @@ def test_a_record_of_another_file_is_ignored(tmp_path: Path) -> None:
 @pytest.fixture
 def judge(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
     monkeypatch.setenv("LONGWRITER_JUDGE_API_KEY", KEY)
-    with Endpoint() as server:
+    with Endpoint(judge_reasoning_tokens=0) as server:
         yield server
 
 
