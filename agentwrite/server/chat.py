@@ -13,13 +13,13 @@ from uuid import uuid4
 
 from aiohttp import web
 
-from agentwrite.access import error, error_body
 from agentwrite.engine import Engine
 from agentwrite.errors import WriteError
 from agentwrite.server.requests import ChatRequest, read_request
 from agentwrite.server.texts import View, WrittenText
 from agentwrite.writing.plan import Plan
 from agentwrite.writing.state import Instruction, Section
+from longwriter_core.access import error, error_body
 from longwriter_core.llm import CallError, call_key
 
 _KEEP_ALIVE_SECONDS = 15.0  # seconds without data after which a stream sends a keep-alive comment

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from aiohttp import web
 
-from agentwrite.access import OPEN_PATHS, Access, guard
 from agentwrite.engine import Engine
 from agentwrite.server.chat import ChatApi
 from agentwrite.settings import Settings
 from agentwrite.studio.api import Studio
 from agentwrite.writing.prompts import Prompts
 from agentwrite.writing.writer import MAX_TEXT_WORDS
+from longwriter_core.access import OPEN_PATHS, Access, guard
 from longwriter_core.errors import InputError
 from longwriter_core.llm import ChatPool, Store
 

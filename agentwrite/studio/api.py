@@ -29,12 +29,12 @@ from uuid import uuid4
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from agentwrite.access import error
 from agentwrite.book import EditableStep, PlanFile, rewrite_notes
 from agentwrite.engine import Engine
 from agentwrite.export import available_formats, exported
 from agentwrite.studio.shelf import Draft, Shelf
 from agentwrite.studio.work import Work
+from longwriter_core.access import error
 from longwriter_core.errors import InputError
 from longwriter_core.llm.profiles import prices_of
 from longwriter_core.text.required_length import required_length

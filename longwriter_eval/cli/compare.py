@@ -15,7 +15,6 @@ from longwriter_eval.cli import judge_options
 if TYPE_CHECKING:
     from longwriter_eval.pairwise.comparison import Comparison
     from longwriter_eval.pairwise.preference import Preference, PreferenceSummary
-    from longwriter_eval.stats.inference import Interval
 
 SAME = "same"  # names the judge of the runs
 
@@ -46,6 +45,14 @@ def command(
             f"prompt and in both orders; {SAME}: the judge of the runs",
         ),
     ] = None,
+    people: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--people",
+            metavar="FILE",
+            help="report people's choices too (longwriter annotate); can be repeated",
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -69,10 +76,13 @@ def command(
     Prints the mean differences (B - A) with 95% intervals, and the p-values of paired permutation
     tests, corrected for multiple comparisons. A run is lm_eval's --output_path or one results file.
     """
+    from dataclasses import asdict
+
     from longwriter_eval.bridge import Bridge
     from longwriter_eval.pairwise.comparison import compare
     from longwriter_eval.pairwise.pair_judge import prefer
     from longwriter_eval.pairwise.preference import PreferenceSummary
+    from longwriter_eval.people.agreement import read_people, summarize_people
     from longwriter_eval.runs import load_run
 
     overrides = judge_options.overrides(
@@ -94,25 +104,29 @@ def command(
     comparison = compare(
         load_run(a), load_run(b), anyway=anyway, bridge=Bridge.load(bridge) if bridge else None
     )
+    chosen = read_people(people) if people else None  # before a judge is paid
     preferences = prefer(comparison, overrides) if is_judged else None
     summary = PreferenceSummary.of(preferences) if preferences is not None else None
+    by_people = chosen and summarize_people(comparison, chosen, preferences)
+    sentences = _preferred(summary, len(comparison.pairs)) if summary else []
+    if by_people:
+        sentences += ["", *by_people.lines()]
     if as_json:
-        print(json.dumps(_as_json(comparison, preferences, summary), indent=2, allow_nan=False))
+        report = _as_json(comparison, preferences, summary)
+        if by_people:
+            report["people"] = asdict(by_people)
+        print(json.dumps(_without_nan(report), indent=2, allow_nan=False))
     else:
-        preferred = _preferred(summary, len(comparison.pairs)) if summary else []
-        print("\n".join([*_table(comparison), *preferred]))
+        print("\n".join([*_table(comparison), *sentences]))
     if output:
-        _write_page(comparison, summary, output)
+        _write_page(comparison, sentences, output)
     return _report_missing((a, b), comparison, summary, ctx.obj)
 
 
-def _write_page(
-    comparison: "Comparison", summary: "PreferenceSummary | None", output: Path
-) -> None:
+def _write_page(comparison: "Comparison", sentences: list[str], output: Path) -> None:
     from longwriter_eval.report import write_report
 
-    preferred = _preferred(summary, len(comparison.pairs)) if summary else []
-    write_report([comparison.a, comparison.b], output, sentences=list(filter(None, preferred)))
+    write_report([comparison.a, comparison.b], output, sentences=list(filter(None, sentences)))
     print(f"wrote {output}: one page, open it in any browser", file=sys.stderr)
 
 
@@ -167,17 +181,17 @@ def _preferred(summary: "PreferenceSummary", prompts: int) -> list[str]:
     lines = ["", f"Preference{of}: A {summary.a}, B {summary.b}, ties {summary.ties}."]
     if summary.win_rate.n:
         lines[-1] += (
-            f" B wins {_percent(summary.win_rate)} of the prompts that are no tie "
+            f" B wins {summary.win_rate.as_percent()} of the prompts that are no tie "
             f"(p = {summary.p:.4f})."
         )
     if summary.order_changes.n:
         lines.append(
-            f"Position: the order changes the answer in {_percent(summary.order_changes)} of the "
-            "prompts"
+            "Position: the order changes the answer in "
+            f"{summary.order_changes.as_percent()} of the prompts"
         )
         if summary.first_wins.n:
             lines[-1] += (
-                f"; the text shown first wins {_percent(summary.first_wins)} of the choices"
+                f"; the text shown first wins {summary.first_wins.as_percent()} of the choices"
             )
         lines[-1] += "."
     if summary.favours:
@@ -222,10 +236,6 @@ def _name(run: Any) -> str:
     return f"{''.join(filter(str.isprintable, name))}  ({run.path})"
 
 
-def _percent(share: "Interval") -> str:
-    return f"{share.mean:.0%} [{share.low:.0%}, {share.high:.0%}]"
-
-
 def _as_json(
     comparison: "Comparison",
     preferences: "list[Preference] | None",
@@ -252,7 +262,7 @@ def _as_json(
     if summary:
         report["preference"] = {**asdict(summary), "favours": summary.favours}
         report["preferences"] = [preference.as_json() for preference in preferences or ()]
-    return _without_nan(report)
+    return report
 
 
 def _without_nan(value: Any) -> Any:

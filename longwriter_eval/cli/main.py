@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from longwriter_core.command import add_plugins, add_version_option, new_app, run_command
 from longwriter_eval.cli import (
+    annotate,
     assets,
     calibrate,
     compare,
@@ -22,7 +23,7 @@ add_version_option(app)
 for _name, _module in {
     "assets": assets, "demo": demo, "judges": judges,
     "judge-exam": judge_exam, "calibrate": calibrate, "score": score,
-    "report": report, "compare": compare, "submit": submit, "verify": verify,
+    "report": report, "compare": compare, "annotate": annotate, "submit": submit, "verify": verify,
     "leaderboard": leaderboard,
 }.items():  # fmt: skip
     app.command(_name)(_module.command)

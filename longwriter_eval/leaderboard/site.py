@@ -235,7 +235,7 @@ def _page(
 ) -> str:
     return render(
         "leaderboard.html",
-        "leaderboard.js",
+        ("leaderboard.js",),
         {
             "title": "Leaderboard",
             "label": label,

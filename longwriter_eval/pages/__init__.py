@@ -1,14 +1,14 @@
-"""Self-contained HTML pages: one file, no network requests, and only this package's script.
+"""Self-contained HTML pages: one file, no request to others, and only this package's script.
 
-A page is a template in this folder that extends base.html, and a script. Values come from models
+A page is a template in this folder that extends base.html, and scripts. Values come from models
 and from other people, so jinja2's autoescape is on, and the content security policy allows only
-our script, identified by its hash, and forbids all requests.
+our scripts, identified by their hash, and forbids requests to other servers.
 """
 
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -57,9 +57,14 @@ def json_for_script(value: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def render(template: str, script: str, values: Mapping[str, Any]) -> str:
-    """The page from `template` and `script`, two files in this folder, filled with `values`."""
-    code = _read("theme.js") + _read(script)
+def render(
+    template: str, scripts: Sequence[str], values: Mapping[str, Any], *, is_served: bool = False
+) -> str:
+    """The page from `template` and `scripts`, files in this folder, filled with `values`.
+
+    A page that `is_served` may ask its own server; others make no request.
+    """
+    code = "".join(map(_read, ("theme.js", *scripts)))
     digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
     return (
         _environment()
@@ -69,7 +74,8 @@ def render(template: str, script: str, values: Mapping[str, Any]) -> str:
             script=Markup(code),
             style=Markup(_colours() + _read("page.css")),
             policy="default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; "
-            f"form-action 'none'; script-src 'sha256-{digest}'",
+            f"form-action 'none'; script-src 'sha256-{digest}'"
+            + ("; connect-src 'self'" if is_served else ""),
         )
     )
 

@@ -89,7 +89,7 @@ def _render_page(
     }
     return render(
         "report.html",
-        "report.js",
+        ("elements.js", "report.js"),
         {
             "title": " and ".join(dict.fromkeys(metadata.model_name(s.run) for s in scored)),
             "names": names,

@@ -9,7 +9,7 @@ import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import krippendorff
 import numpy as np
@@ -23,6 +23,7 @@ from longwriter_eval.stats.inference import Interval, bootstrap_interval
 from longwriter_eval.stats.thresholds import AGREEMENT_RESAMPLES, MIN_AGREEMENT_RESPONSES
 
 _GRADES = (1, 2, 3, 4, 5)
+Level = Literal["ordinal", "nominal"]
 
 
 @dataclass(frozen=True)
@@ -154,24 +155,21 @@ def _verdicts(runs: Iterable[Run]) -> Iterator[tuple[str, str, int, Scores]]:
     """Judge, response, repeat and scores of every verdict that has scores."""
     runs = list(runs)
     prompts = {
-        _judge_and_prompt(run, sample.task)[1]
-        for run in runs
-        for sample in run.samples
-        if sample.judgement
+        judge_of(run, sample.task)[1] for run in runs for sample in run.samples if sample.judgement
     }
     for run in runs:
         for score in score_samples(run.samples):
             if not score.judgement:
                 continue
             for verdict in score.judgement.verdicts:
-                model, prompt = _judge_and_prompt(run, score.sample.task, verdict.judge)
+                model, prompt = judge_of(run, score.sample.task, verdict.judge)
                 judge = model if len(prompts) == 1 else f"{model} (prompt {prompt})"
                 if verdict.scores:
                     response = f"{score.sample.id} {score.judgement.response_sha256}"
                     yield judge, response, verdict.repeat, verdict.scores
 
 
-def _judge_and_prompt(run: Run, task: str, name: str | None = None) -> tuple[str, str]:
+def judge_of(run: Run, task: str, name: str | None = None) -> tuple[str, str]:
     """The label and prompt of a task's judge; `name` is that of a judge in a panel."""
     record = run.record(task)
     judges = record["judge"].get("judges") or ()
@@ -182,7 +180,7 @@ def _judge_and_prompt(run: Run, task: str, name: str | None = None) -> tuple[str
 def _agreement(raters: str, units: Sequence[Sequence[Scores]]) -> Agreement:
     units = [unit for unit in units if len(unit) > 1]
     alphas = {
-        dimension: _alpha_interval(
+        dimension: alpha_interval(
             _grade_counts([[scores[dimension] for scores in unit] for unit in units])
         )
         for dimension in DIMENSIONS
@@ -197,20 +195,23 @@ def _grade_counts(units: Iterable[Sequence[int]]) -> np.ndarray:
     return np.array(counts, dtype=int).reshape(-1, len(_GRADES))
 
 
-def _alpha(counts: np.ndarray) -> float:
+def _alpha(counts: np.ndarray, level: Level = "ordinal") -> float:
     pairable = counts[counts.sum(axis=1) > 1]
     if np.count_nonzero(pairable.sum(axis=0)) < 2:
         return math.nan
-    return float(krippendorff.alpha(value_counts=pairable, level_of_measurement="ordinal"))
+    return float(krippendorff.alpha(value_counts=pairable, level_of_measurement=level))
 
 
-def _alpha_interval(counts: np.ndarray) -> Interval:
-    """Alpha with its bootstrap interval over responses."""
-    estimate, n = _alpha(counts), len(counts)
+def alpha_interval(counts: np.ndarray, level: Level = "ordinal") -> Interval:
+    """Krippendorff's alpha with its bootstrap interval over units.
+
+    `counts` is how often each unit was given each value; shape (units, values).
+    """
+    estimate, n = _alpha(counts, level), len(counts)
     low = high = math.nan
     if n >= MIN_AGREEMENT_RESPONSES and not math.isnan(estimate):
         low, high = bootstrap_interval(
-            np.arange(n), lambda indices: _alpha(counts[indices]), AGREEMENT_RESAMPLES
+            np.arange(n), lambda indices: _alpha(counts[indices], level), AGREEMENT_RESAMPLES
         )
     return Interval(estimate, low, high, n)
 

@@ -30,6 +30,10 @@ class Interval:
         """An interval with a known number of values and nothing else."""
         return cls(math.nan, math.nan, math.nan, n)
 
+    def as_percent(self) -> str:
+        """A share (0-1) and its interval in percent, such as "60% [42%, 77%]"."""
+        return f"{self.mean:.0%} [{self.low:.0%}, {self.high:.0%}]"
+
 
 def mean_interval(
     values: Iterable[float],
