@@ -69,7 +69,7 @@ bench: $(NEWEST)/.installed
 $(TRAIN)/.installed: $(INSTALLED)
 	$(PYTHON) -m venv $(TRAIN)
 	$(TRAIN)/bin/$(PIP_INSTALL) --no-compile "$(TORCH)"
-	$(TRAIN)/bin/$(PIP_INSTALL) --no-compile "$(TORCH)" --editable ".[dev,ray,train]"
+	$(TRAIN)/bin/$(PIP_INSTALL) --no-compile "$(TORCH)" --editable ".[deepspeed,dev,ray,train]"
 	touch $@
 
 # The newest lm-eval borrows all other packages from axolotl's environment: they are gigabytes.

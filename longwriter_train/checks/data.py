@@ -106,8 +106,9 @@ def _inspect(row: Mapping[str, Any], dpo: bool, index: PromptIndex) -> dict[str,
         return {"wrong": str(error)}
     for message in messages:
         if message["role"] != "assistant" and (match := index.find(message["content"], None)):
-            same = "holds" if match.kind == "exact" else f"is {match.similarity:.0%} like"
-            return {"wrong": f"{same} the evaluation prompt {match.prompt_id}"}
+            share = f"{match.similarity:.0%}"
+            how = {"exact": "holds", "near": f"is {share} like", "part": f"holds {share} of"}
+            return {"wrong": f"{how[match.kind]} the evaluation prompt {match.prompt_id}"}
     return {"wrong": ""}
 
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, MutableMapping
+from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
@@ -16,7 +16,9 @@ from filelock import FileLock
 from pydantic import BaseModel, Field, model_validator
 
 from longwriter_core.errors import InputError
+from longwriter_core.files import write_atomically
 from longwriter_core.jsonl import write_jsonl
+from longwriter_core.overlap import NEAR, PART
 from longwriter_train.checks.data import inspected, is_file, require_file
 from longwriter_train.checks.recipe import unknown_keys, unread_keys
 from longwriter_train.recipes import title_of
@@ -94,15 +96,16 @@ class ChecksPlugin(BasePlugin):  # type: ignore[misc]
         """Check the data. Invalid rows are skipped in any data set that is not a JSONL file."""
         prepared = Path(cfg.dataset_prepared_path or DEFAULT_DATASET_PREPARED_PATH)
         try:
-            for entry in cfg.datasets:
-                if is_file(entry):
-                    if os.environ.get("RANK", "0") == "0":
-                        LOG.info(f"checked {require_file(entry, cfg)} rows of {entry.path}")
-                else:
-                    _use_valid_rows(entry, cfg, prepared / "checked")
+            identities = [
+                _check_file(entry, cfg, prepared / "checked")
+                if is_file(entry)
+                else _use_valid_rows(entry, cfg, prepared / "checked")
+                for entry in cfg.datasets
+            ]
         except InputError as error:
             _refuse(str(error))
-        cfg.dataset_prepared_path = str(prepared / _digest(_contents(cfg)))
+        identities.append(_template(cfg))
+        cfg.dataset_prepared_path = str(prepared / _digest("\n".join(identities)))
         if cfg.device == "cpu" and cfg.world_size > 1:
             cfg.device_map = {"": "cpu"}  # axolotl would assign each rank a GPU
 
@@ -160,12 +163,35 @@ def _connect_cpu_ranks() -> None:
         PartialState(cpu=True)
 
 
-def _use_valid_rows(entry: Any, cfg: Any, folder: Path) -> None:
-    """Point a recipe's data set to a copy of its valid rows, which the first process writes."""
-    settings = {**entry, "rl": cfg.rl, "benchmark_check": cfg.benchmark_check}
-    copy = (
-        folder / f"{_digest([json.dumps(settings, sort_keys=True, default=str).encode()])}.parquet"
-    )
+def _check_file(entry: Any, cfg: Any, folder: Path) -> str:
+    """Check a JSONL file in the first process, and return its content's digest.
+
+    A file that has not changed since it was checked is not read again.
+    """
+    path = Path(entry.path)
+    if not path.is_file():
+        require_file(entry, cfg)  # raises InputError
+    record = folder / f"{_key(entry, cfg)}.json"
+    if record.is_file():
+        return str(json.loads(record.read_text(encoding="utf-8"))["sha256"])
+    sha = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            sha.update(block)
+    if os.environ.get("RANK", "0") == "0":
+        rows = require_file(entry, cfg)
+        content = {"path": entry.path, "rows": rows, "sha256": sha.hexdigest()}
+        write_atomically(record, json.dumps(content).encode())
+        LOG.info(f"checked {rows} rows of {entry.path}")
+    return sha.hexdigest()
+
+
+def _use_valid_rows(entry: Any, cfg: Any, folder: Path) -> str:
+    """Point a recipe's data set to a copy of its valid rows, which the first process writes.
+
+    Returns the copy's name.
+    """
+    copy = folder / f"{_key(entry, cfg)}.parquet"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(copy.with_suffix(".lock")):
         if not copy.exists():
@@ -189,21 +215,31 @@ def _use_valid_rows(entry: Any, cfg: Any, folder: Path) -> None:
     entry.update(
         path=str(copy), split="train", name=None, data_files=None, revision=None, ds_type=None
     )
+    return copy.name
 
 
-def _digest(contents: Iterable[bytes]) -> str:
-    digest = hashlib.sha256()
-    for content in contents:
-        digest.update(content)
-    return digest.hexdigest()[:12]
+def _key(entry: Any, cfg: Any) -> str:
+    """Return what a data set's check depends on, as a file name: its files, and the settings."""
+    path = Path(str(entry["path"]))
+    files = sorted(path.rglob("*")) if path.is_dir() else [path] if path.is_file() else []
+    stamps = [
+        (str(file), stat.st_size, stat.st_mtime_ns)
+        for file in files
+        if file.is_file() and (stat := file.stat())
+    ]
+    settings = {**entry, "rl": cfg.rl, "benchmark_check": cfg.benchmark_check}
+    return _digest(json.dumps([settings, stamps, NEAR, PART], sort_keys=True, default=str))
 
 
-def _contents(cfg: Any) -> Iterator[bytes]:
-    """Yield the contents of the recipe's local files: its template and its data."""
-    for name in [cfg.chat_template_jinja, *(entry["path"] for entry in cfg.datasets)]:
-        # chat_template_jinja may be the template itself instead of a path
-        if name and "\n" not in name and (path := Path(name)).is_file():
-            yield path.read_bytes()
+def _template(cfg: Any) -> str:
+    """Return the recipe's chat template. `chat_template_jinja` is a path or the template itself."""
+    name = cfg.chat_template_jinja or ""
+    is_path = name and "\n" not in name and Path(name).is_file()
+    return Path(name).read_text(encoding="utf-8") if is_path else name
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _refuse(message: str) -> NoReturn:

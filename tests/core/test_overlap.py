@@ -59,6 +59,16 @@ def test_a_prompt_is_found_whatever_surrounds_it(id: str, change: object) -> Non
         ),
         pytest.param(
             "ferry/1",
+            "Write a 3000-word manual to the ferries of Iceland, with prices and pictures.",
+            id="a fifth of the words replaced",
+        ),
+        pytest.param(
+            "tea/1",
+            "请写一篇5000字的关于朋友茶馆与市民天气的论文，桥梁引用史料。",
+            id="a fifth of the words replaced, Chinese",
+        ),
+        pytest.param(
+            "ferry/1",
             f"{CHATTER}Please write a 3000-word guide to all ferries of Norway, and add prices and "
             f"timetables! {CHATTER}",
             id="edited, inside a message",
@@ -75,6 +85,36 @@ def test_an_edited_prompt_is_found_as_near(id: str, text: str) -> None:
     assert NEAR <= found.similarity <= 1
 
 
+@pytest.mark.parametrize("half", ["first", "middle", "second"])
+@pytest.mark.parametrize("id", ["tea/1", "long/1"])
+def test_half_of_a_prompt_is_found(id: str, half: str) -> None:
+    prompt = PROMPTS[id]
+    start = {"first": 0, "middle": len(prompt) // 4, "second": len(prompt) // 2}[half]
+    found = found_in(f"{CHATTER}{prompt[start : start + len(prompt) // 2 + 3]}{CHATTER}")
+    assert found is not None
+    assert found.prompt_id == id
+    assert found.kind in ("near", "part")
+
+
+@pytest.mark.parametrize("id", ["ferry/1", "long/1"])
+def test_letters_of_other_alphabets_that_look_alike_do_not_hide_a_prompt(id: str) -> None:
+    looks_alike = str.maketrans("aceopxyiATW", "асеорхуіАТԜ")
+    accents = {ord("o"): "ó", ord("e"): "e\u0301"}
+    for text in (PROMPTS[id].translate(looks_alike), PROMPTS[id].translate(accents)):
+        assert text != PROMPTS[id]
+        assert found_in(text) == Overlap(7, id, 1.0, "exact")
+
+
+def test_a_common_phrase_of_a_prompt_is_not_a_part_of_it() -> None:
+    assert found_in("Which chapters of the book are about the ferries of Norway?") is None
+    assert found_in("明代茶馆与市民生活有什么关系？") is None
+
+
+@given(st.text(alphabet="茶馆与市民生活 ferry of Norwayабв\u0301", max_size=200))
+def test_any_text_can_be_searched(text: str) -> None:
+    found_in(text)
+
+
 def test_a_prompt_with_another_length_is_the_same_prompt() -> None:
     found = found_in("Write a 12,000-word guide to the ferries of Norway, with prices, timetables")
     assert found is not None
@@ -87,9 +127,9 @@ def test_a_prompt_with_another_length_is_the_same_prompt() -> None:
     [
         "Write a 3000-word history of the railways of Norway, with maps and photographs.",
         "How do I book a ferry in Norway? What are the prices?",
-        "请写一篇5000字的关于唐代书院与科举制度的论文，要求引用史料。",
+        "唐代书院与科举制度有什么关系？请写成论文。",
         "明代茶馆有哪些种类？",
-        "给我写一段青铜器介绍，800字",
+        "青铜器有哪些种类？请写800字",
         "Write a story in five chapters about a lighthouse keeper who loses his way.",
         "",
         "…",

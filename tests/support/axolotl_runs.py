@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -71,14 +72,9 @@ def write_recipe(folder: Path, name: str, recipe: Mapping[str, Any]) -> Path:
     return file
 
 
-def run_module(module: str, *arguments: str) -> str:
-    """The stdout and stderr of `python -m MODULE`; fails if the command fails."""
-    return _run("-m", module, *arguments)
-
-
-def run_script(script: Path, *arguments: str) -> str:
+def run_script(script: Path, *arguments: str, **environment: str) -> str:
     """The stdout and stderr of one of this project's scripts; fails if the script fails."""
-    return _run(str(script), *arguments)
+    return _run(str(script), *arguments, **environment)
 
 
 def _run(*arguments: str, **environment: str) -> str:
@@ -91,8 +87,10 @@ def _run(*arguments: str, **environment: str) -> str:
         "OMP_NUM_THREADS": "1",
         "TRL_EXPERIMENTAL_SILENCE": "1",
     }
-    root = str(Path(__file__).parents[2])
-    paths = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+    root = Path(__file__).parents[2]
+    paths = os.pathsep.join(
+        filter(None, (str(root), str(root / "tests"), os.environ.get("PYTHONPATH")))
+    )
     done = subprocess.run(
         [sys.executable, *arguments],
         env={**os.environ, **quiet, "PYTHONPATH": paths, **environment},
@@ -117,7 +115,8 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     return path
 
 
-def _train(file: str) -> None:
+def train_recipe(file: str, **settings: Any) -> None:
+    """Do what `axolotl train` does in the process that it launches, after adding `settings`."""
     from axolotl.cli.args import TrainerCliArgs
     from axolotl.cli.config import load_cfg
     from axolotl.common.datasets import load_datasets, load_preference_datasets
@@ -130,10 +129,14 @@ def _train(file: str) -> None:
     output.mkdir(parents=True, exist_ok=True)
     try:
         cfg = load_cfg(file)
+        cfg.update(settings)
         load = load_preference_datasets if cfg.rl else load_datasets
         _, _, trainer = train(cfg, load(cfg=cfg, cli_args=TrainerCliArgs()))
     except Exception as error:
+        traceback.print_exc()
         (output / "error.txt").write_text(f"{type(error).__name__}: {error}")
+        return
+    if not trainer.is_world_process_zero():
         return
     trainer.state.save_to_json(str(output / "trainer_state.json"))
     if cfg.rl:
@@ -145,7 +148,7 @@ def _train_and_kill(file: str, at: str) -> None:
     wanted = Path(yaml.safe_load(Path(file).read_text())["output_dir"]) / at
     child = os.fork()
     if child == 0:
-        _train(file)
+        train_recipe(file)
         os._exit(0)
     while not wanted.is_file() and os.waitpid(child, os.WNOHANG) == (0, 0):
         time.sleep(0.01)
@@ -183,9 +186,9 @@ def main(files: Sequence[str]) -> None:
             _train_and_kill(file, at)
         elif place := recipe.get("DEAF"):
             with _deaf(place):
-                _train(file)
+                train_recipe(file)
         else:
-            _train(file)
+            train_recipe(file)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Row = Mapping[str, Any]
+AssertExact = Callable[[str, float], None]  # a strategy and its relative error
+EXACT = 1e-5  # the relative error allowed in float32
 
 
 def sequence(tokens: int, labels: int, seed: int, vocabulary: int = 400) -> dict[str, list[int]]:
@@ -66,6 +69,73 @@ def step_by_hand(
         loss.backward()
         total += loss.detach()
     return total.item(), {name: p.grad for name, p in lm.named_parameters() if p.grad is not None}
+
+
+def dpo_by_hand(
+    model: Path, pairs: Sequence[Mapping[str, list[int]]], beta: float, steps: int
+) -> tuple[list[float], dict[str, Tensor]]:
+    """The losses of `steps` steps at rate 1 over all `pairs`, and the sum of their gradients.
+
+    A pair holds the tokens `prompt_ids`, `chosen_ids` and `rejected_ids`.
+    """
+    import torch
+    from torch.nn.functional import logsigmoid
+    from transformers import AutoModelForCausalLM
+
+    lm = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    start = {name: parameter.detach().clone() for name, parameter in lm.named_parameters()}
+
+    def log_probability(prompt: list[int], answer: list[int]) -> Tensor:
+        logits = lm(input_ids=torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 : -1]
+        log_probs: Tensor = logits.log_softmax(-1).gather(1, torch.tensor(answer)[:, None]).sum()
+        return log_probs
+
+    def margins() -> Tensor:
+        return torch.stack(
+            [
+                log_probability(pair["prompt_ids"], pair["chosen_ids"])
+                - log_probability(pair["prompt_ids"], pair["rejected_ids"])
+                for pair in pairs
+            ]
+        )
+
+    reference = margins().detach()
+    losses = []
+    for _ in range(steps):
+        loss = -logsigmoid(beta * (margins() - reference)).mean()
+        losses.append(loss.item())
+        lm.zero_grad()
+        loss.backward()
+        with torch.no_grad():
+            for parameter in lm.parameters():
+                parameter -= parameter.grad if parameter.grad is not None else 0
+    return losses, {name: start[name] - p.detach() for name, p in lm.named_parameters()}
+
+
+def lora_by_hand(adapter: Path, gradient: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The matrices B of an adapter after one step at rate 1, from the full weights' gradient.
+
+    B starts at 0, so A has no gradient in the first step, and that of B is scale · gradient · Aᵀ.
+    """
+    from safetensors.torch import load_file
+
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    scale = config["lora_alpha"] / config["r"]
+    wanted = {}
+    for name, matrix in load_file(adapter / "adapter_model.safetensors").items():
+        module, is_a, _ = name.removeprefix("base_model.model.").partition(".lora_A.weight")
+        if is_a:
+            wanted[name.replace("lora_A", "lora_B")] = (
+                -scale * gradient[f"{module}.weight"].double() @ matrix.double().T
+            )
+    return wanted
+
+
+def clipped(gradient: Mapping[str, Tensor], norm: float) -> dict[str, Tensor]:
+    """The gradient scaled down to `norm`, its length over all parameters."""
+    length = sum((part.double() ** 2).sum().item() for part in gradient.values()) ** 0.5
+    assert length > norm
+    return {name: part * (norm / length) for name, part in gradient.items()}
 
 
 def update(before: Path, after: Path) -> dict[str, Tensor]:

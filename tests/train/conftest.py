@@ -2,8 +2,10 @@
 
 import os
 import warnings
+from collections.abc import Callable
 
 import pytest
+from support.reference_loss import EXACT, AssertExact
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -20,3 +22,17 @@ def _axolotl(request: pytest.FixtureRequest) -> None:
         import axolotl.core.trainers.dpo.args
         import axolotl.integrations.base
         import axolotl.utils.config  # noqa: F401
+
+
+@pytest.fixture
+def assert_exact(record_property: Callable[[str, object], None]) -> AssertExact:
+    """Assert that a training strategy's relative error is below `EXACT`, and record it.
+
+    scripts/measure_loss.py prints the recorded errors as the table in docs/LOSS.md.
+    """
+
+    def check(strategy: str, error: float) -> None:
+        record_property("strategy", [strategy, error])
+        assert error < EXACT, strategy
+
+    return check

@@ -14,7 +14,18 @@ from typing import Any
 
 import pytest
 from support.axolotl_runs import ONE_STEP, PLUGIN, log, train, write_rows
-from support.reference_loss import distance, sequence, step_by_hand, update, weights_by_hand
+from support.reference_loss import (
+    EXACT,
+    AssertExact,
+    clipped,
+    distance,
+    dpo_by_hand,
+    lora_by_hand,
+    sequence,
+    step_by_hand,
+    update,
+    weights_by_hand,
+)  # fmt: skip
 from support.tiny_models import make_tiny_glm, make_tiny_llama, make_tiny_qwen
 
 pytest.importorskip("axolotl")
@@ -22,17 +33,17 @@ pytest.importorskip("axolotl")
 # the first test waits for all training runs
 pytestmark = [pytest.mark.axolotl, pytest.mark.timeout(1200)]
 
-EXACT = 1e-5
 # Only one packing is possible: packs with 201 and 6 label tokens.
 PACKS = [[sequence(250, 201, seed=1)], [sequence(200, 4, seed=2), sequence(50, 2, seed=3)]]
 THREE_PACKS = [*PACKS, [sequence(245, 90, seed=4)]]
 ROWS = [row for pack in PACKS for row in pack]
 MANY = [sequence(130 + 7 * n, 5 + 17 * n, seed=20 + n) for n in range(6)]
 BETA = 0.5
+CLIP = 0.1
 LLAMA_FORWARD = "transformers.models.llama.modeling_llama:LlamaForCausalLM.forward"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the results of all training runs of this file, in one process."""
     folder = tmp_path_factory.mktemp("loss")
@@ -101,6 +112,13 @@ def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             **plugin, "datasets": [three], "micro_batch_size": 2, "multipack_real_batches": True,
             "curriculum_sampling": True, "shuffle_merged_datasets": False,
         },
+        # axolotl's kernels for LoRA need a GPU, and it switches them on by itself.
+        "llama-lora": {
+            **plugin, "adapter": "lora", "lora_r": 4, "lora_alpha": 8, "lora_dropout": 0.0,
+            "lora_target_linear": True, "lora_mlp_kernel": False, "lora_qkv_kernel": False,
+            "lora_o_kernel": False,
+        },
+        "llama-clipping": {**plugin, "max_grad_norm": CLIP},
         "glm-none": {**plain, **glm},
         "glm-token": {**plugin, **glm},
         "glm-sequence": {**plugin, **glm, "loss_average": "sequence"},
@@ -146,6 +164,12 @@ def _with_nan(folder: Path) -> Path:
     return path
 
 
+def token_mean(runs: Path) -> tuple[float, Any]:
+    """The loss over PACKS averaged by token under the tiny Llama, and its gradient."""
+    weights = weights_by_hand("token", PACKS)
+    return step_by_hand(runs / "llama", zip(ROWS, weights, strict=True))
+
+
 def relative_error(runs: Path, run: str, average: str) -> float:
     """Return the relative error of the run's update against the gradient of the average."""
     model = runs / run.split("-")[0]
@@ -157,9 +181,12 @@ def relative_error(runs: Path, run: str, average: str) -> float:
 @pytest.mark.parametrize("average", ["token", "sequence", "upstream"])
 @pytest.mark.parametrize("model", ["llama", "glm", pytest.param("qwen", marks=pytest.mark.slow)])
 def test_a_step_is_the_gradient_of_the_average_that_the_recipe_names(
-    runs: Path, model: str, average: str
+    runs: Path, model: str, average: str, assert_exact: AssertExact
 ) -> None:
-    assert relative_error(runs, f"{model}-{average}", average) < EXACT
+    name = {"llama": "Llama", "glm": "GLM", "qwen": "Qwen3"}[model] + ", packed, gradient accumulation"
+    if average != "token":
+        name += f", loss_average: {average}"
+    assert_exact(name, relative_error(runs, f"{model}-{average}", average))
 
 
 @pytest.mark.parametrize("model", ["llama", "glm"])
@@ -173,22 +200,44 @@ def test_without_the_plugin_axolotl_averages_micro_batches(runs: Path, model: st
     assert measured["none, from token"] > 0.5
 
 
-def test_packed_and_unpacked_rows_make_the_same_step(runs: Path) -> None:
-    assert relative_error(runs, "llama-token-unpacked", "token") < EXACT
+def test_packed_and_unpacked_rows_make_the_same_step(runs: Path, assert_exact: AssertExact) -> None:
+    assert_exact("not packed", relative_error(runs, "llama-token-unpacked", "token"))
 
 
 @pytest.mark.parametrize("average", ["token", "sequence"])
-def test_gradient_checkpointing_changes_nothing(runs: Path, average: str) -> None:
-    assert relative_error(runs, f"llama-{average}-checkpointed", average) < EXACT
+def test_gradient_checkpointing_changes_nothing(
+    runs: Path, average: str, assert_exact: AssertExact
+) -> None:
+    error = relative_error(runs, f"llama-{average}-checkpointed", average)
+    assert_exact("reentrant gradient checkpointing", error)
 
 
 @pytest.mark.parametrize("model", ["llama", "glm", pytest.param("qwen", marks=pytest.mark.slow)])
-def test_ligers_fused_cross_entropy_makes_the_same_step(runs: Path, model: str) -> None:
-    assert relative_error(runs, f"{model}-token-liger", "token") < EXACT
+def test_ligers_fused_cross_entropy_makes_the_same_step(
+    runs: Path, model: str, assert_exact: AssertExact
+) -> None:
+    error = relative_error(runs, f"{model}-token-liger", "token")
+    assert_exact("Liger's fused loss", error)
+
+
+def test_lora_trains_by_the_same_gradient(runs: Path, assert_exact: AssertExact) -> None:
+    from safetensors.torch import load_file
+
+    _, gradient = token_mean(runs)
+    wanted = lora_by_hand(runs / "llama-lora", gradient)
+    assert wanted
+    found = load_file(runs / "llama-lora" / "adapter_model.safetensors")
+    assert_exact("LoRA", distance(found, wanted))
+
+
+def test_the_whole_gradient_is_clipped(runs: Path, assert_exact: AssertExact) -> None:
+    _, gradient = token_mean(runs)
+    found = update(runs / "llama", runs / "llama-clipping")
+    assert_exact("gradient clipping", distance(found, clipped(gradient, CLIP)))
 
 
 def test_an_incomplete_window_at_the_end_of_an_epoch_is_averaged_over_its_batches(
-    runs: Path,
+    runs: Path, assert_exact: AssertExact
 ) -> None:
     losses, gradients = [], None
     for packs in (THREE_PACKS[:2], THREE_PACKS[2:]):
@@ -203,7 +252,8 @@ def test_an_incomplete_window_at_the_end_of_an_epoch_is_averaged_over_its_batche
         )
     assert gradients is not None
     assert log(runs / "llama-epoch") == pytest.approx(losses, rel=EXACT)
-    assert distance(update(runs / "llama", runs / "llama-epoch"), gradients) < EXACT
+    found = update(runs / "llama", runs / "llama-epoch")
+    assert_exact("a short last window", distance(found, gradients))
 
 
 def test_an_epoch_trains_every_sequence_while_axolotl_drops_the_last_window(
@@ -213,12 +263,13 @@ def test_an_epoch_trains_every_sequence_while_axolotl_drops_the_last_window(
     assert log(runs / "llama-epoch-none", "tokens/trainable")[-1] == 201 + 6
 
 
-def test_filler_packs_carry_no_loss(runs: Path) -> None:
+def test_filler_packs_carry_no_loss(runs: Path, assert_exact: AssertExact) -> None:
     rows = [row for pack in THREE_PACKS for row in pack]
     weights = weights_by_hand("token", THREE_PACKS)
     loss, gradient = step_by_hand(runs / "llama", zip(rows, weights, strict=True))
     assert log(runs / "llama-filler") == pytest.approx([loss], rel=EXACT)
-    assert distance(update(runs / "llama", runs / "llama-filler"), gradient) < EXACT
+    found = update(runs / "llama", runs / "llama-filler")
+    assert_exact("filler packs", distance(found, gradient))
 
 
 def test_tokens_in_a_pack_do_not_attend_to_other_sequences(runs: Path) -> None:
@@ -242,53 +293,26 @@ def test_the_logged_loss_is_the_average_in_training_and_in_evaluation(
 
 
 def test_packed_evaluation_gives_the_same_average(runs: Path) -> None:
-    weights = weights_by_hand("token", PACKS)
-    loss, _ = step_by_hand(runs / "llama", zip(ROWS, weights, strict=True))
+    loss, _ = token_mean(runs)
     evaluated = log(runs / "llama-token-checkpointed", "eval_loss")
     assert evaluated[0] == pytest.approx(loss, rel=EXACT)
 
 
-def test_a_killed_run_resumes_from_its_checkpoint_with_the_same_losses(runs: Path) -> None:
+def test_a_killed_run_resumes_from_its_checkpoint_with_the_same_losses(
+    runs: Path, assert_exact: AssertExact
+) -> None:
     whole = log(runs / "whole")
     assert len(whole) == 12
     assert log(runs / "killed") == whole
-    assert (
-        distance(update(runs / "llama", runs / "killed"), update(runs / "llama", runs / "whole"))
-        == 0
-    )
+    found, wanted = (update(runs / "llama", runs / run) for run in ("killed", "whole"))
+    assert distance(found, wanted) == 0
+    assert_exact("resumed after kill -9, from the same run without", distance(found, wanted))
 
 
 def test_dpo_is_the_log_sigmoid_of_the_difference_in_log_ratios(runs: Path) -> None:
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    lm = AutoModelForCausalLM.from_pretrained(runs / "llama", dtype=torch.float32)
     pairs = [json.loads(line) for line in (runs / "dpo" / "pairs.jsonl").read_text().splitlines()]
     assert len(pairs) == 2
-
-    def log_probability(prompt: list[int], answer: list[int]) -> torch.Tensor:
-        logits = lm(input_ids=torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 : -1]
-        return logits.log_softmax(-1).gather(1, torch.tensor(answer)[:, None]).sum()
-
-    def margins() -> torch.Tensor:
-        return torch.stack(
-            [
-                log_probability(pair["prompt_ids"], pair["chosen_ids"])
-                - log_probability(pair["prompt_ids"], pair["rejected_ids"])
-                for pair in pairs
-            ]
-        )
-
-    reference = margins().detach()
-    losses = []
-    for _ in range(2):
-        loss = -torch.nn.functional.logsigmoid(BETA * (margins() - reference)).mean()
-        losses.append(loss.item())
-        lm.zero_grad()
-        loss.backward()
-        with torch.no_grad():
-            for parameter in lm.parameters():
-                parameter -= parameter.grad if parameter.grad is not None else 0
+    losses, _ = dpo_by_hand(runs / "llama", pairs, BETA, steps=2)
     assert losses[0] == pytest.approx(math.log(2))
     assert log(runs / "dpo") == pytest.approx(losses, rel=1e-4)
 

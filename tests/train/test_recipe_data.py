@@ -169,6 +169,34 @@ def settings(folder: Path, *entries: Any, **more: Any) -> Any:
     )
 
 
+def raise_assertion(*_: Any) -> Any:
+    raise AssertionError("read again")
+
+
+def test_a_file_is_read_again_only_after_it_has_changed(
+    plugin: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from longwriter_train.checks import plugin as module
+
+    entry = write(tmp_path / "sft.jsonl", sft(ASK, ANSWER))
+    plugin.load_datasets(first := settings(tmp_path, dict(entry)))
+    monkeypatch.setattr(module, "require_file", raise_assertion)
+    plugin.load_datasets(resumed := settings(tmp_path, dict(entry)))
+    assert resumed.dataset_prepared_path == first.dataset_prepared_path
+    with pytest.raises(AssertionError, match="read again"):
+        plugin.load_datasets(settings(tmp_path, dict(entry), benchmark_check=True))
+    write(tmp_path / "sft.jsonl", sft(ASK, OTHER))
+    with pytest.raises(AssertionError, match="read again"):
+        plugin.load_datasets(settings(tmp_path, dict(entry)))
+
+
+def test_an_invalid_file_is_checked_again_at_the_next_start(plugin: Any, tmp_path: Path) -> None:
+    entry = write(tmp_path / "sft.jsonl", sft(ASK))
+    for _ in range(2):
+        with pytest.raises(SystemExit):
+            plugin.load_datasets(settings(tmp_path, dict(entry)))
+
+
 def test_an_invalid_file_ends_training_with_a_one_line_error(
     plugin: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -181,9 +209,11 @@ def test_an_invalid_file_ends_training_with_a_one_line_error(
 
 
 def test_invalid_rows_of_a_data_set_that_is_not_a_file_are_skipped(
-    plugin: Any, tmp_path: Path
+    plugin: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from datasets import Dataset, load_dataset
+
+    from longwriter_train.checks import plugin as module
 
     rows = [sft(ASK, ANSWER), sft(ASK, {"role": "assistant", "content": ""}), sft(ASK, OTHER)]
     (tmp_path / "set").mkdir()
@@ -198,10 +228,14 @@ def test_invalid_rows_of_a_data_set_that_is_not_a_file_are_skipped(
     (skipped,) = (tmp_path / "prepared/checked").glob("*.skipped.jsonl")
     (named,) = map(json.loads, skipped.read_text(encoding="utf-8").splitlines())
     assert (named["row"], named["wrong"]) == (2, "has an empty answer")
-    (tmp_path / "set" / "train.parquet").unlink()
+    # A restart does not read the data again, unless it has changed.
+    monkeypatch.setattr(module, "inspected", raise_assertion)
     again = settings(tmp_path, dict(entry))
-    plugin.load_datasets(again)  # a restart does not read the data again
+    plugin.load_datasets(again)
     assert again.datasets[0].path == used.path
+    Dataset.from_list(rows[:1]).to_parquet(tmp_path / "set" / "train.parquet")
+    with pytest.raises(AssertionError, match="read again"):
+        plugin.load_datasets(settings(tmp_path, dict(entry)))
 
 
 def test_prepared_data_is_not_reused_after_the_file_changes(plugin: Any, tmp_path: Path) -> None:
