@@ -183,7 +183,9 @@ def relative_error(runs: Path, run: str, average: str) -> float:
 def test_a_step_is_the_gradient_of_the_average_that_the_recipe_names(
     runs: Path, model: str, average: str, assert_exact: AssertExact
 ) -> None:
-    name = {"llama": "Llama", "glm": "GLM", "qwen": "Qwen3"}[model] + ", packed, gradient accumulation"
+    name = {"llama": "Llama", "glm": "GLM", "qwen": "Qwen3"}[
+        model
+    ] + ", packed, gradient accumulation"
     if average != "token":
         name += f", loss_average: {average}"
     assert_exact(name, relative_error(runs, f"{model}-{average}", average))
