@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from agentwrite.selecting.select import select
     from agentwrite.settings import Settings
     from agentwrite.thresholds import PairOptions, SftLimits
-    from agentwrite.writing.write import write_text
+    from agentwrite.write import write_text
 
 __all__ = [
     "GeneralSet",
@@ -45,7 +45,7 @@ _MODULES = {
     "run": "agentwrite.batch.run",
     "select": "agentwrite.selecting.select",
     "sft": "agentwrite.data.sft",
-    "write_text": "agentwrite.writing.write",
+    "write_text": "agentwrite.write",
 }
 
 

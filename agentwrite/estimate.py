@@ -16,6 +16,7 @@ from agentwrite.batch.run import shared_settings
 from agentwrite.batch.run_dir import RunFolder
 from agentwrite.errors import WriteError
 from agentwrite.settings import Settings
+from agentwrite.story.companion import companions
 from agentwrite.writing.context import estimate_tokens
 from agentwrite.writing.plan import Plan
 from agentwrite.writing.prompts import Prompts
@@ -110,7 +111,10 @@ def estimate_text(
 
     async def rehearse() -> Estimate:
         rehearsal = Rehearsal(store, settings.known_context)
-        writer = Writer(rehearsal, settings, prompts=prompts, scope=settings.scope, seed=seed)
+        writer = Writer(
+            rehearsal, settings, prompts=prompts, scope=settings.scope, seed=seed,
+            companions=companions(settings),
+        )  # fmt: skip
         await writer.write(assumed, plan=plan)
         return rehearsal.estimate
 

@@ -11,6 +11,7 @@ from agentwrite.batch.queue import Handler, OnSection, Pool, RunProgress, run_qu
 from agentwrite.batch.ray import Cluster
 from agentwrite.batch.run_dir import RunFolder
 from agentwrite.settings import Settings
+from agentwrite.story.companion import companions
 from agentwrite.writing.plan import Plan
 from agentwrite.writing.prompts import Prompts
 from agentwrite.writing.state import Instruction, Section, Text
@@ -109,7 +110,7 @@ class Writing:
         """Open the chat pool; yields it and the function that writes a text."""
         async with self.settings.chat(store, self.key) as chat:
             settings = self.settings.model_copy(update={"concurrency": concurrency})
-            writer = Writer(chat, settings, prompts=self.prompts)
+            writer = Writer(chat, settings, prompts=self.prompts, companions=companions(settings))
 
             async def write(instruction: Instruction, number: int, on_section: OnSection) -> Text:
                 def progress(section: Section, plan: Plan) -> None:

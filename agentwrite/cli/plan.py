@@ -32,7 +32,7 @@ def command(
     """
     from agentwrite.book import plan_yaml
     from agentwrite.errors import WriteError
-    from agentwrite.writing.write import plan_text
+    from agentwrite.write import plan_text
     from agentwrite.writing.writer import MAX_TEXT_WORDS
     from longwriter_core.files import write_atomically
     from longwriter_core.text.required_length import required_length

@@ -45,7 +45,7 @@ def command(
     from agentwrite.book import book_lock, load_book, rewrite_notes
     from agentwrite.errors import WriteError
     from agentwrite.export import check_format
-    from agentwrite.writing.write import rewrite_sections
+    from agentwrite.write import rewrite_sections
 
     if not note.strip():
         raise InputError("--note is empty: say what is to be different")

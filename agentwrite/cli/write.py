@@ -68,8 +68,8 @@ def command(
     from agentwrite.errors import WriteError
     from agentwrite.export import check_format
     from agentwrite.pace import Pace, duration
+    from agentwrite.write import write_text
     from agentwrite.writing.state import Instruction
-    from agentwrite.writing.write import write_text
     from agentwrite.writing.writer import MAX_TEXT_WORDS
     from longwriter_core.llm import Store, Usage
     from longwriter_core.llm.profiles import money

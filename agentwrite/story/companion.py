@@ -1,23 +1,27 @@
 """Keeps the state of a story and has a critic read each section: the engine's companion."""
 
+from functools import partial
 from importlib.resources import files
-from typing import Any, TypeVar
+from typing import Any
 
 from agentwrite.errors import WriteError
 from agentwrite.model import Answer, ChatModel
 from agentwrite.settings import Settings
 from agentwrite.story.critic import read_findings, review, structured_findings
 from agentwrite.story.state import StoryState, read_update, structured_update
-from agentwrite.writing.companion import Revise
+from agentwrite.writing.companion import OpenCompanion, Revise
 from agentwrite.writing.context import estimate_tokens
 from agentwrite.writing.plan import Step
 from agentwrite.writing.prompts import fill
 from agentwrite.writing.state import Instruction, Section
 from longwriter_core.llm import ContextOverflowError
 
-_T = TypeVar("_T")
-
 _TAIL = 20_000  # characters before a section that the critic sees if all of it does not fit
+
+
+def companions(settings: Settings) -> OpenCompanion | None:
+    """What opens the companions of texts with these settings, if they ask for any."""
+    return partial(StoryCompanion, settings) if settings.story or settings.critic else None
 
 
 class StoryCompanion:

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from agentwrite.model import Answer, ChatModel
-from agentwrite.settings import Settings
 from agentwrite.writing.plan import Step
 from agentwrite.writing.state import Instruction, Section
 
@@ -34,16 +33,5 @@ class Companion(Protocol):
         """What the row of the text keeps, by name."""
 
 
-def companion_of(
-    settings: Settings,
-    instruction: Instruction,
-    affinity: int,
-    writer: ChatModel,
-    summarizer: ChatModel,
-) -> Companion | None:
-    """The companion that the settings ask for, if any."""
-    if not (settings.story or settings.critic):
-        return None
-    from agentwrite.story.companion import StoryCompanion
-
-    return StoryCompanion(settings, instruction, affinity, writer, summarizer)
+# Opens the companion of a text: its instruction, affinity, and the models that write and summarise.
+OpenCompanion = Callable[[Instruction, int, ChatModel, ChatModel], Companion]

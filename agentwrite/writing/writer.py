@@ -13,7 +13,7 @@ from agentwrite.model import Answer, ChatModel
 from agentwrite.settings import Settings
 from agentwrite.writing.budget import Asked, ask_as_planned, ask_next
 from agentwrite.writing.clean import Cleaned, clean
-from agentwrite.writing.companion import Companion, companion_of
+from agentwrite.writing.companion import Companion, OpenCompanion
 from agentwrite.writing.context import Fold, TextSoFar, estimate_tokens
 from agentwrite.writing.plan import Plan, Step
 from agentwrite.writing.planner import Planner, all_at_once
@@ -60,8 +60,9 @@ class Writer:
         prompts: Prompts | None = None,
         scope: str = "",
         seed: int | None = None,
+        companions: OpenCompanion | None = None,
     ) -> None:
-        self.settings = settings
+        self.settings, self._companions = settings, companions
         self._seed = seed
         self.prompts = prompts or Prompts.load(settings.prompts)
         slots = asyncio.Semaphore(settings.concurrency)
@@ -108,9 +109,8 @@ class Writer:
             plan = await self._planner.plan(instruction, affinity, job.planning)
         if on_plan:
             on_plan(plan)
-        job.companion = companion_of(
-            self.settings, instruction, affinity, self._model, self._summarizer
-        )
+        if self._companions:
+            job.companion = self._companions(instruction, affinity, self._model, self._summarizer)
         so_far = TextSoFar(plan)
         write = self._write_parallel if self.settings.parallel else self._write_serially
         sections = await write(job, so_far)

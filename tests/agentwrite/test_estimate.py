@@ -11,8 +11,8 @@ from support.prose import write_rows
 from agentwrite.cli.main import main
 from agentwrite.estimate import Estimate, estimate_run, estimate_text
 from agentwrite.settings import Settings
+from agentwrite.write import write_text
 from agentwrite.writing.state import Instruction
-from agentwrite.writing.write import write_text
 from longwriter_core.llm import Store, Usage
 
 CONTEXT = {"context": 9_000, "max_tokens": 2_000}

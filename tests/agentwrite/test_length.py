@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from support.model import WRITER, Model
 
+from agentwrite.write import write_text
 from agentwrite.writing.budget import ask_next
 from agentwrite.writing.plan import Plan, Step
 from agentwrite.writing.state import Text
-from agentwrite.writing.write import write_text
 from longwriter_core.mock_server.prose import prose
 
 

@@ -11,7 +11,7 @@ from support.model import WRITER, Model, is_plan, step_of
 from support.serving import transformers_serve
 from support.tiny_models import make_tiny_llama
 
-from agentwrite.writing.write import write_text
+from agentwrite.write import write_text
 
 torch = pytest.importorskip("torch", reason="needs the hf extra")
 

@@ -13,9 +13,9 @@ from agentwrite.estimate import estimate_text
 from agentwrite.settings import Settings
 from agentwrite.story.critic import Finding, read_findings, review
 from agentwrite.story.state import NewFacts, StoryState, StoryUpdate, read_update
+from agentwrite.write import write_text
 from agentwrite.writing.context import estimate_tokens
 from agentwrite.writing.state import Instruction, Text
-from agentwrite.writing.write import write_text
 from longwriter_core.errors import InputError
 from longwriter_core.llm import Rejected, Store
 

@@ -22,8 +22,8 @@ from support.model import (
 )
 
 from agentwrite.errors import WriteError
+from agentwrite.write import write_text
 from agentwrite.writing.state import Text
-from agentwrite.writing.write import write_text
 from longwriter_core.errors import InputError
 from longwriter_core.files import sha256
 from longwriter_core.llm import Store, call_key

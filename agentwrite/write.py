@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
 from agentwrite.settings import Settings
+from agentwrite.story.companion import companions
 from agentwrite.writing.plan import Plan
 from agentwrite.writing.state import Instruction, Section, Text
 from agentwrite.writing.writer import Progress, Writer
@@ -103,7 +104,9 @@ def _with_writer(
         store = Store()
         store.check()
         async with settings.chat(store) as chat:
-            writer = Writer(chat, settings, scope=settings.scope, seed=seed)
+            writer = Writer(
+                chat, settings, scope=settings.scope, seed=seed, companions=companions(settings)
+            )
             if usage:
                 usage(chat.usage)
             return await work(writer)
