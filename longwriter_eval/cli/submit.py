@@ -53,6 +53,14 @@ def command(
             "longwrite_demo or longwrite_ruler [default: the first of these]",
         ),
     ] = None,
+    example: Annotated[
+        bool,
+        typer.Option(
+            "--example",
+            help="mark the scores as meaningless, as those of the demo: the leaderboard lists the "
+            "submission and never ranks it",
+        ),
+    ] = False,
     submitter: Annotated[
         str | None, typer.Option(metavar="NAME", help="your name; published as given")
     ] = None,
@@ -81,6 +89,7 @@ def command(
         licence=facts.licence(licence) if licence is not None else None,
         cost_usd=facts.positive("cost-usd", cost_usd),
         minutes=facts.positive("minutes", minutes),
+        example=example,
         submitter=submitter,
     )
     made = build_submission(load_run(run_dir), stated, benchmark)

@@ -71,6 +71,7 @@ def _verify(path: Path) -> tuple[dict[str, Any], Any]:
     report = {
         "status": "differs" if verification.problems else "verified",
         "sha256": verification.submission.sha256,
+        "example": manifest["example"],
         "model": manifest["model"]["id"],
         "judge": manifest["judge"],
         "violations": list(verification.violations),
@@ -90,6 +91,8 @@ def _show(path: Path, report: dict[str, Any], problems: list[str]) -> None:
         return
     from longwriter_eval.submission import judges
 
+    if report["example"]:
+        print("an example: its scores mean nothing, and it is never ranked")
     judge, everything = report["judge"], report["scores"][0]
     print(f"{path}: verified, SHA-256 {report['sha256']}")
     print(f"model  {report['model']['value']} (by the {report['model']['source']})")

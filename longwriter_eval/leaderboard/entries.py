@@ -33,7 +33,7 @@ Entry = dict[str, Any]
 _MAX_IN_PROCESS = (
     2  # up to this number are verified in this process, since starting workers takes seconds
 )
-_FORMAT = 5  # of a stored entry: others are made again
+_FORMAT = 6  # of a stored entry: others are made again
 _MAX_REASONS = 20  # per rejected submission on the page
 _FOLDER = re.compile(r"[0-9a-f]{16}")
 
@@ -192,8 +192,8 @@ def _entry(verification: Verification) -> Entry:
         **{
             name: manifest[name]
             for name in (
-                "benchmark", "task_version", "judge", "model", "backend", "generation", "seeds",
-                "submitter", "date",
+                "example", "benchmark", "task_version", "judge", "model", "backend", "generation",
+                "seeds", "submitter", "date",
             )
         },
         "stated": stated_data(manifest, sum(score.words for score in verification.scores)),

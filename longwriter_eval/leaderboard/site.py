@@ -108,13 +108,15 @@ def build(folder: Path, site: Path, bridges: Sequence[Bridge] = ()) -> BuildResu
     Raises InputError if there are no submissions, and OSError.
     """
     entries = examine(folder, find(folder), site)
-    valid = [entry for entry in entries if not entry["reasons"]]
+    verified = [entry for entry in entries if not entry["reasons"]]
+    valid = [entry for entry in verified if not entry["example"]]
+    examples = [entry for entry in verified if entry["example"]]
     invalid = [entry for entry in entries if entry["reasons"]]
     ranked = rankings(valid)
     bridged = [bridged_entries(ranking, ranked, bridges) for ranking in ranked]
-    data = json.dumps(
-        _data(ranked, bridged, invalid), indent=1, ensure_ascii=False, allow_nan=False
-    )
+    found = _data(ranked, bridged, invalid)
+    found["examples"] = [{"file": e["file"], "report": e["report"]} for e in examples]
+    data = json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False)
     built = BuildResult(
         site / "index.html", site / "leaderboard.json", len(valid), len(ranked), invalid
     )
@@ -127,7 +129,7 @@ def build(folder: Path, site: Path, bridges: Sequence[Bridge] = ()) -> BuildResu
         for entry in ranking.entries:
             image = badge(_TITLES[ranking.benchmark], entry)
             write_atomically((site / entry["report"]).with_name("badge.svg"), image.encode())
-    write_atomically(built.page, _page(ranked, bridged, invalid).encode())
+    write_atomically(built.page, _page(ranked, bridged, invalid, examples).encode())
     return built
 
 
@@ -232,6 +234,7 @@ def _page(
     ranked: Sequence[Ranking],
     bridged: Sequence[Sequence[Mapping[str, Any]]],
     invalid: Sequence[Entry],
+    examples: Sequence[Entry],
 ) -> str:
     return render(
         "leaderboard.html",
@@ -275,6 +278,7 @@ def _page(
             "reported_judge": REPORTED_JUDGE,
             "reported_source": REPORTED_SOURCE,
             "invalid": invalid,
+            "examples": examples,
             "benchmarks": [_TITLES[name] for name in VERSIONS],
         },
     )

@@ -117,6 +117,7 @@ def _manifest(
     model, backend = model_and_backend(results, stated, problems)
     return {
         "schema": SCHEMA,
+        "example": stated.example,
         "longwriter": printable(record["version"]),
         "benchmark": scores[0].benchmark,
         "task_version": shared("task version", [c["metadata"]["version"] for c in configs]),

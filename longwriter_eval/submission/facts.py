@@ -33,6 +33,7 @@ class StatedMetadata:
     licence: str | None = None  # SPDX or hub identifier
     cost_usd: float | None = None  # of writing the responses
     minutes: float | None = None
+    example: bool = False  # whether the scores mean nothing, so that it is never ranked
     submitter: str | None = None
 
 

@@ -16,6 +16,7 @@ def newest_manifest(manifest: Json) -> dict[str, Any]:
     size = model["parameters"]
     return {
         **manifest,
+        "example": False,
         "model": {
             **model,
             "parameters": size if size and isinstance(size["value"], int) else None,

@@ -352,3 +352,22 @@ def test_a_transformers_run_records_its_model(tmp_path: Path) -> None:
     assert manifest["backend"]["gpus"] == ["NVIDIA H200"]
     assert manifest["backend"]["withheld"] == ["cache_dir"]
     assert manifest["seeds"]["model"] == 42
+
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_example_in_the_repository_is_verified_and_never_ranked(tmp_path: Path) -> None:
+    assert main(["leaderboard", str(ROOT / "submissions"), "-o", str(tmp_path / "site")]) == 0
+    data = json.loads((tmp_path / "site" / "leaderboard.json").read_text(encoding="utf-8"))
+    assert [entry["file"] for entry in data["examples"]] == ["example.zip"]
+    ranked = [e["file"] for ranking in data["rankings"] for e in ranking["entries"]]
+    assert "example.zip" not in ranked
+    page = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
+    assert "Their scores mean nothing, and they have no rank" in page
+
+
+def test_a_submission_is_marked_as_an_example_on_request(tmp_path: Path) -> None:
+    path = hand_in(log().load(tmp_path / "runs"), tmp_path / "mine.zip", example=True)
+    assert unpacked(path)[0]["example"] is True
+    assert verify(read(path)).problems == []

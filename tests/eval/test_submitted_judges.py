@@ -295,7 +295,7 @@ def test_submissions_of_the_older_schema_need_the_papers_protocol(tmp_path: Path
         name: judge[name] for name in ("requested", "returned", "temperature", "max_tokens")
     }
     manifest["schema"] = "longwriter-submission/1"
-    del manifest["model"]["licence"], manifest["stated"]
+    del manifest["model"]["licence"], manifest["stated"], manifest["example"]
     for sample in samples:
         for said in sample["verdicts"]:
             del said["judge"]
