@@ -1,10 +1,12 @@
 """Which requests `agentwrite serve` plans and writes, and which it passes on."""
 
 import time
+from pathlib import Path
 
 import pytest
 
-from agentwrite.server.requests import own_words, requested_words
+from agentwrite.server.lengths import own_words, requested_words
+from longwriter_core.jsonl import read_jsonl
 
 
 @pytest.mark.parametrize(
@@ -63,7 +65,21 @@ def test_a_shorter_version_counts_by_its_own_length() -> None:
 
 
 @pytest.mark.parametrize(
-    "unit", ["<a>", "```", "\n> ", '"', "“", "<a x", " my ", "the 5,000 ", "5,000 words. ", "、字"]
+    "unit",
+    [
+        "<a>",
+        "```",
+        "\n> ",
+        '"',
+        "“",
+        "<a x",
+        " my ",
+        "the 5,000 ",
+        "5,000 words. ",
+        "、字",
+        "1,",
+        "write a ",
+    ],
 )
 def test_reading_takes_linear_time(unit: str) -> None:
     def seconds(count: int) -> float:
@@ -79,3 +95,35 @@ def test_only_complete_quotations_are_left_out() -> None:
     assert own_words('Write 5,000 words on the 12" record.') == (
         'Write 5,000 words on the 12" record.'
     )
+
+
+DATA = Path(__file__).parents[1] / "data" / "serve_requests.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("half", "wrong", "missed"), [("seen", 5, 1), ("unseen", 4, 2)], ids=["seen", "unseen"]
+)
+def test_traps_are_passed_on_and_requests_are_planned(half: str, wrong: int, missed: int) -> None:
+    """The rules were written for the seen half; the other was read once, when they were done.
+
+    A trap that is planned spends money that nobody wanted to spend. A request that is missed gets
+    the model's own answer.
+    """
+    rows = [row for _, row in read_jsonl(DATA) if row["half"] == half]
+    traps = [row["turn"] for row in rows if row["words"] is None]
+    requests = [row for row in rows if row["words"]]
+    assert len(traps) >= 20
+    assert len([turn for turn in traps if requested_words(turn)]) <= wrong
+    assert len([r for r in requests if requested_words(r["turn"]) != r["words"]]) <= missed
+
+
+def test_prompts_of_the_benchmarks_are_planned(upstream: Path) -> None:
+    rows = [
+        row
+        for name in ("longbench_write", "longwrite_ruler")
+        for _, row in read_jsonl(upstream / f"{name}.jsonl")
+        if row["length"] >= 2000
+    ]
+    planned = [row for row in rows if requested_words(row["prompt"]) == row["length"]]
+    assert len(rows) == 98
+    assert len(planned) >= 97  # one names pages instead of words
