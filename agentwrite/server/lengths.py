@@ -80,9 +80,10 @@ _REQUIRES = re.compile(
 )
 # "A 3,000-word story about a fox": a request without a verb.
 _ELLIPTIC = re.compile(
-    r"\A\W*(?:an?\s+)?[\d,.]{1,12}k?[\s-]*words?\b(?!\s*\W*\Z)|\A\W*(?:length|words?)\s*:|\bplease\b"
-    r"|\w+\W+\w+\s*[,(（]\s*(?:of |about |around |approximately |at least )*[\d,.]{1,12}k?[\s-]*words"
-    r"[.)）]*\Z"
+    r"\A\W*(?:an?\s+)?[\d,.]{1,12}k?[\s-]*words?\b(?!\s*\W*\Z)"
+    r"|\A\W*(?:length|words?)\s*:|\bplease\b"
+    r"|\w+\W+\w+\s*[,(（]\s*(?:of |about |around |approximately |at least )*"
+    r"[\d,.]{1,12}k?[\s-]*words[.)）]*\Z"
     r"|[\d一二两三四五六七八九十万千]+\s*字",
     re.IGNORECASE,
 )
