@@ -10,13 +10,14 @@ A recipe refers to them by name:
     datasets:
       - type: longwriter_train.chat            # SFT rows
       - type: longwriter_train.preference      # DPO rows
+      - type: longwriter_train.prompts         # prompts for GRPO: see longwriter_train.rewards
 
 Importing this package imports neither torch nor axolotl.
 """
 
 from typing import Any
 
-__all__ = ["LossPlugin", "preference"]
+__all__ = ["LossPlugin", "preference", "prompts"]
 
 
 def __getattr__(name: str) -> Any:
@@ -37,3 +38,10 @@ def preference(cfg: Any, **options: Any) -> Any:
     from longwriter_train import chat
 
     return chat.preference(cfg, **options)
+
+
+def prompts(cfg: Any, **options: Any) -> Any:
+    """`type: longwriter_train.prompts`. See `longwriter_train.rewards.prompts`."""
+    from longwriter_train.rewards import prompts
+
+    return prompts.load(cfg, **options)

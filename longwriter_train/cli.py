@@ -40,7 +40,7 @@ def cp(
 ) -> None:
     """Copy a recipe and the files that it refers to.
 
-    The first SFT or DPO recipe copied to DEST is also written to DEST/sft.yml or DEST/dpo.yml,
+    The first recipe copied to DEST is also written to DEST/sft.yml, DEST/dpo.yml or DEST/grpo.yml,
     which is the file that `axolotl train DEST/` trains.
     """
     from longwriter_train import recipes

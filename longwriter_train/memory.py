@@ -91,7 +91,12 @@ KNOWN = {
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """Bytes per GPU at the peak. `cpu` is the bytes that offloading takes on the whole machine."""
+    """Bytes per GPU at the peak of a training step.
+
+    `cpu` is the bytes that offloading takes on the whole machine. `vllm` is the share of a GPU's
+    memory that vLLM takes for GRPO while it generates, beside weights, gradients and optimizer. In
+    the training step it sleeps and takes none.
+    """
 
     weights: float
     gradients: float
@@ -99,6 +104,7 @@ class MemoryEstimate:
     activations: float
     logits: float
     cpu: float = 0.0
+    vllm: float = 0.0
 
     @property
     def total(self) -> float:
@@ -107,7 +113,13 @@ class MemoryEstimate:
 
     def fits(self, memory: float) -> bool:
         """Return whether it fits on a GPU with `memory` bytes, with `RESERVE` kept free."""
-        return self.total <= memory * (1 - RESERVE)
+        return max(self.total, self.generation(memory)) <= memory * (1 - RESERVE)
+
+    def generation(self, memory: float) -> float:
+        """Return the bytes taken while vLLM generates on a GPU with `memory` bytes."""
+        if not self.vllm:
+            return 0.0
+        return self.weights + self.gradients + self.optimizer + self.vllm * memory
 
 
 def shape_of(recipe: Mapping[str, Any]) -> Shape:
@@ -204,7 +216,20 @@ def estimate(recipe: Mapping[str, Any], shape: Shape, gpus: int) -> MemoryEstima
     logits: float = _logits(recipe, shape, tokens, precision, trains_head)
     # The logits are freed before the first layer is recomputed, so only the excess over it counts.
     logits = max(0.0, logits - working)
-    return MemoryEstimate(weights, gradients, optimizer, held + working, logits, cpu)
+    vllm = _vllm_share(recipe)
+    return MemoryEstimate(weights, gradients, optimizer, held + working, logits, cpu, vllm)
+
+
+def _vllm_share(recipe: Mapping[str, Any]) -> float:
+    """Return the share of each GPU that vLLM takes: 0 unless it runs on the GPUs that train."""
+    trl = recipe.get("trl") or {}
+    if not trl.get("use_vllm") or trl.get("vllm_mode") != "colocate":
+        return 0.0
+    if not trl.get("vllm_enable_sleep_mode"):
+        raise InputError("vLLM on the GPUs that train needs vllm_enable_sleep_mode to be modelled")
+    if trl.get("beta"):
+        raise InputError("GRPO with a reference model (trl.beta) is not modelled")
+    return float((recipe.get("vllm") or {}).get("gpu_memory_utilization") or 0.9)  # the default
 
 
 def _layer(shape: Shape, tokens: int, size: int) -> float:
@@ -292,16 +317,19 @@ def _deepspeed(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 def table(needed: MemoryEstimate, gpus: int, memory: float) -> str:
     """Return the estimate as lines for a terminal, with the verdict first."""
-    free = memory * (1 - RESERVE) - needed.total
+    peak = max(needed.total, needed.generation(memory))
+    free = memory * (1 - RESERVE) - peak
     verdict = "fits" if needed.fits(memory) else "does not fit"
     lines = [
-        f"{verdict}: {needed.total / GIB:.1f} GiB per GPU on {gpus} × {memory / GIB:.0f} GiB, "
+        f"{verdict}: {peak / GIB:.1f} GiB per GPU on {gpus} × {memory / GIB:.0f} GiB, "
         + (f"{free / GIB:.1f} GiB left" if free >= 0 else f"{-free / GIB:.1f} GiB too much")
         + f" with {RESERVE:.0%} kept free"
     ]
     parts = asdict(needed)
-    cpu = parts.pop("cpu")
+    cpu, _ = parts.pop("cpu"), parts.pop("vllm")
     lines += [f"  {name:<12}{value / GIB:>7.1f} GiB" for name, value in parts.items()]
+    if needed.vllm:
+        lines.append(f"  while vLLM generates: {needed.generation(memory) / GIB:.1f} GiB")
     if cpu:
         lines.append(f"  CPU memory  {cpu / GIB:>7.1f} GiB on the machine")
     return "\n".join(lines)

@@ -56,7 +56,8 @@ def for_directory(name: str) -> tuple[str, str]:
     several, it asks on every rank which one to train. It ignores subdirectories.
     """
     plain = _plain(name)
-    file = "dpo.yml" if "dpo" in plain.rpartition("/")[2] else "sft.yml"
+    stage = re.search("sft|dpo|grpo", plain.rpartition("/")[2])
+    file = f"{stage[0] if stage else 'sft'}.yml"
     path = f"{PREFIX}{plain}.yaml"
     text = read(name).replace(f"axolotl train {path}\n", f"axolotl train {PREFIX}\n", 1)
     return file, text.replace(path, f"{PREFIX}{file}")

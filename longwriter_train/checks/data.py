@@ -13,6 +13,7 @@ from longwriter_core.conversation import UnusableRowError, training_conversation
 from longwriter_core.errors import InputError
 from longwriter_core.jsonl import scan_jsonl
 from longwriter_core.overlap import PromptIndex, benchmark_prompts
+from longwriter_train.rewards.prompts import max_words_of, prompt_row
 
 MAX_SHOWN = 5  # problems in one message
 JSONL_SUFFIXES = (".jsonl", ".json")
@@ -96,12 +97,18 @@ def inspected(entry: Mapping[str, Any], recipe: Mapping[str, Any]) -> tuple[Any,
 def inspector(recipe: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], dict[str, str]]:
     """Return a function that maps a row to `{"wrong": reason}`, with "" for a valid row."""
     index = PromptIndex(benchmark_prompts() if recipe.get("benchmark_check") is not False else {})
-    return partial(_inspect, dpo=recipe.get("rl") == "dpo", index=index)
+    if recipe.get("rl") == "grpo":
+        max_words = max_words_of(recipe)
+        return partial(_inspect, read=lambda row: prompt_row(row, max_words)["prompt"], index=index)
+    dpo = recipe.get("rl") == "dpo"
+    return partial(_inspect, read=lambda row: training_conversations(row, dpo)[0], index=index)
 
 
-def _inspect(row: Mapping[str, Any], dpo: bool, index: PromptIndex) -> dict[str, str]:
+def _inspect(
+    row: Mapping[str, Any], read: Callable[[Any], list[Any]], index: PromptIndex
+) -> dict[str, str]:
     try:
-        messages, *_ = training_conversations(row, dpo)
+        messages = read(row)
     except UnusableRowError as error:
         return {"wrong": str(error)}
     for message in messages:

@@ -26,6 +26,10 @@ from longwriter_train.recipes import title_of
 LOG = get_logger("axolotl.longwriter_train")  # axolotl shows INFO only for loggers below its own
 
 
+_QUALITY = "longwriter_train.rewards.quality"
+_DDP_TIMEOUT = 1_800  # seconds; the default of transformers
+
+
 class ChecksArgs(BaseModel):
     """ChecksPlugin's keys in a recipe."""
 
@@ -46,6 +50,22 @@ class ChecksArgs(BaseModel):
         },
     )
 
+    reward_judge: str | None = Field(
+        default=None,
+        json_schema_extra={
+            "description": "The judge of longwriter_train.rewards.quality: a profile of "
+            "`longwriter judges`. Without it, LONGWRITER_JUDGE and its siblings name the judge."
+        },
+    )
+    reward_wait: int = Field(
+        default=900,
+        ge=1,
+        json_schema_extra={
+            "description": "Seconds that training waits for a judge that does not answer, before "
+            "it saves a checkpoint and exits with 1. Less than ddp_timeout, which is 1800."
+        },
+    )
+
     working_directory: str | None = Field(
         default=None,
         json_schema_extra={
@@ -53,6 +73,18 @@ class ChecksArgs(BaseModel):
             "their own: the folder that the recipe's paths are relative to."
         },
     )
+
+    @model_validator(mode="after")
+    def _rewards_need_grpo(self) -> Self:
+        if self.reward_judge is not None and getattr(self, "rl", None) != "grpo":
+            raise ValueError("reward_judge needs rl: grpo")
+        timeout = getattr(self, "ddp_timeout", None) or _DDP_TIMEOUT
+        if self.reward_wait >= timeout:
+            raise ValueError(
+                f"reward_wait: {self.reward_wait} must be less than ddp_timeout, {timeout}: the "
+                "other ranks would give up first"
+            )
+        return self
 
     @model_validator(mode="after")
     def _ld_alpha_needs_dpo(self) -> Self:
@@ -108,6 +140,20 @@ class ChecksPlugin(BasePlugin):  # type: ignore[misc]
         cfg.dataset_prepared_path = str(prepared / _digest("\n".join(identities)))
         if cfg.device == "cpu" and cfg.world_size > 1:
             cfg.device_map = {"": "cpu"}  # axolotl would assign each rank a GPU
+
+    def post_trainer_create(self, cfg: Any, trainer: Any) -> None:
+        """Choose the judge of `rewards.quality`, and ask it for one verdict."""
+        if cfg.rl != "grpo" or _QUALITY not in (cfg.trl.reward_funcs or []):
+            return
+        from longwriter_train.rewards import judging
+
+        try:
+            judge = judging.QualityJudge.resolve(cfg.reward_judge, cfg.reward_wait)
+            if trainer.accelerator.is_main_process:
+                judge.check()
+        except InputError as error:
+            _refuse(str(error))
+        judging.use(judge)
 
     def post_model_load(self, cfg: Any, model: Any) -> None:
         """Set the end tokens of a merged model, as the trainer does for a model that it trains."""

@@ -18,7 +18,7 @@ def _python(code: str) -> None:
 
 
 def test_the_package_exports_the_names_that_recipes_use() -> None:
-    assert longwriter_train.__all__ == ["LossPlugin", "preference"]
+    assert longwriter_train.__all__ == ["LossPlugin", "preference", "prompts"]
     with pytest.raises(AttributeError, match="LosPlugin"):
         _ = longwriter_train.LosPlugin
 

@@ -154,6 +154,17 @@ def test_every_big_recipe_fits_on_the_hardware_in_its_title(
         assert capsys.readouterr().out.startswith("fits: ")
 
 
+def test_vllm_needs_its_share_beside_the_states(capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = recipes.settings("llama3.1-8b/grpo")
+    estimate = memory.estimate(recipe, memory.LLAMA_8B, 8)
+    states = estimate.weights + estimate.gradients + estimate.optimizer
+    assert estimate.generation(80 * memory.GIB) == states + 0.5 * 80 * memory.GIB
+    greedy = memory.estimate({**recipe, "vllm": {}}, memory.LLAMA_8B, 8)  # 0.9 of the GPU
+    assert not greedy.fits(80 * memory.GIB)
+    print(memory.table(estimate, 8, 80 * memory.GIB))
+    assert "while vLLM generates: 5" in capsys.readouterr().out
+
+
 def test_a_recipe_that_does_not_fit_exits_with_1(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["recipes", "fit", "glm4-9b/dpo_1gpu", "--memory", "80"]) == 1
     assert "GiB too much" in capsys.readouterr().out
@@ -168,7 +179,8 @@ def test_the_table_in_the_readme_matches_the_estimates() -> None:
         gpus = 1 if "1gpu" in name else 8
         recipe = recipes.settings(name)
         estimate = memory.estimate(recipe, memory.shape_of(recipe), gpus)
-        assert cells[3].strip() == f"{estimate.total / memory.GIB:.0f} GiB", name
+        peak = max(estimate.total, estimate.generation(80 * memory.GIB))
+        assert cells[3].strip() == f"{peak / memory.GIB:.0f} GiB", name
 
 
 @pytest.mark.parametrize(
@@ -178,6 +190,7 @@ def test_the_table_in_the_readme_matches_the_estimates() -> None:
         ("base_model: {folder}\nadapter: qlora", "qlora is not modelled"),
         ("base_model: {folder}\ndeepspeed: nowhere.json", "nowhere.json"),
         ("base_model: {folder}\nsequence_len: many", "sequence_len"),
+        ("base_model: {folder}\ntrl: {use_vllm: true, vllm_mode: colocate}", "sleep_mode"),
     ],
 )
 def test_what_is_not_modelled_is_refused(

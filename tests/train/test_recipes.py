@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import yaml
 
-from longwriter_core.errors import InputError
 from longwriter_eval.cli.main import main
 from longwriter_train import recipes
 from longwriter_train.checks.recipe import problems
@@ -66,8 +65,9 @@ def test_every_model_has_all_recipes() -> None:
     assert {name.partition("/")[0] for name in NAMES} == {*MODELS, "tiny"}
     for model in MODELS:
         assert stages(f"{model}/") == stages("glm4-9b/")
-    assert stages("tiny/") == {f"{tiny}_{s}" for tiny in MODELS.values() for s in ("sft", "dpo")}
-    assert {stage for pair in MAY_DIFFER for stage in pair} == stages("glm4-9b/")
+    tiny = {f"{tiny}_{stage}" for tiny in MODELS.values() for stage in ("sft", "dpo")}
+    assert stages("tiny/") == tiny | {"llama_grpo"}
+    assert {stage for pair in MAY_DIFFER for stage in pair} | {"grpo"} == stages("glm4-9b/")
     assert len(list(recipes.folder().rglob("*.yaml"))) == len(NAMES)
     assert [path.name for path in recipes.folder().rglob("*.yml")] == ["sft.yml"]
 
@@ -155,6 +155,47 @@ def test_the_tiny_recipes_differ_from_the_big_ones_only_in_size(big: str, stage:
     assert RECIPES[f"tiny/{tiny}_{stage}"]["plugins"] == plugins
 
 
+def test_the_tiny_grpo_recipe_has_the_rewards_and_the_trainer_of_the_big_ones() -> None:
+    tiny, big = RECIPES["tiny/llama_grpo"], RECIPES["llama3.1-8b/grpo"]
+    may_differ = TINY | {"base_model", "trl", "vllm", "micro_batch_size", "reward_wait"}
+    may_differ |= {"gradient_checkpointing", "gradient_checkpointing_kwargs"}
+    assert differences("tiny/llama_grpo", "llama3.1-8b/grpo") <= may_differ
+    assert set(tiny["trl"]["reward_funcs"]) < set(big["trl"]["reward_funcs"])
+    for key in ("multi_objective_aggregation", "epsilon", "beta"):
+        assert tiny["trl"][key] == big["trl"][key]
+
+
+def test_grpo_has_the_published_values() -> None:
+    for model in MODELS:
+        recipe = RECIPES[f"{model}/grpo"]
+        published = {
+            "num_generations": 32, "max_completion_length": 14000, "temperature": 0.8,
+            "epsilon": 0.2, "beta": 0.0, "multi_objective_aggregation": "normalize_then_sum",
+        }  # fmt: skip
+        assert {key: recipe["trl"][key] for key in published} == published
+        assert recipe["max_steps"] == 150
+        completions = 8 * recipe["micro_batch_size"] * recipe["gradient_accumulation_steps"]
+        assert completions == recipe["trl"]["generation_batch_size"]
+        assert "validated, not run" in recipes.read(f"{model}/grpo")
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"reward_wait": 1800}, "must be less than ddp_timeout, 1800"),
+        ({"rl": "dpo", "reward_judge": "gpt-4o"}, "reward_judge needs rl: grpo"),
+        ({"trl": {"num_generation": 8}}, "trl.num_generation (did you mean num_generations?)"),
+    ],
+    ids=["waits too long", "no GRPO", "misspelt"],
+)
+def test_a_mistake_in_a_grpo_recipe_is_reported(
+    changed: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    wrong = {**RECIPES["tiny/llama_grpo"], **changed}
+    (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(wrong), encoding="utf-8")
+    assert said in " ".join(problems(tmp_path / "wrong.yaml"))
+
+
 def test_keys_have_the_same_order_everywhere() -> None:
     for one, other in combinations(RECIPES.values(), 2):
         common = [key for key in one if key in other]
@@ -224,7 +265,8 @@ def test_settings_from_the_paper_are_marked() -> None:
         stage = name.rpartition("/")[2]
         assert bool(keys) == (not name.startswith("tiny/")), name
         assert "learning_rate" not in keys or stage in ("sft", "sft_offload", "sft_1gpu")
-        assert stage.startswith("sft") or set(keys) <= {"max_steps"}
+        published = {"max_steps"} | ({"beta"} if stage == "grpo" else set())
+        assert stage.startswith("sft") or set(keys) <= published
 
 
 @pytest.mark.parametrize(
@@ -232,6 +274,11 @@ def test_settings_from_the_paper_are_marked() -> None:
     [
         "longwriter_train.chat.load",  # axolotl calls the module's `load`
         "longwriter_train.preference",
+        "longwriter_train.prompts",
+        "longwriter_train.rewards.RewardTrainer",
+        "longwriter_train.rewards.length",
+        "longwriter_train.rewards.form",
+        "longwriter_train.rewards.quality",
         "longwriter_train.LossPlugin",
         "longwriter_train.checks.ChecksPlugin",
         "longwriter_train.checks.ChecksArgs",
@@ -259,8 +306,10 @@ def test_the_readme_names_exactly_the_existing_recipes() -> None:
         assert (ROOT / path).is_file(), path
     for path in re.findall(r"\]\((?!http)([^)]+)\)", README):
         assert (recipes.folder() / path).exists(), path
-    for name in set(re.findall(r"`longwriter_train\.([\w.]+)`", README)):
-        assert (ROOT / "longwriter_train" / f"{name}.py").exists() or name == "LossPlugin"
+    for name in set(re.findall(r"longwriter_train\.[\w.]*\w", README)):
+        module, _, attribute = name.rpartition(".")
+        is_module = (ROOT / f"{name.replace('.', '/')}.py").exists()
+        assert is_module or hasattr(importlib.import_module(module), attribute), name
 
 
 def test_the_commands_in_the_readme_are_known(capsys: pytest.CaptureFixture[str]) -> None:
@@ -290,135 +339,3 @@ def test_the_commands_in_the_readme_are_known(capsys: pytest.CaptureFixture[str]
 def _names(option: Any) -> list[str]:
     """Return the spellings of one axolotl option, such as --use-ray/--no-use-ray."""
     return [name for spelt in option[0] for name in spelt.split("/")]
-
-
-def test_ls_show_and_cp(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert main(["recipes", "ls"]) == 0
-    listed = capsys.readouterr().out
-    assert [line.split()[0] for line in listed.splitlines()] == NAMES
-    assert main(["recipes", "show", "glm4-9b/sft"]) == 0
-    assert capsys.readouterr().out == recipes.read("glm4-9b/sft")
-
-    assert main(["recipes", "cp", "glm4-9b/sft"]) == 0
-    assert "wrote recipes/glm4-9b/sft.yaml" in capsys.readouterr().out
-    assert Path("recipes/glm4-9b/sft.yaml").read_text(encoding="utf-8") == recipes.read(
-        "glm4-9b/sft"
-    )
-    assert main(["recipes", "cp", "recipes/glm4-9b/dpo.yaml", "mine"]) == 0
-    copied = recipes.load(Path("mine/glm4-9b/dpo.yaml"))
-    for key in ("chat_template_jinja", "deepspeed"):
-        assert copied[key].startswith("mine/")
-        assert Path(copied[key]).is_file()
-
-
-def test_the_recipe_at_the_top_of_the_directory_is_llamas_sft() -> None:
-    file, text = recipes.for_directory("llama3.1-8b/sft")
-    assert (recipes.folder() / file).read_text(encoding="utf-8") == text
-    assert recipes.load(recipes.folder() / file) == RECIPES["llama3.1-8b/sft"]
-    assert "# Launch: axolotl train recipes/\n" in text
-
-
-def test_cp_puts_the_first_recipe_at_the_top_of_the_directory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from axolotl.cli.config import choose_config
-
-    monkeypatch.chdir(tmp_path)
-    for name in ("glm4-9b/dpo", "glm4-9b/dpo", "glm4-9b/sft", "llama3.1-8b/sft"):
-        recipes.copy(name, Path("mine"))
-    assert choose_config(Path("mine")) == "mine/dpo.yml"
-    assert recipes.load(Path("mine/dpo.yml")) == recipes.load(Path("mine/glm4-9b/dpo.yaml"))
-    assert "# Launch: axolotl train mine/\n" in Path("mine/dpo.yml").read_text(encoding="utf-8")
-
-
-def test_cp_never_overwrites_a_changed_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    recipes.copy("tiny/llama_sft", Path("mine"))
-    recipes.copy("tiny/llama_sft", Path("mine"))  # copying identical files again is allowed
-    Path("mine/tiny/llama_sft.yaml").write_text("seed: 1\n", encoding="utf-8")
-    assert main(["recipes", "cp", "tiny/llama_sft", "mine"]) == 2
-    assert "exists and differs" in capsys.readouterr().err
-    assert Path("mine/tiny/llama_sft.yaml").read_text(encoding="utf-8") == "seed: 1\n"
-
-
-def test_a_file_in_place_of_the_folder_is_reported(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (file := tmp_path / "mine.yaml").write_text("seed: 1\n", encoding="utf-8")
-    assert main(["recipes", "cp", "tiny/llama_sft", str(file)]) == 2
-    assert "mine.yaml is a file: name a folder" in capsys.readouterr().err
-
-
-def test_an_unknown_name_gets_a_suggestion() -> None:
-    with pytest.raises(InputError, match="did you mean glm4-9b/sft_1gpu"):
-        recipes.read("glm4-9b/sft_1gpus")
-
-
-@pytest.mark.parametrize("text", ["a: [", "- a\n", ""], ids=["no YAML", "a list", "empty"])
-def test_a_file_that_is_not_a_recipe_is_reported(text: str, tmp_path: Path) -> None:
-    (tmp_path / "recipe.yaml").write_text(text, encoding="utf-8")
-    with pytest.raises(InputError, match=r"recipe\.yaml is not"):
-        recipes.load(tmp_path / "recipe.yaml")
-
-
-@pytest.mark.parametrize(
-    ("changed", "words"),
-    [
-        ({"datasets": "data.jsonl"}, "datasets is not a list of entries"),
-        ({"datasets": [{"type": "longwriter_train.chat"}]}, "entry 1 has no `path`"),
-        ({"plugins": ["longwriter_train.LosPlugin"]}, "LosPlugin cannot be loaded"),
-        ({"plugins": ["longwriter_trian.LossPlugin"]}, "longwriter_trian.LossPlugin cannot be"),
-        ({"plugins": "longwriter_train.LossPlugin"}, "is not a list"),
-        (
-            {"datasets": [{**RECIPES["tiny/glm_sft"]["datasets"][0], "roles_to_train": ["user"]}]},
-            "does not read datasets.0.roles_to_train",
-        ),
-        ({"train_on_inputs": True}, "does not read train_on_inputs"),
-        ({"chat_template_jinja": "mine/glm4.jinja"}, "mine/glm4.jinja does not exist"),
-    ],
-    ids=lambda value: None if isinstance(value, str) else next(iter(value)),
-)
-def test_an_invalid_recipe_gives_a_one_line_error(
-    changed: dict[str, Any], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-
-    path = tmp_path / "wrong.yaml"
-    path.write_text(yaml.safe_dump({**RECIPES["tiny/glm_sft"], **changed}), encoding="utf-8")
-    assert main(["recipes", "check", str(path)]) == 2
-    assert words in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("name", ["LosPlugin", "nowhere.LossPlugin"])
-def test_training_does_not_start_without_a_plugin_that_the_recipe_names(
-    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-
-    from longwriter_train.checks import ChecksPlugin
-
-    path = tmp_path / "wrong.yaml"
-    plugins = ["longwriter_train.checks.ChecksPlugin", f"longwriter_train.{name}"]
-    path.write_text(yaml.safe_dump({"plugins": plugins}), encoding="utf-8")
-    with pytest.raises(SystemExit) as ended:
-        ChecksPlugin().register({"axolotl_config_path": str(path)})
-    assert ended.value.code == 2
-    assert f"{name} cannot be loaded" in capsys.readouterr().err
-
-
-def test_check_lists_what_was_checked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-
-    monkeypatch.chdir(ROOT)
-    assert main(["recipes", "check", "recipes/tiny/glm_sft.yaml"]) == 0
-    verdict, *details = capsys.readouterr().out.splitlines()
-    assert verdict.startswith("recipes/tiny/glm_sft.yaml is ready to train")
-    assert "recipes/tiny/sft.jsonl: 16 rows, all valid" in details
-    recipe: dict[str, Any] = {**RECIPES["tiny/glm_sft"], "datasets": [{"path": "none.jsonl"}]}
-    (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
-    assert main(["recipes", "check", str(tmp_path / "wrong.yaml")]) == 2
-    assert "cannot read the training data none.jsonl" in capsys.readouterr().err
