@@ -20,7 +20,7 @@ from longwriter_core.files import write_atomically
 from longwriter_core.jsonl import write_jsonl
 from longwriter_core.overlap import NEAR, PART
 from longwriter_train.checks.data import inspected, is_file, require_file
-from longwriter_train.checks.recipe import unknown_keys, unread_keys
+from longwriter_train.checks.recipe import reward_problems, unknown_keys, unread_keys
 from longwriter_train.recipes import title_of
 
 LOG = get_logger("axolotl.longwriter_train")  # axolotl shows INFO only for loggers below its own
@@ -119,6 +119,9 @@ class ChecksPlugin(BasePlugin):  # type: ignore[misc]
             _refuse(f"{path}: axolotl does not know {', '.join(unknown)}")
         if unread := unread_keys(recipe):
             _refuse(f"{path}: longwriter_train does not read {', '.join(unread)}: remove it")
+
+        if wrong := list(reward_problems(recipe)):
+            _refuse(f"{path}: {'; '.join(wrong)}")
 
     def get_training_args(self, cfg: Any) -> dict[str, Any] | None:
         """Return TRL's settings that axolotl does not pass on."""

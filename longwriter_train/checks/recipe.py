@@ -75,11 +75,34 @@ def problems(path: Path) -> Iterator[str]:
     for key in unread_keys(recipe):
         if key not in unknown:
             yield f"longwriter_train does not read {key}: remove it"
+    yield from reward_problems(recipe)
     for number, entry in enumerate(datasets, 1):
         if not entry.get("path"):
             yield f"datasets: entry {number} has no `path`"
     if not unknown:
         yield from _axolotl_problems(recipe)
+
+
+def reward_problems(recipe: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with a recipe's use of longwriter_train.rewards."""
+    package = "longwriter_train.rewards"
+    rewards = [f"{package}.{name}" for name in ("form", "length", "quality")]
+    used = [str(name) for name in (recipe.get("trl") or {}).get("reward_funcs") or []]
+    for name in used:
+        if name.startswith("longwriter_train.") and name not in rewards:
+            yield f"trl.reward_funcs: there is no {name}: choose from {', '.join(rewards)}"
+    if f"{package}.length" in used:
+        for entry in recipe.get("datasets") or []:
+            if entry.get("type") != "longwriter_train.prompts":
+                yield (
+                    f"datasets: {entry.get('path')} needs type: longwriter_train.prompts, whose "
+                    f"ranges {package}.length reads"
+                )
+    if f"{package}.quality" in used and recipe.get("trainer_cls") != f"{package}.RewardTrainer":
+        yield (
+            f"{package}.quality needs trainer_cls: {package}.RewardTrainer, which stops when the "
+            "judge cannot be reached"
+        )
 
 
 def _axolotl_problems(recipe: dict[str, Any]) -> Iterator[str]:

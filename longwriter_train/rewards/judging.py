@@ -46,19 +46,15 @@ class QualityJudge:
     def rewards(self, items: Sequence[Item]) -> list[float | None]:
         """Return S_q / 100 for each item, or None where the judge gives no verdict."""
         judgements = run_async(self._judgements(items))
-        missing = [
-            reason for item in items for reason in _missing(judgements.get(item.id)) if reason
-        ]
-        down = sorted({reason for reason in missing if reason in _DOWN})
-        if down:
-            self.outage = f"the judge gave no verdict for {self._max_wait:g} s ({', '.join(down)})"
-        elif items and not any(
-            item.id in judgements and judgements[item.id].quality for item in items
-        ):
+        missing = {item.id: reasons for item in items if (reasons := _missing(judgements, item))}
+        named = ", ".join(sorted({reason for reasons in missing.values() for reason in reasons}))
+        if any(_DOWN.intersection(reasons) for reasons in missing.values()):
             self.outage = (
-                f"the judge gave no usable verdict on any of {len(items)} completions "
-                f"({', '.join(sorted(set(missing)))})"
+                f"the judge gave no verdict on {len(missing)} of {len(items)} completions, and was "
+                f"waited for up to {self._max_wait:g} s ({named})"
             )
+        elif items and len(missing) == len(items):
+            self.outage = f"the judge gave no verdict on any of {len(items)} completions ({named})"
         return [_score(judgements.get(item.id)) for item in items]
 
     async def _judgements(self, items: Iterable[Item]) -> dict[str, Judgement]:
@@ -75,10 +71,10 @@ class QualityJudge:
                 while pending:
                     await self._judge.judge(pending, done)
                     pending = [
-                        item
-                        for item in pending
-                        if _DOWN.intersection(_missing(judgements.get(item.id)))
+                        item for item in pending if _DOWN.intersection(_missing(judgements, item))
                     ]
+                    if any("max_cost" in _missing(judgements, item) for item in pending):
+                        break  # waiting does not raise the limit
                     if pending:
                         await asyncio.sleep(min(_PAUSE, max(0.0, end - time.monotonic())))
         except TimeoutError:
@@ -86,7 +82,9 @@ class QualityJudge:
         return judgements
 
 
-def _missing(judgement: Judgement | None) -> list[str]:
+def _missing(judgements: Mapping[str, Judgement], item: Item) -> list[str]:
+    """Return why verdicts on an item are missing; [] if it has them all."""
+    judgement = judgements.get(item.id)
     return judgement.missing if judgement else ["transport_error"]
 
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 from support.chat_templates import chat_template
+from support.judging import JUDGE_OPTIONS
 from support.prose import read_jsonl, write_rows
 from support.tiny_models import make_tiny_glm, make_tiny_llama, make_tiny_qwen
 
 from agentwrite.cli.main import main
-from longwriter_core.mock_server import JUDGE, WRITER, MockServer
+from longwriter_core.mock_server import WRITER, MockServer
 from longwriter_core.text.length import count_words
 from longwriter_core.text.thinking import split_thinking
 from longwriter_train import chat, recipes
@@ -36,7 +37,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = str(write_rows(folder / "rows.jsonl", *prompts))
     with MockServer() as server:
         writer = ["--model", WRITER, "--base-url", server.base_url]
-        judge = ["--judge-model", JUDGE, "--judge-base-url", server.base_url]
+        judge = [*JUDGE_OPTIONS, "--judge-base-url", server.base_url]
         unchecked = ["--no-benchmark-check"]
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("OPENAI_API_KEY", "any")

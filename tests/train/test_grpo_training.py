@@ -17,8 +17,9 @@ import yaml
 from support import axolotl_cli
 from support.axolotl_runs import run_script
 from support.commands import environment
+from support.judging import JUDGE_ENVIRONMENT
 
-from longwriter_core.mock_server import JUDGE, MockReply, MockRequest, MockServer
+from longwriter_core.mock_server import MockReply, MockRequest, MockServer
 from longwriter_eval.cli.main import main
 from longwriter_train import recipes
 
@@ -90,7 +91,7 @@ def train(place: Path, file: str, *options: str, url: str) -> "subprocess.Popen[
     changes = {
         "AXOLOTL_DO_NOT_TRACK": "1", "TRL_EXPERIMENTAL_SILENCE": "1", "HF_HUB_OFFLINE": "1",
         "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "OPENAI_API_KEY": "any",
-        "LONGWRITER_JUDGE_MODEL": JUDGE, "LONGWRITER_JUDGE_BASE_URL": url,
+        **JUDGE_ENVIRONMENT, "LONGWRITER_JUDGE_BASE_URL": url,
         "LONGWRITER_JUDGE_PROMPT": "longwriter", "LONGWRITER_CACHE": str(place / "cache"),
         "PYTHONPATH": str(TESTS.parent),
     }  # fmt: skip
@@ -125,7 +126,7 @@ def test_a_dead_judge_ends_in_a_checkpoint_from_which_training_resumes(place: Pa
         assert has_died.wait(timeout=400)
     output, _ = training.communicate(timeout=400)
     assert training.returncode == 1, output[-4000:]
-    assert "the judge gave no verdict for 3 s" in output
+    assert "on 6 of 8 completions, and was waited for up to 3 s" in output
     assert "--auto-resume-from-checkpoints" in output
     saved = [path.name for path in (place / "runs/judged").glob("checkpoint-*")]
     assert saved == ["checkpoint-1"]

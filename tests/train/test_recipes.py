@@ -185,8 +185,14 @@ def test_grpo_has_the_published_values() -> None:
         ({"reward_wait": 1800}, "must be less than ddp_timeout, 1800"),
         ({"rl": "dpo", "reward_judge": "gpt-4o"}, "reward_judge needs rl: grpo"),
         ({"trl": {"num_generation": 8}}, "trl.num_generation (did you mean num_generations?)"),
+        ({"trl": {"reward_funcs": ["longwriter_train.rewards.lenght"]}}, "there is no longwriter"),
+        ({"datasets": [{"path": "a.jsonl"}]}, "a.jsonl needs type: longwriter_train.prompts"),
+        (
+            {"trl": {"reward_funcs": ["longwriter_train.rewards.quality"]}, "trainer_cls": None},
+            "quality needs trainer_cls: longwriter_train.rewards.RewardTrainer",
+        ),
     ],
-    ids=["waits too long", "no GRPO", "misspelt"],
+    ids=["waits too long", "no GRPO", "misspelt", "no reward", "no ranges", "no trainer"],
 )
 def test_a_mistake_in_a_grpo_recipe_is_reported(
     changed: dict[str, Any], said: str, tmp_path: Path

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from support.judging import settings_at
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -13,10 +14,9 @@ pytest.importorskip("transformers")
 from longwriter_core.conversation import UnusableRowError
 from longwriter_core.errors import InputError
 from longwriter_core.llm import Store
-from longwriter_core.mock_server import JUDGE, MockReply, MockRequest, MockServer
+from longwriter_core.mock_server import MockReply, MockRequest, MockServer
 from longwriter_core.text.length import length_score
 from longwriter_eval.judge.judge import Judge
-from longwriter_eval.judge.settings import JudgeSettings
 from longwriter_train.checks.data import inspector
 from longwriter_train.rewards import form, judging, length, quality
 from longwriter_train.rewards.prompts import prompt_row
@@ -170,9 +170,9 @@ def _no_judge() -> Iterator[None]:
     judging._current = None
 
 
-def use(server: MockServer, tmp_path: Any, max_wait: float = 30) -> judging.QualityJudge:
-    settings = JudgeSettings(model=JUDGE, base_url=server.base_url, prompt="longwriter")
-    judge = judging.QualityJudge(Judge(settings, "any", Store(tmp_path / "calls")), max_wait)
+def use(server: MockServer, tmp_path: Any, max_wait: float = 100) -> judging.QualityJudge:
+    store = Store(tmp_path / "calls")
+    judge = judging.QualityJudge(Judge(settings_at(server), "any", store), max_wait)
     judging.use(judge)
     return judge
 
@@ -207,18 +207,19 @@ def test_a_judge_that_is_never_readable_is_an_outage(tmp_path: Any) -> None:
     with MockServer(on_request=lambda _: "A fine text!") as server:
         use(server, tmp_path)
         assert quality(prompts=ASKED, completions=said(SEA)) == [None]
-    assert "no usable verdict on any of 1 completions" in str(judging.outage())
+    assert "no verdict on any of 1 completions" in str(judging.outage())
 
 
 def test_a_judge_that_is_down_is_waited_for_and_never_rewards_0(tmp_path: Any) -> None:
     with MockServer(on_request=by_length) as server:
-        use(server, tmp_path, max_wait=0.3)
+        use(server, tmp_path)
         assert quality(prompts=ASKED, completions=said(SEA)) == [1.0]
+        use(server, tmp_path, max_wait=0.3)
     started = time.monotonic()
     rewards = quality(prompts=ASKED * 2, completions=said(SEA, "Another text."))
     assert time.monotonic() - started >= 0.3
     assert rewards == [1.0, None]  # the first is in the store
-    assert "gave no verdict for 0.3 s" in str(judging.outage())
+    assert "on 1 of 2 completions, and was waited for up to 0.3 s" in str(judging.outage())
 
 
 def test_quality_without_a_judge_says_what_to_add() -> None:
