@@ -13,7 +13,8 @@ from agentwrite.settings import Settings
 from longwriter_core.errors import InputError
 
 if TYPE_CHECKING:
-    from agentwrite.selecting.select import Selection, SelectionEstimate
+    from agentwrite.selecting.log import Selection
+    from agentwrite.selecting.rows import SelectionEstimate
 
 
 def command(
@@ -62,7 +63,8 @@ def command(
     Chooses rows of a hub dataset or of local files, first by rules, then by a model's yes or no.
     Rerun the same command after any interruption to resume.
     """
-    from agentwrite.selecting.select import estimate, select
+    from agentwrite.selecting.rows import estimate
+    from agentwrite.selecting.select import select
 
     if rules_only and (model or base_url or batch):
         raise InputError("--rules-only asks no model: leave out --model, --base-url and --batch")
@@ -136,7 +138,7 @@ def _print_estimate(
 
 def _report(selection: "Selection", output: Path, model: str | None, resume: str) -> int:
     """Print the summary; returns the exit code."""
-    from agentwrite.selecting.select import rejects_path
+    from agentwrite.selecting.log import rejects_path
 
     chosen = ", ".join(f"{language} {n:,}" for language, n in sorted(selection.chosen.items()))
     print(

@@ -6,7 +6,7 @@ Each pattern matches a whole line, so that prose which only contains such words 
 
 import re
 
-from longwriter_core.text.required_length import CHINESE_NUMBER, NUMBER_WORD, narrow
+from longwriter_core.text.numbers import CHINESE_NUMBER, NUMBER_WORD, narrow
 
 # Patterns match the narrow form of a line (see `Line`) from end to end.
 NUMBER = rf"(?:\d{{1,4}}|{CHINESE_NUMBER}{{1,4}}|[IVX]{{1,5}}\b|{NUMBER_WORD})"

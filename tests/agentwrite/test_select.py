@@ -16,7 +16,9 @@ from support.prose import read_jsonl, write_rows
 
 from agentwrite.batch.instructions import check_instructions
 from agentwrite.cli.main import main
-from agentwrite.selecting.select import Selection, estimate, rejects_path, select
+from agentwrite.selecting.log import Selection, rejects_path
+from agentwrite.selecting.rows import estimate
+from agentwrite.selecting.select import select
 from agentwrite.settings import Settings
 from longwriter_core.errors import InputError
 from longwriter_core.llm import batch as batch_module

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longwriter_core.text.required_length import number, required_length
+from longwriter_core.text.numbers import number
+from longwriter_core.text.required_length import required_length
 
 LABELLED = Path(__file__).parents[1] / "data" / "required_length.jsonl"
 
