@@ -30,13 +30,16 @@ def csv_table(rankings: Sequence[Any]) -> str:
             "benchmark", "task_version", "judge", "judge_prompt_sha256", "file", "model",
             "model_source", "parameters", "parameters_source", "licence", "submitter", "date",
             "cost_usd", "minutes", "words_per_usd", "words_per_minute",
-            "rejudged", "rejudged_consistent", "prompts", "group", "n", "judged",
+            "rejudged", "rejudged_consistent", "prompts", "group", "n", "judged", "rank_best",
+            "rank_worst",
             *(f"{metric}{part}" for metric in METRICS for part in ("", "_low", "_high")),
         ]
     )  # fmt: skip
     for ranking in rankings:
+        ranks = ranking.ranks()
         for entry in ranking.entries:
             for group, row in entry["scores"].items():
+                rank = ranks.get(group, {}).get(entry["file"])
                 model, stated = entry["model"]["id"], entry["stated"]
                 rejudged = entry["rejudged"]
                 size, licence = entry["model"]["parameters"], entry["model"]["licence"]
@@ -51,6 +54,7 @@ def csv_table(rankings: Sequence[Any]) -> str:
                         rejudged["date"] if rejudged else "",
                         str(rejudged["consistent"]).lower() if rejudged else "",
                         row["kind"], _cell(group), row["n"], _number(row["coverage"]),
+                        *((rank.best, rank.worst) if rank else ("", "")),
                         *(
                             _number(row["metrics"].get(metric, _UNKNOWN)[part])
                             for metric in METRICS

@@ -1,4 +1,4 @@
-"""The leaderboard: rankings of comparable submissions, leaderboard.json and the page."""
+"""The files of the site: leaderboard.json and .csv, badges, and the pages."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -10,83 +10,14 @@ from longwriter_core.errors import InputError
 from longwriter_core.files import write_atomically
 from longwriter_eval.bridge import Bridge, JudgeIdentity
 from longwriter_eval.judge.settings import protocol_text
+from longwriter_eval.leaderboard.board_page import board_page
+from longwriter_eval.leaderboard.compare_page import compare_page
 from longwriter_eval.leaderboard.entries import Entry, examine, find
 from longwriter_eval.leaderboard.exports import badge, csv_table
-from longwriter_eval.leaderboard.ranks import KINDS, Rank, Scope, main_score, scopes
-from longwriter_eval.pages import label, render
+from longwriter_eval.leaderboard.rankings import TITLES, Ranking, rankings
 from longwriter_eval.published import REPORTED, REPORTED_JUDGE, REPORTED_SOURCE
-from longwriter_eval.report.metadata import TYPES
-from longwriter_eval.stats.thresholds import unseen_note
 from longwriter_eval.submission import judges
-from longwriter_eval.submission.names import marked_scripts
-from longwriter_eval.submission.rules import VERSIONS
 from longwriter_eval.version import __version__
-
-_TITLES = {
-    "longbench_write": "LongBench-Write",
-    "longwrite_demo": "Demo prompts",
-    "longwrite_ruler": "LongWrite-Ruler",
-}
-
-LANGUAGE_NAMES = {"en": "English", "zh": "Chinese"}
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """Comparable submissions (same benchmark, task version, judge and judge prompt), by S̄.
-
-    `judge` is its name, or those of a panel's judges, with what was sent unless a profile says so;
-    "no judge" on the ruler.
-    """
-
-    benchmark: str
-    task_version: float
-    judge: str
-    prompt: str
-    prompt_sha256: str
-    entries: Sequence[Mapping[str, Any]]
-    scopes: Sequence[Scope]
-
-    def ranks(self) -> dict[str, dict[str, Rank | None]]:
-        """Scope -> file of an entry -> rank."""
-        files = [entry["file"] for entry in self.entries]
-        return {scope.name: dict(zip(files, scope.ranks(), strict=True)) for scope in self.scopes}
-
-
-def rankings(entries: Sequence[Mapping[str, Any]]) -> list[Ranking]:
-    """One ranking per benchmark, task version and identity of the judge; the largest first."""
-    groups: dict[tuple[str, float, tuple[str, ...]], list[Mapping[str, Any]]] = {}
-    for entry in entries:
-        key = (entry["benchmark"], entry["task_version"], judges.identity(entry["judge"]))
-        groups.setdefault(key, []).append(entry)
-    ordered = sorted(groups, key=lambda key: (key[0], -len(groups[key]), key))
-    ranked = []
-    for key in ordered:
-        judge = groups[key][0]["judge"]
-        prompt, sha256 = (judge["prompt"], judge["prompt_sha256"]) if judge else ("", "")
-        of_judge = in_order(groups[key], "all")
-        names = judges.shown(judge), prompt, sha256
-        ranked.append(Ranking(*key[:2], *names, of_judge, scopes(of_judge)))
-    return ranked
-
-
-def _scope_title(kind: str, name: str) -> str:
-    if kind == "all":
-        return "All prompts"
-    if kind == "bucket":
-        return f"{name} words"
-    return LANGUAGE_NAMES.get(name, name) if kind == "language" else TYPES.get(name, name)
-
-
-def in_order(entries: Sequence[Mapping[str, Any]], scope: str) -> list[Mapping[str, Any]]:
-    """`entries` by their main score in a scope, best first; those without it last."""
-
-    def key(entry: Mapping[str, Any]) -> tuple[Any, ...]:
-        row = entry["scores"].get(scope)
-        mean = row["metrics"][main_score(entry["benchmark"])]["mean"] if row else None
-        return mean is None, -(mean or 0), entry["file"]
-
-    return sorted(entries, key=key)
 
 
 @dataclass(frozen=True)
@@ -127,9 +58,10 @@ def build(folder: Path, site: Path, bridges: Sequence[Bridge] = ()) -> BuildResu
     )
     for ranking in ranked:
         for entry in ranking.entries:
-            image = badge(_TITLES[ranking.benchmark], entry)
+            image = badge(TITLES[ranking.benchmark], entry)
             write_atomically((site / entry["report"]).with_name("badge.svg"), image.encode())
-    write_atomically(built.page, _page(ranked, bridged, invalid, examples).encode())
+    write_atomically(site / "compare.html", compare_page(ranked).encode())
+    write_atomically(built.page, board_page(ranked, bridged, invalid, examples).encode())
     return built
 
 
@@ -197,6 +129,7 @@ def _data(
         "longwriter": __version__,
         "rankings": [
             {
+                "key": ranking.key,
                 "benchmark": ranking.benchmark,
                 "task_version": ranking.task_version,
                 "judge": ranking.judge,
@@ -228,129 +161,3 @@ def _public_entries(ranking: Ranking) -> list[dict[str, Any]]:
         }
         for entry in ranking.entries
     ]
-
-
-def _page(
-    ranked: Sequence[Ranking],
-    bridged: Sequence[Sequence[Mapping[str, Any]]],
-    invalid: Sequence[Entry],
-    examples: Sequence[Entry],
-) -> str:
-    return render(
-        "leaderboard.html",
-        ("leaderboard.js",),
-        {
-            "title": "Leaderboard",
-            "label": label,
-            "version": __version__,
-            "verified": sum(len(ranking.entries) for ranking in ranked),
-            "rankings": [
-                {
-                    "title": _TITLES[ranking.benchmark],
-                    "judge": ranking.judge,
-                    "judges": _judges_of(ranking),
-                    "judge_scripts": marked_scripts(ranking.judge),
-                    "prompt": ranking.prompt,
-                    "prompt_sha256": ranking.prompt_sha256,
-                    "version": f"{ranking.task_version:g}",
-                    "tables": [
-                        (
-                            scope.name,
-                            _scope_title(scope.kind, scope.name),
-                            _caveat(ranking, scope.name),
-                            _lines(ranking, scope),
-                        )
-                        for scope in ranking.scopes
-                    ],
-                    "bridged": others,
-                }
-                for ranking, others in zip(ranked, bridged, strict=True)
-            ],
-            "scopes": {
-                scope.name: _scope_title(scope.kind, scope.name)
-                for kind in KINDS
-                for ranking in ranked
-                for scope in ranking.scopes
-                if scope.kind == kind
-            }
-            or {"all": _scope_title("all", "all")},
-            "reported": REPORTED,
-            "reported_judge": REPORTED_JUDGE,
-            "reported_source": REPORTED_SOURCE,
-            "invalid": invalid,
-            "examples": examples,
-            "benchmarks": [_TITLES[name] for name in VERSIONS],
-        },
-    )
-
-
-def stated_by(entry: Mapping[str, Any]) -> str:
-    """Who vouches for a model's name; "" if the run itself loaded or called that model.
-
-    A private endpoint can serve any model under any name.
-    """
-    if entry["model"]["id"]["source"] == "submitter":
-        return "the submitter"
-    return "a private endpoint" if entry["backend"]["endpoint"] == "private" else ""
-
-
-def _judges_of(ranking: Ranking) -> list[dict[str, Any]]:
-    """Each judge of a ranking: its model, whether a profile asks it so, and where it was asked."""
-    return [
-        {
-            "model": member["returned"],
-            "profile": judges.profile_name(member),
-            "endpoints": sorted(
-                {
-                    judges.endpoint(one)
-                    for entry in ranking.entries
-                    for one in judges.members(entry["judge"])
-                    if one["returned"] == member["returned"]
-                }
-            ),
-        }
-        for member in judges.members(ranking.entries[0]["judge"])
-    ]
-
-
-def _caveat(ranking: Ranking, scope: str) -> str:
-    """What a table of few prompts cannot show; "" for one of many."""
-    prompts = max(
-        entry["scores"][scope]["n"] for entry in ranking.entries if scope in entry["scores"]
-    )
-    return unseen_note(prompts)
-
-
-def _lines(ranking: Ranking, scope: Scope) -> list[dict[str, Any]]:
-    """The rows of a table, in order."""
-    files = (entry["file"] for entry in ranking.entries)
-    of_file = dict(zip(files, scope.ranks(), strict=True))
-    lines = []
-    for entry in in_order(ranking.entries, scope.name):
-        row: Mapping[str, Any] = entry["scores"].get(scope.name) or {
-            "metrics": {},
-            "coverage": None,
-        }
-        lines.append(
-            {
-                "rank": of_file[entry["file"]],
-                "model": entry["model"]["id"]["value"],
-                "stated_by": stated_by(entry),
-                "stated_judges": [
-                    judge["returned"]
-                    for judge in judges.members(entry["judge"])
-                    if judges.is_stated(judge)
-                ],
-                "scripts": marked_scripts(
-                    f"{entry['model']['id']['value']} {entry['submitter'] or ''}"
-                ),
-                "submitter": entry["submitter"],
-                "rejudged": entry["rejudged"],
-                "date": entry["date"][:10],
-                "badge": entry["report"].replace("report.html", "badge.svg"),
-                "report": entry["report"],
-                "coverage": row["coverage"],
-                "metrics": row["metrics"],
-            }
-        )
-    return lines

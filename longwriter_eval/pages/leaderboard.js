@@ -3,8 +3,11 @@
   const filters = document.getElementById("filters");
   const judge = document.getElementById("judge");
   const language = document.getElementById("language");
-  const source = document.getElementById("source");
   const search = document.getElementById("search");
+  const attributes = ["size", "licence", "source"];  // of a row, each with a filter of that name
+  const chosen = attributes.map((name) => document.getElementById(name));
+  const controls = { judge, prompts: language, search };
+  attributes.forEach((name, index) => { controls[name] = chosen[index]; });
   const status = document.getElementById("status");
 
   const show = () => {
@@ -15,7 +18,8 @@
       for (const table of ranking.querySelectorAll("[data-language]")) {
         table.hidden = table.dataset.language !== language.value;
         for (const row of table.querySelectorAll("tbody tr[data-source]")) {
-          row.hidden = (source.value !== "" && row.dataset.source !== source.value)
+          row.hidden = attributes.some((name, index) => chosen[index].value !== ""
+            && row.dataset[name] !== chosen[index].value)
             || !row.querySelector("th").textContent.toLowerCase().includes(wanted);
           if (!ranking.hidden && !table.hidden && !row.hidden) shown += 1;
         }
@@ -56,11 +60,30 @@
     button.addEventListener("click", () => sort(heading));
     place.append(button);
   }
-  judge.addEventListener("change", show);
-  language.addEventListener("change", show);
-  source.addEventListener("change", show);
-  search.addEventListener("input", show);
+
+  // The filters are in the address (#judge=…&prompts=…), beside the plain anchors of the sections.
+  const remember = () => {
+    const set = Object.entries(controls).filter(([, control]) =>
+      control.value !== (control === language ? "all" : ""));
+    const text = new URLSearchParams(set.map(([name, control]) => [name, control.value]));
+    history.replaceState(null, "", set.length ? `#${text}` : location.pathname);
+  };
+  const follow = () => {
+    if (location.hash.length > 1 && !location.hash.includes("=")) return;
+    const wanted = new URLSearchParams(location.hash.slice(1));
+    for (const [name, control] of Object.entries(controls)) {
+      const initial = control === language ? "all" : "";
+      control.value = wanted.get(name) ?? initial;
+      if (control.selectedIndex === -1) control.value = initial;
+    }
+    show();
+  };
+  for (const control of Object.values(controls)) {
+    control.addEventListener("input", () => { show(); remember(); });
+  }
+  addEventListener("hashchange", follow);
   filters.addEventListener("submit", (event) => event.preventDefault());
   filters.hidden = false;
   show();
+  follow();
 })();

@@ -66,8 +66,10 @@ def pair_p_values(low: np.ndarray, high: np.ndarray) -> np.ndarray:
         above = np.flatnonzero(total[a] > _TOLERANCE)
         for start in range(0, len(above), _BATCH):
             others = above[start : start + _BATCH]
-            flipped = np.abs(lows[a] - highs[others])
-            p[a, others] = (flipped >= total[a, others, None] - _TOLERANCE).mean(axis=1)
+            flipped = lows[a] - highs[others]
+            np.abs(flipped, out=flipped)
+            reached = flipped >= total[a, others, None] - _TOLERANCE
+            p[a, others] = np.count_nonzero(reached, axis=1) / len(signs)
         spread = np.maximum(np.abs(low[:, [a]] - high), np.abs(high[:, [a]] - low)).max(axis=0)
         p[a, spread <= _TOLERANCE] = np.nan
     found: np.ndarray = p

@@ -23,7 +23,8 @@ from longwriter_core.text.printable import escape_unprintable
 from longwriter_eval.cli.main import main
 from longwriter_eval.leaderboard import entries as entries_module
 from longwriter_eval.leaderboard.exports import _cell, badge
-from longwriter_eval.leaderboard.site import build, rankings
+from longwriter_eval.leaderboard.rankings import rankings
+from longwriter_eval.leaderboard.site import build
 from longwriter_eval.published import REPORTED
 from longwriter_eval.report import write_report as report
 from longwriter_eval.runs import Run, load_run

@@ -4,35 +4,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from support.boards import NO_FAULT, run_of
 
-from longwriter_core.text.diagnostics import diagnose
-from longwriter_eval.judge.verdict import DIMENSIONS, Judgement
 from longwriter_eval.leaderboard.ranks import Rank, Scope, prompt_scores, scopes
 from longwriter_eval.pairwise.differences import corrected, metric_differences
 from longwriter_eval.runs import Sample
 from longwriter_eval.scoring import Score
 
-NO_FAULT = diagnose("Write.", "One plain sentence.", reached_limit=False)
-BUCKETS = (("[0,500)", 300), ("[500,2k)", 1000), ("[2k,4k)", 3000), ("[4k,20k)", 9000))
-TYPES = ("News Report", "Literature", "Functional Writing")
-
 Grades = Sequence[float | None]
-
-
-def run_of(qualities: Grades, lengths: Sequence[float] | float = 80.0) -> list[Score]:
-    """The scores of a run, by S_q and S_l; None without a verdict. Buckets take turns."""
-    found = []
-    for n, quality in enumerate(qualities):
-        bucket, required = BUCKETS[n % len(BUCKETS)]
-        graded = {} if quality is None else dict.fromkeys((*DIMENSIONS, "score"), quality)
-        length = lengths if isinstance(lengths, float) else lengths[n]
-        sample = Sample(
-            "t", f"longbench_write/{n:03d}", f"Prompt {n}.", TYPES[n % 3], required,
-            ("en", "zh")[n % 2], "", {},
-        )  # fmt: skip
-        judgement = Judgement((), "", "", graded)
-        found.append(Score(sample, "", bucket, 100, length, NO_FAULT, judgement))
-    return found
 
 
 def board(*runs: Sequence[Score]) -> dict[str, Scope]:

@@ -6,7 +6,7 @@ import pytest
 from support.submissions import repacked, submitted, unpacked
 
 from longwriter_core.errors import InputError
-from longwriter_eval.leaderboard.site import stated_by
+from longwriter_eval.leaderboard.board_page import stated_by
 from longwriter_eval.submission.names import marked_scripts, name_problem
 from longwriter_eval.submission.verification import verify_file
 

@@ -17,7 +17,7 @@ from longwriter_core.mock_server import MockReply
 from longwriter_core.mock_server.server import THINKING, THINKING_JUDGE, MockServer
 from longwriter_eval.cli.main import main
 from longwriter_eval.judge.settings import JudgeSettings, judge_label
-from longwriter_eval.leaderboard.site import rankings
+from longwriter_eval.leaderboard.rankings import rankings
 from longwriter_eval.rescoring import score
 from longwriter_eval.submission import judges
 from longwriter_eval.submission.archive import read
