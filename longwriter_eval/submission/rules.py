@@ -1,5 +1,6 @@
 """The benchmark's rules for a submission, apart from its scores: prompts, names, judging."""
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -69,6 +70,10 @@ def _name_violations(manifest: Mapping[str, Any]) -> Iterator[str]:
     }
     for number, judge in enumerate(members(manifest["judge"])):
         names[f"the name of judge {number}"] = judge["returned"]
+        # what a judge was sent stands in the title of its ranking
+        names[f"the request of judge {number}"] = json.dumps(
+            judge["request"], ensure_ascii=False, sort_keys=True
+        )
     for title, name in names.items():
         if problem := name_problem(name) if name else None:
             yield f"{title}, {printable(name)!r}, could be mistaken for another: {problem}"

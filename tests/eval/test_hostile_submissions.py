@@ -3,12 +3,14 @@
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 from support.commands import command, environment
 from support.hostile import HEAVY, HOSTILE, Make
-from support.submissions import submitted, unpacked
+from support.hostile_claims import CLAIMS, HEAVY_PANELS
+from support.submissions import Json, repacked, submitted, unpacked
 
 from longwriter_core.errors import InputError
 from longwriter_eval.leaderboard.site import build
@@ -118,3 +120,34 @@ def test_outside_the_main_thread_there_is_no_time_limit(tmp_path: Path) -> None:
     thread.start()
     thread.join()
     assert finished == [True]
+
+
+@pytest.mark.slow
+def test_no_forged_claim_passes_or_lasts(honest: Path, tmp_path: Path) -> None:
+    assert len(CLAIMS) >= 60
+    accepted, slow = [], []
+    for name, forge in CLAIMS.items():
+        manifest, samples = unpacked(honest)
+        forge(manifest, samples)
+        path = tmp_path / f"{name}.zip"
+        path.write_bytes(repacked(manifest, samples))
+        began = time.process_time()
+        try:
+            problems = verify_file(path).problems
+        except InputError as error:
+            problems = [str(error)]
+        if not problems:
+            accepted.append(name)
+        if time.process_time() - began > _LIMIT_SECONDS:
+            slow.append(name)
+    assert (accepted, slow) == ([], [])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", HEAVY_PANELS)
+def test_a_heavy_panel_is_refused_in_time(name: str, honest: Path, tmp_path: Path) -> None:
+    def make(manifest: Json, samples: list[Json]) -> bytes:
+        HEAVY_PANELS[name](manifest, samples)
+        return repacked(manifest, samples)
+
+    _check(name, make, honest, tmp_path)
