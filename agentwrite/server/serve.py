@@ -23,6 +23,7 @@ from longwriter_core.llm import ChatPool, Store
 PLAN_FROM = 2_000  # words; section 3.1 of the paper
 MAX_WORDS = 50_000  # words of a text; the default of --max-words
 _MAX_REQUEST_BYTES = 64 * 2**20  # bytes
+_SHUTDOWN_SECONDS = 0.2  # that open streams get; with 0, aiohttp waits for ever
 
 
 class Server:
@@ -74,7 +75,9 @@ class Server:
         self._chat.add_routes(app.router)
         if self._studio:
             self._studio.add_routes(app.router)
-        self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.0)
+        self._runner = web.AppRunner(
+            app, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_SECONDS
+        )
 
     @property
     def base_url(self) -> str:

@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from support.model import (
     INSTRUCTION,
@@ -15,10 +16,12 @@ from support.model import (
     section,
     step_of,
 )
-from support.studio import Client, studio, using
+from support.studio import WAIT, Client, studio, using
 
 from agentwrite.book import load_book
 from agentwrite.cli.main import main
+from agentwrite.server.serve import Server
+from agentwrite.settings import Settings
 from longwriter_core.files import write_atomically
 from longwriter_core.llm import run_async
 
@@ -167,6 +170,19 @@ def test_another_server_shows_what_is_written_and_resumes_it(tmp_path: Path) -> 
     assert [each["text"] for each in shown["written"]][:2] == [section(1), section(2)]
     assert "\n\n".join(each["text"] for each in done["written"]) == WHOLE
     assert done["spent"]["calls"] == 5
+
+
+def test_the_server_ends_while_pages_listen(tmp_path: Path) -> None:
+    async def use() -> None:
+        settings = Settings.resolve(model=WRITER, base_urls=(model.base_url,))
+        async with aiohttp.ClientSession() as session, asyncio.timeout(WAIT):
+            async with Server(settings, port=0, books=tmp_path) as server:
+                name = (await Client(session, server).planned())["name"]
+                listening = await session.get(f"{server.url}/studio/books/{name}/events")
+            listening.close()
+
+    with Model(answer=by_plan) as model:
+        run_async(use())
 
 
 def test_the_same_instruction_twice_comes_from_the_store_and_a_seed_makes_another(
