@@ -440,7 +440,7 @@ def judge_with_progress(
         _log.error("%s", error)
         return {item.id: judge.judgement(item) for item in items}
     report_cost(judge, items)
-    judgements, is_stopped = run_with_progress(judge, items, concurrency)
+    (judgements,), is_stopped = run_with_progress([(judge, items)], concurrency)
     if is_stopped:
         _log.warning("judging stopped by Ctrl-C: the results follow without the rest")
     return judgements
@@ -456,22 +456,38 @@ def report_cost(judge: Judge, items: Iterable[Item]) -> None:
 
 
 def run_with_progress(
-    judge: Judge, items: Sequence[Item], concurrency: int | None = None
-) -> tuple[dict[str, Judgement], bool]:
-    """Judge `items` under a progress bar; item id -> judgement, and whether Ctrl-C stopped it."""
-    judgements: dict[str, Judgement] = {}
-    is_stopped = False
-    with tqdm(total=len(items), desc=f"Judging with {judge.settings.label}") as bar:
+    work: Sequence[tuple[Judge, Sequence[Item]]], concurrency: int | None = None
+) -> tuple[list[dict[str, Judgement]], bool]:
+    """Let judges work at the same time, under one progress bar.
 
-        def done(item: Item, judgement: Judgement) -> None:
-            judgements[item.id] = judgement
+    Returns item id -> judgement for each judge, and whether Ctrl-C stopped them.
+    """
+    judgements: list[dict[str, Judgement]] = [{} for _ in work]
+    is_stopped = False
+    names = " and ".join(judge.settings.label for judge, _ in work)
+    total = sum(len(items) for _, items in work)
+    with tqdm(total=total, desc=f"Judging with {names}") as bar:
+
+        def keep(found: dict[str, Judgement], item: Item, judgement: Judgement) -> None:
+            found[item.id] = judgement
             bar.update()
 
+        async def judge_all() -> None:
+            await asyncio.gather(
+                *(
+                    judge.judge(items, partial(keep, found), concurrency, bar.set_postfix_str)
+                    for (judge, items), found in zip(work, judgements, strict=True)
+                )
+            )
+
         try:
-            run_async(judge.judge(items, done, concurrency, bar.set_postfix_str))
+            run_async(judge_all())
         except KeyboardInterrupt:
             is_stopped = True
-    complete = {item.id: judgements.get(item.id) or judge.judgement(item) for item in items}
+    complete = [
+        {item.id: found.get(item.id) or judge.judgement(item) for item in items}
+        for (judge, items), found in zip(work, judgements, strict=True)
+    ]
     return complete, is_stopped
 
 

@@ -216,7 +216,8 @@ class Panel:
     ) -> dict[str, Judgement]:
         """Judge `items` under a progress bar per judge; item id -> judgement.
 
-        Judges follow each other and share `max_cost`. Ctrl-C ends the judging without an error, and
+        Judges follow each other, so that no more than `concurrency` calls are in flight, but batches
+        run at the same time, since each may take a day. Judges share `max_cost`. Ctrl-C ends the judging without an error, and
         missing verdicts get a reason. If the longest response does not fit the context of a judge,
         no call is made. Without `may_ask` there are no calls either, only stored verdicts.
         """
@@ -229,13 +230,19 @@ class Panel:
         for judge in self.judges:
             if may_ask:
                 report_cost(judge, self._items_of(judge, items))
+        work = []
         for judge in self.judges:
             to_judge = self._items_of(judge, items)
             if not may_ask:
                 to_judge = [item for item in to_judge if judge.has_verdicts(item)]
-            found, is_stopped = run_with_progress(judge, to_judge, concurrency)
-            for id, judgement in found.items():
-                verdicts[id] += self._labelled(judge, (*judgement.verdicts, *judgement.segments))
+            work.append((judge, to_judge))
+        is_batch = self.settings.first.batch
+        for together in [work] if is_batch else [[one] for one in work]:
+            results, is_stopped = run_with_progress(together, concurrency)
+            for (judge, _), found in zip(together, results, strict=True):
+                for id, judgement in found.items():
+                    made = (*judgement.verdicts, *judgement.segments)
+                    verdicts[id] += self._labelled(judge, made)
             if is_stopped:
                 _log.warning("judging stopped by Ctrl-C: the results follow without the rest")
                 break

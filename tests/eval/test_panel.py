@@ -146,6 +146,23 @@ def test_s_q_is_the_mean_of_the_judges_and_every_verdict_is_kept(server: Endpoin
     assert len(server.history) == 9
 
 
+def test_the_batches_of_a_panel_run_at_the_same_time(
+    server: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("longwriter_core.llm.batch.QUIET", 0.05)
+    grade = server.on_request
+    server.on_request = lambda request: grade(request) if grade and request.is_chat else None
+    judging = panel(judge_batch=True)
+    run_async(judging.check())
+    found = judging.judge_with_progress(ITEMS[:3])
+    assert {judgement.quality["score"] for judgement in found.values()} == {75}
+    asked = [(request.method, request.path) for request in server.history]
+    created = [n for n, request in enumerate(asked) if request == ("POST", "/v1/batches")]
+    read = next(n for n, (_, path) in enumerate(asked) if path.endswith("/content"))
+    assert len(created) == 2
+    assert created[-1] < read
+
+
 def test_there_is_no_s_q_where_a_judge_has_no_verdict(server: Endpoint) -> None:
     server.on_request = lambda request: MockReply(
         "No." if request.model == "mean-judge" else verdict(5)
@@ -330,7 +347,6 @@ def test_a_panel_and_its_judge_are_not_compared(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["submit", "RUN", "-o", "x.zip"], "was judged by a panel (kind,mean)"),
         (["compare", "RUN", "RUN", "--judge", "same"], "were judged by a panel (kind,mean)"),
         (["judge-exam", "kind,mean"], "names several judges (kind,mean), and this command"),
     ],
