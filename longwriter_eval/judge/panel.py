@@ -216,10 +216,11 @@ class Panel:
     ) -> dict[str, Judgement]:
         """Judge `items` under a progress bar per judge; item id -> judgement.
 
-        Judges follow each other, so that no more than `concurrency` calls are in flight, but batches
-        run at the same time, since each may take a day. Judges share `max_cost`. Ctrl-C ends the judging without an error, and
-        missing verdicts get a reason. If the longest response does not fit the context of a judge,
-        no call is made. Without `may_ask` there are no calls either, only stored verdicts.
+        Judges follow each other, so that no more than `concurrency` calls are in flight; batches
+        run at the same time, since each may take a day. Judges share `max_cost`. Ctrl-C ends the
+        judging without an error, and missing verdicts get a reason. If the longest response does
+        not fit the context of a judge, no call is made. Without `may_ask` there are no calls
+        either, only stored verdicts.
         """
         verdicts: dict[str, list[Verdict]] = {item.id: list(item.verdicts) for item in items}
         try:
