@@ -167,6 +167,23 @@ def shared_prefix(row: Mapping[str, Any]) -> int:
     return length
 
 
+def training_messages(row: Mapping[str, Any]) -> list[Message]:
+    """The messages of an SFT row, with their texts unchanged; an empty list if it has none.
+
+    Reads `messages`, as this project writes them, and the other lists of turns of data sets on the
+    hub: `conversations` or `conversation`, with `role` and `content` or, as in ShareGPT, `from` and
+    `value`. A list of something else is returned as it is.
+    """
+    turns: Any = next((row[name] for name in _LISTS if row.get(name)), [])
+    if row.get("messages") or not isinstance(turns, list):
+        return turns  # type: ignore[no-any-return]
+    if not all(isinstance(turn, Mapping) for turn in turns):
+        return turns
+    return [
+        {"role": _ROLES.get(_role(turn), _role(turn)), "content": _content(turn)} for turn in turns
+    ]
+
+
 def training_conversations(row: Any, dpo: bool) -> list[list[Message]]:
     """The conversations of a training row, unchanged: one for SFT; for DPO chosen and rejected.
 
@@ -178,7 +195,7 @@ def training_conversations(row: Any, dpo: bool) -> list[list[Message]]:
         prompt, *answers = training_pair(row)
         conversations = [[*prompt, answer] for answer in answers]
     else:
-        conversations = [row.get("messages") or []]
+        conversations = [training_messages(row)]
     for messages in conversations:
         _check_training(messages)
     if dpo:

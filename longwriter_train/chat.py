@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from longwriter_core.conversation import shared_prefix, training_pair
+from longwriter_core.conversation import shared_prefix, training_messages, training_pair
 from longwriter_core.text.thinking import FORMATS
 
 IGNORED = -100  # the label of a token that carries no loss
@@ -141,8 +141,10 @@ def load(tokenizer: Any, cfg: Any) -> Any:
         def tokenize_prompt(self, prompt: Mapping[str, Any]) -> dict[str, list[list[int]]]:
             rows = [
                 tokenized(segments, tokenizer)
-                for messages in prompt["messages"]
-                for segments in samples(messages, render, ends)
+                for values in zip(*prompt.values(), strict=True)
+                for segments in samples(
+                    training_messages(dict(zip(prompt, values, strict=True))), render, ends
+                )
             ]
             return {
                 "input_ids": [ids for ids, _ in rows],

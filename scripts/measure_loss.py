@@ -1,6 +1,6 @@
 """Measure how exact the loss is with each training strategy: the table in docs/LOSS.md.
 
-    python scripts/measure_loss.py [--output FILE.md]
+    python scripts/measure_loss.py [--output FILE.md] [test_loss.py …]
 
 Runs the tests of LossPlugin, which train tiny models on a CPU and compare the change of the weights
 with gradients computed by hand, one sequence at a time. Prints the largest relative error of each
@@ -46,10 +46,11 @@ def main() -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--output", type=Path, help="write the table to this file as well")
+    parser.add_argument("tests", nargs="*", default=FILES, help="only these files of tests/train")
     args = parser.parse_args()
     os.environ.setdefault("AXOLOTL_DO_NOT_TRACK", "1")
     collector = Collector()
-    files = [str(TESTS / name) for name in FILES]
+    files = [str(TESTS / name) for name in args.tests]
     code = pytest.main(["-q", "--no-header", *files], plugins=[collector])
     print(table(collector.errors))
     if args.output:

@@ -200,3 +200,24 @@ def test_the_first_instruction_has_its_context_and_ignores_malformed_turns() -> 
     turns = [{"from": "system"}, None, {"from": "Human", "value": " Why? "}]
     found = first_instruction({"conversations": turns})
     assert found == ("Why?", turns[2], [turns[0], turns[2]])
+
+
+@pytest.mark.parametrize("column", ["messages", "conversations", "conversation"])
+def test_training_reads_every_list_of_turns_without_changing_its_texts(column: str) -> None:
+    turns = [
+        {"role": "user", "content": " Write. "},
+        {"role": "assistant", "content": "\nThe sea\n"},
+    ]
+    assert training_conversations({column: turns}, dpo=False) == [turns]
+    if column != "messages":
+        shared = [
+            {"from": "human", "value": " Write. "},
+            {"from": "gpt", "value": "\nThe sea\n", "role": None},
+        ]
+        assert training_conversations({column: shared}, dpo=False) == [turns]
+
+
+@pytest.mark.parametrize("turns", ["text", [1], [{"from": "human"}], [{"value": "x"}], [None], {}])
+def test_a_list_of_something_else_is_refused_with_a_reason(turns: object) -> None:
+    with pytest.raises(UnusableRowError, match="^has "):
+        training_conversations({"conversations": turns}, dpo=False)

@@ -238,6 +238,55 @@ def test_invalid_rows_of_a_data_set_that_is_not_a_file_are_skipped(
         plugin.load_datasets(settings(tmp_path, dict(entry)))
 
 
+@pytest.mark.parametrize("keys", [("role", "content"), ("from", "value")])
+def test_a_hub_set_of_conversations_gives_the_samples_of_the_same_messages(
+    plugin: Any, tmp_path: Path, keys: tuple[str, str]
+) -> None:
+    """smoltalk-chinese has `conversations`, and the recipes join parts of it as one split."""
+    from axolotl.utils.data.shared import load_dataset_with_config
+    from axolotl.utils.dict import DictDefault
+    from datasets import Dataset
+    from support.tiny_models import make_tiny_llama
+    from transformers import AutoTokenizer
+
+    from longwriter_train import chat
+
+    role, content = keys
+    names = {"user": "human", "assistant": "gpt"} if role == "from" else {}
+    turns = [
+        [
+            {role: names.get(asked, asked), content: f"{text} {number}"}
+            for asked, text in (("user", "写一篇关于海的文章"), ("assistant", "海很平静。"))
+        ]
+        for number in range(10)
+    ]
+    (tmp_path / "set").mkdir()
+    rows = Dataset.from_list([{"id": str(n), "conversations": row} for n, row in enumerate(turns)])
+    rows.to_parquet(tmp_path / "set" / "train.parquet")
+    split = "train[:2]+train[5:7]"
+    cfg = settings(
+        tmp_path,
+        {"path": str(tmp_path / "set"), "split": split, "type": "longwriter_train.chat"},
+        eot_tokens=["<|eot_id|>"],
+        sequence_len=512,
+    )
+    plugin.load_datasets(cfg)
+    loaded = load_dataset_with_config(DictDefault(dict(cfg.datasets[0])), None)
+    assert loaded["id"] == ["0", "1", "5", "6"]
+    strategy = chat.load(AutoTokenizer.from_pretrained(make_tiny_llama(tmp_path / "llama")), cfg)
+    answers = [turns[n] for n in (0, 1, 5, 6)]
+    messages = [
+        [
+            {"role": "user", "content": question[content]},
+            {"role": "assistant", "content": answer[content]},
+        ]
+        for question, answer in answers
+    ]
+    same = strategy.tokenize_prompt({"messages": messages})
+    assert strategy.tokenize_prompt(loaded[:]) == same
+    assert len(same["labels"]) == 4
+
+
 def test_prepared_data_is_not_reused_after_the_file_changes(plugin: Any, tmp_path: Path) -> None:
     paths = []
     for content in ("The sea is calm.", "The sea is calm.", "The sea is rough."):
