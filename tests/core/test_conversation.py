@@ -219,5 +219,5 @@ def test_training_reads_every_list_of_turns_without_changing_its_texts(column: s
 
 @pytest.mark.parametrize("turns", ["text", [1], [{"from": "human"}], [{"value": "x"}], [None], {}])
 def test_a_list_of_something_else_is_refused_with_a_reason(turns: object) -> None:
-    with pytest.raises(UnusableRowError, match="^has "):
+    with pytest.raises(UnusableRowError, match=r"^has "):
         training_conversations({"conversations": turns}, dpo=False)
