@@ -21,6 +21,8 @@ from longwriter_eval.leaderboard.rankings import rankings
 from longwriter_eval.rescoring import score
 from longwriter_eval.submission import judges
 from longwriter_eval.submission.archive import read
+from longwriter_eval.submission.build import build_submission
+from longwriter_eval.submission.facts import StatedMetadata
 from longwriter_eval.submission.public import public_request
 from longwriter_eval.submission.rejudging import rejudge
 from longwriter_eval.submission.verification import verify
@@ -193,9 +195,10 @@ def test_each_judge_and_each_way_of_asking_has_its_own_ranking(panel: Path) -> N
         "elsewhere": {**manifest["judge"], "judges": [{**kind, "endpoint": "api.openai.com"}]},
     }
     entries = [
-        {"file": name, "benchmark": "b", "task_version": 1.1, "judge": block, "scores": {}}
+        {"file": name, "benchmark": "b", "task_version": 1.1, "judge": block, "scores": {},
+         "prompt_scores": {}}
         for name, block in blocks.items()
-    ]
+    ]  # fmt: skip
     ranked = rankings(entries)
     groups = {frozenset(entry["file"] for entry in ranking.entries) for ranking in ranked}
     assert {"panel", "panel in another order"} in groups
@@ -273,9 +276,6 @@ def test_a_run_whose_request_cannot_be_published_is_refused(tmp_path: Path) -> N
     run = log().load(tmp_path / "runs")
     judge = run.record("longwrite_demo")["judge"]
     judge["departures"] = {"webhook": "https://10.0.0.7/hook"}
-    from longwriter_eval.submission.build import build_submission
-    from longwriter_eval.submission.facts import StatedMetadata
-
     with pytest.raises(InputError, match="webhook of the judge gpt-judge cannot be published"):
         build_submission(run, StatedMetadata())
 
@@ -303,7 +303,7 @@ def test_submissions_of_the_older_schema_need_the_papers_protocol(tmp_path: Path
     assert verify(read(path)).problems == []
     newer = submitted(tmp_path / "newer")
     entries = [
-        {**found.manifest, "file": str(n), "scores": {}}
+        {**found.manifest, "file": str(n), "scores": {}, "prompt_scores": {}}
         for n, found in enumerate((read(path), read(newer)))
     ]
     assert len(rankings(entries)) == 1
@@ -311,6 +311,19 @@ def test_submissions_of_the_older_schema_need_the_papers_protocol(tmp_path: Path
     path.write_bytes(repacked(manifest, samples))
     (problem,) = verify(read(path)).problems
     assert "longwriter-submission/1 requires 0.5 and 1024" in problem
+
+
+def test_what_judges_found_on_a_bucket_is_no_difference_between_judges(tmp_path: Path) -> None:
+    made = log(start="a", task="longwrite_demo")
+    run = made.load(tmp_path / "runs")
+    run.record("longwrite_demo")["judge"]["agreement"] = [{"pairs": 3}]
+    other = json.loads(json.dumps(run.results["configs"]["longwrite_demo"]))
+    other["metadata"]["longwriter"]["judge"]["agreement"] = [{"pairs": 9}]
+    run.results["configs"]["other"] = other
+    run.samples[0] = replace(run.samples[0], task="other")
+    with pytest.raises(InputError, match="other are not tasks of longwrite_demo") as found:
+        build_submission(run, StatedMetadata())
+    assert "the same judge and data" not in str(found.value)
 
 
 @pytest.mark.slow
