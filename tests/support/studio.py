@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -9,7 +10,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import aiohttp
-from support.model import INSTRUCTION, WRITER, Model
+import pytest
+from support.model import INSTRUCTION, WRITER, Model, by_plan, is_plan, step_of
 
 from agentwrite.server.serve import Server
 from agentwrite.settings import Settings
@@ -119,3 +121,29 @@ def using(model: Model, folder: Path, work: Callable[[Client], Awaitable[T]], **
             return await work(client)
 
     return run_async(use())
+
+
+class Gate:
+    """Answers as `answer` does, but holds the answer to a section back until it is opened."""
+
+    def __init__(self, number: int, answer: Callable[[str], Any] = by_plan, sign: str = "") -> None:
+        self.number, self.answer, self.sign = number, answer, sign
+        self.opened = threading.Event()
+
+    def __call__(self, prompt: str) -> Any:
+        if not is_plan(prompt) and step_of(prompt) == self.number and self.sign in prompt:
+            self.opened.wait(WAIT)
+        return self.answer(prompt)
+
+
+def rewriting(prompt: str) -> str:
+    """Sections that follow a note say so."""
+    if "The author's note:" in prompt:
+        return f"Rewritten {step_of(prompt)}: the pilot tells all of it in her own words."
+    return by_plan(prompt)
+
+
+def use_prices(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = folder / "prices.toml"
+    path.write_text(f'[mine.models]\n"{WRITER}" = [100.0, 400.0]\n')
+    monkeypatch.setenv("LONGWRITER_PRICES", str(path))
