@@ -49,6 +49,13 @@ _FENCED = re.compile(
     r"(?P<text>.*?)\n?(?P=fence)\Z",
     re.DOTALL,
 )
+_FENCED_PART = re.compile(
+    r"(?:\A|\n)```[ \t]*(?:markdown|md|text|txt|plaintext)?[ \t]*\n(?P<text>.*?)\n"
+    r"```[ \t]*(?=\n|\Z)",
+    re.DOTALL,
+)
+_PROSE = re.compile(r"[#*\"'“‘「『《A-Z\u4e00-\u9fff].*[.!?…。！？\"'”’」』]\**", re.DOTALL)
+_MAX_REMARK_WORDS = 25  # before and after a fenced text
 _WRAPPED = re.compile(
     r"\A<(?P<tag>section|paragraph|text|content|answer|output|response|chapter|正文|段落)>"
     r"(?P<text>[^<>]*)</(?P=tag)>\Z"
@@ -113,8 +120,8 @@ def clean(raw: str, before: str = "", *, is_reply: bool = True) -> Cleaned:
             apply("outside_tags", tagged)
         else:  # talk belongs outside the tags; inside, what looks like talk is prose
             rules.insert(0, ("meta_talk", _without_talk))
+        rules.insert(0, ("fence", _without_wrapper))  # a tag on a line of its own is no remark
         rules += [
-            ("fence", _without_wrapper),
             ("plan_line", _without_plan_line),
             ("paragraph_identifier", lambda text: IDENTIFIER.sub(_keep_markup, text)),
             ("notes", _without_notes),
@@ -245,12 +252,18 @@ def _keep_markup(identifier: re.Match[str]) -> str:
 
 
 def _without_wrapper(text: str) -> str:
-    """Remove a code fence or a pair of tags around the whole text."""
+    """Remove a code fence or a pair of tags around the whole text, or around all but remarks."""
     for wrapper in (_FENCED, _WRAPPED):
         if (match := wrapper.match(text)) and match.end() == len(text):
             inside = match["text"]
             if "```" not in inside and count_words(inside) >= _PROSE_WORDS:
                 return inside
+    if text.count("```") == 2 and (match := _FENCED_PART.search(text)):
+        inside, outside = match["text"], text[: match.start()] + text[match.end() :]
+        is_prose = bool(_PROSE.fullmatch(inside.strip()))
+        is_remark = count_words(outside) <= min(_MAX_REMARK_WORDS, count_words(inside))
+        if is_prose and is_remark and count_words(inside) >= _PROSE_WORDS:
+            return inside
     return text
 
 

@@ -103,6 +103,9 @@ def _steps_of(data: Any) -> Steps:
     """Return the steps in a list of objects, or in the only such list of an object."""
     if isinstance(data, Mapping):
         lists = [value for value in data.values() if _is_rows(value)]
+        inner = [value for value in data.values() if isinstance(value, Mapping)]
+        if not lists and len(inner) == 1:  # {"plan": {"steps": […]}}
+            return _steps_of(inner[0])
         if len(lists) != 1:
             raise Unclear(f"{len(lists)} lists of steps in the data")
         data = lists[0]

@@ -74,6 +74,7 @@ IDENTIFIER = re.compile(
     r"\A(?P<markup>#{0,6}[ \t]*)(?P<bold>\*{0,2})(?P<open>[\[(（【]?)"
     rf"(?:para(?:graph|\.)?[ \t]*\#?{NUMBER}(?:[ \t]+of[ \t]+\d+)?|¶[ \t]*{NUMBER}"
     rf"|段落[ \t]*{NUMBER}|第[ \t]*{NUMBER}[ \t]*(?:自然段|段落|段))(?P<close>[\])）】]?)"
+    r"(?:[ \t]*[(（\[][^()（）\n]{0,24}(?:words?|字)[)）\]])?"  # Paragraph 4 (400 words):
     r"[ \t]*(?:\*{1,2}[ \t]*[:：\-–—.]?|[:：\-–—.、]\**|(?=\n|\Z)|(?<=[\])）】]))[ \t]*",
     re.IGNORECASE,
 )
@@ -101,6 +102,7 @@ _THE_TASK = (
 OPENING = _pattern(
     rf"{_POLITE}[,.!]*(?:\s*(?:i can|i(?:'d| would) be (?:happy|glad) to|i(?:'ll| will))"
     r" (?:do|help|write|continue|provide|create)\b.{0,60})?",
+    r"here you go[!:]*",
     rf"{_POLITE}[,.!:]\W*(?:{_HERE}|{_I_WRITE}).{{0,180}}[:.…!]",
     rf"{_POLITE}[,.!:]?.{{0,80}}{_THE_TASK}.{{0,100}}[:.…!]",
     rf"(?:{_HERE}|as requested,? {_HERE}).{{0,80}}(?:{_THE_TASK}|\bparagraph\b).{{0,120}}:",

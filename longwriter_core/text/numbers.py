@@ -31,8 +31,10 @@ def narrow(text: str) -> str:
 
 
 def number(text: str) -> float | None:
-    """The value of "1,500", "1.5万", "10k", "三千五百", "two thousand"; None for anything else."""
-    amount = narrow(text).strip().lower().replace(",", "")
+    """The value of "1,500", "15 000", "1.5万", "10k", "三千五百", "two thousand"; else None."""
+    amount = re.sub(r"(?<=\d) (?=000)", "", narrow(text).strip().lower().replace(",", ""))
+    if re.fullmatch(r"[0-9]{1,3}(?:\.[0-9]{3})+", amount):  # 6.000 is German for six thousand
+        amount = amount.replace(".", "")
     if match := re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*(\D*)", amount):
         factors = {
             "": 1, "k": 1000, "thousand": 1000, "千": 1000, "w": 10_000, "万": 10_000,

@@ -25,7 +25,7 @@ _SPELLED = (
 )
 _AMOUNT = (
     # not inside a number, but possibly right after a comma: "fifty years of tea,600字"
-    r"(?<!\d)(?<!\d[.,])(?:\d{1,3}(?:,\d{3})+|\d{1,7}(?:\.\d{1,3})?)"
+    r"(?<!\d)(?<!\d[.,])(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?: 000)+(?!\d)|\d{1,7}(?:\.\d{1,3})?)"
     r"\s*(?:[kKwW](?![A-Za-z])|thousand\b|million\b|m(?![A-Za-z])"
     r"|百万|十万|千万|[十百千](?![^字万])|万(?:\d千?)?|百|千)?"
     rf"|{CHINESE_NUMBER}{{1,9}}"
@@ -113,8 +113,9 @@ _LEADS_TO = re.compile(
     re.IGNORECASE,
 )
 _OWNED = re.compile(  # my 90,000-word thriller; a title for my 2000-word essay
-    r"\b(?P<owner>my|our|his|her|their|its|the author[’']s|this|that|these|those|attached|above"
-    r"|following|existing|original|uploaded)\s+(?:[a-z]+\s+){0,2}$",
+    r"\b(?P<owner>my|our|his|her|their|its|the author[’']s|this|(?<!so )that|these|those|attached"
+    r"|above|following|existing|original|uploaded)\s+"
+    r"(?:(?!(?:wants?|needs?|requires?|expects?|asks?|demands?)\b)[a-z]+\s+){0,2}$",
     re.IGNORECASE,
 )
 _WRITE_MY = re.compile(
@@ -131,7 +132,8 @@ _DONE = re.compile(
 _DERIVED = re.compile(
     r"\b(?:outline|summary|synopsis|chapter(?: one| \d+)?|plan|titles?|names?|review|introduction"
     r"|abstract|pitch|blurb|cover|structure|table of contents|ideas?|prompts?|feedback|critique"
-    r"|tips|advice|opening|ending|excerpt|preface|query letter|conclusion)\s+"
+    r""
+    r"|tips|advice|plot|themes?|moral|message|argument|gist|characters?|opening|ending|excerpt|preface|query letter|conclusion)\s+"
     r"(?:of|for|from|to)\s+(?:an?|the|my|our)\s+(?:[a-z]+\s+){0,3}$",
     re.IGNORECASE,
 )
@@ -139,6 +141,13 @@ _INSIDE = re.compile(  # a part that the text is to have
     r"\b(?:with|includ(?:e|es|ing)|plus|contain(?:s|ing)?|and|add|followed by)\s+an?\s+"
     r"(?:[a-z]+\s+){0,2}$",
     re.IGNORECASE,
+)
+# "Write a 7,500-word chapter; the whole book will have 90,000 words."
+_ORDERED = re.compile(
+    r"\b(?:write|draft|compose)(?: me| us)? an?\s+(?:(?:about|roughly)\s+)?$", re.IGNORECASE
+)
+_ORDERED_PART = re.compile(
+    r"[\s-]*(?:[a-z]+\s+)?(?:chapter|scene|section|episode|excerpt)\b", re.IGNORECASE
 )
 _PART_OF_TEXT = re.compile(
     r"[\s-]*(?:abstract|introduction|intro|conclusion|summary|bio(?:graphy)?|foreword|preface"
@@ -260,6 +269,8 @@ def _classified(text: str, match: re.Match[str]) -> _Length | None:
     is_spelled = not re.search(r"\d", low)
     if is_spelled and words < _MIN_WORDS:
         return None
+    if re.fullmatch(r"\d{3}", low.strip()) and re.search(r"(?<![\d.,-])\d{1,3} $", before):
+        return None  # "2 500 words" may be 2,500 words or two texts of 500
     if is_spelled and low == "千" and (after.startswith("文") and not before.endswith("篇")):
         return None  # 千字文 is a book
     if is_spelled and words < 50 and "字" in match["unit"]:
@@ -278,7 +289,8 @@ def _classified(text: str, match: re.Match[str]) -> _Length | None:
         return None
     if _INSIDE.search(before) and _PART_OF_TEXT.match(after):
         return _Length(words, "part")
-    is_total = bool(
+    is_ordered = _ORDERED.search(before) and _ORDERED_PART.match(after)
+    is_total = bool(is_ordered) or bool(
         re.search(
             r"(?:\btotal(?:ing)?|\boverall|altogether)\W[^.\n]{0,15}$|(?:总|一?共|全文|全书|合计)[^，。,\n每]{0,6}$",
             before,
