@@ -132,8 +132,8 @@ _DONE = re.compile(
 _DERIVED = re.compile(
     r"\b(?:outline|summary|synopsis|chapter(?: one| \d+)?|plan|titles?|names?|review|introduction"
     r"|abstract|pitch|blurb|cover|structure|table of contents|ideas?|prompts?|feedback|critique"
-    r""
-    r"|tips|advice|plot|themes?|moral|message|argument|gist|characters?|opening|ending|excerpt|preface|query letter|conclusion)\s+"
+    r"|tips|advice|plot|themes?|moral|message|argument|gist|characters?|opening"
+    r"|ending|excerpt|preface|query letter|conclusion)\s+"
     r"(?:of|for|from|to)\s+(?:an?|the|my|our)\s+(?:[a-z]+\s+){0,3}$",
     re.IGNORECASE,
 )
