@@ -198,7 +198,8 @@ def request_metadata(member: Json) -> dict[str, Any]:
     The profile of the model, if there is one, says how its endpoint names the token limit, and
     what it sends beyond the recorded request is removed.
     """
-    name = next((n for n, p in profiles.profiles().items() if p.model == member["requested"]), None)
+    same_model = (n for n, p in profiles.profiles().items() if p.model == member["requested"])
+    name = profile_name(member) or next(same_model, None)
     sent: dict[str, Any] = JudgeSettings(profile=name).protocol.get("request", {}) if name else {}
     request = {**dict.fromkeys(sent), **member["request"]}
     if request.get("response_format") == "verdict":

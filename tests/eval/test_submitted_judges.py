@@ -235,6 +235,21 @@ def test_a_judge_is_shown_by_its_profile_or_by_its_exact_name_and_request() -> N
     assert judges.shown(hosted) == "gpt-oss-120b (openai/gpt-oss-120b)"
 
 
+def test_a_judge_is_asked_again_as_it_was() -> None:
+    for block in (_as_profile("gpt-6-luna"), _one(temperature=None, request={"top_k": 3})):
+        (judge,) = block["judges"]
+        given = {"judge_base_url": "http://127.0.0.1:9/v1", **judges.request_metadata(judge)}
+        again = JudgeSettings.resolve(given, {}).protocol
+        request = {"request": judge["request"]} if judge["request"] else {}
+        settings = {name: judge[name] for name in ("temperature", "max_tokens")}
+        assert again == settings | request
+    # other requests than a profile's keep its token field, and drop what it would add
+    (judge,) = _as_profile("gpt-6-luna")["judges"]
+    plain = {**judge, "request": {"reasoning_effort": "low"}, "max_tokens": 9000}
+    asked = JudgeSettings.resolve(judges.request_metadata(plain), {})
+    assert asked.request_fields() == {"max_completion_tokens": 9000, "reasoning_effort": "low"}
+
+
 @pytest.mark.parametrize(
     ("endpoint", "said", "is_stated"),
     [
