@@ -84,7 +84,6 @@ class AveragedRewards(Trainer):  # type: ignore[misc]
         if outage:
             print(f"longwriter: error: {outage}", file=sys.stderr, flush=True)
         self._save_checkpoint(self.model, trial=None)
-        self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             print(
                 f"longwriter: saved step {self.state.global_step} in {self.args.output_dir}: "
@@ -92,6 +91,7 @@ class AveragedRewards(Trainer):  # type: ignore[misc]
                 file=sys.stderr,
                 flush=True,
             )
+        self.accelerator.wait_for_everyone()  # a launcher ends all ranks when the first one exits
         raise SystemExit(1)
 
 

@@ -8,7 +8,7 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from support.commands import environment
 from support.judging import JUDGE_ENVIRONMENT
 
 from longwriter_core.mock_server import MockReply, MockRequest, MockServer
+from longwriter_core.mock_server.server import Hook
 from longwriter_eval.cli.main import main
 from longwriter_train import recipes
 
@@ -86,7 +87,13 @@ def stars(request: MockRequest) -> MockReply | str | None:
     return json.dumps({"Analysis": "", **{n: 1 + len(request.prompt) % 5 for n in NAMES}})
 
 
-def train(place: Path, file: str, *options: str, url: str) -> "subprocess.Popen[str]":
+ONE = ("axolotl.cli.main", "train", "--launcher", "python")
+TWO = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "axolotl.cli.train")
+
+
+def train(
+    place: Path, file: str, *options: str, url: str, launcher: Sequence[str] = ONE
+) -> "subprocess.Popen[str]":
     """Start `axolotl train` with a judge at `url`."""
     changes = {
         "AXOLOTL_DO_NOT_TRACK": "1", "TRL_EXPERIMENTAL_SILENCE": "1", "HF_HUB_OFFLINE": "1",
@@ -96,7 +103,7 @@ def train(place: Path, file: str, *options: str, url: str) -> "subprocess.Popen[
         "PYTHONPATH": str(TESTS.parent),
     }  # fmt: skip
     return subprocess.Popen(
-        [sys.executable, "-m", "axolotl.cli.main", "train", file, "--launcher", "python", *options],
+        [sys.executable, "-m", *launcher, file, *options],
         cwd=place,
         env=environment(**changes),
         stdout=subprocess.PIPE,
@@ -105,38 +112,58 @@ def train(place: Path, file: str, *options: str, url: str) -> "subprocess.Popen[
     )
 
 
-def test_a_dead_judge_ends_in_a_checkpoint_from_which_training_resumes(place: Path) -> None:
-    trl = {
-        "reward_funcs": ["longwriter_train.rewards.length", "longwriter_train.rewards.quality"],
-        "num_generations": 4, "generation_batch_size": 8, "max_completion_length": 62,
-    }  # fmt: skip
-    file = write(place, "judged", trl, micro_batch_size=8, max_steps=3, save_steps=3, reward_wait=3)
-    has_died = threading.Event()
-    calls = itertools.count(1)
+def dies_after(calls: int, has_died: threading.Event) -> Hook:
+    """A judge that answers that many calls, and then nothing any more."""
+    numbers = itertools.count(1)
 
-    def die(request: MockRequest) -> MockReply | str | None:
-        """Answer the check, the first step and a part of the second; then nothing any more."""
-        if next(calls) <= 1 + 8 + 2:
+    def reply(request: MockRequest) -> MockReply | str | None:
+        if next(numbers) <= calls:
             return stars(request)
         has_died.set()
         return MockReply(status=503)
 
-    with MockServer(on_request=die) as server:
-        training = train(place, file, url=server.base_url)
+    return reply
+
+
+JUDGED = {
+    "reward_funcs": ["longwriter_train.rewards.length", "longwriter_train.rewards.quality"],
+    "num_generations": 8, "max_completion_length": 62,
+}  # fmt: skip
+
+
+def train_until_the_judge_dies(place: Path, name: str, launcher: Sequence[str], ranks: int) -> str:
+    """Train with a judge that dies in the second step; return the recipe."""
+    trl = {**JUDGED, "generation_batch_size": 8 * ranks}
+    sizes = {"micro_batch_size": 4, "gradient_accumulation_steps": 2, "reward_wait": 15}
+    file = write(place, name, trl, **sizes, max_steps=3, save_steps=3)
+    has_died = threading.Event()
+    calls = 1 + 8 * ranks + 2  # the check, the first step, and a part of the second
+    with MockServer(on_request=dies_after(calls, has_died)) as server:
+        training = train(place, file, url=server.base_url, launcher=launcher)
         assert has_died.wait(timeout=400)
     output, _ = training.communicate(timeout=400)
     assert training.returncode == 1, output[-4000:]
-    assert "on 6 of 8 completions, and was waited for up to 3 s" in output
-    assert "--auto-resume-from-checkpoints" in output
-    saved = [path.name for path in (place / "runs/judged").glob("checkpoint-*")]
+    assert "and was waited for up to 15 s" in output
+    assert f"saved step 1 in runs/{name}" in output
+    saved = [path.name for path in (place / "runs" / name).glob("checkpoint-*")]
     assert saved == ["checkpoint-1"]
-    assert len(curve(place, "judged", "rewards/quality/mean")) == 1  # no step without verdicts
+    assert len(curve(place, name, "rewards/quality/mean")) == 1  # no step without verdicts
+    return file
 
+
+def test_a_dead_judge_ends_in_a_checkpoint_from_which_training_resumes(place: Path) -> None:
+    file = train_until_the_judge_dies(place, "one_rank", ONE, 1)
     with MockServer(on_request=stars) as server:
-        training = train(place, file, "--auto-resume-from-checkpoints", url=server.base_url)
+        resume = "--auto-resume-from-checkpoints"
+        training = train(place, file, resume, url=server.base_url)
         output, _ = training.communicate(timeout=400)
     assert training.returncode == 0, output[-4000:]
-    assert len(curve(place, "judged", "rewards/quality/mean")) == 3
+    assert len(curve(place, "one_rank", "rewards/quality/mean")) == 3
+
+
+def test_a_dead_judge_stops_all_ranks(place: Path) -> None:
+    # Without a GPU, transformers cannot resume on several ranks.
+    train_until_the_judge_dies(place, "two_ranks", TWO, 2)
 
 
 def test_a_judge_that_cannot_be_used_stops_training_before_it_starts(place: Path) -> None:

@@ -23,6 +23,8 @@ from longwriter_train.rewards.prompts import prompt_row
 from longwriter_train.rewards.rules import answer_of, form_reward, length_reward
 from longwriter_train.rewards.trainer import average_advantages
 
+pytestmark = pytest.mark.axolotl
+
 
 @pytest.mark.parametrize(
     ("words", "reward"),
