@@ -227,6 +227,7 @@ class Studio:
         seen = int(revision) if epoch == self._epoch and revision.isdecimal() else -1
         response = web.StreamResponse(headers={**_HEADERS, "Content-Type": "text/event-stream"})
         await response.prepare(request)
+        is_first = True
         while True:
             changed, last = work.changed, work.revision
             events: list[tuple[str, Any]] = []
@@ -237,8 +238,9 @@ class Studio:
                 for number in sorted(work.sections)
                 if work.sections[number].revision > seen
             ]
-            if last > seen:
+            if is_first or last > seen:  # the first one says that the connection works
                 events.append(("book", work.as_dict()))
+            is_first = False
             for event, data in events:
                 # only the last one moves the client's place: a cut in between repeats the others
                 place = f"id: {self._epoch}-{last}\n" if event == "book" else ""

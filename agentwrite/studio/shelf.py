@@ -86,7 +86,8 @@ class Draft(BaseModel):
         a second time.
         """
         now = kept_settings(settings)
-        differ = [name for name in now if self.settings.get(name) != now[name]]
+        # settings that a later release adds are not in the drafts of earlier ones
+        differ = [name for name in now if self.settings.get(name, now[name]) != now[name]]
         if self.sections and differ:
             was = ", ".join(f"{name} {self.settings.get(name)}" for name in differ)
             raise InputError(

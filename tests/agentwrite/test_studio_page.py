@@ -226,6 +226,20 @@ def test_hostile_texts_do_nothing(chromium: Browser, tmp_path: Path) -> None:
         assert complaints == []
 
 
+def test_an_unknown_text_gives_a_clear_message(chromium: Browser, tmp_path: Path) -> None:
+    with (
+        served(Model(answer=by_plan), tmp_path) as server,
+        visiting(chromium, server.url) as (page, _),
+    ):
+        errors: list[str] = []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(f"{server.url}#never-written")
+        page.wait_for_selector("#alert:has-text('there is no book')")
+        page.goto(f"{server.url}#100%")
+        page.wait_for_selector("#new:not([hidden])")
+        assert errors == []
+
+
 def test_the_key_is_asked_for_and_forgotten_with_the_tab(chromium: Browser, tmp_path: Path) -> None:
     key = "a-key-of-this-server"
     with (
@@ -236,7 +250,7 @@ def test_the_key_is_asked_for_and_forgotten_with_the_tab(chromium: Browser, tmp_
         page.on("request", lambda request: urls.append(request.url))
         page.fill("#key", "wrong")
         page.keyboard.press("Enter")
-        page.wait_for_selector("dialog[open] #key:focus")
+        page.wait_for_selector("#ask-title:text-is('The server does not know this key')")
         page.fill("#key", key)
         page.keyboard.press("Enter")
         plan(page)

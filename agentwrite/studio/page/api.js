@@ -11,6 +11,8 @@ export class Refused extends Error {
 
 const key = () => sessionStorage.getItem(KEY) ?? localStorage.getItem(KEY) ?? "";
 
+export const hasKey = () => key() !== "";
+
 export function keepKey(value, remember) {
   localStorage.removeItem(KEY);
   sessionStorage.removeItem(KEY);

@@ -1,6 +1,6 @@
 // The studio: a list of texts, and one text with its plan, its sections and what can be done.
 
-import { Refused, bookPath, download, get, keepKey, listen, post } from "./api.js";
+import { Refused, bookPath, download, get, hasKey, keepKey, listen, post } from "./api.js";
 import { PlanEditor } from "./plan.js";
 import { cost, duration, element, number, plural, prose } from "./text.js";
 
@@ -63,6 +63,8 @@ async function attempt(work) {
 let asking = null;
 function askKey() {
   asking ??= new Promise((given) => {
+    $("ask-title").textContent = hasKey() ? "The server does not know this key"
+      : "This server needs a key";
     $("ask").showModal();
     $("ask").addEventListener("close", () => {
       asking = null;
@@ -91,10 +93,18 @@ async function showBooks() {
 
 // Routing
 
+function nameInAddress() {
+  try {
+    return decodeURIComponent(location.hash.slice(1)) || null;
+  } catch {
+    return null; // an address that was typed or cut
+  }
+}
+
 async function route() {
   await editor.flush().catch(() => {});
   listening.abort();
-  open = decodeURIComponent(location.hash.slice(1)) || null;
+  open = nameInAddress();
   [book, steps, last, newest, isAtEnd] = [null, [], "", null, false];
   written.clear();
   editor.forget();
