@@ -19,8 +19,8 @@ from agentwrite.server.requests import ChatRequest, read_request
 from agentwrite.server.texts import View, WrittenText
 from agentwrite.writing.plan import Plan
 from agentwrite.writing.state import Instruction, Section
-from longwriter_core.access import error, error_body
 from longwriter_core.llm import CallError, call_key
+from longwriter_core.local_server import error, error_body
 
 _KEEP_ALIVE_SECONDS = 15.0  # seconds without data after which a stream sends a keep-alive comment
 _STATUS = {"refused": 400, "context_overflow": 400, "too_long": 400}

@@ -16,9 +16,9 @@ from agentwrite.settings import Settings
 from agentwrite.studio.api import Studio
 from agentwrite.writing.prompts import Prompts
 from agentwrite.writing.writer import MAX_TEXT_WORDS
-from longwriter_core.access import OPEN_PATHS, Access, guard
 from longwriter_core.errors import InputError
 from longwriter_core.llm import ChatPool, Store
+from longwriter_core.local_server import OPEN_PATHS, Access, address, guard, listen
 
 PLAN_FROM = 2_000  # words; section 3.1 of the paper
 MAX_WORDS = 50_000  # words of a text; the default of --max-words
@@ -87,20 +87,15 @@ class Server:
     @property
     def url(self) -> str:
         """The address of the studio's page."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}"
+        return address(self.host, self.port)
 
     async def __aenter__(self) -> "Server":
         await self._pool.__aenter__()
-        await self._runner.setup()
         try:
-            await web.TCPSite(self._runner, self.host, self.port).start()
-        except (OSError, OverflowError) as problem:
+            self.port = await listen(self._runner, self.host, self.port)
+        except InputError:
             await self.__aexit__()
-            raise InputError(
-                f"cannot listen on {self.host}:{self.port} ({problem}): choose another --port"
-            ) from problem
-        self.port = self._runner.addresses[0][1]
+            raise
         return self
 
     async def __aexit__(self, *exc: object) -> None:

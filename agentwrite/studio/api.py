@@ -34,9 +34,9 @@ from agentwrite.engine import Engine
 from agentwrite.export import available_formats, exported
 from agentwrite.studio.shelf import Draft, Shelf
 from agentwrite.studio.work import Work
-from longwriter_core.access import error
 from longwriter_core.errors import InputError
 from longwriter_core.llm.profiles import prices_of
+from longwriter_core.local_server import error
 from longwriter_core.text.required_length import required_length
 
 _PAGE = Path(__file__).parent / "page"

@@ -13,8 +13,7 @@ from collections.abc import Sequence
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from longwriter_core.access import Access, error, guard
-from longwriter_core.errors import InputError
+from longwriter_core.local_server import Access, address, error, guard, listen
 from longwriter_core.text.printable import printable
 from longwriter_eval.pages import render
 from longwriter_eval.people.choices import MAX_NAME, Choices, Pair, Shown
@@ -58,19 +57,10 @@ class AnnotationServer:
     @property
     def url(self) -> str:
         """The address of the page."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}/"
+        return f"{address(self.host, self.port)}/"
 
     async def __aenter__(self) -> "AnnotationServer":
-        await self._runner.setup()
-        try:
-            await web.TCPSite(self._runner, self.host, self.port).start()
-        except (OSError, OverflowError) as problem:
-            await self._runner.cleanup()
-            raise InputError(
-                f"cannot listen on {self.host}:{self.port} ({problem}): choose another --port"
-            ) from problem
-        self.port = self._runner.addresses[0][1]
+        self.port = await listen(self._runner, self.host, self.port)
         return self
 
     async def __aexit__(self, *exc: object) -> None:

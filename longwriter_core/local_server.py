@@ -1,4 +1,4 @@
-"""Who may use the server: checks of the key, the Host and the Origin of every request.
+"""Servers for the user's own machine: their address, and who may use them.
 
 A local server is in reach of every web page that its user opens. A page can send requests to
 127.0.0.1, or let its own name point there (DNS rebinding). So the Host must be a name of this
@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from aiohttp import web
+
+from longwriter_core.errors import InputError
 
 LOCAL_NAMES = ("127.0.0.1", "::1", "localhost")
 _ALLOWED_METHODS = "GET, POST, OPTIONS"
@@ -99,6 +101,25 @@ def guard(app: web.Application, access: Access) -> None:
 
     app.middlewares.append(check)
     app.on_response_prepare.append(add_headers)
+
+
+async def listen(runner: web.AppRunner, host: str, port: int) -> int:
+    """Start a server; returns its port. Raises InputError if the address cannot be used."""
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port).start()
+    except (OSError, OverflowError) as problem:
+        await runner.cleanup()
+        raise InputError(
+            f"cannot listen on {host}:{port} ({problem}): choose another --port"
+        ) from problem
+    listening: int = runner.addresses[0][1]
+    return listening
+
+
+def address(host: str, port: int) -> str:
+    """The address of a server, without a slash at its end."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def error_body(code: str, message: str, type: str = "") -> dict[str, object]:
