@@ -106,6 +106,8 @@ def command(
     if dry_run:
         from agentwrite.estimate import estimate_text
 
+        if (required or 0) > 100_000:
+            print("rehearsing a long text takes up to a minute …", file=sys.stderr, flush=True)
         expected = estimate_text(
             Instruction("", instruction, required), settings, Store(),
             plan=planned.plan if planned else None, seed=seed,
