@@ -66,9 +66,12 @@ def _submittable(run: Run, benchmark: str | None) -> list[Score]:
     for name in [benchmark] if benchmark else VERSIONS:
         if selected := [score for score in scores if score.benchmark == name]:
             return selected
+    if benchmark == RULER:
+        raise InputError(f"{run.path} has no responses of {RULER}: run lm_eval on it")
+    judged = [benchmark] if benchmark else [name for name in VERSIONS if name != RULER]
     raise InputError(
-        f"{run.path} has no judged responses of {benchmark or ' or '.join(VERSIONS)}: judge them "
-        "with `longwriter score`, or run lm_eval on longbench_write or longwrite_ruler"
+        f"{run.path} has no judged responses of {' or '.join(judged)}: judge them with "
+        "`longwriter score`, or run lm_eval on longbench_write"
     )
 
 

@@ -73,8 +73,14 @@ def load(submission: Path, sha256: str) -> Record | None:
         found = Record.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         return None
-    except (OSError, ValidationError, ValueError, RecursionError) as error:
-        _log.warning("%s is ignored: %s", printable(path), printable(error))
+    except OSError as error:
+        _log.warning("%s is ignored: %s", printable(path), error.strerror)
+        return None
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        what = printable(f"{place}: {first['msg']}" if place else first["msg"])
+        _log.warning("%s is ignored: it is no record of --rejudge (%s)", printable(path), what)
         return None
     if found.sha256 != sha256:
         _log.warning("%s is ignored: it belongs to another file", printable(path))
