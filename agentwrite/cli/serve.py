@@ -62,6 +62,8 @@ def command(
     extra: options.Extra = "{}",
     plan_model: options.PlanModel = None,
     summary_model: options.SummaryModel = None,
+    story: options.Story = False,
+    critic: options.Critic = False,
     timeout: options.Timeout = None,
     max_cost: options.MaxCost = None,
 ) -> int:
@@ -89,6 +91,8 @@ def command(
         extra=extra,
         plan_model=plan_model,
         summary_model=summary_model,
+        story=story,
+        critic=critic,
         timeout=timeout,
         max_cost=max_cost,
     )
