@@ -180,6 +180,20 @@ def test_a_model_that_transforms_its_logits_is_refused(tmp_path: Path) -> None:
         dpo.check_head(model)
 
 
+def test_the_auxiliary_loss_of_a_mixture_of_experts_is_refused(tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer, MixtralConfig
+
+    path = make_tiny_llama(tmp_path)
+    config = MixtralConfig(
+        vocab_size=len(AutoTokenizer.from_pretrained(path)), hidden_size=16, intermediate_size=16,
+        num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=2, num_local_experts=2,
+        output_router_logits=True,
+    )  # fmt: skip
+    AutoModelForCausalLM.from_config(config).save_pretrained(path)
+    with pytest.raises(InputError, match="the auxiliary loss of a mixture of experts"):
+        make_trainer(dpo.ChunkedDPOTrainer, path, None)
+
+
 def test_nan_weights_are_named(tmp_path: Path) -> None:
     trainer = make_trainer(dpo.ChunkedDPOTrainer, make_tiny_llama(tmp_path), None)
     with torch.no_grad():
