@@ -182,7 +182,7 @@ def _dimension(name: str) -> Callable[[Score], float | None]:
 
 
 def _diagnostic(name: str) -> Callable[[Score], float | None]:
-    return lambda score: score.diagnostics.as_dict()[name]
+    return lambda score: float(getattr(score.diagnostics, name))
 
 
 # Metric names of the tasks, in display order.

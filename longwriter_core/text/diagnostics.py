@@ -6,7 +6,7 @@ from an unusual style.
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from longwriter_core.text.endings import is_cut_off, is_to_be_continued
 from longwriter_core.text.language import is_written_in, language_of, main_language
@@ -59,7 +59,7 @@ class Diagnostics:
 
     def as_dict(self) -> dict[str, float]:
         """Metric name -> value."""
-        return asdict(self)
+        return dict(vars(self))
 
 
 METRICS = tuple(Diagnostics.__dataclass_fields__)

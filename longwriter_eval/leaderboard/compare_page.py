@@ -102,6 +102,6 @@ def _scope(scope: Scope, ranking: Ranking, metric: str) -> dict[str, Any]:
         "kind": scope.kind,
         "title": scope_title(scope.kind, scope.name),
         "n": max((row["n"] for row in rows if row), default=0),
-        "means": [None if mean is None or math.isnan(mean) else round(mean, 2) for mean in means],
+        "means": [None if mean is None or math.isnan(mean) else round(mean, 6) for mean in means],
         "p": base64.b64encode(codes.astype("<u2").tobytes()).decode(),
     }

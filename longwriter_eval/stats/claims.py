@@ -11,6 +11,7 @@ other metric changes these shares, so a ranking needs only the main score to agr
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from longwriter_eval.stats.inference import sign_flips
 
 _TOLERANCE = 1e-7  # of a sum of scores (0-100); rounding errors must not separate equal sums
 _BATCH = 16  # pairs tested at once; the processor's cache holds them
+_MANY = 16  # runs from which all processors are used
 
 Bounds = tuple[np.ndarray, np.ndarray]  # the lowest and the highest possible value
 
@@ -61,8 +63,9 @@ def pair_p_values(low: np.ndarray, high: np.ndarray) -> np.ndarray:
     lows = np.ascontiguousarray((signs @ low).T)
     highs = np.ascontiguousarray((signs @ high).T)
     total = low.sum(axis=0)[:, None] - high.sum(axis=0)[None, :]
-    p = np.ones_like(total)
-    for a in range(len(p)):
+    p: np.ndarray = np.ones_like(total)
+
+    def test(a: int) -> None:
         above = np.flatnonzero(total[a] > _TOLERANCE)
         for start in range(0, len(above), _BATCH):
             others = above[start : start + _BATCH]
@@ -72,8 +75,14 @@ def pair_p_values(low: np.ndarray, high: np.ndarray) -> np.ndarray:
             p[a, others] = np.count_nonzero(reached, axis=1) / len(signs)
         spread = np.maximum(np.abs(low[:, [a]] - high), np.abs(high[:, [a]] - low)).max(axis=0)
         p[a, spread <= _TOLERANCE] = np.nan
-    found: np.ndarray = p
-    return found
+
+    if len(p) < _MANY:
+        for a in range(len(p)):
+            test(a)
+    else:  # numpy computes without the interpreter's lock
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(test, range(len(p))))
+    return p
 
 
 def of_pair(p: np.ndarray) -> np.ndarray:

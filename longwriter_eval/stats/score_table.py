@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from longwriter_core.text.diagnostics import FAULTS
 from longwriter_eval.scoring import METRICS, Score, is_ruler, value
+from longwriter_eval.stats.estimates import known
 from longwriter_eval.stats.inference import Interval, mean_interval, share_interval
 from longwriter_eval.stats.thresholds import MIN_COVERAGE
 
@@ -51,12 +52,14 @@ def score_table(scores: Sequence[Score]) -> list[TableRow]:
     for benchmark in sorted({score.benchmark for score in scores}):
         selected = [score for score in scores if score.benchmark == benchmark]
         selected.sort(key=lambda score: score.sample.required)  # orders the buckets by length
+        # a response is in four groups, so its values are computed once
+        values = {id(s): {metric: value(s, metric) for metric in METRICS} for s in selected}
         for kind, group_of in _GROUPINGS.items():
             groups: dict[str, list[Score]] = {}
             for score in selected:
                 groups.setdefault(group_of(score), []).append(score)
             for name in groups if kind == "bucket" else sorted(groups):
-                rows.append(_table_row(benchmark, kind, name, groups[name]))
+                rows.append(_table_row(benchmark, kind, name, groups[name], values))
     return rows
 
 
@@ -65,7 +68,10 @@ def metric_interval(scores: Sequence[Score], metric: str) -> Interval:
 
     Version 1.0 of the tasks did not count on values that no response has, see `mean_interval`.
     """
-    values = [value(score, metric) for score in scores]
+    return _interval(scores, metric, [value(score, metric) for score in scores])
+
+
+def _interval(scores: Sequence[Score], metric: str, values: Sequence[float]) -> Interval:
     return interval_of(values, metric, may_miss=all(s.sample.version >= 1.1 for s in scores))
 
 
@@ -80,19 +86,28 @@ def interval_of(values: Sequence[float], metric: str, *, may_miss: bool = True) 
     return mean_interval(values, scale=_SCALES.get(metric, (0.0, 1.0)), may_miss=may_miss)
 
 
-def _table_row(benchmark: str, kind: str, name: str, scores: Sequence[Score]) -> TableRow:
+def _table_row(
+    benchmark: str,
+    kind: str,
+    name: str,
+    scores: Sequence[Score],
+    values: Mapping[int, Mapping[str, float]],
+) -> TableRow:
     statuses = [score.status for score in scores]
     is_judged = set(statuses) != {"unjudged"}
     coverage = statuses.count("judged") / len(scores) if is_judged else math.nan
-    metrics = {metric: _covered_interval(metric, scores) for metric in METRICS}
+    metrics = {
+        metric: _covered_interval(metric, scores, [values[id(score)][metric] for score in scores])
+        for metric in METRICS
+    }
     if is_ruler(scores[0].sample):
         longest = max(score.words for score in scores)
         metrics["max_output_words"] = Interval(longest, math.nan, math.nan, len(scores))
     return TableRow(benchmark, kind, name, len(scores), coverage, metrics)
 
 
-def _covered_interval(metric: str, scores: Sequence[Score]) -> Interval:
-    n = sum(not math.isnan(value(score, metric)) for score in scores)
+def _covered_interval(metric: str, scores: Sequence[Score], values: Sequence[float]) -> Interval:
+    n = len(known(values))
     if n < MIN_COVERAGE * len(scores):
         return Interval.unknown(n)
-    return metric_interval(scores, metric)
+    return _interval(scores, metric, values)

@@ -4,7 +4,14 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser
-from support.browser import DESK, PHONE, accessibility_violations, axe_source, chromium
+from support.browser import (
+    DESK,
+    PHONE,
+    accessibility_violations,
+    axe_source,
+    chromium,
+    opened,
+)
 from support.logs import Answer, Log, answers, words
 from support.submissions import submitted
 
@@ -15,6 +22,10 @@ __all__ = ["chromium"]
 
 SCREENS = pytest.mark.parametrize(
     ("width", "theme"), [(PHONE, "dark"), (DESK, "light")], ids=["phone", "desk"]
+)
+ALL_SCREENS = pytest.mark.parametrize(
+    ("width", "theme"),
+    [(width, theme) for width in (1440, 820, PHONE) for theme in ("light", "dark")],
 )
 
 
@@ -60,3 +71,25 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @SCREENS
 def test_the_leaderboard(width: int, theme: str, axe: str, chromium: Browser, board: Path) -> None:
     assert accessibility_violations(chromium, board, axe, width, theme) == []
+
+
+@pytest.mark.slow
+@ALL_SCREENS
+@pytest.mark.parametrize("name", ["index.html", "compare.html"])
+def test_every_page_of_the_site_on_every_screen(
+    name: str, width: int, theme: str, axe: str, chromium: Browser, board: Path
+) -> None:
+    path = board.with_name(name)
+    assert accessibility_violations(chromium, path, axe, width, theme) == []
+    with opened(chromium, path, width, theme) as found:
+        assert found.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.slow
+@ALL_SCREENS
+def test_the_page_of_two_runs_on_every_screen(
+    width: int, theme: str, axe: str, chromium: Browser, tmp_path: Path
+) -> None:
+    path = tmp_path / "compare.html"
+    write_report([_run(f"T{n}", 2 + n).load(tmp_path / f"{n}") for n in range(2)], path)
+    assert accessibility_violations(chromium, path, axe, width, theme) == []
