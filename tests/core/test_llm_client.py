@@ -225,7 +225,7 @@ def test_the_token_limit_is_sent_under_the_name_that_the_model_requires() -> Non
     message = "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
     answers = [refusal(400, "unsupported_parameter", message), (200, completion("Fine."))]
     asked = {**request(), "max_tokens": 7}
-    with Endpoint(answers=answers) as server:
+    with Endpoint(answers=answers, judge_reasoning_tokens=0) as server:
         outcomes = run_async(ask_all(server.base_url, asked, asked, retries=1))
     assert all(isinstance(outcome, Reply) for outcome in outcomes)
     bodies = [request.body for request in server.history]

@@ -18,6 +18,8 @@ from support.submissions import submitted
 from longwriter_eval.leaderboard.site import build
 from longwriter_eval.report import write_report
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["chromium"]
 
 SCREENS = pytest.mark.parametrize(

@@ -162,6 +162,7 @@ def _git(folder: Path, *arguments: str) -> None:
     subprocess.run(["git", "-C", folder, *author, *arguments], check=True, capture_output=True)
 
 
+@pytest.mark.slow
 def test_copies_and_edited_copies_are_refused_and_the_original_is_kept(
     tmp_path: Path,
 ) -> None:
@@ -253,6 +254,7 @@ def test_an_unexpected_error_rejects_only_the_submission_that_caused_it(
     assert "unforeseen" in refused["reasons"][0]
 
 
+@pytest.mark.slow
 def test_a_killed_worker_rejects_only_its_submission(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -353,6 +353,7 @@ def test_a_failing_judge_costs_calls_but_changes_no_score(
     assert judged(load_run(tmp_path)) == judged(finished[1])
 
 
+@pytest.mark.slow
 def test_a_judge_that_always_refuses_leaves_nan_and_the_command_to_retry(
     finished: tuple[Ended, Run, dict[str, int]], tmp_path: Path
 ) -> None:

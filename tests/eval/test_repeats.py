@@ -16,6 +16,8 @@ from longwriter_eval.runs import load_run
 from longwriter_eval.scoring import score_samples, value
 from longwriter_eval.stats.score_table import score_table
 
+pytestmark = pytest.mark.slow
+
 REPEATS, PROMPTS = 3, 4
 DEMO = Path(__file__).parents[2] / "harness_tasks" / "longwrite_demo" / "longwrite_demo.yaml"
 

@@ -256,6 +256,7 @@ def test_a_missing_part_is_asked_for_again(server: Endpoint, tmp_path: Path) -> 
     assert len(server.asked) == 1 + 6  # the preflight, and the last part of each
 
 
+@pytest.mark.slow
 def test_the_report_shows_quality_by_position(server: Endpoint, tmp_path: Path) -> None:
     a_run(tmp_path / "run", server)
     page = tmp_path / "page.html"

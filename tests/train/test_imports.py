@@ -42,6 +42,7 @@ def _light_modules() -> list[str]:
     return sorted(names - plugins)
 
 
+@pytest.mark.slow
 def test_the_loss_and_dpo_import_with_only_torch_and_transformers() -> None:
     pytest.importorskip("torch")
     _python(
