@@ -150,17 +150,28 @@ def test_the_batches_of_a_panel_run_at_the_same_time(
     server: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("longwriter_core.llm.batch.QUIET", 0.05)
-    grade = server.on_request
-    server.on_request = lambda request: grade(request) if grade and request.is_chat else None
+    grade, created, polls = server.on_request, [], []
+
+    def wait_for_both(request: MockRequest) -> Any:
+        """A batch is in progress until the other judge's has been created, or it never comes."""
+        if request.is_chat and grade:
+            return grade(request)
+        if request.path == "/v1/batches" and request.method == "POST":
+            created.append(request)
+        if request.path.startswith("/v1/batches/"):
+            polls.append(len(created))
+            if len(created) < 2 and len(polls) < 40:
+                batch = request.path.rpartition("/")[2]
+                return MockReply(body={"id": batch, "object": "batch", "status": "in_progress"})
+        return None
+
+    server.on_request = wait_for_both
     judging = panel(judge_batch=True)
     run_async(judging.check())
     found = judging.judge_with_progress(ITEMS[:3])
     assert {judgement.quality["score"] for judgement in found.values()} == {75}
-    asked = [(request.method, request.path) for request in server.history]
-    created = [n for n, request in enumerate(asked) if request == ("POST", "/v1/batches")]
-    read = next(n for n, (_, path) in enumerate(asked) if path.endswith("/content"))
     assert len(created) == 2
-    assert created[-1] < read
+    assert len(polls) < 40
 
 
 def test_there_is_no_s_q_where_a_judge_has_no_verdict(server: Endpoint) -> None:
