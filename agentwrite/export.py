@@ -18,10 +18,19 @@ from longwriter_core.files import write_atomically
 from longwriter_core.text.language import main_language
 
 _PANDOC_FORMATS = {".epub": "epub3", ".docx": "docx"}
+# Endings that promise a format that is not made here.
+_OTHER_BOOKS = (
+    ".azw", ".azw3", ".djvu", ".doc", ".fb2", ".kfx", ".latex", ".mobi", ".odt", ".pages", ".pdf",
+    ".pptx", ".ps", ".rst", ".rtf", ".tex", ".xhtml",
+)  # fmt: skip
 _PANDOC_SECONDS = 300.0
 _MAX_HEADING = 80  # characters: a chapter's main point that is longer is no heading
 _HEADING = re.compile(r"(#{1,6})[ \t]+(.+?)[ \t]*#*")
-_BOLD_LINE = re.compile(r"\*\*[^*\n]{1,80}\*\*")
+_HEADINGS = re.compile(r"^[ \t]*(#{1,6})[ \t]+\S", re.MULTILINE)
+_NUMBER = (
+    r"(?:[0-9]+|[ivxlc]+|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|first)"
+)
+_CHAPTER = re.compile(rf"chapter\s+{_NUMBER}\b.*|第[0-9零一二三四五六七八九十百]+[章回].*", re.I)
 _RULE = re.compile(r"(?:[*_-][ \t]*){3,}")
 _STYLE = (
     "body{max-width:38em;margin:2em auto;padding:0 1em;line-height:1.6;font-family:Georgia,serif}"
@@ -40,23 +49,28 @@ def available_formats() -> list[str]:
 
 
 def check_format(path: Path) -> None:
-    """Raise InputError if the file's ending needs pandoc, and pandoc is not installed."""
-    if path.suffix.lower() in _PANDOC_FORMATS:
+    """Raise InputError if the file's ending names a format that cannot be made here."""
+    suffix = path.suffix.lower()
+    if suffix in _OTHER_BOOKS:
+        raise InputError(
+            f"{path}: {suffix} files are not made; name a .md, .txt, .html, .epub or .docx file"
+        )
+    if suffix in _PANDOC_FORMATS:
         _pandoc()
 
 
 def markdown_of(sections: Sequence[str], plan: Plan, title: str | None = None) -> str:
     """The text in Markdown, with the headings of its plan's chapters, and `title` if there is one.
 
-    A section that begins with a heading of its own gets none. Without a title and chapters it is
-    the sections as they are.
+    A section that begins with a heading of level 1 or 2, or with its chapter's name as a smaller
+    heading or in bold, gets none. Without a title and chapters it is the sections as they are.
     """
     language = main_language("\n".join(sections[:3]))
     chapters = {first: chapter for chapter, first in plan.chapters}
     pieces = []
     for number, section in enumerate(sections, 1):
         chapter = chapters.get(number)
-        if chapter and not _begins_with_heading(section):
+        if chapter and not _begins_with_heading(section, chapter.point):
             pieces.append(f"# {_chapter_name(chapter.number, chapter.point, language)}")
         if section:
             pieces.append(section)
@@ -76,14 +90,13 @@ def save_text(path: Path, markdown: str, title: str | None = None) -> None:
 def exported(markdown: str, suffix: str, title: str | None, name: str) -> bytes:
     """The text in the format of a file's ending, such as ".epub"; any other is Markdown.
 
-    The title of an HTML page, EPUB or DOCX is `title`, else the first heading, else `name`. Raises
-    InputError without a pandoc that works.
+    The title of an HTML page, EPUB or DOCX is `title`, else the heading that the text begins with
+    if that is not a chapter's, else `name`. Raises InputError without a pandoc that works.
     """
     suffix = suffix.lower()
     if suffix not in (".html", ".htm", *_PANDOC_FORMATS):
         return f"{markdown}\n".encode("utf-8", "backslashreplace")
-    heading = _HEADING.match(markdown)
-    page = html_of(markdown, title or (heading[2] if heading else name)).encode("utf-8", "replace")
+    page = html_of(markdown, title or _title(markdown) or name).encode("utf-8", "replace")
     return _converted(page, suffix) if suffix in _PANDOC_FORMATS else page
 
 
@@ -125,9 +138,33 @@ def _inline(text: str) -> str:
     return re.sub(r"(?<![\w*])\*(?=\S)([^*\n]+?)(?<=\S)\*(?![\w*])", r"<em>\1</em>", text)
 
 
-def _begins_with_heading(section: str) -> bool:
-    line = section.strip().partition("\n")[0].strip()
-    return bool(_HEADING.fullmatch(line) or _BOLD_LINE.fullmatch(line))
+def _title(markdown: str) -> str | None:
+    """The heading in the first line, unless it is a chapter's: one of several, or by its name."""
+    heading = _HEADING.fullmatch(_first_line(markdown))
+    if not heading or len(heading[1]) > 2 or _CHAPTER.fullmatch(_plain(heading[2])):
+        return None
+    levels = [len(marks) for marks in _HEADINGS.findall(markdown)]
+    return _plain(heading[2]) if sum(level <= len(heading[1]) for level in levels) == 1 else None
+
+
+def _begins_with_heading(section: str, chapter: str) -> bool:
+    line = _first_line(section)
+    heading = _HEADING.fullmatch(line)
+    if heading and len(heading[1]) <= 2:
+        return True
+    name = _plain(heading[2] if heading else line)
+    is_marked = bool(heading) or (line.startswith("**") and line.endswith("**"))
+    is_name = name.casefold() == _one_line(chapter).casefold() or bool(_CHAPTER.fullmatch(name))
+    return is_marked and is_name
+
+
+def _first_line(text: str) -> str:
+    return text.strip().partition("\n")[0].strip()
+
+
+def _plain(heading: str) -> str:
+    """A heading without the marks of bold and emphasis."""
+    return _one_line(heading.replace("*", ""))
 
 
 def _chapter_name(number: int, point: str, language: str) -> str:

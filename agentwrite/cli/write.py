@@ -38,7 +38,11 @@ def command(
         Path | None, typer.Option(metavar="FILE", help="write this plan, from `agentwrite plan`")
     ] = None,
     title: Annotated[
-        str | None, typer.Option(help="title of the text; default: its first heading, if any")
+        str | None,
+        typer.Option(
+            help="title of the text; default: the heading that it begins with, if that is not a "
+            "chapter's, else the name of the file"
+        ),
     ] = None,
     length: Annotated[
         int | None, typer.Option(min=1, metavar="WORDS", help="required length")
@@ -81,6 +85,9 @@ def command(
     instruction = planned.instruction if planned else instruction or ""
     if not instruction.strip():
         raise InputError("the instruction is empty")
+    options.check_output(output, "the text")
+    if output:
+        check_format(output)
     settings = Settings.resolve(
         model=model,
         base_urls=base_url,
@@ -114,9 +121,6 @@ def command(
         )  # fmt: skip
         options.print_estimate(expected, settings)
         return 0
-    options.check_output(output, "the text")
-    if output:
-        check_format(output)
     if output and book_path(output) == output:
         raise InputError(f"{output} would be the book's folder: name a file such as text.md")
     if output and (book_path(output) / "book.json").exists() and load_book(output).is_rewritten:

@@ -45,6 +45,52 @@ def test_a_section_keeps_its_own_heading() -> None:
     assert markdown_of(["## Silt\n\nMud."], plan) == "## Silt\n\nMud."
 
 
+@pytest.mark.parametrize(
+    ("begins", "has_heading"),
+    [
+        ("### Scene one", True),
+        ("**Stop!**", True),
+        ("**Stop!** she cried.", True),
+        ("# Silt", False),
+        ("## **Mud & money**", False),
+        ("### Chapter One: Silt", False),
+        ("**Mud & Money**", False),
+        ("**第一章 淤泥**", False),
+    ],
+)
+def test_only_a_chapter_s_own_heading_replaces_that_of_the_plan(
+    begins: str, has_heading: bool
+) -> None:
+    text = markdown_of([f"{begins}\n\nMud."], Plan(STEPS[:1], chapters=CHAPTERS[:1]))
+    assert text.startswith("# Chapter 1: Mud & money") == has_heading
+
+
+@pytest.mark.parametrize(
+    ("markdown", "title"),
+    [
+        ("# The Harbour at Night\n\nMud.", "The Harbour at Night"),
+        ("# **The Harbour**\n\n## Mud\n\n## Money", "The Harbour"),
+        ("# Chapter 1: The Storm\n\nMud.", "file"),
+        ("# 第1章 风暴\n\n淤泥。", "file"),
+        ("# The Storm\n\nMud.\n\n# The Calm\n\nMoney.", "file"),
+        ("## The Storm\n\nMud.\n\n## The Calm\n\nMoney.", "file"),
+        ("### Scene one\n\nMud.", "file"),
+        ("Mud.\n\n# The Storm", "file"),
+    ],
+)
+def test_the_title_is_a_whole_heading_that_is_no_chapter_s(markdown: str, title: str) -> None:
+    page = export.exported(markdown, ".html", None, "file").decode()
+    assert f"<title>{title}</title>" in page
+
+
+@pytest.mark.parametrize("ending", ["pdf", "odt", "MOBI", "rtf"])
+def test_the_ending_of_a_book_that_is_not_made_is_refused(ending: str) -> None:
+    with pytest.raises(InputError, match=r"\.md, \.txt, \.html, \.epub or \.docx"):
+        export.check_format(Path(f"a.{ending}"))
+    for name in ("a.md", "a.txt", "vol.1", "a"):
+        export.check_format(Path(name))
+
+
 def test_without_title_and_chapters_markdown_is_the_text() -> None:
     assert markdown_of(SECTIONS, Plan(STEPS)) == "\n\n".join(SECTIONS)
 
