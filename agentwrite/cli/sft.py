@@ -166,7 +166,6 @@ def command(
             "its agentwrite run to add them",
             file=sys.stderr,
         )
-    print_counts("removed by cleaning", summary.cleaned)
     if summary.without_length:
         print(f"{summary.without_length:,} rows require no length", file=sys.stderr)
     if unjudged := summary.rejected["unjudged"]:

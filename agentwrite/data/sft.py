@@ -34,7 +34,6 @@ from agentwrite.data.mix import (
 )
 from agentwrite.data.sft_rules import DUPLICATE, RULES, FinishedText, find_fault
 from agentwrite.thresholds import SEED, SftLimits
-from agentwrite.writing.clean import clean
 from longwriter_core.conversation import conversation
 from longwriter_core.errors import InputError
 from longwriter_core.llm import Store, run_async
@@ -63,9 +62,6 @@ class SftSummary:
     """The result of `sft`."""
 
     mix: MixSummary
-    cleaned: Counter[str] = field(
-        default_factory=Counter
-    )  # cleaning rule -> how often it removed something
     without_length: int = 0  # texts in the file without a required length
     unfinished: Counter[str] = field(default_factory=Counter)  # run folder -> missing texts
 
@@ -153,10 +149,9 @@ def sft(
             if missing := missing_texts(path, sum(1 for _ in read_rows(path / "texts.jsonl"))):
                 summary.unfinished[str(path)] = missing
             for id, text in islice(_texts(path), limit):
-                cleaned = clean(text.text)
-                summary.cleaned += cleaned.counts
+                # `run` has cleaned each section as it came: what looks like talk now is prose
                 thinking = text.plan_text if with_plan else ""
-                text = text.model_copy(update={"text": cleaned.text, "thinking": thinking})
+                text = text.model_copy(update={"thinking": thinking})
                 rule, detail = find_fault(text, limits, without, seen, writer.find_benchmark_prompt)
                 if not rule and with_plan and not thinking:
                     rule = "no_plan"
@@ -190,7 +185,6 @@ def sft(
 
         writer.write(general, general_row, progress)
     counts = {
-        "Cleaned away, by rule": summary.cleaned,
         "No length was required": {"texts": summary.without_length},
     }
     write_card(summary.mix, "sft", settings, counts)
@@ -230,11 +224,11 @@ def _reject(
 def _chosen(
     sources: Mapping[str, Path], chosen: Collection[str]
 ) -> Iterator[tuple[str, str | int, FinishedText]]:
-    """Read the cleaned texts "SOURCE ID" in `chosen` again, in order."""
+    """Read the texts "SOURCE ID" in `chosen` again, in order."""
     for source, path in sources.items():
         for id, text in _texts(path):
             if f"{source} {id}" in chosen:
-                yield source, id, text.model_copy(update={"text": clean(text.text).text})
+                yield source, id, text
 
 
 def _judge(

@@ -152,7 +152,7 @@ def find_fault(
 
     `seen` holds the hashes of the texts before it.
     """
-    if not text.text:
+    if not text.text.strip():
         return "empty", ""
     for name, rule in RULES.items():
         if name not in without and (detail := rule(text, limits)) is not None:
