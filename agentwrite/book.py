@@ -215,7 +215,8 @@ def rewrite_notes(
     notes = dict.fromkeys(wanted, note.strip())
     if repair:
         following = range(wanted[0] + 1, count + 1)
-        notes |= {n: _REPAIR.format(note=note.strip()) for n in following if n not in notes}
+        repair_note = _REPAIR.format(note=note.strip())
+        notes |= {n: repair_note for n in following if n not in notes}
     return notes
 
 

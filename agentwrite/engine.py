@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from agentwrite.settings import Settings
+from agentwrite.story.companion import companions
+from agentwrite.writing.plan import Plan
 from agentwrite.writing.prompts import Prompts
 from agentwrite.writing.writer import Writer
 from longwriter_core.errors import InputError
@@ -13,6 +15,7 @@ from longwriter_core.llm import ChatPool, Reply, SkippedError, Usage
 from longwriter_core.llm.budget import cost_of
 from longwriter_core.llm.profiles import prices_of
 
+_WORDS_PER_STEP = 20  # each step is a call with the whole text so far, however short it is
 _OUTAGE_SECONDS = 60.0  # after which calls are made again, once an error has ended all of them
 
 
@@ -94,6 +97,16 @@ class Engine:
                 f"{self.max_words:,} (--max-words)"
             )
 
+    def check_plan(self, plan: Plan) -> None:
+        """Raise InputError for a plan of more words or more calls than the server allows."""
+        self.check_words(plan.words)
+        most = max(self.max_words // _WORDS_PER_STEP, 1)
+        if len(plan.steps) > most:
+            raise InputError(
+                f"the plan has {len(plan.steps):,} steps, and this server writes at most {most:,}: "
+                f"one for each {_WORDS_PER_STEP} words of --max-words"
+            )
+
     def counting(self, use: TokenUse, *, is_asked_by_hand: bool = False) -> CountingPool:
         """The pool for one text, whose calls are added to `use`.
 
@@ -106,5 +119,8 @@ class Engine:
     def writer(self, pool: CountingPool, seed: int | None = None) -> Writer:
         """The writer of one text."""
         chat = cast("ChatPool", pool)  # it has the two methods that a writer calls
-        scope = self.settings.scope
-        return Writer(chat, self.settings, prompts=self.prompts, scope=scope, seed=seed)
+        settings = self.settings
+        return Writer(
+            chat, settings, prompts=self.prompts, scope=settings.scope, seed=seed,
+            companions=companions(settings),
+        )  # fmt: skip

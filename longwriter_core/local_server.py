@@ -53,20 +53,23 @@ class Access:
         if request.method == "OPTIONS" or request.path in self.public:
             return None
         sent = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        if self.key and not hmac.compare_digest(sent.encode(), self.key.encode()):
+        if self.key and not hmac.compare_digest(
+            sent.encode(errors="surrogateescape"), self.key.encode()
+        ):
             return error(401, "invalid_api_key", "wrong key")
         return None
 
     def cors(self, request: web.Request) -> dict[str, str]:
         """The headers with which a page of an allowed origin may read the answer."""
         origin = request.headers.get("Origin")
-        if not origin or not {origin, "*"} & set(self.origins):
+        if not origin or not origin.isprintable() or not {origin, "*"} & set(self.origins):
             return {}
+        wanted = request.headers.get("Access-Control-Request-Headers", "")
         return {
             "Access-Control-Allow-Origin": origin,
             "Access-Control-Allow-Methods": _ALLOWED_METHODS,
-            "Access-Control-Allow-Headers": request.headers.get(
-                "Access-Control-Request-Headers", "Authorization, Content-Type"
+            "Access-Control-Allow-Headers": (
+                wanted if wanted and wanted.isprintable() else "Authorization, Content-Type"
             ),
             "Access-Control-Max-Age": _PREFLIGHT_SECONDS,
             "Vary": "Origin",
@@ -80,7 +83,10 @@ class Access:
     def _is_allowed(self, origin: str, request: web.Request) -> bool:
         if {origin, "*"} & set(self.origins):
             return True
-        parts = urlsplit(origin) if origin.isprintable() else urlsplit("")
+        try:
+            parts = urlsplit(origin if origin.isprintable() else "")
+        except ValueError:  # such as "http://[x"
+            return False
         # behind a proxy that ends TLS, the page's scheme is https and this server's is http
         return parts.scheme in ("http", "https") and parts.netloc == request.headers.get("Host")
 

@@ -22,7 +22,7 @@ import json
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -47,6 +47,7 @@ _TYPES = {
 }  # fmt: skip
 _KEEP_ALIVE_SECONDS = 15.0  # seconds without an event after which a comment is sent
 _MAX_BODY = 4 * 2**20  # bytes
+_MAX_NOTE = 10_000  # characters; a repair keeps the note for each section that follows
 # The page runs its own script only, even if a text could smuggle in another.
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -71,7 +72,7 @@ class NewBook(BaseModel):
     words: int | None = Field(None, ge=1)
     title: str | None = Field(None, max_length=300)
     seed: int | None = Field(None, ge=0, lt=2**31)
-    steps: list[EditableStep] | None = None
+    steps: list[EditableStep] | None = Field(None, min_length=1)
 
 
 class NewPlan(BaseModel):
@@ -79,7 +80,7 @@ class NewPlan(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    steps: list[EditableStep]
+    steps: list[EditableStep] = Field(min_length=1)
 
 
 class Rewrite(BaseModel):
@@ -87,8 +88,8 @@ class Rewrite(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    sections: list[int] = Field(min_length=1, max_length=10_000)
-    note: str = Field(min_length=1)
+    sections: list[Annotated[int, Field(ge=1)]] = Field(min_length=1, max_length=10_000)
+    note: str = Field(min_length=1, max_length=_MAX_NOTE)
     repair: bool = False
 
 
@@ -170,7 +171,10 @@ class Studio:
             raise InputError("the instruction is empty")
         length = asked.words or required_length(instruction)
         plan = PlanFile(instruction=instruction, steps=asked.steps) if asked.steps else None
-        self._engine.check_words(plan.plan.words if plan else length)
+        if plan:
+            self._engine.check_plan(plan.plan)
+        else:
+            self._engine.check_words(length)
         title = " ".join((asked.title or "").split()) or None
         path = self._shelf.create(title or instruction)
         Draft(instruction=instruction, title=title, length=length, seed=asked.seed).save(path)
@@ -206,6 +210,8 @@ class Studio:
         if not asked.note.strip():
             raise InputError("the note is empty: say what is to be different")
         count = len(work.sections)
+        if (last := max(asked.sections)) > count:
+            raise InputError(f"there is no section {last}: the text has {count}")
         work.rewrite(rewrite_notes(asked.sections, count, asked.note, repair=asked.repair))
         return web.json_response(work.as_dict())
 
@@ -224,7 +230,7 @@ class Studio:
         """Send what has changed since the event that the client has seen last, and then on."""
         work = self._work(request)
         epoch, _, revision = request.headers.get("Last-Event-ID", "").partition("-")
-        seen = int(revision) if epoch == self._epoch and revision.isdecimal() else -1
+        seen = int(revision) if epoch == self._epoch and revision.isdecimal() and len(revision) < 20 else -1
         response = web.StreamResponse(headers={**_HEADERS, "Content-Type": "text/event-stream"})
         await response.prepare(request)
         is_first = True

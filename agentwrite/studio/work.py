@@ -128,7 +128,7 @@ class Work:
             raise InputError(
                 "sections are written by this plan already: a changed plan needs a copy of the text"
             )
-        self.engine.check_words(plan.plan.words)
+        self.engine.check_plan(plan.plan)
         self._write_plan(plan.instruction, plan.plan)
 
     def start(self) -> None:
@@ -140,7 +140,7 @@ class Work:
                 raise InputError("this text is finished: its sections can be rewritten")
             self._begin("rewriting", self._rewrite)
         elif self.plan:
-            self.engine.check_words(self.plan.plan.words)
+            self.engine.check_plan(self.plan.plan)
             self.draft.check_settings(self.engine.settings)
             self._begin("writing", self._write)
         else:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from support.model import WRITER, Model
+from support.studio import Client, using
 
 from agentwrite.cli.main import main
 from agentwrite.estimate import estimate_text
@@ -214,6 +215,29 @@ def test_after_a_failure_only_the_missing_calls_are_made(failing: str) -> None:
         text = write(server, **options)
         assert len(server.prompts) == len(undisturbed.prompts) + 1
     assert text.record() == expected.record()
+
+
+@pytest.mark.parametrize("way", ["chat", "studio"])
+def test_the_server_makes_the_calls_of_the_command(way: str, tmp_path: Path) -> None:
+    options = {"story": True, "critic": True}
+    with Model() as commanded:
+        write(commanded, **options)
+
+    async def use(client: Client) -> Any:
+        if way == "studio":
+            return await client.written(instruction=INSTRUCTION)
+        messages = [{"role": "user", "content": INSTRUCTION}]
+        body = {"model": f"agentwrite/{WRITER}", "messages": messages}
+        url = f"{client.server.base_url}/chat/completions"
+        async with client.session.post(url, json=body) as answer:
+            return await answer.json()
+
+    with Model() as served, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LONGWRITER_CACHE", str(tmp_path / "store"))
+        using(served, tmp_path / "books", use, plan_from=1_000, settings=options)
+    assert [kind(prompt) for prompt in served.prompts] == [
+        kind(prompt) for prompt in commanded.prompts
+    ]
 
 
 def test_an_endpoint_without_structured_output_is_asked_for_json() -> None:

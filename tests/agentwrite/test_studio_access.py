@@ -1,6 +1,7 @@
 """What the studio refuses: bad requests, too many words, other sites; and what it gives out."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from support.model import (
     step_of,
 )
 from support.studio import Client, use_prices, using
+
+from longwriter_core.local_server import Access
 
 # What may be asked for
 
@@ -31,6 +34,8 @@ BAD: list[tuple[Any, str]] = [
     ({"instruction": "Write.", "words": 6000}, "--max-words"),
     ({"instruction": "Write 6,000 words."}, "--max-words"),
     ({"instruction": "Write.", "steps": [{"main_point": "a", "words": 2000}] * 3}, "--max-words"),
+    ({"instruction": "Write.", "steps": []}, "steps"),
+    ({"instruction": "Write.", "steps": [{"main_point": "a", "words": 1}] * 251}, "at most 250"),
     ([], "the body"),
 ]
 
@@ -96,6 +101,29 @@ def test_the_plan_of_a_begun_text_is_not_replaced(tmp_path: Path) -> None:
     assert [status for status, _ in answers] == [400, 400, 400]
 
 
+def test_hostile_plans_and_rewrites_are_refused_at_once(tmp_path: Path) -> None:
+    one_word = [{"main_point": "a", "words": 1}]
+    plans: list[Any] = [[], one_word * 251, one_word * 3000]
+    rewrites: list[tuple[list[int], str]] = [
+        ([-3_000_000], "a"), ([0], "a"), ([5], "a"), ([1, 10**12], "a"), ([1], "a" * 10_001),
+    ]  # fmt: skip
+
+    async def use(client: Client) -> Any:
+        path = f"books/{(await client.planned())['name']}"
+        answers = [await client.send("POST", f"{path}/plan", {"steps": plan}) for plan in plans]
+        await client.post(f"{path}/start")
+        await client.until(path.removeprefix("books/"), "done")
+        for sections, note in rewrites:
+            body = {"sections": sections, "note": note, "repair": True}
+            answers.append(await client.send("POST", f"{path}/rewrite", body))
+        return answers
+
+    with Model(answer=by_plan) as model:
+        answers = using(model, tmp_path, use, max_words=5000)
+        assert len(model.prompts) == 5
+    assert [status for status, _ in answers] == [400] * (len(plans) + len(rewrites))
+
+
 def test_names_lead_nowhere_else(tmp_path: Path) -> None:
     (tmp_path / "books").mkdir()
     (tmp_path / "secret.book").mkdir()
@@ -142,6 +170,8 @@ def test_every_path_but_the_page_needs_the_key(tmp_path: Path) -> None:
 FOREIGN = [
     ({"Origin": "https://evil.example"}, 403),
     ({"Origin": "null"}, 403),
+    ({"Origin": "http://[x"}, 403),
+    ({"Origin": "\udcff"}, 403),
     ({"Host": "evil.example"}, 403),
     ({"Content_Type": "text/plain"}, 400),
     ({"Content_Type": "application/x-www-form-urlencoded"}, 400),
@@ -157,6 +187,25 @@ def test_another_site_cannot_spend(tmp_path: Path) -> None:
         answers = using(model, tmp_path, use)
         assert model.prompts == []
     assert [status for status, _ in answers] == [status for _, status in FOREIGN]
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Authorization": "Bearer \udcff"}, 401),
+        ({"Authorization": "Bearer a-key", "Origin": "\udcff"}, 200),
+        ({"Origin": "https://a.example", "Access_Control_Request_Headers": "\udcff"}, 401),
+    ],
+)
+def test_headers_of_other_bytes_are_answered(headers: dict[str, str], status: int) -> None:
+    access = Access("127.0.0.1", "a-key", origins=["*"])
+    sent = {name.replace("_", "-"): value for name, value in headers.items()}
+    every = {"Host": "localhost", **sent}
+    request: Any = SimpleNamespace(method="GET", path="/studio/info", headers=every)
+    refusal = access.refusal(request)
+    assert (refusal.status if refusal else 200) == status
+    for value in access.cors(request).values():
+        value.encode()  # an answer with other headers could not be sent
 
 
 # Downloads
