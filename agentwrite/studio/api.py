@@ -230,7 +230,11 @@ class Studio:
         """Send what has changed since the event that the client has seen last, and then on."""
         work = self._work(request)
         epoch, _, revision = request.headers.get("Last-Event-ID", "").partition("-")
-        seen = int(revision) if epoch == self._epoch and revision.isdecimal() and len(revision) < 20 else -1
+        seen = (
+            int(revision)
+            if epoch == self._epoch and revision.isdecimal() and len(revision) < 20
+            else -1
+        )
         response = web.StreamResponse(headers={**_HEADERS, "Content-Type": "text/event-stream"})
         await response.prepare(request)
         is_first = True
