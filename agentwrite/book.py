@@ -22,11 +22,12 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from agentwrite.export import markdown_of, save_text
 from agentwrite.settings import Settings
+from agentwrite.writing.budget import measured_bias
 from agentwrite.writing.plan import MAX_STEP_WORDS, Plan, Step
 from agentwrite.writing.state import Section, Text
 from longwriter_core.errors import InputError
 from longwriter_core.files import locked, write_atomically
-from longwriter_core.jsonl import append_jsonl, write_jsonl
+from longwriter_core.jsonl import append_jsonl, scan_jsonl, write_jsonl
 from longwriter_core.text.length import count_words
 
 _HEADER = """\
@@ -170,8 +171,20 @@ class Book:
         asked = {str(number): note for number, note in notes.items()}
         unfinished = self.record.get("rewrite") or {}
         if unfinished.get("notes") != asked:
-            self.update(rewrite={"notes": asked, "left": sorted(notes)})
+            for number in self.unfinished_rewrite:  # a kill may have left a text there
+                _write_section(self.path, number, self.sections[number - 1])
+            # a rewrite that is resumed asks exactly what it would have asked, which is in the store
+            before = {str(number): self.sections[number - 1] for number in notes}
+            rewrite = {"notes": asked, "left": sorted(notes), "before": before, "bias": self.bias}
+            self.update(rewrite=rewrite)
         return self.unfinished_rewrite
+
+    @property
+    def bias(self) -> float:
+        """The ratio of written to requested words, as it was when the current rewrite began."""
+        begun = (self.record.get("rewrite") or {}) if self.unfinished_rewrite else {}
+        counts = [(section["words"], section["requested"]) for section in self.record["sections"]]
+        return float(begun.get("bias") or measured_bias(counts))
 
     @property
     def unfinished_rewrite(self) -> dict[int, str]:
@@ -186,9 +199,8 @@ class Book:
 
     def replace(self, number: int, section: Section) -> None:
         """Put a rewritten section in its place; the old one goes to replaced.jsonl."""
-        append_jsonl(
-            self.path / "replaced.jsonl", {"section": number, "text": self.sections[number - 1]}
-        )
+        replaced = [{"section": number, "text": self.sections[number - 1]}]
+        _append_once(self.path / "replaced.jsonl", replaced)
         self.sections[number - 1] = section.text
         _write_section(self.path, number, section.text)
         counts = self.record["sections"][number - 1]
@@ -197,9 +209,10 @@ class Book:
         self.record["prompt_tokens"] += section.prompt_tokens
         self.record["completion_tokens"] += section.completion_tokens
         self.record["rewritten"] = sorted({*self.record.get("rewritten", []), number})
-        for rule, removed in section.removed:
-            row = {"section": number, "rule": rule, "removed": removed}
-            append_jsonl(self.path / "removed.jsonl", row)
+        removed = [
+            {"section": number, "rule": rule, "removed": piece} for rule, piece in section.removed
+        ]
+        _append_once(self.path / "removed.jsonl", removed)
         if rewrite := self.record.get("rewrite"):
             rewrite["left"] = [other for other in rewrite["left"] if other != number]
             if not rewrite["left"]:
@@ -272,15 +285,36 @@ def save_book(output: Path, text: Text, settings: Settings, title: str | None = 
     return load_book(path)
 
 
+def read_record(path: Path) -> dict[str, Any] | None:
+    """The book.json in a folder, or None without one. Raises InputError."""
+    try:
+        record = json.loads((path / "book.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {path}/book.json: {error}") from error
+    if not isinstance(record, dict):
+        raise InputError(f"cannot read {path}/book.json: it is not an object")
+    return record
+
+
+def book_folder(path: Path) -> Path:
+    """The folder that `path` names: itself, or the one beside a text."""
+    return path if path.suffix == ".book" else book_path(path)
+
+
 def load_book(path: Path) -> Book:
     """The book in a folder that `agentwrite write -o` made. Raises InputError."""
-    path = path if path.suffix == ".book" else book_path(path)
+    path = book_folder(path)
     try:
         record = json.loads((path / "book.json").read_text(encoding="utf-8"))
         count = len(record["sections"])
         sections = [
             section_path(path, n).read_text(encoding="utf-8").strip() for n in range(1, count + 1)
         ]
+        rewrite = record.get("rewrite") or {}
+        for number in rewrite.get("left", []):  # a kill may have left a text that is not counted
+            sections[number - 1] = rewrite.get("before", {}).get(str(number), sections[number - 1])
         output, settings = str(record["output"]), dict(record["settings"])
     except FileNotFoundError as error:
         raise InputError(
@@ -306,6 +340,16 @@ def section_path(path: Path, number: int) -> Path:
 def _write_section(path: Path, number: int, text: str) -> None:
     data = f"{text}\n".encode("utf-8", "backslashreplace")
     write_atomically(section_path(path, number), data)
+
+
+def _append_once(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Append rows, unless the file ends with them since a kill interrupted what followed."""
+    if path.exists():
+        last = [line.row for line in scan_jsonl(path)][-len(rows) :]
+        if last == rows:
+            return
+    for row in rows:
+        append_jsonl(path, row)
 
 
 def _write_json(path: Path, record: Mapping[str, Any]) -> None:

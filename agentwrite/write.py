@@ -74,20 +74,23 @@ def rewrite_sections(
     notes: Mapping[int, str],
     settings: Settings,
     *,
+    bias: float = 1.0,
     seed: int | None = None,
     done: Callable[[Section], None],
 ) -> None:
     """Rewrite sections in order. `notes` maps a section's number to the note to follow.
 
-    Each prompt shows the earlier sections, including those already rewritten. `done` is called
-    with each finished section. Raises WriteError.
+    Each prompt shows the earlier sections, including those already rewritten, and requests the
+    planned words divided by `bias`. `done` is called with each finished section. Raises WriteError.
     """
     to_rewrite = Instruction("", instruction, plan.words)
 
     async def rewrite(writer: Writer) -> None:
         texts = list(sections)
         for number in sorted(notes):
-            section = await writer.rewrite(to_rewrite, plan, texts, number, notes[number])
+            section = await writer.rewrite(
+                to_rewrite, plan, texts, number, notes[number], bias=bias
+            )
             texts[number - 1] = section.text
             done(section)
 

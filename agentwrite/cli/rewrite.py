@@ -42,44 +42,52 @@ def command(
     NAME.book and the file with the whole text are updated after each section. The old sections are
     kept in NAME.book/replaced.jsonl.
     """
-    from agentwrite.book import book_lock, load_book, rewrite_notes
+    from agentwrite.book import book_folder, book_lock, load_book, rewrite_notes
     from agentwrite.errors import WriteError
     from agentwrite.export import check_format
     from agentwrite.write import rewrite_sections
 
     if not note.strip():
         raise InputError("--note is empty: say what is to be different")
-    loaded = load_book(book)
-    check_format(Path(loaded.output))
-    count = len(loaded.sections)
-    notes = rewrite_notes(_numbers(sections, count), count, note, repair=repair)
-    kept = dict(loaded.settings)
-    if model:
-        kept["model"] = model
-    urls = base_url or loaded.record.get("base_urls") or None
-    settings = Settings.resolve(**{**kept, "base_urls": urls})
-    seed = options.chosen_seed(seed, fresh)
+    with book_lock(book_folder(book)):
+        loaded = load_book(book)
+        check_format(Path(loaded.output))
+        count = len(loaded.sections)
+        notes = rewrite_notes(_numbers(sections, count), count, note, repair=repair)
+        kept = dict(loaded.settings)
+        if model:
+            kept["model"] = model
+        urls = base_url or loaded.record.get("base_urls") or None
+        settings = Settings.resolve(**{**kept, "base_urls": urls})
+        seed = options.chosen_seed(seed, fresh)
 
-    def done(section: "Section") -> None:
-        loaded.replace(section.number, section)
-        loaded.save_text()
-        print(f"section {section.number:>3}  {section.words:>5,} words", file=sys.stderr)
+        def done(section: "Section") -> None:
+            loaded.replace(section.number, section)
+            loaded.save_text()
+            print(f"section {section.number:>3}  {section.words:>5,} words", file=sys.stderr)
 
-    try:
-        with book_lock(loaded.path):
-            left = loaded.begin_rewrite(notes)
+        earlier = loaded.unfinished_rewrite
+        left = loaded.begin_rewrite(notes)
+        if forgotten := sorted(set(earlier) - set(notes)):
+            print(
+                f"An earlier rewrite did not reach sections {', '.join(map(str, forgotten))}, "
+                "which stay as they were; to rewrite them, name them with --sections, with its "
+                f"note: {earlier[forgotten[0]]}",
+                file=sys.stderr,
+            )
+        try:
             rewrite_sections(
                 loaded.plan.instruction, loaded.plan.plan, loaded.sections, left, settings,
-                seed=seed, done=done,
+                bias=loaded.bias, seed=seed, done=done,
             )  # fmt: skip
-    except WriteError as error:
-        if error.is_fatal:
-            raise InputError(
-                f"{settings.model} at {settings.where} cannot be used: {error.detail}"
-            ) from error
-        print(f"agentwrite: not rewritten: {error}; to retry: {ctx.obj}", file=sys.stderr)
-        return 1
-    print(f"wrote {loaded.save_text()}: {loaded.record['words']:,} words", file=sys.stderr)
+        except WriteError as error:
+            if error.is_fatal:
+                raise InputError(
+                    f"{settings.model} at {settings.where} cannot be used: {error.detail}"
+                ) from error
+            print(f"agentwrite: not rewritten: {error}; to retry: {ctx.obj}", file=sys.stderr)
+            return 1
+        print(f"wrote {loaded.save_text()}: {loaded.record['words']:,} words", file=sys.stderr)
     return 0
 
 

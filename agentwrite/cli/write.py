@@ -68,7 +68,7 @@ def command(
     Rerun the same command after any interruption to resume. NAME.book holds the plan, the sections,
     the tokens spent, and what cleaning removed; `agentwrite rewrite` works on it.
     """
-    from agentwrite.book import book_path, load_book, read_plan_yaml, save_book
+    from agentwrite.book import book_path, read_plan_yaml, read_record, save_book
     from agentwrite.errors import WriteError
     from agentwrite.export import check_format
     from agentwrite.pace import Pace, duration
@@ -123,9 +123,10 @@ def command(
         return 0
     if output and book_path(output) == output:
         raise InputError(f"{output} would be the book's folder: name a file such as text.md")
-    if output and (book_path(output) / "book.json").exists() and load_book(output).is_rewritten:
+    kept = read_record(book_path(output)) if output else None
+    if kept and kept.get("rewritten"):
         raise InputError(
-            f"{book_path(output)} has rewritten sections, which would be lost: choose another -o, "
+            f"{output}: its book has rewritten sections, which would be lost: choose another -o, "
             "or remove the folder"
         )
     seed = options.chosen_seed(seed, fresh)

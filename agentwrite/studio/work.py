@@ -239,7 +239,9 @@ class Work:
         book, plan = self.book, self.book.plan.plan
         instruction = Instruction("", book.plan.instruction, plan.words)
         for number, note in book.unfinished_rewrite.items():
-            section = await writer.rewrite(instruction, plan, book.sections, number, note)
+            section = await writer.rewrite(
+                instruction, plan, book.sections, number, note, bias=book.bias
+            )
             book.replace(number, section)
             await asyncio.to_thread(book.save_text)
             self._show(number, section.text, section.words, self.sections[number].target)

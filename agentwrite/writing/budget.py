@@ -38,6 +38,18 @@ def ask_as_planned(step: Step) -> Asked:
     return Asked(step, step.words, step.words)
 
 
+def ask_with_bias(step: Step, target: int, bias: float) -> Asked:
+    """Request the words with which a writer of this bias writes `target` words."""
+    most = max(MAX_STEP_WORDS[step.level], step.words)
+    return Asked(step, target, max(1, min(most, round(target / bias))))
+
+
+def measured_bias(written: Sequence[tuple[int, int]]) -> float:
+    """The ratio of written to requested words, within limits; 1 if nothing is written."""
+    requested = sum(asked for _, asked in written)
+    return _clamp(_BIAS, sum(words for words, _ in written) / requested) if requested else 1.0
+
+
 def ask_next(plan: Plan, goal: int, written: Sequence[tuple[int, int]]) -> Asked:
     """Return the next step of a text of `goal` words.
 
@@ -47,11 +59,7 @@ def ask_next(plan: Plan, goal: int, written: Sequence[tuple[int, int]]) -> Asked
     left = goal - sum(words for words, _ in written)
     planned = sum(later.words for later in plan.steps[len(written) :])
     target = max(1, round(step.words * _clamp(_SCALE, left / planned)))
-    recent = written[-_RECENT:]
-    requested = sum(asked for _, asked in recent)
-    bias = _clamp(_BIAS, sum(words for words, _ in recent) / requested) if requested else 1.0
-    most = max(MAX_STEP_WORDS[step.level], step.words)
-    return Asked(step, target, max(1, min(most, round(target / bias))))
+    return ask_with_bias(step, target, measured_bias(written[-_RECENT:]))
 
 
 def _clamp(limits: tuple[float, float], value: float) -> float:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from agentwrite.errors import WriteError
 from agentwrite.model import Answer, ChatModel
 from agentwrite.settings import Settings
-from agentwrite.writing.budget import Asked, ask_as_planned, ask_next
+from agentwrite.writing.budget import Asked, ask_as_planned, ask_next, ask_with_bias
 from agentwrite.writing.clean import Cleaned, clean
 from agentwrite.writing.companion import Companion, OpenCompanion
 from agentwrite.writing.context import Fold, TextSoFar, estimate_tokens
@@ -138,14 +138,27 @@ class Writer:
         )
 
     async def rewrite(
-        self, instruction: Instruction, plan: Plan, sections: Sequence[str], number: int, note: str
+        self,
+        instruction: Instruction,
+        plan: Plan,
+        sections: Sequence[str],
+        number: int,
+        note: str,
+        *,
+        bias: float = 1.0,
     ) -> Section:
-        """Rewrite section `number` of `sections` according to `note`. Raises WriteError."""
+        """Rewrite section `number` of `sections` according to `note`. Raises WriteError.
+
+        `bias` is the ratio of written to requested words so far. With the paper's prompts the
+        planned words are requested.
+        """
         so_far = TextSoFar(plan, tuple(sections[: number - 1]))
         job = _Job(self._with_seed(instruction), 0, lambda _section, _plan: None)
         following = sections[number] if number < len(sections) else _NO_NEXT
         texts = {"section": sections[number - 1], "next": following, "note": note}
-        asked = ask_as_planned(plan.steps[number - 1])
+        step = plan.steps[number - 1]
+        is_official = self.prompts.is_official
+        asked = ask_as_planned(step) if is_official else ask_with_bias(step, step.words, bias)
         return await self._rewrite_step(job, so_far, asked, texts)
 
     async def _rewrite_step(

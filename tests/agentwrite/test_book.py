@@ -7,7 +7,8 @@ import pytest
 import yaml
 from support.model import WRITER, Model, by_plan, is_plan, section, step_of
 
-from agentwrite.book import load_book, plan_yaml, read_plan_yaml
+from agentwrite import book as books
+from agentwrite.book import book_lock, load_book, plan_yaml, read_plan_yaml
 from agentwrite.cli.main import main
 from agentwrite.writing.plan import Plan, Step
 from longwriter_core.errors import InputError
@@ -192,6 +193,89 @@ def test_an_interrupted_rewrite_is_resumed_by_the_same_command(tmp_path: Path) -
         assert main([*given, server.base_url]) == 0  # the same wish again is another rewrite
         assert [step_of(prompt) for prompt in server.prompts[calls + 1 :]] == [2, 3]
     assert "rewrite" not in load_book(book).record
+
+
+def test_a_kill_during_a_rewrite_pays_nothing_twice_and_changes_no_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_given: object) -> None:
+        raise RuntimeError("killed before book.json was written")
+
+    with Model(answer=talkative) as server:
+        book = write_book(server, tmp_path)
+        given = ["rewrite", str(book), "--sections", "2", "--note", "Sail.", "--base-url"]
+        update = books.Book.update
+
+        with monkeypatch.context() as begun:
+
+            def begin(self: books.Book, **fields: object) -> None:
+                update(self, **fields)
+                begun.setattr(books, "_write_json", killed)
+
+            begun.setattr(books.Book, "update", begin)
+            with pytest.raises(RuntimeError):
+                main([*given, server.base_url])
+        calls = len(server.prompts)
+        assert section(2) in load_book(book).text  # the new text is not counted yet
+        assert main([*given, server.base_url]) == 0
+        assert len(server.prompts) == calls
+    assert load_book(book).sections[1].startswith("Rewritten 2")
+    replaced = [json.loads(line) for line in (book / "replaced.jsonl").read_text().splitlines()]
+    assert replaced == [{"section": 2, "text": section(2)}]
+
+
+def test_a_new_rewrite_says_what_an_older_one_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Model(answer=talkative) as server:
+        book = write_book(server, tmp_path)
+        load_book(book).begin_rewrite({2: "Sail.", 3: "Sail."})
+        (book / "sections" / "003.md").write_text("Not counted.", encoding="utf-8")
+        given = ["rewrite", str(book), "--sections", "1-2", "--note", "Row."]
+        assert main([*given, "--base-url", server.base_url]) == 0
+    assert "did not reach sections 3, which stay as they were" in capsys.readouterr().err
+    assert load_book(book).sections[2] == section(3)
+
+
+def test_two_rewrites_of_one_book_do_not_mix(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Model(answer=talkative) as server:
+        book = write_book(server, tmp_path)
+        calls = len(server.prompts)
+        with book_lock(book):
+            assert main(["rewrite", str(book), "--sections", "1", "--note", "Row."]) == 2
+        assert len(server.prompts) == calls
+    assert "is being changed by another process" in capsys.readouterr().err
+
+
+def test_a_rewrite_keeps_the_length(tmp_path: Path) -> None:
+    with Model(answer=talkative) as server:
+        book = write_book(server, tmp_path)
+        record = json.loads((book / "book.json").read_text(encoding="utf-8"))
+        for counts in record["sections"]:
+            counts |= {"words": 700, "requested": 500}
+        (book / "book.json").write_text(json.dumps(record), encoding="utf-8")
+        given = ["rewrite", str(book), "--sections", "1-2", "--note", "Sail.", "--base-url"]
+        assert main([*given, server.base_url]) == 0
+        asked = server.prompts[-2:]
+    assert all("Word Count: 286 words" in prompt for prompt in asked)  # 400 / 1.4
+
+
+@pytest.mark.parametrize("fault", ["a changed plan", "a missing section"])
+def test_the_plan_in_the_book_can_be_changed_and_written(fault: str, tmp_path: Path) -> None:
+    with Model(answer=by_plan) as server:
+        book = write_book(server, tmp_path)
+        plan = book / "plan.yaml"
+        if fault == "a changed plan":
+            data = yaml.safe_load(plan.read_text(encoding="utf-8"))
+            del data["steps"][3]
+            plan.write_text(yaml.safe_dump(data), encoding="utf-8")
+        else:
+            (book / "sections" / "002.md").unlink()
+        out = tmp_path / "text.md"
+        assert main(arguments(server, "write", "--plan", str(plan), "-o", str(out))) == 0
+        assert len(load_book(book).sections) == (3 if fault == "a changed plan" else 4)
 
 
 def test_following_sections_are_repaired_only_on_request(tmp_path: Path) -> None:
