@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from agentwrite.writing.plan import Level
 from agentwrite.writing.plan_targets import (
     FIELD,
+    LENGTH_OF_EACH,
+    OTHER_UNIT,
     SHARE,
     TOTAL,
     WITH_UNIT,
@@ -51,14 +53,33 @@ _ENGLISH = [
     "eleven",
     "twelve",
 ]
-_JOINT = r"\s*(?:-|~|/|,|&|\bto\b|\band\b|至|到|和|、)\s*"
-MERGED = re.compile(  # Paragraphs 2-3, 第二、三段, 1-2.
-    rf"(?:paragraph|section|step|chapter|part|subtask|段落|章节|步骤)s?\s*(?P<a>{_N}){_JOINT}"
-    rf"(?:paragraph\s*)?(?P<b>{_N})\s*(?:[-:.)\]|(]|$)"
-    rf"|第\s*{_N}{_JOINT}第?{_N}\s*(?:段|章|节|部分|步)"
-    r"|\(?(?P<c>[0-9]{1,3})\s*(?:-|~|to|and|&)\s*(?P<d>[0-9]{1,3})\)?[.):、]",
+_JOINT = (
+    r"\s*(?:,\s*(?:and|&)\s|[-~/,&+]|\b(?:to|and|through|thru|until|plus)\b|[至到和与及、])\s*"
+    r"(?:and\s+)?(?:#|paragraph\s*|第)?"
+)
+_UNIT = r"(?:paragraph|para|section|step|chapter|part|subtask|scene|act|段落|章节|步骤)"
+MERGED = re.compile(  # Paragraph 2-3, 第二、三段, 1-2., #2-#3
+    rf"{_UNIT}s?\.?\s*(?P<a>{_N}){_JOINT}(?P<b>{_N})\s*(?:[-:.)\]|(]|$)"
+    rf"|第\s*{_N}{_JOINT}{_N}\s*(?:段|章|节|部分|步)"
+    rf"|\(?(?P<c>[0-9]{{1,3}}){_JOINT}(?P<d>[0-9]{{1,3}})\)?[.):、]"
+    r"|#?(?P<e>[0-9]{1,3})\s*(?:-|~|to|and|&|,)\s*#(?P<f>[0-9]{1,3})",
     re.IGNORECASE,
 )
+_SEVERAL = re.compile(  # Paragraphs 2 through 4, Paragraph 2/3/4, 第二、三、四段, 2, 3 and 4.
+    rf"{_UNIT}s\.?\s*[#(]?{_N}|{_UNIT}\.?\s*{_N}(?:{_JOINT}{_N}){{2,}}(?![0-9A-Za-z])"
+    rf"|第\s*{_N}(?:{_JOINT}{_N})+\s*(?:自然段|段|章|节|部分|步)"
+    rf"|\(?[0-9]{{1,2}}(?:{_JOINT}[0-9]{{1,2}}){{2,}}\)?[.):、]",
+    re.IGNORECASE,
+)
+_UNNAMED = re.compile(  # The next three paragraphs: B - 800 words
+    r"(?:the\s+)?(?:next|following|remaining|last|first|final|other|rest)\b"
+    rf"[^.:]{{0,20}}\b{_UNIT}s\b"
+    rf"|[a-z]{{3,12}}s\s+#?[0-9]{{1,3}}{_JOINT}[0-9]{{1,3}}\b"
+    rf"|(?:接下来|后面|其余|剩下|剩余|最后|前|后)的?\s*{_N}?\s*个?(?:自然段|段|节|章|部分)",
+    re.IGNORECASE,
+)
+_MENTIONS_TARGET = re.compile(r"\bwords\b|字数|[-:]\s*[0-9][0-9., ]*k?$", re.IGNORECASE)
+_LABELS = ("main point:", "word count:")
 _UNNUMBERED = re.compile(
     r"(?:introduction|intro|opening|prologue|preface|foreword|conclusion|closing|epilogue|outro"
     r"|afterword|引言|导言|前言|序言|序章|开头|开篇|楔子|结论|结语|结尾|尾声|后记)(?![a-z])",
@@ -117,9 +138,12 @@ def plain_line(line: str) -> str:
 
 def _refuse_merged(line: str) -> None:
     """Raise Unclear for a line that announces several steps."""
-    if merged := MERGED.match(narrow(line)):
-        first = _value(merged["a"] or merged["c"] or "")
-        second = _value(merged["b"] or merged["d"] or "")
+    plain = narrow(line)
+    if _SEVERAL.match(plain) or (_UNNAMED.match(plain) and WITH_UNIT.search(plain)):
+        raise Unclear(f"merged steps: {shortened(line)}")
+    if merged := MERGED.match(plain):
+        first = _value(merged["a"] or merged["c"] or merged["e"] or "")
+        second = _value(merged["b"] or merged["d"] or merged["f"] or "")
         if first is None or second is None or 0 < second - first < 20:
             raise Unclear(f"merged steps: {shortened(line)}")
 
@@ -229,6 +253,8 @@ def _step(draft: _Draft) -> tuple[str, int | None]:
         raise Unclear(f"no word count for {shortened(draft.head)}")
     if words is None and SHARE.search(narrow(point)):
         raise Unclear(f"a share instead of a word count in {shortened(point)}")
+    if words is None and OTHER_UNIT.search(narrow(draft.head)):
+        raise Unclear(f"no words in {shortened(draft.head)}")
     return point, words
 
 
@@ -242,8 +268,24 @@ def _checked(steps: Steps, lines: list[str]) -> Steps:
     known = [words for _, words in steps if words]
     if known and any(not words and _UNNUMBERED.fullmatch(narrow(point)) for point, words in steps):
         raise Unclear("no word count for an introduction or conclusion")
+    last = next(line for line in reversed(lines) if line)
+    if len(known) < len(steps) and _is_cut(narrow(last)):
+        raise Unclear(f"the last line is cut: {shortened(last)}")
+    if known and any(
+        not words and _MENTIONS_TARGET.search(narrow(point)) for point, words in steps
+    ):
+        raise Unclear("no word count in some steps")
+    if not known and any(LENGTH_OF_EACH.search(narrow(line)) for line in lines):
+        raise Unclear("one word count for several steps")
     if totals and len(known) == len(steps):
         total = totals[-1]
         if abs(sum(known) - total) > _TOTALS_MAY_MISS * total:
             raise Unclear(f"the targets add up to {sum(known)}, not to the {total} stated")
     return steps
+
+
+def _is_cut(line: str) -> bool:
+    """Whether a line ends within "Main Point:" or "Word Count:"."""
+    dash, tail = line.rpartition(" - ")[1:]
+    tail = tail.strip().lower()
+    return bool(dash) and any(label.startswith(tail) for label in _LABELS)

@@ -2,14 +2,15 @@
 
 import re
 
-from longwriter_core.text.numbers import CHINESE_NUMBER, narrow, number
+from longwriter_core.text.numbers import CHINESE_NUMBER, SPELLED, narrow, number
 
 Steps = list[tuple[str, int | None]]  # main point, target in words
 
 TOTAL = re.compile(r"^\W*(?:total\b|in total\b|总计|合计|共计|总字数|全文)", re.IGNORECASE)
 _AMOUNT = (
-    r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,6}(?:\.[0-9]{1,2})?(?:\s*(?:k\b|[千万]))?"
-    rf"|{CHINESE_NUMBER}{{2,7}})"
+    r"(?:[0-9]{1,3}(?:[ .,][0-9]{3})+(?![0-9])"
+    r"|[0-9]{1,6}(?:\.[0-9]{1,2})?(?:\s*(?:k\b|[千万]))?"
+    rf"|{CHINESE_NUMBER}{{2,7}}|{SPELLED})"
 )
 _ABOUT = (
     r"(?:about|around|approximately|approx\.?|roughly|at least"
@@ -37,6 +38,24 @@ _POINT = re.compile(
 )
 FIELD = re.compile(rf"{_POINT.pattern}|{_LABEL}|word\s*count|字数|篇幅", re.IGNORECASE)
 SHARE = re.compile(r"[0-9]\s*%|\b0\.[0-9]+\b")  # 40% of the text
+# What makes an amount part of something else: "2 x 400 words", "1,5 words", "300 words each"
+_CONTINUED_BEFORE = re.compile(
+    r"(?:[0-9][.,]?|\bx|[×*]|\beach|\bper|每[段节章]|各)\s*$", re.IGNORECASE
+)
+_CONTINUED_AFTER = re.compile(
+    r"\s*[0-9]|[.,][0-9]|\s*(?:x\b|x[0-9]|×|\*\s*[0-9]|each\b|apiece\b|per\b|/\s*paragraph\b)",
+    re.IGNORECASE,
+)
+OTHER_UNIT = re.compile(  # A - 2 pages; B (3 sentences)
+    r"[-(:,]\s*(?:about |约)?(?:[0-9][0-9.,-]*|[a-z]+)\s*"
+    r"(?:pages?|sentences?|lines|minutes?|页|句话?|行)\W*$",
+    re.IGNORECASE,
+)
+LENGTH_OF_EACH = re.compile(  # Each paragraph is 300 words. 每段300字
+    r"\b(?:each|every|per|all)\b[^.]{0,40}[0-9]\s*words\b"
+    r"|[0-9]\s*words\s*(?:each|apiece|per)\b|[每各][^。,]{0,12}[0-9]\s*字",
+    re.IGNORECASE,
+)
 _EDGES = " \t\r\n\u3000-–—－:：|,，;；[]【】"
 
 
@@ -51,6 +70,10 @@ def split_target(text: str) -> tuple[str, int | None]:
     if len(labelled) > 1:
         raise Unclear(f"several word counts in {shortened(text)}")
     amounts = labelled or list(WITH_UNIT.finditer(plain))
+    for amount in amounts:
+        before = plain[: amount.start("low")]
+        if _CONTINUED_BEFORE.search(before) or _CONTINUED_AFTER.match(plain, amount.end()):
+            raise Unclear(f"no single word count in {shortened(text)}")
     if len(amounts) > 1:  # "the 500-word decree and its reply (400 words)"
         set_off = [
             amount
@@ -78,9 +101,14 @@ def _is_last(text: str, amount: re.Match[str]) -> bool:
 
 
 def _middle(amount: re.Match[str]) -> int:
-    low = number(amount["low"]) or 0
-    high = number(amount["high"]) if amount["high"] else low
+    low, high = (number(_ungrouped(part or "")) for part in (amount["low"], amount["high"]))
+    low = low or 0
     return round((low + (high or low)) / 2)
+
+
+def _ungrouped(amount: str) -> str:
+    """1 200, 1.200 and 1,200 as 1200."""
+    return re.sub(r"(?<=[0-9])[ .,](?=[0-9]{3}(?![0-9]))", "", amount)
 
 
 def read_cell(text: str) -> int:

@@ -20,6 +20,11 @@ SMALL_NUMBERS = {
 _LARGE_NUMBERS = {"hundred": 100, "thousand": 1000, "million": 1_000_000}
 SMALL = "|".join(sorted(SMALL_NUMBERS, key=len, reverse=True))
 NUMBER_WORD = rf"(?:{SMALL})\b"
+SPELLED = (  # twenty-five thousand, half a million; at least a hundred
+    rf"\b(?:half[\s-]a[\s-]|(?:(?:an?|{SMALL})[\s-]+(?:(?:and[\s-]+)?(?:{SMALL})[\s-]+){{0,2}}))"
+    rf"(?:hundred|thousand|million)\b"
+    rf"(?:[\s-]+(?:and[\s-]+)?(?:{SMALL}|hundred|thousand)\b){{0,4}}"
+)
 
 
 def narrow(text: str) -> str:

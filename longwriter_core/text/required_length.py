@@ -12,24 +12,19 @@ from dataclasses import dataclass
 from longwriter_core.text.numbers import (
     CHINESE_NUMBER,
     NUMBER_WORD,
-    SMALL,
     SMALL_NUMBERS,
+    SPELLED,
     narrow,
     number,
 )
 
-_SPELLED = (
-    rf"\b(?:half[\s-]a[\s-]|(?:(?:an?|{SMALL})[\s-]+(?:(?:and[\s-]+)?(?:{SMALL})[\s-]+){{0,2}}))"
-    rf"(?:hundred|thousand|million)\b"
-    rf"(?:[\s-]+(?:and[\s-]+)?(?:{SMALL}|hundred|thousand)\b){{0,4}}"
-)
 _AMOUNT = (
     # not inside a number, but possibly right after a comma: "fifty years of tea,600字"
     r"(?<!\d)(?<!\d[.,])(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?: 000)+(?!\d)|\d{1,7}(?:\.\d{1,3})?)"
     r"\s*(?:[kKwW](?![A-Za-z])|thousand\b|million\b|m(?![A-Za-z])"
     r"|百万|十万|千万|[十百千](?![^字万])|万(?:\d千?)?|百|千)?"
     rf"|{CHINESE_NUMBER}{{1,9}}"
-    rf"|{_SPELLED}"
+    rf"|{SPELLED}"
 )
 _PLUS = r"(?:\s*(?:\+|or (?:more|so)|plus\b))?"
 _AT_MOST = (  # "at least 800 words and no more than 1200 words" is a range
