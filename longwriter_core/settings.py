@@ -104,7 +104,7 @@ def resolve(
 def _is_own_option(key: str, prefix: str, known: list[str]) -> bool:
     # a misspelling such as jugde_model must not be ignored, which would silently use the default
     return key.lower().startswith(prefix.rstrip("_")) or bool(
-        difflib.get_close_matches(key.lower(), known, 1, 0.85)
+        difflib.get_close_matches(key.lower(), known, 1, 0.8)
     )
 
 

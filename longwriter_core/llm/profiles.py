@@ -8,6 +8,7 @@ overrides them. LONGWRITER_PRICES=FILE sets only prices:
 """
 
 import difflib
+import json
 import os
 import re
 import tomllib
@@ -68,6 +69,13 @@ class Prices(BaseModel):
         return (usd + completion_tokens * self.completion) / 1e6
 
 
+# Fields of a request that a profile's `extra` may not set.
+_RESERVED = {
+    "model", "messages", "prompt", "stream", "n", "repeats", "temperature", "max_tokens",
+    "max_completion_tokens",
+}  # fmt: skip
+
+
 class Profile(BaseModel):
     """One model's settings as a judge, and known facts about it. None means unknown."""
 
@@ -98,6 +106,21 @@ class Profile(BaseModel):
             raise ValueError("is no name for a profile: commas and plus signs separate judges")
         return name
 
+    @field_validator("extra")
+    @classmethod
+    def _check_extra(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        # What has a key of its own, or belongs to the caller, would be sent but not be recorded.
+        if own := sorted(_RESERVED & fields.keys()):
+            raise ValueError(
+                f"must not set {', '.join(own)}: the model, its temperature and its token limit "
+                "have keys of their own, and the rest is up to the caller"
+            )
+        try:
+            json.dumps(fields, allow_nan=False)
+        except (TypeError, ValueError, RecursionError):
+            raise ValueError("must hold values that JSON can hold") from None
+        return fields
+
     @field_validator("prices", mode="before")
     @classmethod
     def _read_prices(cls, numbers: Any) -> Any:
@@ -106,7 +129,9 @@ class Profile(BaseModel):
     @field_validator("endpoint")
     @classmethod
     def _check_endpoint(cls, url: str | None) -> str | None:
-        if url and (public_url(url) == NOT_A_URL or public_url(url) != url):
+        if url is not None and (
+            not url or public_url(url) in (NOT_A_URL, "") or public_url(url) != url
+        ):
             raise ValueError("is not a plain URL like https://host/v1")
         return url and url.rstrip("/")
 
@@ -169,6 +194,15 @@ def living_profiles(day: date) -> list[str]:
         for name, profile in profiles().items()
         if not profile.is_shut_down(profile.endpoint, day)
     ]
+
+
+def own_prices_of(model: str) -> Prices | None:
+    """The prices of a model in the user's file LONGWRITER_PRICES; None without an entry.
+
+    Raises InputError if the file cannot be used.
+    """
+    listed = _load_prices(_prices_file())
+    return listed.get(model) or listed.get(_SNAPSHOT.sub("", model))
 
 
 def prices_of(model: str, day: date | None = None) -> Prices | None:

@@ -1,6 +1,7 @@
 """`longwriter calibrate`: the bridge between the scales of two judges."""
 
 import math
+import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import typer
 if TYPE_CHECKING:
     from longwriter_eval.bridge import JudgeIdentity
     from longwriter_eval.calibration import JudgedByBoth, Link
+    from longwriter_eval.judge.verdict import Judgement
     from longwriter_eval.runs import Run
 
 
@@ -75,18 +77,30 @@ def _scores(results: "Sequence[Run]", judges: tuple[str, str]) -> _Scores:
             record = run.record(score.sample.task)
             if not judgement or not judgement.quality:
                 continue
-            names = {record["judge"].get("profile"), record["judge"]["model"]}
-            identity = JudgeIdentity.of(record)
-            for number, name in enumerate(judges):
-                if name in names:
-                    repeats = sum(verdict.scores is not None for verdict in judgement.verdicts)
-                    spread = judgement.spread
-                    noise = None if spread is None else spread**2 / repeats
-                    response = f"{score.sample.task} {score.sample.id} {judgement.response_sha256}"
-                    found[number].setdefault(
-                        response, (score.sample.id, judgement.quality["score"], noise, identity)
-                    )
+            response = f"{score.sample.task} {score.sample.id} {judgement.response_sha256}"
+            for one in record["judge"].get("judges") or [record["judge"]]:
+                names = {one.get("profile"), one["model"]}
+                identity = JudgeIdentity.of({**record, "judge": one})
+                given = _of_judge(judgement, names)
+                if not given:
+                    continue
+                noise = statistics.variance(given) / len(given) if len(given) > 1 else None
+                row = (score.sample.id, statistics.fmean(given), noise, identity)
+                for number, name in enumerate(judges):
+                    if name in names:
+                        found[number].setdefault(response, row)
     return found
+
+
+def _of_judge(judgement: "Judgement", names: "set[str | None]") -> list[float]:
+    """The S_q of each verdict of a judge, which in a panel is known by one of `names`."""
+    from longwriter_eval.judge.verdict import quality_scores
+
+    return [
+        quality_scores(verdict.scores)["score"]
+        for verdict in judgement.verdicts
+        if verdict.scores and (verdict.judge is None or verdict.judge in names)
+    ]
 
 
 def _check(

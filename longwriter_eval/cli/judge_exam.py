@@ -52,11 +52,14 @@ def command(
     """
     import os
 
+    from longwriter_core.errors import InputError
     from longwriter_core.llm import run_async
     from longwriter_eval.judge.judge import Judge, judge_with_progress
     from longwriter_eval.judge.settings import JudgeSettings, api_key
     from longwriter_eval.judge_exam import exam_items, grade
 
+    if output and (output.is_dir() or not output.absolute().parent.is_dir()):
+        raise InputError(f"--output {output} must name a file in an existing folder")
     settings = JudgeSettings.resolve(
         judge_options.overrides(
             profile=profile,

@@ -34,5 +34,5 @@ def overrides(**settings: str | bool | None) -> dict[str, Any]:
     return {
         "judge" if name == "profile" else f"judge_{name}": value
         for name, value in settings.items()
-        if value
+        if value is not None and value is not False
     }

@@ -167,7 +167,9 @@ class Judge:
         profile = self.settings.known_profile
         window = profile and profile.context_window
         longest = max(
-            items, key=lambda item: len(item.response.encode("utf-8", "replace")), default=None
+            items,
+            key=lambda item: estimate_tokens(item.instruction) + estimate_tokens(item.response),
+            default=None,
         )
         if not window or longest is None:
             return

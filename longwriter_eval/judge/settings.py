@@ -25,6 +25,7 @@ from longwriter_core.llm.profiles import (
     Profile,
     find_profile,
     living_profiles,
+    own_prices_of,
     prices_of,
     profile_of_model,
     today,
@@ -264,13 +265,23 @@ class JudgeSettings(BaseModel):
 
     @property
     def known_profile(self) -> Profile | None:
-        """The model's profile, even if only the model was given; None if it has no profile."""
-        return self._profile if self.profile else profile_of_model(self.model, self.base_url)
+        """The model's profile, even if only the model was given; None if it has no profile.
+
+        judge_model may name another model than the profile's: then what is known about the
+        profile's model does not apply.
+        """
+        if self._is_profiles_model:
+            return self._profile
+        return profile_of_model(self.model, self.base_url)
+
+    @property
+    def _is_profiles_model(self) -> bool:
+        return bool(self.profile) and self.model == self._profile.model
 
     @property
     def label(self) -> str:
         """The judge's display name."""
-        return self.profile or self.model
+        return str(self.profile) if self._is_profiles_model else self.model
 
     def request_fields(self) -> dict[str, Any]:
         """The fields of a request to this judge besides model and messages."""
@@ -350,10 +361,13 @@ class JudgeSettings(BaseModel):
 
     def list_prices(self) -> Prices | None:
         """The judge's current prices of direct calls; None if unknown."""
+        if own := own_prices_of(self.model):
+            return own
         profile = self._profile
         if profile.endpoint and not profile.is_own_endpoint(self.base_url):
             return None  # another server may charge other prices
-        return profile.prices_on(today()) or prices_of(self.model, today())
+        of_profile = profile.prices_on(today()) if self._is_profiles_model else None
+        return of_profile or prices_of(self.model, today())
 
     def budget(self, processes: int = 1) -> Budget | None:
         """A limit of max_cost, or of the share of one of several processes; None without one."""

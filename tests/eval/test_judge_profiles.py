@@ -97,6 +97,47 @@ def test_a_model_in_the_metadata_overrides_the_environments_profile() -> None:
     assert other.model == "gpt-5.6-luna"
 
 
+def test_what_is_known_of_a_profiles_model_does_not_hold_for_another_model(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    other = settings(judge="gpt-6-luna", judge_model="o99", judge_max_cost="1")
+    assert other.label == "o99"
+    assert other.list_prices() is None
+    with pytest.raises(InputError, match="the price of o99 is not known"):
+        other.check_usable()
+    listed = settings(judge="gpt-6-luna", judge_model="gpt-5.6-luna")
+    assert listed.list_prices() == settings(judge="gpt-5.6-luna").list_prices()
+    dead = settings(judge="gpt-6-luna", judge_model="gpt-4o-2024-05-13")
+    on(date(2026, 11, 1), monkeypatch)
+    with pytest.raises(InputError, match="was shut down on 2026-10-23"):
+        dead.check_usable()
+
+
+def test_the_users_prices_come_before_a_profiles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "prices.toml"
+    path.write_text('[mine.models]\n"gpt-6-luna" = [100, 400]\n')
+    monkeypatch.setenv("LONGWRITER_PRICES", str(path))
+    prices = settings(judge="gpt-6-luna").list_prices()
+    assert prices
+    assert (prices.prompt, prices.completion) == (100, 400)
+
+
+def test_the_context_holds_the_response_with_the_most_tokens() -> None:
+    chinese, english = "字" * 1_500, "word " * 1_000  # fewer characters, and more tokens
+    items = [Item("en", "Write.", english), Item("zh", "Write.", chinese)]
+    judge = Judge(settings(judge="small", judge_base_url="http://localhost:1/v1"), "key")
+    with pytest.raises(InputError, match="the response zh has about"):
+        judge.check_context(items)
+
+
+@pytest.mark.parametrize("key", ["jugde", "jduge", "judge_modle", "judgemodel"])
+def test_a_misspelt_setting_is_not_ignored(key: str) -> None:
+    with pytest.raises(InputError, match=key):
+        settings(**{key: "gpt-6-luna"})
+
+
 def test_a_profile_for_a_self_hosted_server_requires_a_base_url() -> None:
     with pytest.raises(InputError, match=r"gpt-oss-120b needs a server of your own .* judge_base_"):
         settings(judge="gpt-oss-120b")

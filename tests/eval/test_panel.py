@@ -376,6 +376,16 @@ def test_commands_that_take_one_judge_say_so(
 
 
 @pytest.mark.usefixtures("server")
+def test_calibrate_reads_the_verdicts_of_a_panels_judges(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a_run(tmp_path / "run")
+    judge_run(tmp_path / "run")
+    assert main(["calibrate", str(tmp_path / "run"), "--from", "kind", "--to", "mean"]) == 2
+    assert "12 responses were judged by both judges" in capsys.readouterr().err  # too few
+
+
+@pytest.mark.usefixtures("server")
 def test_the_report_shows_each_judges_verdict_and_their_agreement(tmp_path: Path) -> None:
     a_run(tmp_path / "run")
     judge_run(tmp_path / "run")

@@ -41,6 +41,7 @@ def _rehearse(*arguments: str, glm: str = "{}") -> tuple[int, list[str]]:
     return done.returncode, [line for line in done.stdout.splitlines() if line.startswith("| ")]
 
 
+@pytest.mark.slow
 def test_each_model_is_measured_with_both_losses(tmp_path: Path) -> None:
     code, (_, _, *rows) = _rehearse("--output", str(tmp_path / "table.md"))
     assert code == 0, rows

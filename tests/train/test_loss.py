@@ -30,8 +30,8 @@ from support.tiny_models import make_tiny_glm, make_tiny_llama, make_tiny_qwen
 
 pytest.importorskip("axolotl")
 
-# the first test waits for all training runs
-pytestmark = [pytest.mark.axolotl, pytest.mark.timeout(1200)]
+# The first test waits for all training runs, which take minutes.
+pytestmark = [pytest.mark.axolotl, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 # Only one packing is possible: packs with 201 and 6 label tokens.
 PACKS = [[sequence(250, 201, seed=1)], [sequence(200, 4, seed=2), sequence(50, 2, seed=3)]]
