@@ -40,6 +40,8 @@ _HEADER = """\
 # instruction, the model sees the new one with this plan.
 """
 
+_ENDINGS = (".md", ".markdown", ".txt", ".html", ".htm", ".epub", ".docx")  # left out in NAME.book
+
 _REPAIR = (
     "Sections before this one were rewritten. Change only what contradicts them or repeats them, "
     "and give everything else back word for word. Their author was told: {note}"
@@ -53,7 +55,7 @@ class EditableStep(BaseModel):
 
     main_point: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
     words: int = Field(ge=1, le=MAX_STEP_WORDS["Paragraph"], strict=True)
-    chapter: str | None = None
+    chapter: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)] | None = None
 
 
 class PlanFile(BaseModel):
@@ -116,11 +118,15 @@ def read_plan_yaml(path: Path) -> PlanFile:
     import yaml
 
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        data = yaml.safe_load(text)
+        twice = _repeated_key(yaml.compose(text, Loader=yaml.SafeLoader))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read {path}: {error}") from error
     except (yaml.YAMLError, RecursionError) as error:
         raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if twice:
+        raise InputError(f"{path}: {twice}")
     if not isinstance(data, dict):
         raise InputError(f"{path}: the file must be as agentwrite plan writes it")
     try:
@@ -128,6 +134,27 @@ def read_plan_yaml(path: Path) -> PlanFile:
     except ValidationError as error:
         problems = "; ".join(f"{_place(fault['loc'])}: {fault['msg']}" for fault in error.errors())
         raise InputError(f"{path}: {problems}") from error
+
+
+def _repeated_key(root: Any) -> str:
+    """The first key that a mapping of a YAML tree has twice, with its line; YAML keeps the last."""
+    waiting, seen = [root], set()
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen or not isinstance(getattr(node, "value", None), list):
+            continue
+        seen.add(id(node))
+        keys: set[str] = set()
+        for child in node.value:
+            if not isinstance(child, tuple):
+                waiting.append(child)
+                continue
+            key, value = child
+            if str(key.value) in keys:
+                return f"line {key.start_mark.line + 1}: {key.value} is given twice"
+            keys.add(str(key.value))
+            waiting.append(value)
+    return ""
 
 
 def _place(location: tuple[str | int, ...]) -> str:
@@ -157,9 +184,10 @@ class Book:
         return bool(self.record.get("rewritten"))
 
     def save_text(self) -> Path:
-        """Write the whole text beside the folder; returns where."""
+        """Write the whole text beside the folder, in all its formats; returns where."""
         path = self.path.parent / self.output
-        save_text(path, self.text, self.record.get("title"))
+        for name in (self.output, *self.record.get("copies", [])):
+            save_text(path.with_name(Path(name).name), self.text, self.record.get("title"))
         return path
 
     def begin_rewrite(self, notes: Mapping[int, str]) -> dict[int, str]:
@@ -244,12 +272,22 @@ def book_lock(path: Path) -> Iterator[None]:
 
 
 def book_path(output: Path) -> Path:
-    """The folder beside a text: name.md has name.book."""
-    return output.with_suffix(".book")
+    """The folder beside a text: name.md has name.book, and name.1 has name.1.book."""
+    name = output.stem if output.suffix.lower() in _ENDINGS else output.name
+    return output.with_name(f"{name}.book")
 
 
-def save_book(output: Path, text: Text, settings: Settings, title: str | None = None) -> Book:
-    """Write the folder beside `output`; returns the book. Raises OSError."""
+def save_book(
+    output: Path,
+    text: Text,
+    settings: Settings,
+    title: str | None = None,
+    origin: Mapping[str, Any] | None = None,
+) -> Book:
+    """Write the folder beside `output`; returns the book. Raises OSError.
+
+    `origin` holds further fields of book.json.
+    """
     path = book_path(output)
     path.mkdir(exist_ok=True)
     (path / "sections").mkdir(exist_ok=True)
@@ -280,6 +318,7 @@ def save_book(output: Path, text: Text, settings: Settings, title: str | None = 
         "title": title,
         "settings": settings.model_dump(mode="json", exclude={"base_urls", "concurrency"}),
         "base_urls": settings.public_urls,
+        **(origin or {}),
     }
     _write_json(path / "book.json", record)
     return load_book(path)

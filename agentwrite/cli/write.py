@@ -68,9 +68,10 @@ def command(
     Rerun the same command after any interruption to resume. NAME.book holds the plan, the sections,
     the tokens spent, and what cleaning removed; `agentwrite rewrite` works on it.
     """
-    from agentwrite.book import book_path, read_plan_yaml, read_record, save_book
+    from agentwrite.book import book_lock, book_path, load_book, read_plan_yaml, save_book
     from agentwrite.errors import WriteError
     from agentwrite.export import check_format
+    from agentwrite.origin import Origin
     from agentwrite.pace import Pace, duration
     from agentwrite.write import write_text
     from agentwrite.writing.state import Instruction
@@ -85,9 +86,16 @@ def command(
     instruction = planned.instruction if planned else instruction or ""
     if not instruction.strip():
         raise InputError("the instruction is empty")
+    if planned and length not in (None, planned.plan.words):
+        raise InputError(
+            f"--length {length}: the word counts in {plan} decide the length, and add up to "
+            f"{planned.plan.words:,}: change them, or leave --length out"
+        )
     options.check_output(output, "the text")
     if output:
         check_format(output)
+    if output and output.suffix == ".book":
+        raise InputError(f"{output} would be the book's folder: name a file such as text.md")
     settings = Settings.resolve(
         model=model,
         base_urls=base_url,
@@ -108,8 +116,27 @@ def command(
     required = length or (planned.plan.words if planned else required_length(instruction))
     if (required or 0) > MAX_TEXT_WORDS:
         raise InputError(f"{required:,} words are asked for, and {MAX_TEXT_WORDS:,} are the most")
+    seed = options.chosen_seed(seed, fresh)
     if not required:
         print("No length is named: the plan decides. --length WORDS sets one.", file=sys.stderr)
+    origin = Origin(instruction, required, settings, seed, plan, planned)
+    if output and origin.is_written(output):
+        if dry_run:
+            print("would make no call: the book holds this text")
+            return 0
+        with book_lock(book_path(output)):
+            book = load_book(book_path(output))
+            for name in sorted({output.name, *book.record.get("copies", [])} - {book.output}):
+                check_format(Path(name))
+            copies = sorted({output.name, *book.record.get("copies", [])})
+            book.update(copies=copies, title=title or book.record.get("title"))
+            book.save_text()
+        print(
+            f"wrote {output}: {book.record['words']:,} words, the text in {book.path}; no call was "
+            "made",
+            file=sys.stderr,
+        )
+        return 0
     if dry_run:
         from agentwrite.estimate import estimate_text
 
@@ -121,15 +148,6 @@ def command(
         )  # fmt: skip
         options.print_estimate(expected, settings)
         return 0
-    if output and book_path(output) == output:
-        raise InputError(f"{output} would be the book's folder: name a file such as text.md")
-    kept = read_record(book_path(output)) if output else None
-    if kept and kept.get("rewritten"):
-        raise InputError(
-            f"{output}: its book has rewritten sections, which would be lost: choose another -o, "
-            "or remove the folder"
-        )
-    seed = options.chosen_seed(seed, fresh)
     words = calls = 0
     pace = Pace()
     usage = Usage()
@@ -189,7 +207,9 @@ def command(
         print(f"agentwrite: not written: {error}; to resume: {ctx.obj}", file=sys.stderr)
         return 1
     if output:
-        save_book(output, text, settings, title).save_text()
+        book_path(output).mkdir(exist_ok=True)
+        with book_lock(book_path(output)):
+            save_book(output, text, settings, title, origin.fields(output)).save_text()
     else:
         print(text.text)
     where = f"wrote {output}: " if output else ""

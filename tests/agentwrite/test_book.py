@@ -72,6 +72,9 @@ def test_a_chapter_plan_round_trips_through_its_file(tmp_path: Path) -> None:
         ("instruction: Write.\nsteps:\n- main_point: Mud\n  words: many", "step 1, words"),
         ("instruction: Write.\nsteps:\n- main_point: Mud\n  words: 9000", "step 1, words"),
         ("instruction: Write.\nsteps:\n- main_pont: Mud\n  words: 90", "step 1, main_pont"),
+        ("instruction: A.\nsteps:\n- {main_point: B, words: 9, chapter: ' '}", "step 1, chapter"),
+        ("instruction: A.\nsteps:\n- main_point: B\n  words: 9\n  words: 8", "line 5: words is"),
+        ("instruction: A.\ninstruction: B.\nsteps:\n- {main_point: B, words: 9}", "given twice"),
         ("- a\n- b", "the file"),
         ("a: [", "is not YAML"),
     ],
@@ -151,6 +154,84 @@ def test_progress_shows_the_spend_of_a_model_with_a_price(
         write_book(server, tmp_path)
     printed = capsys.readouterr().err.splitlines()
     assert all("$" in line for line in printed[1:6])
+
+
+# one book, one text
+
+
+def test_another_text_does_not_replace_a_book(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(
+        "instruction: Tea.\nsteps:\n- {main_point: Pots, words: 400}\n", encoding="utf-8"
+    )
+    with Model(answer=by_plan) as server:
+        book = write_book(server, tmp_path)
+        calls, kept = len(server.prompts), (book / "book.json").read_bytes()
+        md, html = str(tmp_path / "text.md"), str(tmp_path / "text.html")
+        for given in (
+            ["--plan", str(plan), "-o", md],
+            ["--plan", str(plan), "-o", html],
+            ["Write 1600 words about tea.", "-o", md],
+            [HARBOUR, "--seed", "7", "-o", html],
+            [HARBOUR, "--temperature", "0", "-o", html],
+        ):
+            assert main(arguments(server, "write", *given)) == 2
+            assert "holds another text, text.md" in capsys.readouterr().err
+        assert len(server.prompts) == calls
+        assert (book / "book.json").read_bytes() == kept
+        assert main(arguments(server, "write", HARBOUR, "--seed", "7", "-o", md)) == 0
+
+
+def test_a_rewritten_book_is_exported_in_another_format(tmp_path: Path) -> None:
+    html = tmp_path / "text.html"
+    with Model(answer=talkative) as server:
+        book = write_book(server, tmp_path)
+        rewrite = ["rewrite", str(book), "--note", "Sail.", "--base-url", server.base_url]
+        assert main([*rewrite, "--sections", "1"]) == 0
+        calls = len(server.prompts)
+        for _ in range(2):
+            assert main(arguments(server, "write", HARBOUR, "-o", str(html))) == 0
+        assert len(server.prompts) == calls
+        assert "Rewritten 1" in html.read_text(encoding="utf-8")
+        assert main([*rewrite, "--sections", "2"]) == 0
+    assert "Rewritten 2" in html.read_text(encoding="utf-8")
+    assert "Rewritten 2" in (tmp_path / "text.md").read_text(encoding="utf-8")
+
+
+def test_only_known_endings_are_left_out_of_the_folder_s_name() -> None:
+    names = ["text.md", "text.HTML", "text.epub", "vol.1", "vol.2", "text"]
+    folders = ["text.book", "text.book", "text.book", "vol.1.book", "vol.2.book", "text.book"]
+    assert [books.book_path(Path(name)).name for name in names] == folders
+
+
+def test_what_cannot_be_written_is_refused_before_anything_is_paid(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "text.book").write_text("a file", encoding="utf-8")
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(
+        "instruction: Tea.\nsteps:\n- {main_point: Pots, words: 400}\n", encoding="utf-8"
+    )
+    with Model(answer=by_plan) as server:
+        for given, problem in (
+            ([HARBOUR, "-o", str(tmp_path / "text.md")], "is a file, and the book's folder"),
+            ([HARBOUR, "-o", str(tmp_path / "text.pdf")], "files are not made"),
+            (["--plan", str(plan), "--length", "3000"], "add up to 400"),
+        ):
+            assert main(arguments(server, "write", *given)) == 2
+            assert problem in capsys.readouterr().err
+        assert server.prompts == []
+
+
+def test_a_dry_run_of_a_fresh_text_counts_its_calls(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Model(answer=by_plan) as server:
+        write_book(server, tmp_path)
+        assert main(arguments(server, "write", HARBOUR, "--dry-run", "--fresh")) == 0
+    assert "about 0 calls" not in capsys.readouterr().out
 
 
 # rewrite
