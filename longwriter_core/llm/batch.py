@@ -47,6 +47,7 @@ QUIET = 1.0  # seconds without a further call after which a batch is submitted
 _FIRST_POLL, _MAX_POLL = 0.5, 60.0  # seconds between two looks at a batch; they grow by half
 _MAX_FAILED_POLLS = 20  # in a row, about a quarter of an hour
 _MAX_CREATIONS = 6  # attempts to create one batch
+_MAX_DOWNLOADS = 4  # attempts to read the files of one batch
 # Seconds after which a batch that was being created when its process died is listed, if it exists.
 _LISTED_AFTER = 10.0
 _DAY = 86_400.0
@@ -376,11 +377,11 @@ class BatchQueue:
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, _MAX_POLL)
 
-    def _lost(self, submission: _Submission, error: CallError) -> str:
+    def _lost(self, submission: _Submission, problem: object) -> str:
         submitted = time.strftime("%Y-%m-%d %H:%M", time.localtime(submission.created))
         return (
-            f"cannot read {submission.name}, submitted on {submitted} ({error}): use the key that "
-            f"submitted it, or delete {submission.path} to submit its calls again"
+            f"cannot read {submission.name}, submitted on {submitted} ({problem}): rerun with the "
+            f"key that submitted it, or delete {submission.path} to submit its calls again"
         )
 
     def _show_states(self) -> None:
@@ -393,23 +394,50 @@ class BatchQueue:
         self.show(f"{kinds}, {done:,} of {calls:,} done" + (f", {failed:,} failed" * bool(failed)))
 
     async def _collect(self, submission: _Submission, ended: "Batch") -> dict[str, Reply | Failure]:
-        """Store all replies of a batch; key -> outcome. Raises OSError if one cannot be stored."""
+        """Store all replies of a batch; key -> outcome.
+
+        Its files are read again if they are incomplete, as when a gateway answers with a page of
+        its own. Raises EndpointError if they stay so: the record must then be kept, because calls
+        that are paid for would be submitted again. Raises OSError if a reply cannot be stored.
+        """
+        problem = ""
+        for attempt in range(_MAX_DOWNLOADS):
+            if attempt:
+                await asyncio.sleep(_FIRST_POLL * 3**attempt)
+                ended = await self._wait(submission)
+            outcomes, problem = await self._read_files(submission, ended)
+            if not problem:
+                return outcomes
+        raise EndpointError(self._lost(submission, problem))
+
+    async def _read_files(
+        self, submission: _Submission, ended: "Batch"
+    ) -> tuple[dict[str, Reply | Failure], str]:
+        """The outcomes in a batch's files, whose replies are then stored, and what is missing."""
         outcomes: dict[str, Reply | Failure] = {}
-        own = set(submission.keys)
+        own, unreadable, answered = set(submission.keys), 0, set[str]()
         for file in filter(None, (ended.output_file_id, ended.error_file_id)):
             for line in await self._download(submission, file):
                 try:
                     row = json.loads(line)
                     key, outcome = row["custom_id"], self._outcome(row)
                 except (ValueError, LookupError, TypeError, AttributeError) as error:
-                    _log.warning("%s: cannot read a line of %s (%r)", submission.name, file, error)
+                    _log.info("%s: cannot read a line of %s (%r)", submission.name, file, error)
+                    unreadable += 1
                     continue
+                if key in own:
+                    answered.add(key)
                 if key in own and outcome:
                     outcomes[key] = outcome
                     if isinstance(outcome, Reply):
                         self._store.put(key, outcome)
             await asyncio.sleep(0)
-        return outcomes
+        done = ended.request_counts.completed if ended.request_counts else 0
+        if unreadable:
+            return outcomes, f"{unreadable:,} lines of its files are not replies"
+        if len(answered) < done:
+            return outcomes, f"its files have {len(answered):,} of {done:,} replies"
+        return outcomes, ""
 
     async def _download(self, submission: _Submission, file: str) -> list[bytes]:
         """The lines of a file that a batch has left."""
@@ -417,7 +445,7 @@ class BatchQueue:
             content = await self._request(lambda client: client.files.content(file), "content")
         except CallError as error:
             raise EndpointError(self._lost(submission, error)) from error
-        return content.content.splitlines()
+        return [line for line in content.content.splitlines() if line.strip()]
 
     def _outcome(self, row: Mapping[str, Any]) -> Reply | Failure | None:
         """The outcome in a line of a batch's output; None if the call was not made."""

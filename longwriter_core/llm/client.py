@@ -52,6 +52,9 @@ _CONNECT_TIMEOUT = 30.0  # seconds until a host that does not answer at all coun
 _KEEP_ALIVE = 4.0  # seconds
 _HEADER = 65_536  # bytes per header line: some gateways exceed aiohttp's default of 8 KiB
 _FILES = 4_096  # open files: one connection per call in flight, and the store's files
+# Retries of a 429, about a minute: a preflight has fewer for other failures, but a small account
+# may only be busy.
+_RATE_LIMIT_RETRIES = 10
 _TROUBLE = 4  # failed tries of one call before a warning is logged, after about 4 seconds
 
 # The wording of OpenAI, vLLM, llama.cpp, Anthropic and their gateways.
@@ -72,7 +75,7 @@ _UNITS = {
     "m": 60.0,
     "h": 3_600.0,
 }  # of durations in rate headers, in seconds
-_SCHEMA_SIGNS = (b"response_format", b"json_schema", b"guided", b"grammar")
+_SCHEMA_SIGNS = ("response_format", "json_schema", "guided", "grammar")
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,8 @@ class Endpoint:
         self._client: openai.AsyncOpenAI | None = None
         self._response_type: Any = None
         self._limit = "max_tokens"  # the endpoint's name for the token limit
-        self.takes_schema = True  # until the endpoint refuses a response_format
+        # until the endpoint refuses a response_format, which it can only do before it has taken one
+        self.takes_schema, self._has_taken_schema = True, False
         self._has_answered = self._is_in_trouble = False
         self._successes = 0
 
@@ -147,8 +151,8 @@ class Endpoint:
             await self._client.close()
             self._client = None
 
-    async def models(self) -> dict[str, str | None]:
-        """The endpoint's models, with their shutdown dates (None if the endpoint gives none).
+    async def models(self) -> dict[str, object]:
+        """The endpoint's models, with their shutdown dates as it gives them; None if it does not.
 
         Raises CallError.
         """
@@ -161,7 +165,7 @@ class Endpoint:
             answer = await self.call(get)
             rows = json.loads(answer.content)["data"]
             return {str(row["id"]): row.get("shutdown_date") for row in rows}
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise CallError(f"{self.url} did not answer with a list of models") from error
 
     async def call(self, send: Callable[["openai.AsyncOpenAI"], Awaitable[_T]]) -> _T:
@@ -215,7 +219,10 @@ class Endpoint:
             timeouts += outcome.is_timeout
             if self._is_useless(outcome, failures, timeouts, successes_at_start, max_wait):
                 raise EndpointError(str(outcome.error))
-            if failures > self._retries or not outcome.may_pass:
+            patience = self._retries
+            if patience and outcome.is_rate_limit:
+                patience = max(patience, _RATE_LIMIT_RETRIES)
+            if failures > patience or not outcome.may_pass:
                 raise outcome.error
             if outcome.is_unreachable and max_wait < math.inf:
                 raise outcome.error  # the pool then uses another endpoint
@@ -272,18 +279,21 @@ class Endpoint:
         except (openai.OpenAIError, aiohttp.ClientError, OSError, ValueError) as error:
             return self._disconnected(error)
         kind = answer.headers.get("content-type", "no content type")
-        return self._completed(answer.content, kind, retries)
+        return self._completed(request, answer.content, kind, retries)
 
     def read_answer(self, request: dict[str, Any], status: int, answer: bytes) -> Reply | Failure:
         """The outcome of an adapted request whose answer arrived in the output of a batch."""
         if status >= 400:
             return self._failed(request, status, answer, {})
-        return self._completed(answer, "JSON", 0)
+        return self._completed(request, answer, "JSON", 0)
 
-    def _completed(self, answer: bytes, kind: str, retries: int) -> Reply | Failure:
+    def _completed(
+        self, request: Mapping[str, Any], answer: bytes, kind: str, retries: int
+    ) -> Reply | Failure:
         """The outcome of an answer without an error status."""
         reply = self._read(answer, retries)
         if reply and reply.finish_reason not in _BROKEN_OFF:
+            self._has_taken_schema |= "response_format" in request
             return reply
         if reply:
             why = f"{self.url} broke off its reply (finish_reason {reply.finish_reason})"
@@ -352,12 +362,16 @@ class Endpoint:
     ) -> Failure:
         """The failure for an answer with status 400 or more."""
         error = _translated(status, answer, self._scrubbed)
+        # errors about this one prompt name fields, too, but no field that the endpoint refuses
+        said = _error_of(answer)[1] or answer.decode("utf-8", "replace")
+        refusal = said if type(error) is CallError else ""
         # reasoning models accept the token limit only under another name
-        if status == 400 and "max_tokens" in request and b"max_completion_tokens" in answer:
+        if status == 400 and "max_tokens" in request and "max_completion_tokens" in refusal:
             self._limit = "max_completion_tokens"
             return Failure(error, may_pass=True)
-        names_schema = any(sign in answer for sign in _SCHEMA_SIGNS)
-        if status in (400, 422) and "response_format" in request and names_schema:
+        names_schema = any(sign in refusal for sign in _SCHEMA_SIGNS)
+        is_refused = status in (400, 422) and names_schema and not self._has_taken_schema
+        if is_refused and "response_format" in request:
             self.takes_schema = False
             _log.info("%s takes no response_format: replies are read as text", self.url)
             return Failure(error, may_pass=True)
@@ -402,8 +416,8 @@ class Endpoint:
         return " ".join(shown.split())[:500]
 
 
-async def list_models(base_url: str | None, api_key: str) -> dict[str, str | None]:
-    """The models at a base URL, with their shutdown dates. Raises CallError."""
+async def list_models(base_url: str | None, api_key: str) -> dict[str, object]:
+    """The models at a base URL, with their shutdown dates as it gives them. Raises CallError."""
     endpoint = Endpoint(base_url, api_key, retries=0)
     try:
         return await endpoint.models()
@@ -502,12 +516,18 @@ def _duration(text: str) -> float | None:
 
 
 def _error_of(answer: bytes) -> tuple[object, str]:
-    """The code and message of an API's JSON error; (None, "") if it has neither."""
+    """The code and message of an API's error; (None, "") if it is JSON with neither.
+
+    The message includes the name of the parameter that is to blame.
+    """
     with contextlib.suppress(ValueError, RecursionError, AttributeError):
         body = json.loads(answer)
         error = body.get("error", body)
         if isinstance(error, dict):
-            return error.get("code"), str(error.get("message") or "")
+            said, parameter = str(error.get("message") or ""), error.get("param")
+            if isinstance(parameter, str) and parameter and parameter not in said:
+                said = f"{said} (parameter {parameter})".strip()
+            return error.get("code"), said
         return None, str(error or "")
     return None, ""
 

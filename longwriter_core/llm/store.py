@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from longwriter_core.errors import InputError
 from longwriter_core.files import cache_dir, sha256, write_atomically
@@ -87,11 +88,11 @@ class Store:
 
     def check(self) -> None:
         """Raise InputError unless calls can be written and read here."""
-        probe = self.folder / ".probe"
+        probe = self.folder / f".probe-{uuid4().hex}"  # other processes may check, too
         try:
             write_atomically(probe, bytes(_PROBE_SIZE))  # an empty file fits on a full disk
             probe.read_bytes()
-            probe.unlink()
+            probe.unlink(missing_ok=True)
         except OSError as error:
             raise InputError(
                 f"cannot keep finished calls in {self.folder} ({error.strerror}): free or repair "

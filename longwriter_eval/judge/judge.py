@@ -148,7 +148,11 @@ class Judge:
         """The setting that avoids the request field that the endpoint refused in `message`."""
         if "HTTP 400" not in message and "HTTP 422" not in message:
             return ""
-        named = [name for name in self.request("") if re.search(rf"\b{name}\b", message)]
+        named = [
+            name
+            for name in self.request("")
+            if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", message)
+        ]
         for name in named:
             if name in ("model", "messages"):
                 continue

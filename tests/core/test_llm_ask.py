@@ -1,5 +1,6 @@
 """Ask until a reply can be read: attempts, reasons, stored replies, structured output."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -8,8 +9,10 @@ from pydantic import BaseModel, ConfigDict
 from support.endpoint import KEY, Endpoint, completion, refusal, request
 
 from longwriter_core.llm import (
+    CallError,
     CallId,
     ChatPool,
+    ContextOverflowError,
     Outcome,
     Rejected,
     Reply,
@@ -192,6 +195,44 @@ def test_an_endpoint_that_refuses_a_schema_is_asked_for_text_from_then_on() -> N
     with Endpoint(answers=[refused, *answers("5")]) as server:
         assert run_async(run(server.base_url)) == [5, 5]
     assert ["response_format" in asked.body for asked in server.history] == [True, False, False]
+
+
+OVERFLOW = refusal(
+    400, "context_length_exceeded",
+    "This model's maximum context length is 100 tokens: 10 in the response_format, at most 8 in "
+    "max_completion_tokens.",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("replies", "error"),
+    [
+        pytest.param([OVERFLOW, *answers("5")], ContextOverflowError, id="too-long"),
+        pytest.param(
+            [*answers("5"), refusal(400, None, "Bad response_format."), *answers("5")],
+            CallError, id="after-a-reply-with-a-schema",
+        ),
+        pytest.param(
+            [(400, {"error": {"message": "No."}, "id": "a grammar"}), *answers("5")],
+            CallError, id="outside-the-message",
+        ),
+    ],
+)  # fmt: skip
+def test_an_error_about_something_else_does_not_change_what_is_sent(
+    replies: list[tuple[int, Any]], error: type[CallError]
+) -> None:
+    wanted = {"response_format": {"type": "json_object"}, "max_tokens": 50}
+
+    async def run(url: str) -> list[Any]:
+        async with ChatPool(Store(), base_url=url, api_key=KEY) as pool:
+            calls = [pool.ask(name * 64, {**request(name), **wanted}) for name in "abc"]
+            return [(await asyncio.gather(call, return_exceptions=True))[0] for call in calls]
+
+    with Endpoint(answers=replies, judge_reasoning_tokens=0) as server:
+        outcomes = run_async(run(server.base_url))
+    (refused,) = (outcome for outcome in outcomes if isinstance(outcome, CallError))
+    assert type(refused) is error
+    assert all(wanted.items() <= asked.body.items() for asked in server.history)
 
 
 def test_a_server_that_supports_schemas_returns_json() -> None:

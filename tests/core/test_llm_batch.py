@@ -418,8 +418,34 @@ def test_a_batch_that_the_key_cannot_read_is_not_submitted_again(server: Endpoin
     server._batches.batches.clear()  # as another account sees it
     outcomes = answers(server)
     assert {type(outcome) for outcome in outcomes.values()} == {EndpointError}
-    assert "use the key that submitted it, or delete" in str(outcomes[TEXTS[0]])
+    assert "rerun with the key that submitted it, or delete" in str(outcomes[TEXTS[0]])
     assert (creations(server), len(records())) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"<html>gateway</html>", id="html"),
+        pytest.param(b"", id="empty"),
+        pytest.param(b'{"custom_id": "', id="cut"),
+    ],
+)
+def test_replies_that_cannot_be_read_are_not_paid_for_twice(
+    content: bytes, server: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_module, "_FIRST_POLL", 0.001)
+    replaced = MockReply(body=content)
+    server.on_request = lambda asked: replaced if asked.path.endswith("/content") else None
+    (said,) = {str(outcome) for outcome in answers(server).values()}
+    assert said.startswith("cannot read batch_")
+    assert len(records()) == 1
+    left = iter([True])  # the first answer in the next run is also a gateway's
+    server.on_request = lambda asked: (
+        replaced if asked.path.endswith("/content") and next(left, False) else None
+    )
+    assert len(texts_of(answers(server))) == 12
+    assert (creations(server), server.stats().calls) == (1, {JUDGE: 12})
+    assert not records()
 
 
 def test_a_damaged_record_of_a_batch_is_never_ignored(server: Endpoint) -> None:

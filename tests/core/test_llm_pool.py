@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from support.endpoint import KEY, Endpoint, ask, ask_all, completion, refusal, request
 
+from longwriter_core import files
 from longwriter_core.errors import InputError
 from longwriter_core.llm import (
     CallError,
@@ -84,6 +85,22 @@ def test_a_store_is_checked_before_it_is_needed(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="LONGWRITER_CACHE") as refused:
         Store(tmp_path / "file" / "calls").check()
     assert str(tmp_path / "file") in str(refused.value)
+
+
+def test_processes_that_check_a_store_at_the_same_moment_do_not_disturb_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = files.write_atomically
+
+    def write_while_another_checks(path: Path, data: bytes) -> None:
+        write(path, data)
+        with monkeypatch.context() as patch:
+            patch.setattr("longwriter_core.llm.store.write_atomically", write)
+            Store(tmp_path).check()
+
+    monkeypatch.setattr("longwriter_core.llm.store.write_atomically", write_while_another_checks)
+    Store(tmp_path).check()
+    assert not list(tmp_path.iterdir())
 
 
 # Calls that succeed in the end

@@ -281,6 +281,24 @@ def test_the_error_for_a_refused_parameter_names_the_setting_to_change(
         assert complaint(papers_judge_at(server, extra='{"top_p": 1}')).endswith(f"; {line}")
 
 
+def test_a_parameter_that_is_only_in_the_errors_param_is_named_too() -> None:
+    error = {"message": "Invalid value.", "param": "foo(", "code": None}
+    with Endpoint(judge_reasoning_tokens=0, answers=[(400, {"error": error})]) as server:
+        line = complaint(papers_judge_at(server, extra='{"foo(": 1, "bar[": 2}'))
+    assert """Invalid value. (parameter foo(); set judge_extra='{"foo(": null}'""" in line
+
+
+def test_the_check_waits_for_a_busy_account_as_long_as_other_calls_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("longwriter_core.llm.client.random.uniform", lambda *_: 0)  # no pauses
+    busy = refusal(429, None, "Rate limit reached.")
+    replies = [*[busy] * 9, (200, completion(verdict(3)))]
+    with Endpoint(judge_reasoning_tokens=0, answers=replies) as server:
+        run_async(papers_judge_at(server).check())
+    assert server.requests == 10
+
+
 # Shutdown dates
 
 
