@@ -8,6 +8,7 @@ the model as it is.
 
 import re
 
+from agentwrite.server.tasks import decided_words
 from agentwrite.thresholds import MAX_INSTRUCTION_CHARACTERS, MAX_INSTRUCTION_WORDS
 from longwriter_core.text.length import count_words
 from longwriter_core.text.required_length import required_length
@@ -55,6 +56,8 @@ _TARGET = re.compile(r"\b(?:in|to|into|as|within)\b|用|成|为|以", re.IGNOREC
 _EXISTING = re.compile(
     r"\b(?:my|this|these|that|those|your|his|her|its|our|their|existing|attached|above|previous)\s+"
     r"(?:(?!(?:as|into|to|in|an?|with|of|about)\b)\w+\s+){0,2}?[\d,.]{1,12}k?[\s-]*words?\b"
+    r"|\b(?:pasted|attached|uploaded|(?:below|above|here|attached) (?:is|are))\b[^.,;:!?\n]{0,40}?"
+    r"[\d,.]{1,12}k?[\s-]*words?\b|(?:(?:下面|以下|上面)[是为有]|附件|附上|粘贴)[^，。,\n]{0,8}?[\d,.一二三四五六七八九十百千万]{1,12}字"
     r"|(?<!write )(?<!finish )\bthe\s+[\d,.]{1,12}k?[\s-]*words?\b"
     r"|[这那][篇个部本份章]\s*[\d,.万千]+\s*字",
     re.IGNORECASE,
@@ -167,6 +170,9 @@ def requested_words(turn: str) -> int | None:
     sentences = [part for part in _SENTENCE_END.split(_EXISTING.sub(" ", own)) if part.strip()]
     if not sentences or _is_another_question(sentences[-1]):
         return None
+    is_decided, words = decided_words(sentences, _may_ask)
+    if is_decided:
+        return words
     kept = [sentence for sentence in sentences if _may_ask(sentence)]
     if not any(_ASKS_TO_WRITE.search(part) or _ELLIPTIC.search(part) for part in kept):
         return None

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from agentwrite.server.lengths import own_words, requested_words
+from agentwrite.server.serve import PLAN_FROM
 from longwriter_core.jsonl import read_jsonl
 
 
@@ -79,6 +80,9 @@ def test_a_shorter_version_counts_by_its_own_length() -> None:
         "、字",
         "1,",
         "write a ",
+        "write a 5,000-word poem, ",
+        "先写一首",
+        "turn it ",
     ],
 )
 def test_reading_takes_linear_time(unit: str) -> None:
@@ -115,6 +119,22 @@ def test_traps_are_passed_on_and_requests_are_planned(half: str, wrong: int, mis
     assert len(traps) >= 20
     assert len([turn for turn in traps if requested_words(turn)]) <= wrong
     assert len([r for r in requests if requested_words(r["turn"]) != r["words"]]) <= missed
+
+
+@pytest.mark.parametrize(("half", "wrong"), [("parts", 0), ("parts-unseen", 1)])
+def test_lengths_of_a_whole_do_not_pay_for_its_parts(half: str, wrong: int) -> None:
+    """Turns that name the length of something larger than what they ask for, and real requests.
+
+    The rules were written for the first part; the other was read once, when they were done.
+    """
+
+    def planned(words: int | None) -> int | None:
+        return words if words and words >= PLAN_FROM else None
+
+    rows = [row for _, row in read_jsonl(DATA) if row["half"] == half]
+    assert len(rows) >= 30
+    faults = [r for r in rows if planned(requested_words(r["turn"])) != planned(r["words"])]
+    assert len(faults) <= wrong, faults
 
 
 def test_prompts_of_the_benchmarks_are_planned(upstream: Path) -> None:
