@@ -4,8 +4,8 @@ import re
 
 # Maps single characters to single characters, so positions in the original text stay the same.
 _NARROW = str.maketrans(
-    "０１２３４５６７８９：，．（）～－—–％＃＝＋萬兩個約數內點觀總計詞餘來於標驟節漢體號篇寫為爲這",
-    "0123456789:,.()~---%#=+万两个约数内点观总计词余来于标骤节汉体号篇写为为这",
+    "‐‑−壹贰叁肆伍陆柒捌玖拾佰仟０１２３４５６７８９：，．（）～－—–％＃＝＋萬兩個約數內點觀總計詞餘來於標驟節漢體號篇寫為爲這",
+    "---一二三四五六七八九十百千0123456789:,.()~---%#=+万两个约数内点观总计词余来于标骤节汉体号篇写为为这",
 )
 _CHINESE_DIGITS = {digit: value for value, digit in enumerate("零一二三四五六七八九")}
 _CHINESE_DIGITS |= {"〇": 0, "两": 2}
@@ -21,7 +21,7 @@ _LARGE_NUMBERS = {"hundred": 100, "thousand": 1000, "million": 1_000_000}
 SMALL = "|".join(sorted(SMALL_NUMBERS, key=len, reverse=True))
 NUMBER_WORD = rf"(?:{SMALL})\b"
 SPELLED = (  # twenty-five thousand, half a million; at least a hundred
-    rf"\b(?:half[\s-]a[\s-]|(?:(?:an?|{SMALL})[\s-]+(?:(?:and[\s-]+)?(?:{SMALL})[\s-]+){{0,2}}))"
+    rf"\b(?:half[\s-]a[\s-]|(?:{SMALL})[\s-]+and[\s-]+a[\s-]+half[\s-]+|(?:(?:an?|{SMALL})[\s-]+(?:(?:and[\s-]+)?(?:{SMALL})[\s-]+){{0,2}}))"
     rf"(?:hundred|thousand|million)\b"
     rf"(?:[\s-]+(?:and[\s-]+)?(?:{SMALL}|hundred|thousand)\b){{0,4}}"
 )
@@ -48,6 +48,8 @@ def number(text: str) -> float | None:
         }  # fmt: skip
         factor = factors.get(match[2].strip())
         return float(match[1]) * factor if factor else None
+    if re.fullmatch(r"[0-9](?:\.[0-9]+)?e[1-6]", amount):
+        return float(amount)
     if match := re.fullmatch(r"([0-9]+)万([0-9])千?", amount):  # 1万5千, 2万5
         return float(match[1]) * 10_000 + float(match[2]) * 1000
     if re.fullmatch(rf"{CHINESE_NUMBER}+", amount):
@@ -62,6 +64,8 @@ def _english_number(text: str) -> float | None:
         return _LARGE_NUMBERS.get(words[2], 0) / 2 or None
     if not any(word in _LARGE_NUMBERS for word in words):
         return None
+    if words[1:3] == ["a", "half"] and len(words) == 4:  # two and a half thousand
+        return (SMALL_NUMBERS.get(words[0], 0) + 0.5) * _LARGE_NUMBERS.get(words[3], 0) or None
     total, current = 0, 0
     for place, word in enumerate(words):
         if word in ("a", "an"):  # a hundred; but "a twenty thousand word novel"

@@ -9,6 +9,7 @@ a text that is fifty times too long.
 import re
 from dataclasses import dataclass
 
+from longwriter_core.text.length_focus import focus, is_of_sources, is_own
 from longwriter_core.text.numbers import (
     CHINESE_NUMBER,
     NUMBER_WORD,
@@ -20,7 +21,8 @@ from longwriter_core.text.numbers import (
 
 _AMOUNT = (
     # not inside a number, but possibly right after a comma: "fifty years of tea,600字"
-    r"(?<!\d)(?<!\d[.,])(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?: 000)+(?!\d)|\d{1,7}(?:\.\d{1,3})?)"
+    r"(?<!\d)(?<!\d[.,])(?:\d(?:\.\d)?e[3-6]\b"
+    r"|\d{1,3}(?:,\d{3})+|\d{1,3}(?: 000)+(?!\d)|\d{1,7}(?:\.\d{1,3})?)"
     r"\s*(?:[kKwW](?![A-Za-z])|thousand\b|million\b|m(?![A-Za-z])"
     r"|百万|十万|千万|[十百千](?![^字万])|万(?:\d千?)?|百|千)?"
     rf"|{CHINESE_NUMBER}{{1,9}}"
@@ -41,12 +43,19 @@ _LENGTH = re.compile(
 )
 # 字数要求：2000左右, Word count: 1500, Length: 2000
 _UNITLESS = re.compile(
-    rf"(?:字数[^\d\n。]{{0,8}}?|\bword (?:count|limit|target)\s*(?:is|of)?[:\s]{{1,3}}"
-    rf"(?:about |around |approx\.? )?)"
+    rf"(?:字数[^\d\n。]{{0,8}}?|\bword (?:count|limit|target)\s*(?:is|of|should be|must be)?"
+    r"[:=\s]{1,3}"
+    rf"(?:about |around |roughly |approximately |approx\.? |at least )?"
+    rf"|(?:^|[\n.;,(]\s*)words\s*[:=]\s*)"
     rf"(?P<low>{_AMOUNT})(?:\s*(?:-|~|to|至|到)\s*(?P<high>{_AMOUNT}))?",
     re.IGNORECASE,
 )
 _BLANKS = re.compile(r"\s+")
+_TWICE = re.compile(  # 2,000 (two thousand), two thousand (2,000), 5000(五千)
+    rf"(?P<digits>\d)\s*\((?:{SPELLED}|{CHINESE_NUMBER}+)\)"
+    rf"|(?P<spelled>{SPELLED})\s*\([\d,]+\)",
+    re.IGNORECASE,
+)
 _MAX_PARTS = 5  # different part lengths; with more, the lengths are not reliable
 _WINDOW = 60  # characters before and after a length that are searched for cues
 _MIN_WORDS = 20  # below it, spelled out: idioms, "in two words", 四字成语
@@ -58,7 +67,7 @@ _PART = (
 )
 _PART_ZH = r"(?P<noun>章|节|回|部分|段|篇|封|卷|集|个故事|幕)"
 _EACH_BEFORE = re.compile(
-    rf"\b(?:each|every|per)\b(?:\s+{_PART})?[^.。\n;]{{0,40}}$", re.IGNORECASE
+    rf"\b(?:each|every|per)\b(?!\s*\))(?:\s+{_PART})?[^.。\n;]{{0,40}}$", re.IGNORECASE
 )
 _EACH_BEFORE_ZH = re.compile(rf"(?:每|各)(?:一|个)?{_PART_ZH}?(?:节|落)?[^，。,.\n；;]{{0,10}}$")
 _EACH_AFTER = re.compile(rf"\s*(?:long\s+)?(?:each\b|(?:per|every|a)\s+{_PART}s?\b)", re.IGNORECASE)
@@ -119,8 +128,8 @@ _WRITE_MY = re.compile(
 _DONE = re.compile(
     r"\b(?:(?:have|has|had|[’']ve|[’']s) (?:already |just "
     r"|so far )*(?:written|got|finished|done|drafted)"
-    r"|already (?:wrote|written|have)|i (?:wrote|write|finished|typed)|currently|so far|i have|"
-    r"(?:my|the) (?:draft|manuscript|text|novel|essay|book|thesis|story|original)"
+    r"|already (?:wrote|written|have)|i (?:wrote|write|finished|typed)|currently|so far"
+    r"|i have(?! to\b)|(?:my|the) (?:draft|manuscript|text|novel|essay|book|thesis|story|original)"
     r" (?:is|has|runs?|contains?)|has)\b[^.\n;:]{0,25}$",
     re.IGNORECASE,
 )
@@ -212,12 +221,17 @@ def required_length(instruction: str) -> int | None:
     """
     # _LENGTH contains several \s*, so it would take cubic time on a long run of blanks
     text = _BLANKS.sub(lambda run: "\n" if "\n" in run[0] else " ", narrow(instruction))
-    lengths = [
-        length
+    text = re.sub(r"(?<=\d)[’'](?=\d{3}(?!\d))", ",", text)  # 5’000
+    text = _TWICE.sub(lambda twice: twice["digits"] or twice["spelled"], text)
+    found = [
+        (length, match.span())
         for match in _LENGTH.finditer(text)
         if (length := _classified(text, match)) and length.words > 0
     ]
-    wholes = [length for length in lengths if length.kind == "whole"]
+    lengths = [length for length, _ in found]
+    whole = [(length, span) for length, span in found if length.kind == "whole"]
+    places = focus(text, [span for _, span in whole], [length.words for length, _ in whole])
+    wholes = [whole[place][0] for place in places]
     if totals := [length.words for length in wholes if length.is_total]:
         return max(totals)
     parts = {length for length in lengths if length.kind == "each"}
@@ -276,11 +290,13 @@ def _classified(text: str, match: re.Match[str]) -> _Length | None:
         return None
     part = _part_of(before, after)
     if part is not None:
+        if is_of_sources(text, match.start()):
+            return None
         noun, count = part
         return _Length(words, "each", noun, count)
     is_english = "word" in match["unit"].lower() or "chinese" in match["unit"].lower()
     is_elsewhere = _is_elsewhere if is_english else _is_elsewhere_zh
-    if not is_grown and is_elsewhere(before, after):
+    if not is_grown and not is_own(text, match.start()) and is_elsewhere(before, after):
         return None
     if _INSIDE.search(before) and _PART_OF_TEXT.match(after):
         return _Length(words, "part")
