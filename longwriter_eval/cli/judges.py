@@ -1,5 +1,7 @@
 """`longwriter judges`: the profiles of judges."""
 
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -28,21 +30,27 @@ def command(
     """
     import os
 
-    from longwriter_core.llm.profiles import living_profiles, profiles, today
+    from longwriter_core.errors import InputError
+    from longwriter_core.llm.profiles import find_profile, living_profiles, profiles, today
+    from longwriter_core.redact import NOT_A_URL, public_url
+    from longwriter_eval.judge.panel import judge_names
     from longwriter_eval.judge.settings import DEFAULT_PROFILE, JudgeSettings
 
     if check:
         overrides = judge_options.overrides(profile=judge, base_url=judge_base_url)
         return _check(JudgeSettings.resolve(overrides, os.environ))
-    day = today()
-    known = profiles()
-    chosen = [known[judge]] if judge in known else list(known.values())
-    for profile in chosen:
-        default = ", the default" if profile.name == DEFAULT_PROFILE else ""
+    if judge_base_url and public_url(judge_base_url) == NOT_A_URL:
+        raise InputError("--judge-base-url: it must be a URL like https://host/v1")
+    living = living_profiles(today())
+    named = judge_names(judge)
+    if judge and not named:
+        raise InputError(f"--judge: {judge!r} names no profile")
+    for profile in map(find_profile, named) if named else profiles().values():
+        is_default = profile.name == DEFAULT_PROFILE and profile.name in living
+        default = ", the default" if is_default else ""
         print(f"{profile.name}{default}")
         for name, value in _facts(profile.name):
             print(*_wrapped(name, value), sep="\n")
-    living = living_profiles(day)
     if DEFAULT_PROFILE not in living:
         print(f"\nThere is no default any more: choose one of {', '.join(living)}")
     print("\nChoose one by LONGWRITER_JUDGE=NAME, --judge NAME, or judge in --metadata.")
@@ -131,15 +139,37 @@ def _check(settings: "JudgeSettings") -> int:
         if profile.is_own_endpoint(settings.base_url)
     }
     wanted = {settings.model: settings.label, **wanted}
-    day = today().isoformat()
+    states = {model: _state(model, offered, today()) for model in wanted}
     for model, name in wanted.items():
-        ends = offered.get(model)
-        if model not in offered:
-            state = "not offered"
-        elif ends:
-            state = f"shut down on {ends}" if ends <= day else f"until {ends}"
-        else:
-            state = "offered, no shutdown announced"
-        print(f"{name}: {state}")
-    ends = offered.get(settings.model)
-    return 0 if settings.model in offered and not (ends and ends <= day) else 1
+        print(f"{name}: {states[model][1]}")
+    return 0 if states[settings.model][0] else 1
+
+
+def _state(model: str, offered: Mapping[str, object], day: date) -> tuple[bool, str]:
+    """Whether an endpoint offers a model on `day`, and until when, in words.
+
+    `offered` has its models with the shutdown dates that it gives. Gemini's list has them as
+    models/NAME.
+    """
+    listed = model if model in offered else f"models/{model}"
+    if listed not in offered:
+        return False, "not offered"
+    given = offered[listed]
+    if given is None or given == "":
+        return True, "offered, no shutdown announced"
+    ends = _date_of(given)
+    if ends is None:
+        return True, "offered, with a shutdown date that cannot be read"
+    return ends > day, f"shut down on {ends}" if ends <= day else f"until {ends}"
+
+
+def _date_of(given: object) -> date | None:
+    """The day of an ISO date or time, or of Unix seconds; None for anything else."""
+    try:
+        if isinstance(given, str):
+            return date.fromisoformat(given.strip()[:10])
+        if isinstance(given, int | float) and not isinstance(given, bool):
+            return datetime.fromtimestamp(given, UTC).date()
+    except (ValueError, OverflowError, OSError):
+        pass
+    return None

@@ -50,7 +50,7 @@ class PanelSettings:
         named = metadata.get("judge")
         if not named and not metadata.get("judge_model"):
             named = environment.get("LONGWRITER_JUDGE")
-        names = _names(named)
+        names = judge_names(named)
         if len(names) < 2:
             if named and names != [named]:  # a list, or a separator too many
                 if not names:
@@ -298,7 +298,7 @@ class Panel:
         return [replace(verdict, judge=self._name(judge)) for verdict in verdicts]
 
 
-def _names(named: Any) -> list[str]:
+def judge_names(named: Any) -> list[str]:
     """The names in a setting. Raises InputError if one is named twice."""
     if isinstance(named, str):
         named = re.split(r"[,+]", named)

@@ -16,6 +16,7 @@ from longwriter_core.errors import InputError
 from longwriter_core.files import locked
 from longwriter_core.llm import Store, run_async
 from longwriter_core.mock_server import JUDGE, MockReply, MockRequest
+from longwriter_eval.cli.judges import _state
 from longwriter_eval.cli.main import main
 from longwriter_eval.judge.judge import Judge, judge_with_progress
 from longwriter_eval.judge.settings import JudgeSettings, api_key, judge_label, protocol_text
@@ -476,7 +477,49 @@ def test_the_list_shows_every_profiles_requirements_cost_and_shutdown_date(
         assert said in shown
     on(date(2027, 1, 14), monkeypatch)
     assert main(["judges"]) == 0
-    assert "There is no default any more: choose one of gpt-6-luna" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "There is no default any more: choose one of gpt-6-luna" in shown
+    assert ", the default" not in shown
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--judge", "nope"], "there is no profile 'nope'"),
+        (["--judge", "gpt-6-luna,nope"], "there is no profile 'nope'"),
+        (["--judge", ","], "',' names no profile"),
+        (["--judge-base-url", "nonsense"], "--judge-base-url: it must be a URL"),
+    ],
+)
+def test_the_list_of_an_unknown_profile_is_an_error(
+    options: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["judges", *options]) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_the_list_shows_the_profiles_of_a_panel(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["judges", "--judge", "gpt-6-luna+small"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert [line for line in shown if line and line[0] != " "][:-1] == ["gpt-6-luna", "small"]
+
+
+@pytest.mark.parametrize(
+    ("given", "state"),
+    [
+        (None, (True, "offered, no shutdown announced")),
+        ("2026-11-23", (True, "until 2026-11-23")),
+        ("2026-11-22T00:00:00Z", (False, "shut down on 2026-11-22")),
+        (1795305600, (False, "shut down on 2026-11-22")),
+        (1795392000.5, (True, "until 2026-11-23")),
+        *(
+            (unreadable, (True, "offered, with a shutdown date that cannot be read"))
+            for unreadable in ("soon", {"day": 1}, True, [], float("inf"), 10**400, 1795392000000)
+        ),
+    ],
+)
+def test_a_shutdown_date_is_read_in_any_form(given: object, state: tuple[bool, str]) -> None:
+    assert _state("m", {"models/m": given}, date(2026, 11, 22)) == state
 
 
 def test_the_check_lists_the_endpoints_models(
