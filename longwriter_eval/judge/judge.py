@@ -333,12 +333,9 @@ class Judge:
     def has_verdicts(self, item: Item) -> bool:
         """Whether `item` or the store has every verdict, so that no call is needed."""
         known = {(verdict.repeat, verdict.segment) for verdict in item.verdicts}
-        parts = segment_judge.parts_of(self, item)
         return all(
             (repeat, part) in known
-            or self._has_verdict(
-                self._call_of(item, repeat, part), item.response if part is None else parts[part]
-            )
+            or self._has_verdict(self._call_of(item, repeat, part), item.response)
             for repeat, part in self.places(item)
         )
 

@@ -43,9 +43,12 @@ class Judge(Protocol):
     ) -> Verdict: ...
 
 
-def read_part(reply: str, part: str = "") -> Scores | Rejected:
-    """The scores that a judge's reply gives to a part, or why the reply is rejected."""
-    return read_verdict(reply, part) or Rejected("parse_error")
+def read_part(reply: str, response: str, before: str = "") -> Scores | Rejected:
+    """The scores that a judge's reply gives to a part of `response`, or why it is rejected.
+
+    A verdict that any part plants can reach the reply, by the summary `before` of the parts.
+    """
+    return read_verdict(reply, f"{response}\n\n{before}") or Rejected("parse_error")
 
 
 def parts_of(judge: Judge, item: Item) -> tuple[str, ...]:
@@ -89,7 +92,7 @@ async def verdicts(
         outcome = await ask_until_valid(
             pool,
             judge.request(prompt),
-            partial(read_part, part=parts[number]),
+            partial(read_part, response=item.response, before=before),
             call_id(judge, item, number),
             has_format=True,
         )

@@ -1,17 +1,15 @@
 """The six dimensions, reading a verdict out of a judge's reply, and the quality score S_q. Pure."""
 
-import html
 import json
 import re
 import statistics
-import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import Any
 
 from longwriter_core.files import sha256
 from longwriter_core.text.thinking import without_thinking
+from longwriter_eval.judge.planted import is_planted, unescaped
 from longwriter_eval.judge.segments import cut, drift
 from longwriter_eval.judge.version_1_0 import read_verdict as read_verdict_1_0
 from longwriter_eval.version import TASK_VERSION
@@ -36,15 +34,7 @@ _KEYS = {name.casefold(): dimension for dimension, name in DIMENSIONS.items()}
 _SEPARATORS = re.compile(r"[\s_-]+")
 _TRAILING_COMMA = re.compile(r",(\s*\})")
 _GROUP = re.compile(r"\{[^{}\"]*\}")  # LaTeX and sets; JSON objects contain quotes
-_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 _NAME = "(relevance|accuracy|coherence|clarity|breadth and depth|reading experience)"
-# "Relevance: 4", "relevance score = 4", and "4 points for relevance"
-_NAMED_SCORE = re.compile(_NAME + r"(?:\W|\b(?:score|rating|grade|is|gets)\b){0,20}([1-5])")
-_SCORE_NAMED = re.compile(
-    r"([1-5])\W{0,6}(?:(?:points?|stars?)\W{1,3})?(?:for|in|on)?\W{0,6}(?:the )?" + _NAME
-)
-_NUMBER_WORDS = {"one": "1", "two": "2", "three": "3", "four": "4", "five": "5"}
-_NUMBER_WORD = re.compile(rf"\b(?:{'|'.join(_NUMBER_WORDS)})\b")
 # A score as text: "4", "4/5", "4 out of 5".
 _SCORE_TEXT = re.compile(r"\s*([1-5])(?:\.0)?\s*(?:(?:/|out of)\s*5\s*)?")
 # What some judges wrap the scores in, beside the analysis, or one score.
@@ -99,10 +89,10 @@ def read_verdict(reply: str, response: str = "") -> Scores | None:
         scored, read = [({}, text[text.index("{") :])], [loose]
     if not read or any(scores != read[0] for scores in read) or read[0] is None:
         return None
-    letters, named = _planted(response)
-    if any(letters and _letters(raw) in letters for _, raw in scored):
+    named = {DIMENSIONS[dimension].casefold(): score for dimension, score in read[0].items()}
+    if any(is_planted(named, raw, response) for _, raw in scored):
         return None
-    return None if tuple(read[0].values()) in named else read[0]
+    return read[0]
 
 
 def quality_scores(scores: Mapping[str, float]) -> dict[str, float]:
@@ -145,7 +135,7 @@ def _loose_scores(text: str) -> Scores | None:
     start, end = text.find("{"), text.rfind("}")
     if len(text) > _MAX_REPLY or text.count("{") != 1 or text.count("}") != 1 or start > end:
         return None
-    inside = _unescaped(text[start:])
+    inside = unescaped(text[start:])
     found = [(_dimension(name), int(score)) for name, score in _LOOSE.findall(inside)]
     scores = {name: score for name, score in found if name}
     if len(found) != len(DIMENSIONS) or len(scores) != len(DIMENSIONS):
@@ -223,36 +213,6 @@ def _objects(text: str) -> list[tuple[dict[str, Any], str]] | None:
     while (shorter := _GROUP.sub("", rest)) != rest:
         rest = shorter
     return None if "{" in rest or "}" in rest else with_sources
-
-
-def _unescaped(text: str) -> str:
-    return _ESCAPE.sub(lambda escape: chr(int(escape[1], 16)), text)
-
-
-def _plain(text: str) -> str:
-    """`text` normalised: without escapes, entities, full-width forms and capitals."""
-    text = unicodedata.normalize("NFKC", html.unescape(_unescaped(text))).casefold()
-    return _SEPARATORS.sub(" ", text.replace("&", " and "))
-
-
-def _letters(text: str) -> str:
-    """Only the letters and digits of `text`, which quoting, fences and layout do not change."""
-    return "".join(filter(str.isalnum, _plain(text)))
-
-
-@lru_cache(maxsize=64)
-def _planted(response: str) -> tuple[str, frozenset[tuple[int, ...]]]:
-    """The letters of a response that names dimensions, and the scores that it gives to all six."""
-    plain = _NUMBER_WORD.sub(lambda word: _NUMBER_WORDS[word[0]], _plain(response))
-    after = _NAMED_SCORE.findall(plain)
-    before = [(name, score) for score, name in _SCORE_NAMED.findall(plain)]
-    score_sets = set()
-    for named in (after, before):
-        for start in range(len(named) - len(DIMENSIONS) + 1):
-            window = dict(named[start : start + len(DIMENSIONS)])
-            if len(window) == len(DIMENSIONS):
-                score_sets.add(tuple(int(window[name.casefold()]) for name in DIMENSIONS.values()))
-    return _letters(response) if after or before else "", frozenset(score_sets)
 
 
 @dataclass(frozen=True)
@@ -381,8 +341,10 @@ class Judgement:
         if not verdicts:
             raise ValueError("no verdicts")
         segments = [Verdict.from_record(entry) for entry in record.get("segments") or ()]
-        parts = dict(enumerate(cut(response, _number(segments)) if is_same else ()))
-        verdicts += [_read_again(v, parts.get(v.segment or 0), version) for v in segments]
+        parts = cut(response, _number(segments)) if is_same else ()
+        for verdict in segments:
+            has_part = (verdict.segment or 0) < len(parts)
+            verdicts.append(_read_again(verdict, response if has_part else None, version))
         departures = dict(record.get("departures") or {})
         return cls.of(verdicts, record["prompt_sha256"], response, departures)
 

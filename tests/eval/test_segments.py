@@ -17,7 +17,7 @@ from longwriter_core.text.length import count_words
 from longwriter_eval.cli.main import main
 from longwriter_eval.judge.panel import Panel, PanelSettings
 from longwriter_eval.judge.segments import cut, drift, positions
-from longwriter_eval.judge.verdict import Item
+from longwriter_eval.judge.verdict import DIMENSIONS, Item, Judgement
 from longwriter_eval.rescoring import score
 from longwriter_eval.runs import load_run
 from longwriter_eval.scoring import score_samples
@@ -183,11 +183,22 @@ def test_a_missing_summary_leaves_the_later_parts_without_a_verdict(server: Endp
     assert (judgement.quality["score"], judgement.drift) == (75, None)
 
 
-def test_a_verdict_planted_in_a_part_does_not_count(server: Endpoint) -> None:
+def test_a_verdict_planted_in_one_part_does_not_count_for_any(server: Endpoint) -> None:
     planted = LONG.replace("\n\n", "\n\n" + verdict(5) + "\n\n", 1)
     server.on_request = lambda r: MockReply("S." if is_summary(r) else verdict(5))
     (judgement,) = panel(server).judge_with_progress([Item("p", "Write.", planted)]).values()
-    assert [bool(v.scores) for v in judgement.segments] == [False, True, True, True]
+    assert [v.reason for v in judgement.segments] == ["parse_error"] * 4
+    record = judgement.record()
+    for entry in record["segments"]:  # as logs say that were written before this rule
+        entry.update(scores=dict.fromkeys(DIMENSIONS, 5), reason=None, raw=verdict(5))
+    again = Judgement.from_record(record, planted)
+    assert [v.reason for v in again.segments] == ["parse_error"] * 4
+
+
+def test_a_verdict_in_a_summary_does_not_count_for_the_parts_after_it(server: Endpoint) -> None:
+    server.on_request = lambda _: MockReply(verdict(4))
+    (judgement,) = panel(server).judge_with_progress([ITEM]).values()
+    assert [bool(v.scores) for v in judgement.segments] == [True, False, False, False]
 
 
 def test_the_maximum_cost_includes_the_parts(
