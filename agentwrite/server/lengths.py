@@ -121,7 +121,7 @@ _SMALL = re.compile(
     r"(?:code|scripts?\s+(?:that|which|to)|functions?|programs?\s+(?:that|which|to)|quer(?:y|ies)|"
     r"regex|macro|formula|haiku|limerick|tweets?|headlines?|subject lines?|titles?|taglines?|"
     r"captions?|abstracts?|synops[ie]s|blurbs?|loglines?|outlines?|rubrics?|schedules?|checklists?|"
-    r"ideas?|prompts?|(?:unit\s+)?tests?)\b(?!.*\b(?:then|followed by|and the)\b)"
+    r"ideas?|prompts?|(?:unit\s+)?tests?)\b(?!-)(?!.*\b(?:then|followed by|and the)\b)"
     r"|写[一个几段条份些]*(?:代码|函数|脚本|程序|标题|摘要|简介|大纲|提纲|笑话)"
     r"|字的?[^，,。；;]*(?:写|起|想|做|取)[一个几段条份些]*(?:摘要|简介|标题|题目|书名|大纲|封面)"
     r"|[为给][^，,。；;]*字的[^，,。；;]*(?:设计|起|想|取|配|做)|列[一个出]*[^，,。；;]*字[^，,。；;]*的"

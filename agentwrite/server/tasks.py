@@ -28,7 +28,9 @@ _PRELUDE = (
     r"could you|would you|will you|i want you to|i need you to|i'd like you to|help me(?: to)?)\b"
     r"[\s,:!]*)*"
 )
-_MAKE = r"(?:write|draft|compose|create|make|produce|generate|develop|prepare|craft|give|provide)"
+_MAKE = (
+    r"(?:write|draft|compose|create|make|produce|generate|develop|prepare|craft|give|sing|provide)"
+)
 _ASK_ZH = r"(?:请你?|先|再|你|现在|帮忙|帮我|给我|替我|为我|麻烦你?|能不能|可以|能否)"
 _WRITE_ZH = r"(?:[续扩编撰]?写|撰|创作|起草|生成|列|拟|起|做|设计|取)"
 _TASK = re.compile(
@@ -76,10 +78,11 @@ _SMALL_ZH = re.compile(
     r"梗概|引言|序言|序|前言|后记|致谢|第[\d一二三四五六七八九十]+[章节回幕段]|邮件|诗|段话|句话|段|便条|通知|"
     r"笑话|朋友圈|标语|口号|清单|计划表|时间表)[吧。！!.\s：:]*\Z"
 )
-# A length of the object itself: next to it, in brackets, after a comma, or "in 300 words".
+# A length of the object itself: next to it, in brackets, after a comma, or "in 300 words". What
+# "a song about 10,000 words" means is in doubt.
 _BEFORE_OBJECT = re.compile(_LENGTH, re.IGNORECASE)
 _AFTER_OBJECT = re.compile(
-    rf"(?:\A\s*\d*\s*|.*?[,(（:]\s*|.*?\b(?=(?:in|within)\s)(?:within\s+)?){_LENGTH}"
+    rf"(?:\A\s*\d*\s*(?!about\b)|.*?[,(（:]\s*|.*?\b(?=(?:in|within)\s)(?:within\s+)?){_LENGTH}"
     r"(?=\s*(?:\Z|[^\w\s]|long\b|or\b|in length|about\b|on\b|for\b|from\b))",
     re.IGNORECASE | re.DOTALL,
 )
@@ -92,7 +95,7 @@ _IT = (
     r"(?:the|your) (?:story|text|answer|response|piece|output) (?:should|must|has to))\b"
     r"(?![^.]*\b(?:part|from|whole|full)\b)[^.\d]{0,30}?)"
 )
-_IT_ZH = r"(?:(?:字数|篇幅|长度|本章|这[章节段])[^\d一二三四五六七八九十百千万]{0,6})"
+_IT_ZH = r"(?:(?:字数|篇幅|长度|要求|本章|这[章节段])[^\d一二三四五六七八九十百千万]{0,6})"
 _SAYS_LENGTH = re.compile(
     rf"\A\W*{_IT}?[\s:]*{_LENGTH}|\A\W*{_IT_ZH}?{_LENGTH_ZH}|\A\W*字数[^\d]{{0,8}}(\d{{2,6}})",
     re.IGNORECASE,
