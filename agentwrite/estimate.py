@@ -103,8 +103,9 @@ def estimate_text(
     plan: Plan | None = None,
     seed: int | None = None,
     prompts: Prompts | None = None,
+    only_plan: bool = False,
 ) -> Estimate:
-    """Estimate one text. Raises InputError if the context is too small for it."""
+    """Estimate one text, or its plan. Raises InputError if the context is too small for it."""
     assumed = instruction
     if not plan and not instruction.required:
         assumed = replace(instruction, required=_USUAL_WORDS)
@@ -115,7 +116,10 @@ def estimate_text(
             rehearsal, settings, prompts=prompts, scope=settings.scope, seed=seed,
             companions=companions(settings),
         )  # fmt: skip
-        await writer.write(assumed, plan=plan)
+        if only_plan:
+            await writer.plan(assumed)
+        else:
+            await writer.write(assumed, plan=plan)
         return rehearsal.estimate
 
     try:

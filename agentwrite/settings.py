@@ -18,7 +18,7 @@ from longwriter_core.redact import public_url
 from longwriter_core.settings import Count, Text, Url, resolve
 
 if TYPE_CHECKING:
-    from longwriter_core.llm import ChatPool, Store
+    from longwriter_core.llm import Budget, ChatPool, Store
 
 _KEYS = ("AGENTWRITE_API_KEY", "OPENAI_API_KEY")
 
@@ -185,8 +185,13 @@ class Settings(BaseModel):
                 "tokens: nothing was asked; lower --max-tokens, or leave the prompt out"
             )
 
-    def chat(self, store: "Store", key: str | None = None) -> "ChatPool":
-        """The client; without `key`, with the one of `api_key`. Raises InputError."""
+    def chat(
+        self, store: "Store", key: str | None = None, budget: "Budget | None" = None
+    ) -> "ChatPool":
+        """The client; without `key`, with the one of `api_key`. Raises InputError.
+
+        `budget` is shared with other clients; by default it is max_cost.
+        """
         from longwriter_core.llm import Budget, ChatPool
         from longwriter_core.llm.profiles import prices_of
 
@@ -201,7 +206,7 @@ class Settings(BaseModel):
             base_url=self.base_urls,
             api_key=self._keys(key or self.api_key()),
             timeout=self.timeout,
-            budget=Budget(self.max_cost) if self.max_cost else None,
+            budget=budget or (Budget(self.max_cost) if self.max_cost else None),
             batch=self.batch,
         )
 

@@ -27,9 +27,10 @@ def numbered_rows(path: Path) -> Iterator[NumberedRow]:
 
     Raises InputError if the file cannot be read.
     """
-    if path.suffix == ".parquet":
+    ending = path.suffix.lower()
+    if ending == ".parquet":
         yield from _read_parquet(path)
-    elif path.suffix == ".csv":
+    elif ending == ".csv":
         yield from _read_csv(path)
     else:
         for line in scan_jsonl(path):

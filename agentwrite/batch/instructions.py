@@ -4,8 +4,11 @@ A row holds `instruction` or `prompt`, or a conversation under `messages`, whose
 is the instruction; and optionally `id` and `length` in words.
 """
 
+import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from decimal import Decimal
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,7 @@ from longwriter_core.text.required_length import required_length
 
 _MAX_PROBLEMS = 5  # maximum number of problems listed in a message
 _CONVERSATIONS = ("messages", "conversations", "conversation")
+_NUMBER = re.compile(r"([0-9]{1,9}|[0-9]{1,3}(?:,[0-9]{3})+)(?:\.0*)?")
 _KNOWN_FIELDS = ("id", "instruction", "prompt", "length", "required", *_CONVERSATIONS)
 
 
@@ -36,7 +40,7 @@ class InstructionFile:
     @property
     def row_name(self) -> str:
         """What a number in `bad_rows` counts."""
-        return "row" if self.path.suffix == ".parquet" else "line"
+        return "row" if self.path.suffix.lower() == ".parquet" else "line"
 
     def __iter__(self) -> Iterator[Instruction]:
         """Yield the good instructions in order.
@@ -97,13 +101,9 @@ def _read(row: NumberedRow, default_length: int | None) -> Instruction:
         raise ValueError("no text under `instruction`, `prompt` or `messages`")
     if not instruction.strip():
         raise ValueError("the instruction is empty")
-    length = fields.get("length")
+    length = _length(fields.get("length"))
     if length is None:
-        length = fields.get("required")
-    if length is not None and not (type(length) is int and 1 <= length <= MAX_TEXT_WORDS):
-        raise ValueError(
-            f"length must be a whole number from 1 to {MAX_TEXT_WORDS}, not {length!r}"
-        )
+        length = _length(fields.get("required"))
     id = fields.get("id")
     if id is None:
         id = sha256(instruction)[:16]
@@ -115,6 +115,22 @@ def _read(row: NumberedRow, default_length: int | None) -> Instruction:
         length or required_length(instruction) or default_length,
         {name: _plain(value) for name, value in fields.items() if name not in _KNOWN_FIELDS},
     )
+
+
+def _length(value: Any) -> int | None:
+    """The length that a row names, or None. Raises ValueError unless it is a whole number.
+
+    Tables write 300.0 and NaN in a column that has empty cells, and "300" or "1,000" as text.
+    """
+    number = value
+    if isinstance(value, str) and (digits := _NUMBER.fullmatch(value.strip())):
+        number = int(digits[1].replace(",", ""))
+    if number is None or (isinstance(number, float | Decimal) and math.isnan(number)):
+        return None
+    is_number = isinstance(number, int | float | Decimal) and not isinstance(number, bool)
+    if is_number and 1 <= number <= MAX_TEXT_WORDS and number == int(number):
+        return int(number)
+    raise ValueError(f"length must be a whole number from 1 to {MAX_TEXT_WORDS}, not {value!r}")
 
 
 def _plain(value: Any) -> Any:

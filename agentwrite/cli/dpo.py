@@ -62,6 +62,9 @@ def command(
         ),
     ] = PairOptions.min_margin,
     context: options.KnownContext = None,
+    extra: options.Extra = "{}",
+    timeout: options.Timeout = None,
+    max_cost: options.MaxCost = None,
     limit: options.Limit = None,
     length: options.Length = None,
     engine: options.Engine = "local",
@@ -106,6 +109,9 @@ def command(
         base_urls=base_url,
         concurrency=concurrency,
         context=context,
+        extra=extra,
+        timeout=timeout,
+        max_cost=max_cost,
     )
     judging = JudgeSettings.resolve(
         judge_options.overrides(

@@ -53,6 +53,29 @@ Story = Annotated[bool, typer.Option("--story", help=_help("story"))]
 Critic = Annotated[bool, typer.Option("--critic", help=_help("critic"))]
 Timeout = Annotated[float | None, typer.Option(metavar="SECONDS", help=_help("timeout"))]
 MaxCost = Annotated[float | None, typer.Option(metavar="USD", help=_help("max_cost"))]
+
+# For a text that is written: without them, as it was written.
+KeptMaxTokens = Annotated[
+    int | None,
+    typer.Option(
+        "--max-tokens", min=1, metavar="TOKENS",
+        help=f"{_help('max_tokens')}; default: as the text was written",
+    ),
+]  # fmt: skip
+KeptTemperature = Annotated[
+    float | None,
+    typer.Option(
+        "--temperature", metavar="T",
+        help=f"{_help('temperature')}; default: as the text was written",
+    ),
+]  # fmt: skip
+KeptExtra = Annotated[
+    str | None,
+    typer.Option(
+        "--extra", metavar="JSON", help=f"{_help('extra')}; default: as the text was written"
+    ),
+]  # fmt: skip
+
 Batch = Annotated[bool, typer.Option("--batch", help=_help("batch"))]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="print what would be called; call nothing")]
 

@@ -23,8 +23,14 @@ def command(
         int | None, typer.Option(min=1, metavar="WORDS", help="required length")
     ] = None,
     prompts: options.PromptSet = options.DEFAULTS["prompts"],
+    max_tokens: options.MaxTokens = options.DEFAULTS["max_tokens"],
+    temperature: options.Temperature = options.DEFAULTS["temperature"],
+    extra: options.Extra = "{}",
+    timeout: options.Timeout = None,
+    max_cost: options.MaxCost = None,
     seed: options.Seed = None,
     fresh: options.Fresh = False,
+    dry_run: options.DryRun = False,
 ) -> int:
     """Plan a text, as YAML to read and edit.
 
@@ -40,15 +46,33 @@ def command(
     if not instruction.strip():
         raise InputError("the instruction is empty")
     options.check_output(output, "the plan")
-    settings = Settings.resolve(model=model, base_urls=base_url, prompts=prompts)
+    settings = Settings.resolve(
+        model=model,
+        base_urls=base_url,
+        prompts=prompts,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        extra=extra,
+        timeout=timeout,
+        max_cost=max_cost,
+    )
     required = length or required_length(instruction)
     if (required or 0) > MAX_TEXT_WORDS:
         raise InputError(f"{required:,} words are asked for, and {MAX_TEXT_WORDS:,} are the most")
     seed = options.chosen_seed(seed, fresh)
+    if dry_run:
+        from agentwrite.estimate import estimate_text
+        from agentwrite.writing.state import Instruction
+        from longwriter_core.llm import Store
+
+        to_plan = Instruction("", instruction, required)
+        expected = estimate_text(to_plan, settings, Store(), seed=seed, only_plan=True)
+        options.print_estimate(expected, settings)
+        return 0
     try:
         plan = plan_text(instruction, settings, length=required, seed=seed)
     except WriteError as error:
-        if error.is_fatal:
+        if error.is_fatal and error.reason != "max_cost":
             raise InputError(
                 f"{settings.model} at {settings.where} cannot be used: {error.detail}"
             ) from error

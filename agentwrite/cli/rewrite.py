@@ -34,6 +34,11 @@ def command(
         str | None, typer.Option(help="model name at its endpoint; default: the text's")
     ] = None,
     base_url: options.BaseUrls = None,
+    max_tokens: options.KeptMaxTokens = None,
+    temperature: options.KeptTemperature = None,
+    extra: options.KeptExtra = None,
+    timeout: options.Timeout = None,
+    max_cost: options.MaxCost = None,
     seed: options.Seed = None,
     fresh: options.Fresh = False,
 ) -> int:
@@ -54,9 +59,15 @@ def command(
         check_format(Path(loaded.output))
         count = len(loaded.sections)
         notes = rewrite_notes(_numbers(sections, count), count, note, repair=repair)
-        kept = dict(loaded.settings)
-        if model:
-            kept["model"] = model
+        given = {
+            "model": model, "max_tokens": max_tokens, "temperature": temperature, "extra": extra
+        }  # fmt: skip
+        kept = {
+            **loaded.settings,
+            **{name: value for name, value in given.items() if value is not None},
+            "timeout": timeout,
+            "max_cost": max_cost,
+        }
         urls = base_url or loaded.record.get("base_urls") or None
         settings = Settings.resolve(**{**kept, "base_urls": urls})
         seed = options.chosen_seed(seed, fresh)
@@ -81,7 +92,7 @@ def command(
                 bias=loaded.bias, seed=seed, done=done,
             )  # fmt: skip
         except WriteError as error:
-            if error.is_fatal:
+            if error.is_fatal and error.reason != "max_cost":
                 raise InputError(
                     f"{settings.model} at {settings.where} cannot be used: {error.detail}"
                 ) from error

@@ -44,7 +44,7 @@ from agentwrite.writing.prompts import Prompts
 from agentwrite.writing.state import Instruction
 from longwriter_core.conversation import preference
 from longwriter_core.errors import InputError
-from longwriter_core.llm import Store, Usage, run_async
+from longwriter_core.llm import Budget, Store, Usage, run_async
 from longwriter_core.overlap import PromptIndex, benchmark_prompts
 from longwriter_core.text.length import count_words
 from longwriter_eval.judge.judge import Judge
@@ -145,7 +145,17 @@ def dpo(
         raise InputError("a Ray cluster judges directly: leave out --batch or --engine ray")
     if steps and cluster:
         raise InputError("--steps needs --engine local")
-    judging = Judge(judge, api_key(judge, os.environ), Store(path / "calls"))
+    if settings.max_cost and cluster:
+        raise InputError("--max-cost needs --engine local: workers do not share a budget")
+    budget = Budget(settings.max_cost) if settings.max_cost else None
+    if budget and judge.max_cost is None and not judge.prices():
+        raise InputError(
+            f"--max-cost needs the price of the judge {judge.model}: name it in LONGWRITER_PRICES"
+        )
+    judging = Judge(
+        judge, api_key(judge, os.environ), Store(path / "calls"),
+        budget=budget if judge.max_cost is None else None,
+    )  # fmt: skip
     check_context(file, lengths, settings, judging, steps=steps)
     shared = shared_settings(settings, judging, samples, steps=steps)
     with RunFolder(path, shared, "samples.jsonl") as folder:
@@ -165,7 +175,7 @@ def dpo(
 
             async def sample_all() -> None:
                 await judging.check()
-                work = Sampling(settings, settings.api_key(), judging, samples, show, steps)
+                work = Sampling(settings, settings.api_key(), judging, samples, show, steps, budget)
                 workload = cluster.spread(work) if cluster else work
                 async with workload.open(folder.store, settings.concurrency) as (pool, sample):
                     await run_queue(
@@ -205,6 +215,7 @@ class Sampling:
     samples: int
     show: Callable[[str], None] | None = None  # gets the state of the judge's batches
     steps: bool = False
+    budget: Budget | None = None  # that the judge shares
 
     @asynccontextmanager
     async def open(
@@ -214,7 +225,7 @@ class Sampling:
         settings, judge = self.settings, self.judge.with_store(store)
         usage = Usage()
         async with (
-            settings.chat(store, self.key) as chat,
+            settings.chat(store, self.key, self.budget) as chat,
             # a batch of verdicts waits until the answers that are being written are there, too
             judge.asking(usage, self.show, lambda: chat.is_busy) as judge_one,
         ):
@@ -224,6 +235,7 @@ class Sampling:
                 concurrency=concurrency,
                 temperature=settings.temperature,
                 max_tokens=settings.max_tokens,
+                extra=settings.extra,
             )
             # a worker gets the same share of the judge's calls as of the writer's
             share = judge.concurrency * concurrency // settings.concurrency
@@ -325,5 +337,6 @@ def shared_settings(
         "judge_prompt_sha256": judge.prompt.sha256,
         # folders of earlier releases, which had no profiles, do not name the paper's request
         **({} if protocol == _PAPERS_REQUEST else {"judge_request": protocol}),
+        **({"extra": settings.extra} if settings.extra else {}),
         **({"steps": Prompts.load(settings.prompts).sha256} if steps else {}),
     }

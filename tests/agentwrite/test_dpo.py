@@ -526,3 +526,22 @@ def test_an_answer_that_the_judge_cannot_read_is_an_error_before_any_call(
         assert main(arguments(tmp_path, server)) == 2
         assert server.prompts == []
     assert "does not fit the context" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_answers_and_the_verdicts_share_a_cost_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "prices.toml"
+    file.write_text(f'[m.models]\n"{WRITER}" = [1000, 1000]\n"{JUDGE}" = [1000, 1000]\n')
+    monkeypatch.setenv("LONGWRITER_PRICES", str(file))
+    prompts(tmp_path, 1)
+    with Server() as server:
+        given = arguments(tmp_path, server, "--max-tokens", "1000", "--no-benchmark-check")
+        assert main([*given, "--max-cost", "3"]) != 0
+        assert "--max-cost $3.00" in capsys.readouterr().err
+        assert len(server.sampled) == 0
+        main([*given, "--max-cost", "12", "--extra", '{"top_p": 0.9}'])
+        assert "--max-cost $12.00" in capsys.readouterr().err
+        spent = [request for request in server.history if not request.is_judge]
+        assert {request.body.get("top_p") for request in spent} == {0.9}

@@ -46,6 +46,31 @@ def test_sampling_options_are_in_every_request() -> None:
         assert {body["top_p"] for body in sent} == {0.9}
 
 
+def test_plan_and_rewrite_take_the_options_of_requests_and_money(
+    tmp_path: Path, prices: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    del prices
+    out, endpoint = str(tmp_path / "text.md"), ("--model", WRITER, "--base-url")
+    options = ["--temperature", "0.3", "--max-tokens", "999", "--extra", '{"top_p": 0.9}']
+    with Model(answer=by_plan) as model:
+        plan = ["plan", INSTRUCTION, *endpoint, model.base_url]
+        assert main([*plan, "--dry-run"]) == 0
+        assert "about 1 calls" in capsys.readouterr().out
+        assert main([*plan, "--max-cost", "0.01"]) == 1
+        assert model.prompts == []
+        assert main([*plan, *options, "--timeout", "60", "--max-cost", "5000"]) == 0
+        assert write(model, "--max-cost", "5000", "-o", out) == 0
+        rewrite = ["rewrite", str(tmp_path / "text.book"), "--sections", "1", "--note", "Sail."]
+        calls = len(model.prompts)
+        assert main([*rewrite, "--max-cost", "0.01"]) == 1
+        assert len(model.prompts) == calls
+        assert "--max-cost" in capsys.readouterr().err
+        assert main([*rewrite, *options, "--timeout", "60", "--max-cost", "9000"]) == 0
+        for request in (model.history[0], model.history[-1]):
+            body = request.body
+            assert (body["temperature"], body["max_tokens"], body["top_p"]) == (0.3, 999, 0.9)
+
+
 def test_another_extra_field_is_another_call() -> None:
     with Model(answer=by_plan) as model:
         assert write(model) == 0

@@ -166,6 +166,29 @@ def test_bad_rows_are_set_aside_with_their_lines(tmp_path: Path) -> None:
         check_instructions(path)
 
 
+@pytest.mark.parametrize("ending", ["jsonl", "CSV", "parquet", "PARQUET"])
+def test_whole_lengths_are_read_however_a_table_writes_them(ending: str, tmp_path: Path) -> None:
+    path = tmp_path / f"in.{ending}"
+    lengths: list[Any] = [300.0, 1000.0, None]
+    if ending == "jsonl":
+        lengths = ["300", "1,000", None]
+        write_jsonl(path, [{"prompt": f"Tea {n}.", "length": n} for n in lengths])
+    elif ending == "CSV":
+        path.write_text('prompt,length\nTea 1.,300.0\nTea 2.,"1,000"\nTea 3.,\n', encoding="utf-8")
+    else:
+        table = {"prompt": [f"Tea {n}." for n in lengths], "length": lengths}
+        parquet.write_table(pyarrow.table(table), path)
+    assert [row.required for row in check_instructions(path)] == [300, 1000, None]
+
+
+@pytest.mark.parametrize("length", ["300.5", "1,00", "-5", "", 300.5, True, 0, [300], "1e3"])
+def test_a_length_that_is_no_whole_number_is_refused(length: object, tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    write_jsonl(path, [{"prompt": "Tea.", "length": length}])
+    with pytest.raises(InputError, match="length must be a whole number"):
+        check_instructions(path)
+
+
 def test_a_file_of_bad_rows_only_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_text("{\n")
     with Model() as server, pytest.raises(InputError, match="line 1: not JSON"):
