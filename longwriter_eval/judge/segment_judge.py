@@ -12,12 +12,13 @@ from importlib.resources import files
 from typing import Any, Protocol, TypeVar
 
 from longwriter_core.files import sha256
-from longwriter_core.llm import CallId, ChatPool, Outcome, Rejected, ask_until_valid
+from longwriter_core.llm import CallId, Chat, Outcome, Rejected, ask_until_valid
 from longwriter_core.text.length import count_words
 from longwriter_core.text.thinking import without_thinking
 from longwriter_eval.judge.prompt import fill
 from longwriter_eval.judge.segments import MAX_SUMMARY_WORDS, cut
 from longwriter_eval.judge.settings import JudgeSettings
+from longwriter_eval.judge.spend import JudgePool
 from longwriter_eval.judge.verdict import Item, Scores, Verdict, read_verdict
 
 T = TypeVar("T")
@@ -65,7 +66,7 @@ def call_id(judge: Judge, item: Item, part: int, *, summary: bool = False) -> Ca
 
 
 async def verdicts(
-    judge: Judge, pool: ChatPool, item: Item, known: Mapping[int, Verdict]
+    judge: Judge, pool: JudgePool, item: Item, known: Mapping[int, Verdict]
 ) -> list[Verdict]:
     """A verdict on every part, of which those in `known` are not asked for again.
 
@@ -76,7 +77,7 @@ async def verdicts(
     summaries = await _in_turn(
         judge,
         [
-            partial(_summary, judge, pool, item, parts[number], number)
+            partial(_summary, judge, pool.for_summaries(), item, parts[number], number)
             for number in range(max(missing, default=0))
         ],
     )
@@ -124,9 +125,7 @@ def max_prompts(judge: Judge, item: Item) -> list[str]:
     return texts
 
 
-async def _summary(
-    judge: Judge, pool: ChatPool, item: Item, part: str, number: int
-) -> "Outcome[str]":
+async def _summary(judge: Judge, pool: Chat, item: Item, part: str, number: int) -> "Outcome[str]":
     prompt, _ = fill(_template("summary"), {"$TEXT$": part})
     request = {k: v for k, v in judge.request(prompt).items() if k != "response_format"}
     return await ask_until_valid(

@@ -347,6 +347,17 @@ def test_judging_stops_early_if_every_reply_is_cut() -> None:
     assert reasons[:2] == ["cut", "cut"]
 
 
+def test_a_whole_reply_does_not_keep_judging_going_when_the_rest_are_cut() -> None:
+    def reply(request: MockRequest) -> MockReply | None:
+        return None if "Write 0" in request.prompt else MockReply("", "length")
+
+    with Endpoint(on_request=reply) as server:
+        found = judged(judge_at(server, concurrency=1))
+    assert server.requests == 1 + 4 * 5 - 4  # at the first reply on the fifth text, 4 of 5 are cut
+    reasons = [judgement.status for judgement in found.values()]
+    assert reasons[:6] == ["judged", "cut", "cut", "cut", "cut", "not_asked"]
+
+
 def test_judging_continues_if_only_some_replies_are_cut() -> None:
     def reply(request: MockRequest) -> MockReply | None:
         return MockReply("", "length") if "Write 1" in request.prompt else None

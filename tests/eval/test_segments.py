@@ -201,6 +201,19 @@ def test_a_verdict_in_a_summary_does_not_count_for_the_parts_after_it(server: En
     assert [bool(v.scores) for v in judgement.segments] == [True, False, False, False]
 
 
+@pytest.mark.parametrize("is_cut", [True, False], ids=["verdicts-cut", "summaries-cut"])
+def test_summaries_do_not_count_when_cut_verdicts_stop_the_judging(
+    server: Endpoint, is_cut: bool
+) -> None:
+    server.on_request = lambda r: (
+        MockReply("", "length") if is_cut != is_summary(r) else MockReply(verdict(4))
+    )
+    items = [Item(f"id/{n}", f"Write of rain {n}.", LONG) for n in range(6)]
+    found = panel(server).judge_with_progress(items)
+    has_stopped = "not_asked" in [reason for j in found.values() for reason in j.missing]
+    assert has_stopped == is_cut
+
+
 def test_the_maximum_cost_includes_the_parts(
     server: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
