@@ -17,7 +17,9 @@ class Budget:
 
     A call in flight counts at its maximum: its prompt, and a reply up to its token limit. A call
     that does not fit waits, because calls in flight may cost less than their maximum. If it still
-    does not fit when no call is in flight, it raises BudgetError. `option` is its name in messages.
+    does not fit when no call is in flight, it raises BudgetError. A try whose answer was lost may
+    have been charged: it counts at its maximum, and the next try of the call must fit as well.
+    `option` is its name in messages.
     """
 
     def __init__(self, usd: float, option: str = "--max-cost") -> None:
@@ -27,10 +29,39 @@ class Budget:
         self._changed = asyncio.Event()
 
     async def spend(
-        self, maximum: float, call: Callable[[], Awaitable[Reply]], cost: Callable[[Reply], float]
+        self,
+        maximum: float,
+        call: Callable[[Callable[[CallError], Awaitable[None]]], Awaitable[Reply]],
+        cost: Callable[[Reply], float],
     ) -> Reply:
-        """Make the call once `maximum`, the most that it can cost, fits; record its `cost`."""
+        """Make the call once `maximum`, the most that it can cost, fits; record its `cost`.
+
+        `call` gets a function to await before it repeats a try that has failed.
+        """
         key = object()
+
+        async def before_retry(error: CallError) -> None:
+            if error.may_be_charged:
+                self._settle(key, maximum)
+                await self._reserve(key, maximum)
+
+        await self._reserve(key, maximum)
+        paid = maximum  # a call without an answer may have been charged
+        try:
+            reply = await call(before_retry)
+            paid = cost(reply)
+            return reply
+        except SkippedError:
+            paid = 0.0
+            raise
+        except CallError as error:
+            paid = maximum if error.may_be_charged else 0.0
+            raise
+        finally:
+            self._settle(key, paid)
+
+    async def _reserve(self, key: object, maximum: float) -> None:
+        """Wait until a call fits. Raises BudgetError if it never will."""
         while self.spent + sum(self._reserved.values()) + maximum > self.limit:
             if not self._reserved:
                 raise BudgetError(
@@ -40,22 +71,13 @@ class Budget:
                 )
             await self._changed.wait()
         self._reserved[key] = maximum
-        paid = maximum  # a call without an answer may have been charged
-        try:
-            reply = await call()
-            paid = cost(reply)
-            return reply
-        except SkippedError:
-            paid = 0.0
-            raise
-        except CallError as error:
-            paid = maximum if error.status is None else 0.0  # an answer with an error is free
-            raise
-        finally:
-            del self._reserved[key]
+
+    def _settle(self, key: object, paid: float) -> None:
+        """Replace what is reserved for a call, if anything is, by what it has cost."""
+        if self._reserved.pop(key, None) is not None:
             self.spent += paid
-            changed, self._changed = self._changed, asyncio.Event()
-            changed.set()
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
 
 
 def max_tokens_of(text: str) -> int:

@@ -182,8 +182,13 @@ class Endpoint:
         except (openai.OpenAIError, aiohttp.ClientError, OSError) as error:
             raise self._disconnected(error).error from error
 
-    async def ask(self, request: Mapping[str, Any], max_wait: float = math.inf) -> Reply:
-        """Make one chat completion call. Raises CallError.
+    async def ask(
+        self,
+        request: Mapping[str, Any],
+        max_wait: float = math.inf,
+        before_retry: Callable[[CallError], Awaitable[None]] | None = None,
+    ) -> Reply:
+        """Make one chat completion call. Raises CallError, or what `before_retry` raises.
 
         Rate limits, 5xx, timeouts, dropped connections, and answers that are not a completion, such
         as a gateway's error page, are retried after 0.5, 1, 2, 4, 8, 8 … seconds. Up to a quarter
@@ -218,7 +223,9 @@ class Endpoint:
             failures += not is_busy
             timeouts += outcome.is_timeout
             if self._is_useless(outcome, failures, timeouts, successes_at_start, max_wait):
-                raise EndpointError(str(outcome.error))
+                fatal = EndpointError(str(outcome.error))
+                fatal.was_sent = outcome.error.was_sent
+                raise fatal
             patience = self._retries
             if patience and outcome.is_rate_limit:
                 patience = max(patience, _RATE_LIMIT_RETRIES)
@@ -231,6 +238,8 @@ class Endpoint:
             elif failures == _TROUBLE and not self._is_in_trouble:  # once, not for every call
                 self._is_in_trouble = True
                 _log.warning("%s: %s; trying again", self.url, outcome.error)
+            if before_retry:
+                await before_retry(outcome.error)
             await asyncio.sleep(min(0.25 * 2 ** max(failures, 1), 8) * random.uniform(1, 1.25))
         raise AssertionError  # count() has no end
 
@@ -278,6 +287,8 @@ class Endpoint:
             return Failure(CallError(why), may_pass=True, is_unreachable=True, is_timeout=True)
         except (openai.OpenAIError, aiohttp.ClientError, OSError, ValueError) as error:
             return self._disconnected(error)
+        if pause := _limit_reset(answer.headers):
+            self.limiter.pause(pause)  # the next call would get a 429
         kind = answer.headers.get("content-type", "no content type")
         return self._completed(request, answer.content, kind, retries)
 
@@ -355,7 +366,11 @@ class Endpoint:
         if isinstance(cause, ValueError):  # a bad certificate or host name: a retry does not help
             return Failure(EndpointError(self._scrubbed(what)), may_pass=False)
         what = self._scrubbed(f"Connection error: {what or type(cause).__name__}")
-        return Failure(CallError(what), may_pass=True, is_unreachable=True)
+        failure = Failure(CallError(what), may_pass=True, is_unreachable=True)
+        failure.error.was_sent = not isinstance(
+            cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError
+        )
+        return failure
 
     def _failed(
         self, request: dict[str, Any], status: int, answer: bytes, headers: Mapping[str, str]
@@ -378,6 +393,7 @@ class Endpoint:
         if status == 403 and self._has_answered and isinstance(error, EndpointError):
             # the key has worked before, so a filter in between has rejected this one prompt
             error = CallError(str(error))
+            error.status = status
         may_pass = type(error) is CallError and (status in (408, 409, 429) or status >= 500)
         return Failure(error, may_pass, _retry_after(headers) or 0.0, status == 429)
 
@@ -483,7 +499,7 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds to wait after a refused call, as the headers say; None if they do not.
 
     Retry-After gives seconds or a date, and retry-after-ms is OpenAI's more exact form of it.
-    Without them, x-ratelimit-reset-requests and -tokens count for a limit that is used up.
+    Without them, the reset of a limit that is used up counts.
     """
     with contextlib.suppress(ValueError):
         milliseconds = float(headers.get("retry-after-ms", ""))
@@ -491,12 +507,7 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
             return milliseconds / 1000
     value = headers.get("Retry-After", "")
     if not value:
-        resets = (
-            _duration(headers.get(f"x-ratelimit-reset-{kind}", ""))
-            for kind in ("requests", "tokens")
-            if headers.get(f"x-ratelimit-remaining-{kind}", "") == "0"
-        )
-        return max(filter(None, resets), default=None)
+        return _limit_reset(headers)
     try:
         seconds = float(value)
     except ValueError:
@@ -505,6 +516,19 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
         except (ValueError, TypeError, OverflowError):
             return None
     return seconds if 0 <= seconds < math.inf else None
+
+
+def _limit_reset(headers: Mapping[str, str]) -> float | None:
+    """Seconds until a rate limit that is used up is reset, by x-ratelimit-reset-requests, -tokens.
+
+    None if no limit is used up, or if the headers do not say until when.
+    """
+    resets = (
+        _duration(headers.get(f"x-ratelimit-reset-{kind}", ""))
+        for kind in ("requests", "tokens")
+        if headers.get(f"x-ratelimit-remaining-{kind}", "") == "0"
+    )
+    return max(filter(None, resets), default=None)
 
 
 def _duration(text: str) -> float | None:

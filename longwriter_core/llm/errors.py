@@ -16,6 +16,12 @@ class CallError(Exception):
 
     reason = "transport_error"
     status: int | None = None  # of the HTTP answer, if there was one
+    was_sent = True  # False if there was not even a connection
+
+    @property
+    def may_be_charged(self) -> bool:
+        """Whether the call may cost something: nobody knows what became of it."""
+        return self.status is None and self.was_sent
 
 
 class ContextOverflowError(CallError):

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Self
@@ -30,6 +30,7 @@ RETRIES = 10  # of one call, after its first try
 # Seconds during which other endpoints are preferred to one that failed; each further failure
 # doubles the time. After it, one call tries the endpoint while other calls still avoid it.
 _COOLDOWN, _MAX_COOLDOWN = 60.0, 3_600.0
+_BeforeRetry = Callable[[CallError], Awaitable[None]]  # called with the failure
 
 
 @dataclass
@@ -215,10 +216,10 @@ class ChatPool:
     async def _spend_and_save(
         self, key: str, request: Mapping[str, Any], affinity: int, is_batch: bool
     ) -> Reply:
-        async def send() -> Reply:
+        async def send(before_retry: _BeforeRetry | None = None) -> Reply:
             if is_batch:
                 return await self._ask_in_batch(key, request)
-            return await self._ask_in_order(request, affinity)
+            return await self._ask_in_order(request, affinity, before_retry)
 
         prices = self._prices(request["model"])
         if prices and is_batch:
@@ -281,7 +282,9 @@ class ChatPool:
                 member.fatal = None
                 member.succeeded()
 
-    async def _ask_in_order(self, request: Mapping[str, Any], affinity: int) -> Reply:
+    async def _ask_in_order(
+        self, request: Mapping[str, Any], affinity: int, before_retry: _BeforeRetry | None
+    ) -> Reply:
         """The first reply of any endpoint; endpoints that failed recently are tried last."""
         first = affinity % len(self._members)
         in_order = [*self._members[first:], *self._members[:first]]
@@ -289,12 +292,15 @@ class ChatPool:
         for member in sorted(in_order, key=_Member.ready_in):
             if member.fatal:
                 continue
+            if failure and before_retry:
+                await before_retry(failure)
             others = (other for other in self._members if other is not member)
             has_other = any(not other.fatal and not other.ready_in() for other in others)
             sent_at = time.monotonic()
             member.begin_try()
             try:
-                reply = await member.endpoint.ask(request, _COOLDOWN if has_other else math.inf)
+                patience = _COOLDOWN if has_other else math.inf
+                reply = await member.endpoint.ask(request, patience, before_retry)
                 member.succeeded()
                 return reply
             except (ContextOverflowError, RefusedError):
@@ -303,6 +309,9 @@ class ChatPool:
             except asyncio.CancelledError:
                 if member.cooldown_until == math.inf:
                     member.failed(sent_at)
+                raise
+            except SkippedError:
+                member.failed(sent_at)  # by its last try, after which the budget is used up
                 raise
             except EndpointError as error:
                 failure, member.fatal = error, str(error)

@@ -7,7 +7,7 @@ import pytest
 from support.endpoint import KEY, Endpoint, completion, request
 
 from longwriter_core.llm import Budget, BudgetError, CallError, ChatPool, Reply, Store, run_async
-from longwriter_core.llm.budget import cost_of
+from longwriter_core.llm.budget import cost_of, max_cost_of
 from longwriter_core.llm.profiles import Prices
 from longwriter_core.mock_server import MockReply
 
@@ -15,9 +15,9 @@ PRICES = Prices(prompt=1_000, cached=100, completion=1_000)  # $0.001 per token,
 REPLY = Reply("Good.", "m", "stop", None, 1_000, 50)
 
 
-def pool(server: Endpoint, budget: Budget, *, batch: bool = False) -> ChatPool:
+def pool(server: Endpoint, budget: Budget, *, batch: bool = False, retries: int = 0) -> ChatPool:
     return ChatPool(
-        Store(), base_url=server.base_url, api_key=KEY, retries=0, budget=budget,
+        Store(), base_url=server.base_url, api_key=KEY, retries=retries, budget=budget,
         prices=lambda _model: PRICES, batch=batch,
     )  # fmt: skip
 
@@ -78,6 +78,37 @@ def test_a_failed_call_counts_if_it_may_have_been_charged(
         (outcome,) = run_async(spend(pool(server, budget), "a"))
     assert isinstance(outcome, CallError)
     assert (budget.spent > 0) == is_charged
+
+
+def test_every_try_whose_answer_is_lost_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("longwriter_core.llm.client.random.uniform", lambda *_: 0)  # no pauses
+    maximum = max_cost_of({**request("a"), "max_tokens": 100}, PRICES)
+    lost, good = MockReply(fault="reset"), MockReply(body=completion("Good."))
+
+    def outcome(limit: float) -> tuple[Reply | BaseException, float, int]:
+        replies = iter([lost, MockReply(status=500), lost, good])
+        budget = Budget(limit)
+        with Endpoint(judge_reasoning_tokens=0, on_request=lambda _: next(replies)) as server:
+            (reply,) = run_async(spend(pool(server, budget, retries=5), "a"))
+        assert budget.spent <= limit
+        Store()._path("a".ljust(64, "-")).unlink(missing_ok=True)
+        return reply, budget.spent, server.requests
+
+    reply, spent, tries = outcome(3 * maximum)
+    assert isinstance(reply, Reply)
+    assert (spent > 2 * maximum, tries) == (True, 4)
+    reply, spent, tries = outcome(2.9 * maximum)
+    assert isinstance(reply, BudgetError)
+    assert (spent, tries) == (2 * maximum, 3)
+
+
+def test_a_call_without_a_connection_is_free() -> None:
+    with Endpoint() as server:
+        pass
+    budget = Budget(10)
+    (outcome,) = run_async(spend(pool(server, budget), "a"))
+    assert isinstance(outcome, CallError)
+    assert budget.spent == 0
 
 
 def test_a_call_of_a_batch_counts_half(monkeypatch: pytest.MonkeyPatch) -> None:

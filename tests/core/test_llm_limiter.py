@@ -5,7 +5,7 @@ import math
 import time
 
 import pytest
-from support.endpoint import KEY, request
+from support.endpoint import KEY, completion, request
 
 from longwriter_core.llm import ChatPool, Store, call_key, for_each, run_async
 from longwriter_core.llm.client import _retry_after
@@ -164,6 +164,27 @@ def test_the_headers_of_a_refused_call_say_how_long_to_wait(
     headers: dict[str, str], seconds: float | None
 ) -> None:
     assert _retry_after(headers) == seconds
+
+
+def test_a_limit_that_a_success_has_used_up_pauses_the_next_call() -> None:
+    used_up = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "6m0s"}
+    replies = iter([{}, {"x-ratelimit-remaining-requests": "0"}, used_up])
+
+    async def pauses(url: str) -> list[float]:
+        async with ChatPool(Store(), base_url=url, api_key=KEY) as pool:
+            left = []
+            for number in range(3):
+                await pool.ask(call_key(number=number), request())
+                left.append(pool._members[0].endpoint.limiter.pause_left)
+            return left
+
+    def answer(_: MockRequest) -> MockReply:
+        return MockReply(body=completion("Good."), headers=next(replies))
+
+    with MockServer(on_request=answer, judge_reasoning_tokens=0) as server:
+        *free, last = run_async(pauses(server.base_url))
+    assert max(free) <= 0
+    assert 300 < last <= 360
 
 
 def test_pools_of_one_account_share_a_limiter_and_other_accounts_have_their_own() -> None:
