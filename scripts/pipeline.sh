@@ -13,10 +13,10 @@ set -euo pipefail
 # The model that plans and writes the training texts, and its OpenAI-compatible endpoint.
 WRITER=${WRITER:-gpt-4o-2024-11-20}
 BASE_URL=${BASE_URL:-${OPENAI_BASE_URL:-https://api.openai.com/v1}}
-# The judge scores DPO samples and the benchmark. Its key is LONGWRITER_JUDGE_API_KEY or
-# OPENAI_API_KEY.
+# The judge scores DPO samples and the benchmark: a profile (`longwriter judges` lists them), and the
+# address of one that you serve. Its key is LONGWRITER_JUDGE_API_KEY or its provider's.
 JUDGE=${JUDGE:-gpt-4o-2024-11-20}
-JUDGE_URL=${JUDGE_URL:-https://api.openai.com/v1}
+JUDGE_URL=${JUDGE_URL:-}
 # The recipes: `longwriter recipes ls` lists them. A name with "lora" in it is merged after training.
 SFT_RECIPE=${SFT_RECIPE:-llama3.1-8b/sft}
 DPO_RECIPE=${DPO_RECIPE:-llama3.1-8b/dpo}
@@ -40,7 +40,7 @@ POLICY=${POLICY:-policy}
 # Where everything goes.
 OUT=${OUT:-runs/pipeline}
 
-export LONGWRITER_JUDGE_MODEL=$JUDGE LONGWRITER_JUDGE_BASE_URL=$JUDGE_URL
+export LONGWRITER_JUDGE=$JUDGE LONGWRITER_JUDGE_BASE_URL=$JUDGE_URL
 mkdir -p "$OUT"
 
 step() { printf '\n=== %s\n' "$*"; }
@@ -118,7 +118,7 @@ if [ -z "$POLICY_URL" ]; then
 fi
 # shellcheck disable=SC2086
 agentwrite dpo "$OUT/instructions.jsonl" -o "$OUT/dpo.jsonl" --model "$POLICY" \
-  --base-url "$POLICY_URL" --judge-model "$JUDGE" --judge-base-url "$JUDGE_URL" $DPO_OPTIONS
+  --base-url "$POLICY_URL" $DPO_OPTIONS
 if [ -n "${SERVER:-}" ]; then
   kill "$SERVER"
   wait "$SERVER" || true

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 from support.commands import load_run, run
+from support.judging import JUDGE_SETTINGS
 from support.serving import transformers_serve
 from support.tiny_models import make_tiny_glm, make_tiny_llama
 
-from longwriter_core.mock_server.server import JUDGE, MockServer
+from longwriter_core.mock_server.server import MockServer
 
 pytestmark = pytest.mark.slow
 
@@ -36,7 +37,7 @@ def judge() -> Iterator[MockServer]:
 
 
 def hf(model: Path, judge: MockServer, output: Path, *more: str) -> list[str]:
-    metadata = {"judge_model": JUDGE, "judge_base_url": judge.base_url}
+    metadata = {**JUDGE_SETTINGS, "judge_base_url": judge.base_url}
     arguments = f"pretrained={model},dtype=float32"
     if "glm" in model.name:
         arguments += ",add_bos_token=False"  # its chat template already writes the prefix
@@ -88,7 +89,7 @@ def test_transformers_serve_answers_lm_eval(
         "--gen_kwargs", '{"max_gen_toks": 48, "stop": null}',  # it cannot take an empty list
         "--tasks", "longwrite_demo", "--apply_chat_template", "--limit", "4",
         "--log_samples", "--output_path", str(tmp_path),
-        "--metadata", json.dumps({"judge_model": JUDGE, "judge_base_url": judge.base_url}),
+        "--metadata", json.dumps({**JUDGE_SETTINGS, "judge_base_url": judge.base_url}),
     )  # fmt: skip
     assert ended.code == 0, ended.out
     found = load_run(tmp_path)

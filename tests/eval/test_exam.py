@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from support.commands import run
 from support.endpoint import DIMENSIONS, KEY, Endpoint
-from support.judging import judge_at, judged
+from support.judging import JUDGE_OPTIONS, judge_at, judged
 
 from longwriter_core.llm import Store
 from longwriter_core.mock_server import MockReply, MockRequest, MockServer
@@ -268,8 +268,8 @@ def test_items_without_a_verdict_are_left_out() -> None:
 def test_the_command_prints_results_and_a_rerun_makes_no_calls(tmp_path: Path) -> None:
     with MockServer(keep_history=False) as server:
         arguments = (
-            "judge-exam", "--judge-model", "mock-judge", "--judge-base-url", server.base_url,
-            "--judge-prompt", "longwriter", "--language", "zh", "--output",
+            "judge-exam", *JUDGE_OPTIONS, "--judge-base-url", server.base_url, "--judge-prompt",
+            "longwriter", "--language", "zh", "--output",
             str(tmp_path / "exam.json"),
         )  # fmt: skip
         changes = {"LONGWRITER_CACHE": str(tmp_path / "c"), "LONGWRITER_JUDGE_API_KEY": KEY}

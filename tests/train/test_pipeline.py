@@ -19,11 +19,14 @@ STEPS = ["select", "run", "sft", "train", "evaluate", "dpo", "train", "evaluate"
 
 def test_the_pipeline_ends_in_a_report_of_both_models(tmp_path: Path) -> None:
     subprocess.run(command("longwriter", "recipes", "tiny"), cwd=tmp_path, check=True)
+    profile = f'[profiles.mock]\nmodel = "{JUDGE}"\nmax_tokens = 4096\n'
+    (tmp_path / "profiles.toml").write_text(profile)
     with MockServer() as server:
         url = server.base_url
         changes = {
             "WRITER": WRITER, "BASE_URL": url, "POLICY": WRITER, "POLICY_URL": url,
-            "JUDGE": JUDGE, "JUDGE_URL": url, "OPENAI_API_KEY": "none",
+            "JUDGE": "mock", "JUDGE_URL": url, "OPENAI_API_KEY": "none",
+            "LONGWRITER_PROFILES": str(tmp_path / "profiles.toml"),
             "SFT_RECIPE": "tiny/llama_sft", "DPO_RECIPE": "tiny/llama_dpo",
             "SOURCE": str(INSTRUCTIONS), "QUOTAS": "--quota en=6", "OUT": "out",
             "RUN_OPTIONS": "--length 120", "SFT_OPTIONS": "--min-words 20",
