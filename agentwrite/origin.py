@@ -68,7 +68,11 @@ class Origin:
 
     def _is_same_text(self, kept: dict[str, Any], folder: Path) -> bool:
         settings = self.settings.model_dump(mode="json", exclude=_TECHNICAL)
-        known = {name: value for name, value in dict(kept.get("settings") or {}).items() if name in settings}
+        known = {
+            name: value
+            for name, value in dict(kept.get("settings") or {}).items()
+            if name in settings
+        }
         given = (self.instruction, self.required, self.seed)
         if given != (kept.get("instruction"), kept.get("required"), kept.get("seed")):
             return False
