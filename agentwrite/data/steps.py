@@ -67,8 +67,8 @@ class StepSampler:
                 step=step.line,
             )
 
-            def read(reply: str, before: str = before) -> str | Rejected:
-                return clean(reply, before).text or Rejected("nothing_new")
+            def read(reply: str, before: str = before, number: int = step.number) -> str | Rejected:
+                return clean(reply, before, step=number).text or Rejected("nothing_new")
 
             asked = Instruction(f"{instruction.id} step {step.number}", prompt, step.words)
             judged = await self._sampler.sample(asked, affinity, read)

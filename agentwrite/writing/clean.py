@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from agentwrite.writing.remarks import (
+    BARE_OPENING,
     CLOSING,
     CLOSING_ZH,
     COUNT_BEHIND_TEXT,
@@ -31,6 +32,8 @@ from agentwrite.writing.remarks import (
     Line,
 )
 from longwriter_core.text.length import count_words
+from longwriter_core.text.numbers import CHINESE_NUMBER, narrow
+from longwriter_core.text.numbers import number as parse_number
 from longwriter_core.text.special_tokens import strip_special_tokens
 from longwriter_core.text.thinking import without_thinking
 
@@ -90,8 +93,11 @@ class Cleaned:
     removed: tuple[tuple[str, str], ...] = ()  # (rule, removed text); thinking is not recorded
 
 
-def clean(raw: str, before: str = "", *, is_reply: bool = True) -> Cleaned:
+def clean(raw: str, before: str = "", *, is_reply: bool = True, step: int | None = None) -> Cleaned:
     """Return the new prose in `raw`, ready to be appended to the text `before`.
+
+    Between the tags, an identifier is removed only if it is that of `step` and stands alone:
+    "Paragraph 3: The court finds" and "Word count: 90,000" begin judgments and query letters.
 
     With `is_reply` false, `raw` was cleaned before: only what it repeats of `before` is removed.
     """
@@ -115,6 +121,7 @@ def clean(raw: str, before: str = "", *, is_reply: bool = True) -> Cleaned:
     if is_reply:
         apply("thinking", without_thinking(text))
         apply("special_tokens", strip_special_tokens(text))
+        is_tagged = bool(_TAGGED.search(text))
         tagged = _between_tags(text)
         if tagged is not None:
             apply("outside_tags", tagged)
@@ -123,10 +130,10 @@ def clean(raw: str, before: str = "", *, is_reply: bool = True) -> Cleaned:
         rules.insert(0, ("fence", _without_wrapper))  # a tag on a line of its own is no remark
         rules += [
             ("plan_line", _without_plan_line),
-            ("paragraph_identifier", lambda text: IDENTIFIER.sub(_keep_markup, text)),
+            ("paragraph_identifier", lambda text: _without_identifier(text, step, is_tagged)),
             ("notes", _without_notes),
             ("end_marker", _without_end_marker),
-            ("word_count", _without_word_count),
+            ("word_count", lambda text: _without_word_count(text, is_tagged)),
         ]
     while True:  # a removal may expose another: "Sure! Here it is:", "Paragraph 3", "# Title"
         seen = text
@@ -187,6 +194,10 @@ def _without_talk(text: str) -> str:
     line, rest = _first(text)
     if line.matches(OPENING, OPENING_ZH):
         return rest
+    if line.matches(BARE_OPENING) and text.partition("\n")[0].rstrip("* ").endswith(
+        tuple("!！,，")
+    ):
+        return rest
     if line.matches(LABELS) or (line.has_colon and LABELS.fullmatch(line.text.rstrip(":"))):
         return rest if line.is_set_off or line.has_colon else text
     if role := ROLE.match(text):
@@ -219,9 +230,11 @@ def _without_notes(text: str) -> str:
     return text
 
 
-def _without_word_count(text: str) -> str:
-    for line, rest in (_first(text), _last(text)):
+def _without_word_count(text: str, is_tagged: bool) -> str:
+    for line, rest in (_last(text),) if is_tagged else (_first(text), _last(text)):
         has_digit = any(character.isdecimal() for character in line.text)
+        if line.text.lower().startswith("count") and not line.is_set_off:
+            continue
         if line.matches(WORD_COUNT) and (has_digit or line.is_set_off or "字数" in line.text):
             return rest
     start = max(0, len(text) - MAX_LINE)
@@ -237,6 +250,18 @@ def _without_plan_line(text: str) -> str:
         count, after = _first(rest)
         return after if count.matches(WORD_COUNT) else text
     return text
+
+
+def _without_identifier(text: str, step: int | None, is_tagged: bool) -> str:
+    if not is_tagged:
+        return IDENTIFIER.sub(_keep_markup, text)
+    line, _, rest = text.partition("\n")
+    found = IDENTIFIER.match(line)
+    if not found or found.end() < len(line) or step is None:
+        return text
+    number = re.search(rf"{CHINESE_NUMBER}+|\d+", narrow(found[0]))
+    value = parse_number(number[0]) if number else None
+    return rest if value == step else text
 
 
 def _keep_markup(identifier: re.Match[str]) -> str:

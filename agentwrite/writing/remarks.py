@@ -23,13 +23,14 @@ def _pattern(*alternatives: str) -> re.Pattern[str]:
 
 _ABOUT = r"(?:(?:about|around|approximately|approx\.?|roughly|exactly|just (?:over|under)|~|≈)\s*)?"
 _AMOUNT = rf"{_ABOUT}\d[\d,]*\+?"
-_REST = r"(?:\s*/\s*[\d,]+)?(?:\s*words)?(?:\s*[,;(].{0,60})?[.)]*"
+_REST = r"(?:\s*/\s*[\d,]+)?(?:\s*words)?(?:\s*[,;(].{0,60})?[.)]*\s*[✓✔✅]?"
 COUNT_LABEL = r"(?:word\s?count|字数(?:统计|要求|目标|合计)?)"
 WORD_COUNT = _pattern(
     rf"(?:(?:current|total|final|actual|approximate|target|estimated|{_UNIT})\s+)*"
     rf"(?:word\s?count|(?:words|length|target)(?=.*(?:\d{{3}}|\d words)))"
-    r"(?:\s+(?:target|goal|so far))?\s*[:=]?\s*(?:is\s+)?"
+    r"(?:\s+(?:target|goal|so far|check))?\s*[:=]?\s*(?:is\s+)?"
     rf"{_AMOUNT}\s*(?:words?)?{_REST}",
+    rf"count\s*:\s*{_AMOUNT}\s*(?:words?)?",
     rf"(?:total\s*:?\s*)?{_AMOUNT}[ -]words?(?:\s+(?:in total|total|exactly))?{_REST}",
     rf"this {_UNIT} (?:is|has|contains|runs to|comes to|totals) (?:a total of )?{_AMOUNT} words\b"
     r".{0,60}",
@@ -73,6 +74,7 @@ IDENTIFIER = re.compile(
     # number: "Paragraph 3 of the law" is prose.
     r"\A(?P<markup>#{0,6}[ \t]*)(?P<bold>\*{0,2})(?P<open>[\[(（【]?)"
     rf"(?:para(?:graph|\.)?[ \t]*\#?{NUMBER}(?:[ \t]+of[ \t]+\d+)?|¶[ \t]*{NUMBER}"
+    rf"|(?:section|step|part)[ \t]+{NUMBER}[ \t]+of[ \t]+\d{{1,3}}(?=[ \t]*(?:\n|\Z))"
     rf"|段落[ \t]*{NUMBER}|第[ \t]*{NUMBER}[ \t]*(?:自然段|段落|段))(?P<close>[\])）】]?)"
     r"(?:[ \t]*[(（\[][^()（）\n]{0,24}(?:words?|字)[)）\]])?"  # Paragraph 4 (400 words):
     r"[ \t]*(?:\*{1,2}[ \t]*[:：\-–—.]?|[:：\-–—.、]\**|(?=\n|\Z)|(?<=[\])）】]))[ \t]*",
@@ -98,10 +100,17 @@ _THE_TASK = (
     rf"|\b(?:text|content|draft) (?:for|of) (?:the )?{_UNIT}\b|\byou(?:r)? (?:asked|requested|plan"
     r"|outline|request|novel|story|essay|article|book|instructions?)\b|\bleft off\b"
     rf"|\bprevious (?:{_UNIT}|text)\b|\b[\d,]+ words\b)"
+    # "the second part of the war" is no part of the text
+    r"(?! of (?:the|an?|my|his|her|our|their) (?!(?:\w+ )?(?:story|novel|text|essay|article|book"
+    r"|piece|report|narrative|outline|plan|draft|tale|chapter|section|guide|manuscript|document)\b))"
+)
+# On a line of its own; "Sure." may be dialogue, "Sure!" and "Sure," are not.
+BARE_OPENING = _pattern(
+    rf"{_POLITE}[,.!]*", r"(?:好的?|当然(?:可以)?|没问题|明白了?|收到|了解了?)[,!。.~]*"
 )
 OPENING = _pattern(
-    rf"{_POLITE}[,.!]*(?:\s*(?:i can|i(?:'d| would) be (?:happy|glad) to|i(?:'ll| will))"
-    r" (?:do|help|write|continue|provide|create)\b.{0,60})?",
+    rf"{_POLITE}[,.!]*\s*(?:i can|i(?:'d| would) be (?:happy|glad) to|i(?:'ll| will))"
+    r" (?:do|help|write|continue|provide|create)\b.{0,60}",
     r"here you go[!:]*",
     rf"{_POLITE}[,.!:]\W*(?:{_HERE}|{_I_WRITE}).{{0,180}}[:.…!]",
     rf"{_POLITE}[,.!:]?.{{0,80}}{_THE_TASK}.{{0,100}}[:.…!]",
@@ -110,11 +119,13 @@ OPENING = _pattern(
 )
 OPENING_ZH = _pattern(
     r"(?:好的?|当然(?:可以)?|没问题|明白了?|收到|了解了?)[,!。.~]*"
-    r"(?:.{0,30}(?:我来|我将|我会|让我|以下|下面|这是|现在|为您|续写|撰写).{0,40}[:。!.])?",
+    r".{0,30}(?:我来|我将|我会|让我|以下|下面|这是|现在|为您|续写|撰写).{0,40}[:。!.]",
     rf"(?:以下|下面|接下来|这里)就?(?:是|为|将是|我将|我会|我来).{{0,20}}"
     rf"(?:第{NUMBER}{_UNIT_ZH}|段落|正文|续写|下一段|为您|您|撰写).{{0,30}}[:。.]?",
-    rf"(?:根据|按照|遵照).{{1,30}}(?:以下|如下|第{NUMBER}{_UNIT_ZH}|撰写).{{0,30}}:",
-    rf"第{NUMBER}(?:段|步|部分)(?:的)?(?:正文|内容)(?:如下)?:?",
+    rf"(?:根据|按照|遵照)(?=.{{0,50}}(?:撰写|续写|写作|[您你]的(?:要求|指示|计划|大纲)"
+    rf"|第{NUMBER}(?:自然段|段|步)))"
+    rf".{{1,30}}(?:以下|如下|第{NUMBER}{_UNIT_ZH}|撰写).{{0,30}}:",
+    rf"(?:这(?:里|就)?是)?第{NUMBER}(?:段|步|部分)(?:的)?(?:正文|内容)(?:如下)?:?",
     r"(?:现在)?(?:我将|我会|我来|下面我|开始).{0,20}(?:续写|撰写|写第|写下一|继续写).{0,30}[:。!.]",
     r"让我们继续.{0,20}[:。!.]",
 )
@@ -129,19 +140,23 @@ ROLE = re.compile(r"\AAssistant:\s+(?!.*^\w{1,20}:\s)", re.DOTALL | re.MULTILINE
 
 # Talk after the text
 
+# Polite closings of letters stay, unless they name the text: "Let me know if you change your mind."
 _CHANGE = (
-    r"(?:continu|proceed|next|revis|chang|adjust|edit\b|edits|expand|tweak|modif|rewrit|refin"
-    rf"|go on\b|longer|shorter|assistance|{_UNIT}|draft)"
+    r"(?:(?:changes|revisions|adjustments|edits|tweaks|modifications|refinements)\b"
+    r"|(?:revis|chang|adjust|edit|expand|tweak|modif|rewrit|refin)\w* (?:it|this|anything|on\b|any"
+    rf"|the (?:story|text|tone|style|ending|{_UNIT}))|next (?:one|{_UNIT})|\bcontinu\w*|\bproceed"
+    rf"|\bgo on\b|longer|shorter|assistance|\b{_UNIT}|\bdraft)"
 )
 CLOSING = _pattern(
     rf"(?:please )?(?:just )?(?:let me know|feel free to)\b.{{0,40}}\b(?:if you|ask|should you|for)"
     rf"\b.{{0,80}}{_CHANGE}.{{0,100}}",
     r"(?:please )?let me know if (?:this|it|that) (?:works|helps|is what|meets)\b.{0,80}",
     r"i hope (?:this|it|that) (?:helps|works)[!.]*(?:\s*(?:please )?let me know.{0,120})?",
-    r"i hope (?:this|the|that)\b.{0,30}\b(?:meets?|fits|satisf\w+|captures?|is what)"
-    r" (?:your|you|the (?:plan|tone|instructions?))\b.{0,160}",
+    r"i hope (?:this|the|that)\b(?! letter).{0,30}\b(?:(?:meets?|fits|satisf\w+|captures?)"
+    r" (?:your|the (?:plan|tone|instructions?))|is what you)\b.{0,160}",
     rf"(?:would you like|do you want)(?: me)? to .{{0,60}}{_CHANGE}.{{0,100}}\?",
-    r"(?:shall|should) (?:i|we) (?:continue|proceed|go on|move on|write).{0,80}\?",
+    r"(?:shall|should) (?:i|we) (?:continue|proceed|go on|move on|write)"
+    rf"(?=.{{0,60}}(?:\b{_UNIT}|\bnext\b|\bdraft|\bwriting)).{{0,80}}\?",
     r"ready (?:for|to) .{0,30}(?:next|continu|proceed).{0,60}",
     r"if you(?:'d| would)? (?:like|want|need|prefer|wish),? (?:i can|me to|i could|i'd be)\b"
     r".{0,80}(?:continu|next|revis|expand|rewrit|draft|tone).{0,100}",
@@ -165,14 +180,17 @@ CLOSING = _pattern(
     rf"continued in (?:the next|{_UNIT})\b.{{0,80}}",
 )
 CLOSING_ZH = _pattern(
-    r"如(?:果|需|您|你|有).{0,40}(?:(?:告[诉知]我|让我知道)[。!.]?|随时(?:提|联系).{0,12}|请?告知[。!.]?)",
+    r"如(?:果|需|您|你|有)(?=.{0,40}(?:[续改扩]写|写|修改|调整|改动|润色|下一[段节章]|继续))"
+    r".{0,40}(?:(?:告[诉知]我|让我知道)[。!.]?|随时(?:提|联系).{0,12}|请?告知[。!.]?)",
     r"(?:请告[诉知]我|请让我知道).{0,40}(?:继续|修改|调整|意见|需要).{0,20}",
     r"希望(?:能|可以)?(?:符合|满足)(?:您|你).{0,30}",
     r"希望(?:这|以上|本|上述)[^,。]{0,10}(?:段|内容|部分|文)[^。]{0,16}(?:符合|满足|帮助|满意|喜欢).{0,40}",
     r"(?:请问)?(?:您|你)?(?:是否)?(?:还)?(?:需要|要不要|希望)我?(?:继续|接着|修改).{0,20}[吗?？]+[。.]?",
     r"(?:请问)?是否(?:需要)?我?继续.{0,20}[?？。.]",
     rf"以上(?:就是|即为|是|为|内容).{{0,12}}(?:第{NUMBER}{_UNIT_ZH}|约?{NUMBER}\d*字|续写|写作计划).{{0,40}}",
-    r"(?:注|备注|说明|提示)\W*:.{0,30}(?:承接|铺垫|字数|写作|衔接|过渡|严格按照|按照.{0,6}计划).{0,60}",
+    r"(?:注|备注|说明|提示)\W*:(?=.{0,40}(?:[本此该这]段|本节|本部分|[上下][一文段]|[后前]文|[后前]续|计划"
+    r"|写作(?:时|中|要求)|字数(?!不限|较)))(?!.{0,12}(?:合同|协议|条款))"
+    r".{0,30}(?:控制在|承接|铺垫|字数|写作|衔接|过渡|严格按照|按照.{0,6}计划).{0,60}",
     r"(?:接下来|下面),?我(?:将|会)(?:继续)?.{0,20}(?:写|下一段|段).{0,20}",
     r"下一[段节](?:我?将|会).{0,60}",
     r"(?:未完)?待续.{0,12}",

@@ -235,7 +235,7 @@ class Writer:
         before = so_far.text
 
         def read(reply: str) -> Cleaned | Rejected:
-            cleaned = clean(reply, before)
+            cleaned = clean(reply, before, step=step.number)
             if not cleaned.text:
                 return Rejected("nothing_new", ", ".join(cleaned.counts))
             repeated = repetition(cleaned.text)

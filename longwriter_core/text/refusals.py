@@ -22,13 +22,15 @@ _CANNOT = (
 )
 _TASK = (
     r"(?:help|assist|write|writing|create|provide|fulfill?|comply|generate|complete|do that|produce"
-    r"|proceed|continue with|engage|discuss|evaluate|support|answer|respond)"
+    r"|proceed|continue(?: with)?|engage|discuss|evaluate|support|answer|respond)"
 )
 _COMPLETE_EN = re.compile(
     rf"\b(?:i[’']?m (?:very |so |really |truly )?sorry|i apologi[sz]e|unfortunately,?)\W+(?:but )?"
     rf"(?:i|this|that)\b[^.!?\n]{{0,50}}{_CANNOT}"
-    rf"|(?:^|[.!?]\s+)\W*i(?:[’']m| am)?(?: just)? ?{_CANNOT} (?:be able to )?{_TASK}"
-    r"(?: (?:you|me))?(?: (?:with|to|by))?(?= (?:this|that|such|a|an|any|the|your|content|you|in)\b"
+    r"|(?:^|[.!?]\s+)\W*(?:(?:sorry|apologies)\W+(?:but )?)?"
+    rf"i(?:[’']m| am)?(?: just)? ?{_CANNOT} (?:be able to )?{_TASK}"
+    r"(?: (?:you|me))?(?: (?:with|to|by))?"
+    r"(?= (?:this|that|such|a|an|any|the|your|content|you|in|\d[\d,]*)\b"
     r"|\W*$|[.,;])(?! word)"
     rf"|\bas an? (?:\w+ ){{0,2}}(?:ai|assistant|language model)\b[^.!?\n]{{0,60}}{_CANNOT}"
     rf"|\bi(?:[’']m| am) (?:just |only )?an? (?:ai|language model)\b[^.!?\n]{{0,60}}{_CANNOT}"

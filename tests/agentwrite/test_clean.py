@@ -140,11 +140,11 @@ def test_several_rules_apply_in_sequence() -> None:
         f"<section_text>\n{PROSE}\n</section_text>",
         f"Let me think about the tide.\n\n<section_text>{PROSE}</section_text>\n\n(400 words)",
         f"<section_text>\n{PROSE}",  # the closing tag is missing
-        f"<SECTION_TEXT>\nParagraph 3: {PROSE}\n\n(Word count: 12)\n</SECTION_TEXT>",
+        f"<SECTION_TEXT>\nParagraph 3\n\n{PROSE}\n\n(Word count: 12)\n</SECTION_TEXT>",
     ],
 )
 def test_the_text_between_the_tags_is_the_section(raw: str) -> None:
-    assert clean(raw).text == PROSE
+    assert clean(raw, step=3).text == PROSE
 
 
 def test_two_tagged_parts_are_joined() -> None:
@@ -260,3 +260,22 @@ def test_long_runs_of_one_character_are_cleaned_quickly_and_keep_the_prose(raw: 
     cleaned = clean(raw + PROSE + raw, before=raw * 4)
     assert PROSE in cleaned.text
     assert set(cleaned.counts) <= {"repeated_text"}
+
+
+@pytest.mark.parametrize(
+    ("text", "step"),
+    [
+        (f"Paragraph 3.\n\n{PROSE}", 2),  # not the number of the step
+        (f"Paragraph 3: {PROSE}", 3),  # text follows on the line
+        (f"第三段\n\n{ZH}", 1),
+        (f"Word count: 90,000\n\n{PROSE}", 3),  # a query letter
+    ],
+)
+def test_identifiers_and_counts_of_the_text_stay_between_the_tags(text: str, step: int) -> None:
+    assert clean(f"<section_text>\n{text}\n</section_text>", step=step).text == text
+
+
+@pytest.mark.parametrize("line", ["Paragraph 3", "**Paragraph 3**", "第三段"])
+def test_the_identifier_of_the_step_goes_between_the_tags(line: str) -> None:
+    raw = f"<section_text>\n{line}\n\n{PROSE}\n</section_text>"
+    assert clean(raw, step=3).text == PROSE
