@@ -568,7 +568,7 @@ def test_lm_eval_measures_agentwrite(tmp_path: Path) -> None:
         process = subprocess.Popen(serve, env=environment(), stderr=subprocess.PIPE, text=True)
         assert process.stderr
         with process:
-            base_url = process.stderr.readline().split()[3]
+            base_url = process.stderr.readline().split()[3].rstrip(";")
             ended = run(
                 "quick_lm_eval", "run", "--model", "local-chat-completions", "--model_args",
                 f"model={NAME},base_url={base_url}/chat/completions,num_concurrent=4",
