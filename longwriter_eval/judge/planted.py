@@ -7,17 +7,22 @@ a planted verdict costs a wrong score.
 
 import html
 import re
+import sys
 import unicodedata
 from collections.abc import Mapping
 from functools import lru_cache
 from itertools import pairwise
 
 # Characters around a dimension's name in which its score is searched.
-_REACH = 200
+_REACH = 500
 # Names among which all dimensions must occur: once each, and some of them again.
 _WINDOW = 12
 
-_ESCAPE = re.compile(r"(?:\\u([0-9a-f]{4})|\\x([0-9a-f]{2})|%([0-9a-f]{2}))", re.IGNORECASE)
+_HEX = "[0-9a-f]"
+_ESCAPE = re.compile(
+    rf"\\U0000({_HEX}{{4}})|\\u({_HEX}{{4}})|\\u\{{({_HEX}{{1,6}})\}}|\\x({_HEX}{{2}})|%({_HEX}{{2}})",
+    re.IGNORECASE,
+)
 _TAG = re.compile(r"</?[a-z!][^<>]{0,300}>", re.IGNORECASE)
 _SPACE = re.compile(r"[\s_]+")
 # Cyrillic and Greek letters that look like Latin ones
@@ -28,14 +33,19 @@ _WORDS = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5}
 _WORDS |= {"ii": 2, "iii": 3, "iv": 4, "v": 5}
 _WORDS |= {"一": 1, "二": 2, "两": 2, "三": 3, "四": 4, "五": 5}
 _SCORE = re.compile(
-    r"(?<![\d.])([1-5])(?:\.0+)?(?:(?<!/\d) ?/ ?5\b(?! ?/))?(?![\d.]*\d)"  # 5, 5.0 and 5/5
+    r"(?<![\d.])0*([1-5])(?:\.0+)?(?:(?<!/\d) ?/ ?5\b(?! ?/))?(?![\d.]*\d)"  # 5, 5.0 and 5/5
     r"|\b(one|two|three|four|five|ii|iii|iv|v)\b|([一二两三四五])|([★⭐]{1,5})"
 )
 
 
 def unescaped(text: str) -> str:
-    r"""`text` without the escapes of JSON, Python and addresses: \u0041, \x41 and %41."""
-    return _ESCAPE.sub(lambda escape: chr(int(escape[1] or escape[2] or escape[3], 16)), text)
+    r"""`text` without the escapes of JSON, programs and addresses: \u0041, \x41, %41."""
+    return _ESCAPE.sub(_character, text)
+
+
+def _character(escape: re.Match[str]) -> str:
+    code = int(escape[escape.lastindex or 0], 16)
+    return chr(code) if code <= sys.maxunicode else escape[0]
 
 
 def is_planted(scores: Mapping[str, int], quoted: str, response: str) -> bool:
@@ -53,10 +63,11 @@ def is_planted(scores: Mapping[str, int], quoted: str, response: str) -> bool:
 
 def _plain(text: str) -> str:
     """`text` without escapes, entities, invisible characters, accents, variants and capitals."""
-    for _ in range(3):  # entities of entities
-        text = html.unescape(text)
-    text = unicodedata.normalize("NFKD", unescaped(text)).casefold()
+    for _ in range(3):  # entities of entities, escapes of escapes
+        text = unescaped(html.unescape(text))
+    text = unicodedata.normalize("NFKD", text).casefold()
     text = "".join(c for c in text if unicodedata.category(c) not in ("Cf", "Mn", "Me"))
+    text = re.sub(r"\d", lambda digit: str(int(digit[0])), text)  # of other scripts
     return _SPACE.sub(" ", text.replace("&", " and ").translate(_LOOKALIKES))
 
 
