@@ -14,21 +14,15 @@ import logging
 import math
 import random
 import re
-import time
 import urllib.request
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 from longwriter_core.errors import InputError
-from longwriter_core.llm.errors import (
-    CallError,
-    ContextOverflowError,
-    EndpointError,
-    RefusedError,
-)
+from longwriter_core.llm.answers import error_of, limit_reset, retry_after, translated
+from longwriter_core.llm.errors import CallError, EndpointError
 from longwriter_core.llm.limiter import RateLimiter
 from longwriter_core.redact import NOT_A_URL, public_url, remove_secret
 from longwriter_core.text.special_tokens import encodable
@@ -57,24 +51,8 @@ _FILES = 4_096  # open files: one connection per call in flight, and the store's
 _RATE_LIMIT_RETRIES = 10
 _TROUBLE = 4  # failed tries of one call before a warning is logged, after about 4 seconds
 
-# The wording of OpenAI, vLLM, llama.cpp, Anthropic and their gateways.
-_OVERFLOW_SIGNS = (
-    "context_length_exceeded",
-    "context length",
-    "context size",
-    "context window",
-    "prompt is too long",
-    "too many tokens",
-)
-_FILTER_SIGNS = ("content_filter", "content_policy", "content management policy", "moderation")
 # Finish reasons of a reply that the server aborted, as OpenRouter and vLLM name them.
 _BROKEN_OFF = ("error", "abort")
-_UNITS = {
-    "ms": 0.001,
-    "s": 1.0,
-    "m": 60.0,
-    "h": 3_600.0,
-}  # of durations in rate headers, in seconds
 _SCHEMA_SIGNS = ("response_format", "json_schema", "guided", "grammar")
 
 
@@ -178,7 +156,7 @@ class Endpoint:
             return await send(self._client)
         except openai.APIStatusError as error:
             response = error.response
-            raise _translated(response.status_code, response.content, self._scrubbed) from error
+            raise translated(response.status_code, response.content, self._scrubbed) from error
         except (openai.OpenAIError, aiohttp.ClientError, OSError) as error:
             raise self._disconnected(error).error from error
 
@@ -287,7 +265,7 @@ class Endpoint:
             return Failure(CallError(why), may_pass=True, is_unreachable=True, is_timeout=True)
         except (openai.OpenAIError, aiohttp.ClientError, OSError, ValueError) as error:
             return self._disconnected(error)
-        if pause := _limit_reset(answer.headers):
+        if pause := limit_reset(answer.headers):
             self.limiter.pause(pause)  # the next call would get a 429
         kind = answer.headers.get("content-type", "no content type")
         return self._completed(request, answer.content, kind, retries)
@@ -309,7 +287,7 @@ class Endpoint:
         if reply:
             why = f"{self.url} broke off its reply (finish_reason {reply.finish_reason})"
             return Failure(CallError(why), may_pass=True)
-        said = _error_of(answer)[1]
+        said = error_of(answer)[1]
         message = (
             f"{self.url} answered with {kind} instead of a chat completion: "
             f"{said or 'is the base URL right (most end in /v1)?'}"
@@ -376,9 +354,9 @@ class Endpoint:
         self, request: dict[str, Any], status: int, answer: bytes, headers: Mapping[str, str]
     ) -> Failure:
         """The failure for an answer with status 400 or more."""
-        error = _translated(status, answer, self._scrubbed)
+        error = translated(status, answer, self._scrubbed)
         # errors about this one prompt name fields, too, but no field that the endpoint refuses
-        said = _error_of(answer)[1] or answer.decode("utf-8", "replace")
+        said = error_of(answer)[1] or answer.decode("utf-8", "replace")
         refusal = said if type(error) is CallError else ""
         # reasoning models accept the token limit only under another name
         if status == 400 and "max_tokens" in request and "max_completion_tokens" in refusal:
@@ -395,7 +373,7 @@ class Endpoint:
             error = CallError(str(error))
             error.status = status
         may_pass = type(error) is CallError and (status in (408, 409, 429) or status >= 500)
-        return Failure(error, may_pass, _retry_after(headers) or 0.0, status == 429)
+        return Failure(error, may_pass, retry_after(headers) or 0.0, status == 429)
 
     def _read(self, answer: bytes, retries: int) -> Reply | None:
         """The reply in an answer; None if the answer is not a chat completion."""
@@ -493,88 +471,3 @@ def _proxy(base_url: str) -> str | None:
 
 def _count(tokens: object) -> int | None:
     return tokens if isinstance(tokens, int) else None
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait after a refused call, as the headers say; None if they do not.
-
-    Retry-After gives seconds or a date, and retry-after-ms is OpenAI's more exact form of it.
-    Without them, the reset of a limit that is used up counts.
-    """
-    with contextlib.suppress(ValueError):
-        milliseconds = float(headers.get("retry-after-ms", ""))
-        if 0 <= milliseconds < math.inf:
-            return milliseconds / 1000
-    value = headers.get("Retry-After", "")
-    if not value:
-        return _limit_reset(headers)
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            seconds = parsedate_to_datetime(value).timestamp() - time.time()
-        except (ValueError, TypeError, OverflowError):
-            return None
-    return seconds if 0 <= seconds < math.inf else None
-
-
-def _limit_reset(headers: Mapping[str, str]) -> float | None:
-    """Seconds until a rate limit that is used up is reset, by x-ratelimit-reset-requests, -tokens.
-
-    None if no limit is used up, or if the headers do not say until when.
-    """
-    resets = (
-        _duration(headers.get(f"x-ratelimit-reset-{kind}", ""))
-        for kind in ("requests", "tokens")
-        if headers.get(f"x-ratelimit-remaining-{kind}", "") == "0"
-    )
-    return max(filter(None, resets), default=None)
-
-
-def _duration(text: str) -> float | None:
-    """Seconds in a duration such as 1h2m3.5s or 20ms; None if it is not one."""
-    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|h|m|s)", text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
-        return None
-    return sum(float(number) * _UNITS[unit] for number, unit in parts)
-
-
-def _error_of(answer: bytes) -> tuple[object, str]:
-    """The code and message of an API's error; (None, "") if it is JSON with neither.
-
-    The message includes the name of the parameter that is to blame.
-    """
-    with contextlib.suppress(ValueError, RecursionError, AttributeError):
-        body = json.loads(answer)
-        error = body.get("error", body)
-        if isinstance(error, dict):
-            said, parameter = str(error.get("message") or ""), error.get("param")
-            if isinstance(parameter, str) and parameter and parameter not in said:
-                said = f"{said} (parameter {parameter})".strip()
-            return error.get("code"), said
-        return None, str(error or "")
-    return None, ""
-
-
-def _translated(status: int, answer: bytes, scrubbed: Callable[[str], str]) -> CallError:
-    """The CallError for an answer with status 400 or more."""
-    error = _error_for(status, answer, scrubbed)
-    error.status = status
-    return error
-
-
-def _error_for(status: int, answer: bytes, scrubbed: Callable[[str], str]) -> CallError:
-    text = answer.decode("utf-8", "replace")
-    code, said = _error_of(answer)
-    message = scrubbed(f"HTTP {status}: {said or text}")
-    if code == "insufficient_quota":
-        return EndpointError(message)
-    if status in (400, 403, 413, 422):  # gateways report moderation as 403
-        signs = f"{code} {text}".lower()
-        if any(sign in signs for sign in _OVERFLOW_SIGNS):
-            return ContextOverflowError(message)
-        if any(sign in signs for sign in _FILTER_SIGNS):
-            return RefusedError(message)
-    # bad key, no credit, forbidden, unknown model or path, not an API
-    is_fatal = status in (401, 402, 403, 404, 405)
-    return EndpointError(message) if is_fatal else CallError(message)

@@ -32,6 +32,7 @@ from longwriter_core.llm import (
     run_async,
 )
 from longwriter_core.llm import client as module
+from longwriter_core.llm.answers import retry_after
 from longwriter_core.mock_server.server import Faults, MockServer
 
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
@@ -292,12 +293,12 @@ def test_errors_contain_no_terminal_control_characters() -> None:
     ],
 )
 def test_retry_after_is_obeyed_at_any_length(header: str | None, seconds: float | None) -> None:
-    assert module._retry_after({"Retry-After": header} if header else {}) == seconds
+    assert retry_after({"Retry-After": header} if header else {}) == seconds
 
 
 def test_retry_after_may_be_a_date() -> None:
     later = email.utils.formatdate(time.time() + 30, usegmt=True)
-    assert module._retry_after({"Retry-After": later}) == pytest.approx(30, abs=2)
+    assert retry_after({"Retry-After": later}) == pytest.approx(30, abs=2)
 
 
 def test_a_longer_reply_has_a_longer_timeout(monkeypatch: pytest.MonkeyPatch) -> None:

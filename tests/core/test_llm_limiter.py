@@ -8,7 +8,7 @@ import pytest
 from support.endpoint import KEY, completion, request
 
 from longwriter_core.llm import ChatPool, Store, call_key, for_each, run_async
-from longwriter_core.llm.client import _retry_after
+from longwriter_core.llm.answers import retry_after
 from longwriter_core.llm.limiter import RateLimiter
 from longwriter_core.mock_server import MockReply, MockRequest, MockServer
 
@@ -163,7 +163,7 @@ def test_more_calls_than_the_endpoint_allows_all_succeed_with_few_429s() -> None
 def test_the_headers_of_a_refused_call_say_how_long_to_wait(
     headers: dict[str, str], seconds: float | None
 ) -> None:
-    assert _retry_after(headers) == seconds
+    assert retry_after(headers) == seconds
 
 
 def test_a_limit_that_a_success_has_used_up_pauses_the_next_call() -> None:
