@@ -515,6 +515,9 @@ def test_the_list_shows_the_profiles_of_a_panel(capsys: pytest.CaptureFixture[st
     assert [line for line in shown if line and line[0] != " "][:-1] == ["gpt-6-luna", "small"]
 
 
+UNREADABLE: list[Any] = ["soon", {"day": 1}, True, [], float("inf"), 10**400, 1795392000000]
+
+
 @pytest.mark.parametrize(
     ("given", "state"),
     [
@@ -525,7 +528,7 @@ def test_the_list_shows_the_profiles_of_a_panel(capsys: pytest.CaptureFixture[st
         (1795392000.5, (True, "until 2026-11-23")),
         *(
             (unreadable, (True, "offered, with a shutdown date that cannot be read"))
-            for unreadable in ("soon", {"day": 1}, True, [], float("inf"), 10**400, 1795392000000)
+            for unreadable in UNREADABLE
         ),
     ],
 )
